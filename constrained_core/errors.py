@@ -1,0 +1,24 @@
+"""Errors that a constraint can cause. All of them are ``ValueError`` too."""
+
+__all__ = [
+    "ConstraintError",
+    "InfeasibleConstraintError",
+    "IntractableConstraintError",
+    "UnboundedSupportError",
+]
+
+
+class ConstraintError(ValueError):
+    """A linear constraint, or what is given with it, cannot be used as it stands."""
+
+
+class InfeasibleConstraintError(ConstraintError):
+    """No point satisfies ``A x = k``."""
+
+
+class IntractableConstraintError(ConstraintError):
+    """An exact answer for ``A x = k`` would exceed the state budget."""
+
+
+class UnboundedSupportError(ConstraintError):
+    """The integer points with ``A x = k`` are not finitely many where they must be."""

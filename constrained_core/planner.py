@@ -1,0 +1,236 @@
+"""From a constraint to its plan. The only place that chooses a method."""
+
+import threading
+from collections import OrderedDict
+
+import numpy as np
+from scipy.linalg import lapack, qr
+
+from constrained_core.errors import ConstraintError, InfeasibleConstraintError
+from constrained_core.groups import GroupSum
+from constrained_core.plan import DensePlan, GroupPlan, Plan, RowPlan
+from constrained_core.structure import exact_product_bits, factor_rows, power_of_two_scale
+
+__all__ = ["check_batched_rows", "check_consistency", "plan_constraint"]
+
+WELL_CONDITIONED = 10.0
+"""Rows up to this condition number are executed as they are; others are orthonormalised."""
+
+
+class _PlanCache:
+    """Bounded memory of plans, found by content: a matrix changed in place is another matrix."""
+
+    def __init__(self, max_entries: int) -> None:
+        self._entries: OrderedDict[tuple, tuple[np.ndarray, Plan]] = OrderedDict()
+        self._max_entries = max_entries
+        self._lock = threading.Lock()
+
+    def get(self, matrix: np.ndarray) -> Plan | None:
+        key = self._key(matrix)
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is None or not _same_bits(entry[0], matrix):
+                return None
+            self._entries.move_to_end(key)
+            return entry[1]
+
+    def put(self, matrix: np.ndarray, plan: Plan) -> None:
+        with self._lock:
+            self._entries[self._key(matrix)] = (matrix.copy(), plan)
+            while len(self._entries) > self._max_entries:
+                self._entries.popitem(last=False)
+
+    @staticmethod
+    def _key(matrix: np.ndarray) -> tuple:
+        """Shape, type and a few entries, to tell matrices apart before comparing them whole."""
+        flat = matrix.reshape(-1)
+        return matrix.shape, matrix.dtype.str, flat[:: max(1, flat.size // 61)].tobytes()
+
+
+def _same_bits(one: np.ndarray, other: np.ndarray) -> bool:
+    word = f"u{one.dtype.itemsize}"
+    return bool((one.view(word) == other.view(word)).all())
+
+
+_DENSE_PLANS = _PlanCache(max_entries=32)
+
+
+def plan_constraint(matrix: np.ndarray | GroupSum) -> Plan:
+    """Analyse a constraint matrix; the same content is analysed once.
+
+    Args:
+        matrix: ``(m, n)`` floats, or a ``GroupSum``.
+
+    Raises:
+        ConstraintError: NaN or infinity in the matrix.
+    """
+    if isinstance(matrix, GroupSum):
+        return _group_plan(matrix)
+    matrix = np.ascontiguousarray(matrix)
+    plan = _DENSE_PLANS.get(matrix)
+    if plan is None:
+        plan = _dense_plan(matrix)
+        _DENSE_PLANS.put(matrix, plan)
+    return plan
+
+
+def _require_finite(matrix: np.ndarray) -> None:
+    if not np.isfinite(matrix).all():
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(matrix))[0])
+        raise ConstraintError(
+            f"A: expected finite entries, got {matrix[where]} at {where}; check how A is made."
+        )
+
+
+def _dense_plan(matrix: np.ndarray) -> Plan:
+    _require_finite(matrix)
+    eps = float(np.finfo(matrix.dtype).eps)
+    norms = np.linalg.norm(matrix.astype(np.float64, copy=False), axis=-1)
+    scale = power_of_two_scale(norms)
+    factor = factor_rows(matrix * scale[:, None], eps)
+    if len(factor.kept) == 0:
+        return _empty_plan(*matrix.shape)
+    # Every row of A is a row of `mixing` times an orthonormal basis of the row space.
+    mixing = np.concatenate([factor.triangle, factor.dropped_triangle])
+    mixing = mixing / scale[np.concatenate([factor.kept, factor.dropped])][:, None]
+    shared = {
+        "num_rows": matrix.shape[0],
+        "num_variables": matrix.shape[1],
+        "kept": factor.kept,
+        "log_range_volume": _log_volume(mixing),
+    }
+    dependence = factor.dropped_triangle @ np.linalg.inv(factor.triangle)
+    dependence = dependence / scale[factor.dropped][:, None]
+    rows = matrix[factor.kept].astype(np.float64) * scale[factor.kept][:, None]
+    if len(rows) == 1:
+        return _row_plan(rows[0], scale[factor.kept], dependence[:, 0], shared)
+    triangle, basis, log_volume = None, rows, _log_volume(factor.triangle)
+    if _condition(factor.triangle) > WELL_CONDITIONED:
+        orthonormal, upper = qr(rows.T, mode="economic", check_finite=False)
+        triangle, basis, log_volume = upper.T, orthonormal.T, 0.0
+    return DensePlan(
+        **shared,
+        row_scale=scale[factor.kept],
+        log_volume=log_volume,
+        rows=rows,
+        triangle=triangle,
+        basis=basis,
+        dependence=dependence,
+        exact_bits=exact_product_bits(rows),
+    )
+
+
+def _row_plan(row: np.ndarray, scale: np.ndarray, dependence: np.ndarray, shared: dict) -> Plan:
+    is_constant = bool((row == row[0]).all())
+    factor = row[0] if is_constant else 1.0
+    return RowPlan(
+        **shared,
+        row_scale=scale / factor,
+        log_volume=float(np.log(np.linalg.norm(row / factor))),
+        weights=None if is_constant else row,
+        dependence=dependence * factor,
+    )
+
+
+def _group_plan(groups: GroupSum) -> Plan:
+    num_rows, num_variables = groups.shape
+    weights = np.ones(num_variables) if groups.weights is None else groups.weights
+    norms = np.sqrt(np.bincount(groups.index, weights**2, minlength=num_rows))
+    kept = np.flatnonzero(norms)
+    if len(kept) == 0:
+        return _empty_plan(num_rows, num_variables)
+    position = np.zeros(num_rows, dtype=np.int64)
+    position[kept] = np.arange(len(kept))
+    is_plain = bool((weights == 1.0).all())
+    scale = np.ones(len(kept)) if is_plain else power_of_two_scale(norms[kept])
+    log_range_volume = float(np.log(norms[kept]).sum())
+    index = position[groups.index]
+    return GroupPlan(
+        num_rows=num_rows,
+        num_variables=num_variables,
+        kept=kept,
+        row_scale=scale,
+        log_volume=log_range_volume + float(np.log(scale).sum()),
+        log_range_volume=log_range_volume,
+        index=index,
+        weights=None if is_plain else weights * scale[index],
+    )
+
+
+def _empty_plan(num_rows: int, num_variables: int) -> Plan:
+    """No independent row: the constraint holds everywhere."""
+    rows = np.zeros((0, num_variables))
+    return DensePlan(
+        num_rows=num_rows,
+        num_variables=num_variables,
+        kept=np.zeros(0, dtype=np.int64),
+        row_scale=np.zeros(0),
+        log_volume=0.0,
+        log_range_volume=0.0,
+        rows=rows,
+        triangle=None,
+        basis=rows,
+        dependence=np.zeros((num_rows, 0)),
+        exact_bits=0,
+    )
+
+
+def _log_volume(matrix: np.ndarray) -> float:
+    """1/2 log det(M'M) for full column rank."""
+    return float(np.log(np.abs(np.diagonal(np.linalg.qr(matrix, mode="r")))).sum())
+
+
+def _condition(triangle: np.ndarray) -> float:
+    """Estimated condition number of a lower triangular matrix (one-norm, LAPACK)."""
+    reciprocal, _ = lapack.dtrcon(np.asfortranarray(triangle), uplo="L")
+    return float(np.inf) if reciprocal == 0 else 1.0 / float(reciprocal)
+
+
+def check_consistency(plan: Plan, k: np.ndarray) -> None:
+    """Check that k obeys the redundant rows.
+
+    Args:
+        plan: the plan of A.
+        k: ``(*batch, m)``, finite.
+
+    Raises:
+        InfeasibleConstraintError: naming the row and the disagreement.
+    """
+    if plan.has_full_row_rank or k.size == 0:
+        return
+    scaled = k[..., plan.kept] * plan.row_scale
+    given = k[..., plan.dropped]
+    if isinstance(plan, GroupPlan):
+        implied = size = np.zeros(())
+    else:
+        dependence = plan.dependence.reshape(len(plan.dropped), plan.rank)
+        implied, size = scaled @ dependence.T, np.abs(scaled) @ np.abs(dependence).T
+    gap = np.abs(given - implied)
+    tolerance = np.sqrt(np.finfo(k.dtype).eps) * (np.abs(given) + size)
+    if (gap > tolerance).any():
+        where = tuple(np.argwhere(gap > tolerance)[0])
+        row = int(plan.dropped[where[-1]])
+        raise InfeasibleConstraintError(
+            f"A x = k has no solution: row {row} of A depends on other rows, which imply "
+            f"{np.broadcast_to(implied, gap.shape)[where]:.6g} there, but k[{row}] is "
+            f"{given[where]:.6g}, a disagreement of {gap[where]:.3g}; correct k, or drop the row."
+        )
+
+
+def check_batched_rows(matrix: np.ndarray) -> None:
+    """Check that every matrix of a batch ``(*batch, m, n)`` has full row rank.
+
+    Raises:
+        ConstraintError: NaN or infinity, or redundant rows, naming the batch element.
+    """
+    _require_finite(matrix)
+    norms = np.linalg.norm(matrix, axis=-1, keepdims=True)
+    rows = matrix / np.where(norms > 0, norms, 1.0)
+    rank = np.linalg.matrix_rank(rows) if rows.size else np.zeros(matrix.shape[:-2], int)
+    deficient = np.argwhere(rank < (matrix.shape[-2] if rows.size else 0))
+    if len(deficient):
+        where = tuple(int(i) for i in deficient[0])
+        raise ConstraintError(
+            f"A: a batch of matrices must have independent rows, but A[{where}] has rank "
+            f"{rank[where]} with {matrix.shape[-2]} rows; drop the redundant rows."
+        )
