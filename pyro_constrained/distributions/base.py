@@ -1,0 +1,125 @@
+"""What all laws given ``A x = k`` have in common."""
+
+import copy
+from typing import Any
+
+import torch
+from pyro.distributions import TorchDistribution
+from torch import Tensor
+from torch.distributions import constraints
+
+from constrained_core import ConstraintError, GroupSum
+from pyro_constrained.constraints import linear_equality
+from pyro_constrained.kernels.constraint import LinearConstraint, default_tolerance
+
+__all__ = ["ConstrainedDistribution"]
+
+
+class ConstrainedDistribution(TorchDistribution):
+    """A law of vectors given ``A x = k``; the base class of all laws of this package."""
+
+    _event_dims: dict[str, int] = {}
+
+    def __init__(
+        self,
+        constraint: LinearConstraint,
+        batch_shape: torch.Size,
+        support_tolerance: float | None,
+        validate_args: bool | None,
+    ) -> None:
+        self._constraint = constraint
+        self._support_tolerance = support_tolerance
+        # Parameters are checked by the laws themselves, with messages that say what to do.
+        super().__init__(batch_shape, torch.Size((constraint.num_variables,)), validate_args=False)
+        self._validate_args = self._validates(validate_args)
+
+    @staticmethod
+    def _validates(validate_args: bool | None) -> bool:
+        if validate_args is None:
+            return torch.distributions.Distribution._validate_args
+        return validate_args
+
+    @property
+    def A(self) -> Tensor | GroupSum:
+        """The constraint matrix, as given."""
+        return self._constraint.A
+
+    @property
+    def k(self) -> Tensor:
+        """The right-hand side, as given."""
+        return self._constraint.k
+
+    @property
+    def rank(self) -> int:
+        """r, the number of independent rows of A."""
+        return self._constraint.rank
+
+    @constraints.dependent_property(is_discrete=False, event_dim=1)
+    def support(self) -> linear_equality:
+        """The affine subspace ``{x : A x = k}``."""
+        return linear_equality.of(self._constraint, self._support_tolerance)
+
+    def residual(self, value: Tensor) -> Tensor:
+        """``A value - k``: ``(*batch, m)``; ``(*batch,)`` where A is one row ``(n,)``."""
+        return self._constraint.residual(value)
+
+    @classmethod
+    def infer_shapes(cls, **arg_shapes: Any) -> tuple[torch.Size, torch.Size]:
+        """Batch and event shape from the shapes of the arguments, by name."""
+        shapes = {
+            name: torch.Size(shape) for name, shape in arg_shapes.items() if shape is not None
+        }
+        is_vector = len(shapes["A"]) == 1
+        event_dims = {"k": int(not is_vector), "A": 2 - is_vector} | cls._event_dims
+        batches = [shape[: len(shape) - event_dims[name]] for name, shape in shapes.items()]
+        return torch.broadcast_shapes(*batches), shapes["A"][-1:]
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "ConstrainedDistribution":
+        """The same law with a larger batch shape; nothing is computed anew."""
+        new = copy.copy(self) if _instance is None else _instance
+        new.__dict__.update(self.__dict__)
+        new._batch_shape = torch.Size(batch_shape)
+        for name, event_dim in self._event_dims.items():
+            value = self.__dict__.get(name)
+            if value is not None:
+                event_shape = value.shape[value.ndim - event_dim :]
+                new.__dict__[name] = value.expand(new._batch_shape + event_shape)
+        return new
+
+    def _expanded(self, value: Tensor, event_dim: int) -> Tensor:
+        event_shape = value.shape[value.ndim - event_dim :]
+        batch_shape = value.shape[: value.ndim - event_dim]
+        return value.expand(torch.broadcast_shapes(batch_shape, self._batch_shape) + event_shape)
+
+    def _on_support(self, value: Tensor) -> Tensor:
+        """Where ``value`` obeys the constraint; raises under ``validate_args`` if it does not."""
+        tolerance = self._support_tolerance or default_tolerance(value.dtype)
+        inside = self._constraint.contains(value, tolerance)
+        if self._validate_args and not bool(inside.all()):
+            gap = float(self.residual(value).detach().abs().max())
+            raise ConstraintError(
+                f"value: expected A x = k within the relative tolerance {tolerance:.1e}, got a "
+                f"largest residual |A x - k| of {gap:.3g}; if the value obeys the law but for "
+                "rounding or noise, pass it through project(value), or give a larger "
+                "support_tolerance."
+            )
+        return inside
+
+    def _check_value(self, value: Tensor) -> None:
+        n = self._constraint.num_variables
+        if not isinstance(value, Tensor) or value.ndim == 0 or value.shape[-1] != n:
+            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ConstraintError(f"value: expected a tensor of shape (*batch, {n}), got {got}.")
+        try:
+            torch.broadcast_shapes(value.shape[:-1], self._batch_shape)
+        except RuntimeError as error:
+            raise ConstraintError(
+                f"value: expected a batch shape that broadcasts with {tuple(self._batch_shape)}, "
+                f"got {tuple(value.shape[:-1])}."
+            ) from error
+
+    def __repr__(self) -> str:
+        names = [name for name in self.arg_constraints if name in self.__dict__]
+        parts = [f"{name}: {tuple(getattr(self, name).shape)}" for name in names]
+        parts += [f"A: {tuple(self.A.shape)}", f"k: {tuple(self.k.shape)}", f"rank: {self.rank}"]
+        return f"{type(self).__name__}({', '.join(parts)})"

@@ -1,0 +1,134 @@
+"""What the Gaussian and Student-t laws given ``A x = k`` have in common."""
+
+from abc import abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions.utils import _standard_normal
+
+from constrained_core import ConstraintError
+from pyro_constrained.distributions.base import ConstrainedDistribution
+from pyro_constrained.estimators import check_estimator, with_gradient
+from pyro_constrained.kernels.conditional import Conditional
+from pyro_constrained.kernels.losses import normal_expected_l2
+
+__all__ = ["ConstrainedLocationScale"]
+
+ESTIMATORS = ("pathwise", "marginal_expectation", "score_function")
+
+
+class ConstrainedLocationScale(ConstrainedDistribution):
+    """A law whose draw is a mean plus a factor times white noise inside the subspace."""
+
+    loc: Tensor
+
+    def __init__(
+        self,
+        conditional: Conditional,
+        batch_shape: torch.Size,
+        gradient_estimator: str,
+        support_tolerance: float | None,
+        validate_args: bool | None,
+    ) -> None:
+        self._conditional = conditional
+        self.gradient_estimator = check_estimator(gradient_estimator, ESTIMATORS)
+        super().__init__(conditional.constraint, batch_shape, support_tolerance, validate_args)
+
+    @property
+    def has_rsample(self) -> bool:
+        """Whether gradients flow through a draw."""
+        return self.gradient_estimator != "score_function"
+
+    @property
+    def mean(self) -> Tensor:
+        """``(*batch, n)`` E[x | A x = k]."""
+        return self._expanded(self._conditional.mean, 1)
+
+    @property
+    def variance(self) -> Tensor:
+        """``(*batch, n)`` Var[x | A x = k]."""
+        return self._expanded(self._conditional.variance() * self._variance_factor(), 1)
+
+    @property
+    def covariance(self) -> Tensor:
+        """``(*batch, n, n)`` Cov[x | A x = k], made when asked for; of rank n - r."""
+        factor = self._variance_factor()
+        return self._expanded(self._conditional.covariance() * factor[..., None], 2)
+
+    def _variance_factor(self) -> Tensor:
+        """``(*batch, 1)`` variance over squared scale."""
+        return self._conditional.surprise.new_ones(1)
+
+    def _noise_factor(self, shape: torch.Size) -> Tensor | float:
+        """Factor ``(*shape, 1)`` of the noise of a draw."""
+        return 1.0
+
+    def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
+        """Draws ``(*sample_shape, *batch, n)`` that obey the law to the last bits."""
+        if not self.has_rsample:
+            raise NotImplementedError(
+                "a law with gradient_estimator='score_function' has no reparametrised draw; use "
+                "sample, or another estimator."
+            )
+        return self._draw(sample_shape)
+
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
+        """Draws without a gradient."""
+        with torch.no_grad():
+            return self._draw(sample_shape)
+
+    def _draw(self, sample_shape: Any) -> Tensor:
+        law, shape = self._conditional, torch.Size(sample_shape) + self._batch_shape
+        noise = _standard_normal(
+            shape + (law.noise_size,), dtype=law.mean.dtype, device=law.mean.device
+        )
+        deviation = law.deviation(noise) * self._noise_factor(shape)
+        draw = law.settle(law.mean + deviation)
+        return with_gradient(self.gradient_estimator, draw, law.mean)
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        """``(*batch,)`` log density with respect to Hausdorff measure on the subspace.
+
+        It is -inf off the support.
+
+        Raises:
+            ConstraintError: the value is off the support, under ``validate_args``.
+        """
+        self._check_value(value)
+        inside = self._on_support(value)
+        deviation = value - self._conditional.mean
+        if self._conditional.constraint.free_size == 0:
+            log_density = 0.0 * deviation.sum(-1)
+        else:
+            log_density = self._log_density(self._conditional.mahalanobis(deviation))
+        return self._expanded(torch.where(inside, log_density, -torch.inf), 0)
+
+    @abstractmethod
+    def _log_density(self, mahalanobis: Tensor) -> Tensor:
+        """Log density on the subspace at a squared Mahalanobis distance from the mean."""
+
+    def project(self, value: Tensor) -> Tensor:
+        """The point of the subspace nearest to ``value``, in Euclidean distance.
+
+        For measured data that obey the law only to rounding or noise.
+        """
+        self._check_value(value)
+        return self._constraint.nearest(value)
+
+    def expected_l2(self, target: Tensor) -> Tensor:
+        """``(*batch, n)`` E (x_i - target_i)^2, exactly."""
+        return normal_expected_l2(self.mean, self.variance, target)
+
+    def _require_same_subspace(self, other: "ConstrainedLocationScale") -> None:
+        """Raise unless a generic point of this law's subspace is one of the other's, and back."""
+        for one, another in ((self, other), (other, self)):
+            law = one._conditional
+            probe = torch.linspace(0.5, 1.5, law.noise_size).to(law.mean).cos()
+            point = law.mean + law.deviation(probe)
+            inside = one.rank == another.rank and another.support.check(point).all()
+            if not bool(inside):
+                raise ConstraintError(
+                    "kl_divergence: expected two laws on the same subspace A x = k, got "
+                    f"{one!r} and {another!r}, which differ in A or k; the divergence is infinite."
+                )

@@ -1,0 +1,269 @@
+"""Location-scale laws conditioned on ``B x = c``.
+
+For x = loc + L e with white noise e, the constraint is S e = c - B loc with S = B L. Conditioning
+a draw is kriging (Matheron's rule): e - S' F^-1 S e with F = S S'. Nothing here depends on the
+value that is scored, so each law computes it once.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from pyro_constrained.kernels.constraint import LinearConstraint
+from pyro_constrained.kernels.linalg import cholesky, matvec, solve_lower, solve_lower_adjoint
+from pyro_constrained.kernels.rows import Rows
+
+__all__ = ["Conditional", "DenseConditional", "DiagonalConditional", "LowRankConditional"]
+
+
+class Conditional(ABC):
+    """x given B x = c, for covariance (or scale matrix) Sigma.
+
+    Attributes:
+        constraint: the constraint B x = c.
+        mean: ``(*batch, n)``, on the subspace to the last bits.
+        surprise: ``(*batch,)`` (c - B loc)' F^-1 (c - B loc).
+        half_log_det: ``(*batch,)`` 1/2 log pdet of the conditional covariance.
+        constraint_half_log_det: ``(*batch,)`` 1/2 log det F.
+        noise_size: white-noise entries of one draw.
+    """
+
+    constraint: LinearConstraint
+    mean: Tensor
+    surprise: Tensor
+    half_log_det: Tensor
+    constraint_half_log_det: Tensor
+    noise_size: int
+
+    @abstractmethod
+    def deviation(self, noise: Tensor) -> Tensor:
+        """Draw of x - mean from white noise ``(..., noise_size)``."""
+
+    @abstractmethod
+    def gain(self, mismatch: Tensor) -> Tensor:
+        """Sigma B' F^-1 mismatch: what to add to a point that misses c by ``mismatch``."""
+
+    @abstractmethod
+    def mahalanobis(self, deviation: Tensor) -> Tensor:
+        """Squared length of a deviation in the metric of the conditional covariance."""
+
+    @abstractmethod
+    def variance(self) -> Tensor:
+        """``(*batch, n)`` diagonal of the conditional covariance."""
+
+    @abstractmethod
+    def covariance_matvec(self, vector: Tensor) -> Tensor:
+        """Conditional covariance times ``vector``."""
+
+    @abstractmethod
+    def precision_trace(self, other: "Conditional") -> Tensor:
+        """Trace of this law's inverse covariance times the covariance of ``other``."""
+
+    @abstractmethod
+    def tangent(self, coordinates: Tensor) -> Tensor:
+        """Draw of x - mean from exactly n - r white-noise entries."""
+
+    @abstractmethod
+    def coordinates(self, deviation: Tensor) -> Tensor:
+        """Inverse of ``tangent``."""
+
+    def covariance(self) -> Tensor:
+        """``(*batch, n, n)`` conditional covariance."""
+        identity = _leading_identity(self.mean.shape[-1], self.mean)
+        return self.covariance_matvec(identity).movedim(0, -2)
+
+    def settle(self, value: Tensor) -> Tensor:
+        """Move a draw onto the subspace to the last bits, within the covariance; no gradient."""
+        with torch.no_grad():
+            correction = self.gain(self.constraint.mismatch(value))
+        return value + correction
+
+
+class _WhitenedConditional(Conditional):
+    """Sigma = L L' with an invertible L that the subclass multiplies and divides by."""
+
+    def __init__(self, loc: Tensor, rows: Rows, log_det: Tensor, constraint: LinearConstraint):
+        self.constraint, self.rows, self.gram = constraint, rows, rows.gram()
+        self.noise_size = loc.shape[-1]
+        self.constraint_half_log_det = self.gram.half_log_det
+        self.half_log_det = log_det - self.gram.half_log_det + constraint.log_volume
+        mismatch = constraint.target - constraint.rows.apply(loc)
+        self.surprise = self.gram.whiten(mismatch).square().sum(-1)
+        self.mean = self.settle(loc + self.gain(mismatch))
+
+    @abstractmethod
+    def _multiply(self, vector: Tensor) -> Tensor:
+        """``L vector``."""
+
+    @abstractmethod
+    def _multiply_adjoint(self, vector: Tensor) -> Tensor:
+        """``L' vector``."""
+
+    @abstractmethod
+    def _divide(self, vector: Tensor) -> Tensor:
+        """``L^-1 vector``."""
+
+    def deviation(self, noise: Tensor) -> Tensor:
+        explained = self.rows.adjoint(self.gram.solve(self.rows.apply(noise)))
+        return self._multiply(noise - explained)
+
+    def gain(self, mismatch: Tensor) -> Tensor:
+        return self._multiply(self.rows.adjoint(self.gram.solve(mismatch)))
+
+    def mahalanobis(self, deviation: Tensor) -> Tensor:
+        return self._divide(deviation).square().sum(-1)
+
+    def covariance_matvec(self, vector: Tensor) -> Tensor:
+        return self.deviation(self._multiply_adjoint(vector))
+
+    def tangent(self, coordinates: Tensor) -> Tensor:
+        return self._multiply(self.rows.null_space().embed(coordinates))
+
+    def coordinates(self, deviation: Tensor) -> Tensor:
+        return self.rows.null_space().extract(self._divide(deviation))
+
+
+class DiagonalConditional(_WhitenedConditional):
+    """Sigma = diag(scale^2), scale ``(*batch, n)``."""
+
+    def __init__(self, loc: Tensor, scale: Tensor, constraint: LinearConstraint) -> None:
+        self.scale = scale
+        super().__init__(loc, constraint.rows.scaled(scale), scale.log().sum(-1), constraint)
+
+    def _multiply(self, vector: Tensor) -> Tensor:
+        return self.scale * vector
+
+    def _multiply_adjoint(self, vector: Tensor) -> Tensor:
+        return self.scale * vector
+
+    def _divide(self, vector: Tensor) -> Tensor:
+        return vector / self.scale
+
+    def variance(self) -> Tensor:
+        return self.scale.square() * (1 - self.rows.leverage(self.gram)).clamp(min=0)
+
+    def precision_trace(self, other: Conditional) -> Tensor:
+        return (other.variance() / self.scale.square()).sum(-1)
+
+
+class DenseConditional(_WhitenedConditional):
+    """Sigma = L L' with lower triangular L ``(*batch, n, n)``."""
+
+    def __init__(self, loc: Tensor, scale_tril: Tensor, constraint: LinearConstraint) -> None:
+        self.scale_tril = scale_tril
+        log_det = scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        super().__init__(loc, constraint.rows.transform(scale_tril), log_det, constraint)
+
+    def _multiply(self, vector: Tensor) -> Tensor:
+        return matvec(self.scale_tril, vector)
+
+    def _multiply_adjoint(self, vector: Tensor) -> Tensor:
+        return matvec(self.scale_tril.mT, vector)
+
+    def _divide(self, vector: Tensor) -> Tensor:
+        return solve_lower(self.scale_tril, vector)
+
+    def variance(self) -> Tensor:
+        explained = self.rows.transform(self.scale_tril.mT).leverage(self.gram)
+        return (self.scale_tril.square().sum(-1) - explained).clamp(min=0)
+
+    def precision_trace(self, other: Conditional) -> Tensor:
+        unit_noise = _leading_identity(other.noise_size, other.mean)
+        return self.mahalanobis(other.deviation(unit_noise)).sum(0)
+
+
+def _leading_identity(size: int, like: Tensor) -> Tensor:
+    """``(size, 1, ..., 1, size)``: unit vectors as samples of a law whose mean is ``like``."""
+    identity = torch.eye(size, dtype=like.dtype, device=like.device)
+    return identity.reshape((size,) + (1,) * (like.ndim - 1) + (size,))
+
+
+class LowRankConditional(Conditional):
+    """Sigma = W W' + diag(scale^2), W ``(*batch, n, q)``; nothing is n x n, F stays structured.
+
+    With x = z + W e and z diagonal, conditioning z, then the q entries of e, gives a constrained
+    diagonal law plus a low-rank part whose loadings lie inside the subspace.
+    """
+
+    def __init__(
+        self, loc: Tensor, cov_factor: Tensor, scale: Tensor, constraint: LinearConstraint
+    ) -> None:
+        self.constraint = constraint
+        self.diagonal = diagonal = DiagonalConditional(loc, scale, constraint)
+        self.noise_size = loc.shape[-1] + cov_factor.shape[-1]
+        cov_factor = cov_factor.reshape((1,) * (loc.ndim + 1 - cov_factor.ndim) + cov_factor.shape)
+        loadings = cov_factor.movedim(-1, 0)
+        moved = constraint.rows.apply(loadings)
+        whitened = diagonal.gram.whiten(moved).movedim(0, -2)
+        posterior = _capacitance(whitened)
+        free = (loadings - diagonal.gain(moved)).movedim(0, -2)
+        self.loadings = torch.linalg.solve_triangular(posterior, free, upper=False)
+        self.scaled_loadings = self.loadings / scale[..., None, :]
+        self.capacitance = _capacitance(self.scaled_loadings)
+        mismatch = diagonal.gram.whiten(constraint.target - constraint.rows.apply(loc))
+        shift = solve_lower(posterior, matvec(whitened, mismatch))
+        self.surprise = diagonal.surprise - shift.square().sum(-1)
+        self.mean = self.settle(diagonal.mean + matvec(self.loadings.mT, shift))
+        self.half_log_det = diagonal.half_log_det + _half_log_det(self.capacitance)
+        self.constraint_half_log_det = diagonal.constraint_half_log_det + _half_log_det(posterior)
+
+    def deviation(self, noise: Tensor) -> Tensor:
+        num_variables = self.mean.shape[-1]
+        low_rank = matvec(self.loadings.mT, noise[..., num_variables:])
+        return self.diagonal.deviation(noise[..., :num_variables]) + low_rank
+
+    def gain(self, mismatch: Tensor) -> Tensor:
+        return self.diagonal.gain(mismatch)
+
+    def mahalanobis(self, deviation: Tensor) -> Tensor:
+        scaled = deviation / self.diagonal.scale
+        half = solve_lower(self.capacitance, matvec(self.scaled_loadings, scaled))
+        factors = solve_lower_adjoint(self.capacitance, half)
+        rest = scaled - matvec(self.scaled_loadings.mT, factors)
+        return rest.square().sum(-1) + factors.square().sum(-1)
+
+    def variance(self) -> Tensor:
+        return self.diagonal.variance() + self.loadings.square().sum(-2)
+
+    def covariance_matvec(self, vector: Tensor) -> Tensor:
+        low_rank = matvec(self.loadings.mT, matvec(self.loadings, vector))
+        return self.diagonal.covariance_matvec(vector) + low_rank
+
+    def precision_trace(self, other: Conditional) -> Tensor:
+        explaining = torch.linalg.solve_triangular(
+            self.capacitance, self.scaled_loadings / self.diagonal.scale[..., None, :], upper=False
+        )
+        columns = explaining.movedim(-2, 0)
+        explained = (columns * other.covariance_matvec(columns)).sum((0, -1))
+        return self.diagonal.precision_trace(other) - explained
+
+    # A square root of I + Z Z' is I + Z M Z' with M = (I + C)^-1 and C C' = I + Z' Z; its inverse
+    # is I - Z (I + C')^-1 C^-1 Z'. Here Z' holds the scaled loadings, all inside the subspace.
+
+    def tangent(self, coordinates: Tensor) -> Tensor:
+        white = self.diagonal.rows.null_space().embed(coordinates)
+        factors = solve_lower(self._shifted(), matvec(self.scaled_loadings, white))
+        return self.diagonal.scale * (white + matvec(self.scaled_loadings.mT, factors))
+
+    def coordinates(self, deviation: Tensor) -> Tensor:
+        scaled = deviation / self.diagonal.scale
+        half = solve_lower(self.capacitance, matvec(self.scaled_loadings, scaled))
+        factors = solve_lower_adjoint(self._shifted(), half)
+        white = scaled - matvec(self.scaled_loadings.mT, factors)
+        return self.diagonal.rows.null_space().extract(white)
+
+    def _shifted(self) -> Tensor:
+        size = self.capacitance.shape[-1]
+        identity = torch.eye(size, dtype=self.mean.dtype, device=self.mean.device)
+        return identity + self.capacitance
+
+
+def _capacitance(loadings: Tensor) -> Tensor:
+    """Cholesky factor of ``I + Z Z'`` for loadings Z ``(*batch, q, p)``."""
+    identity = torch.eye(loadings.shape[-2], dtype=loadings.dtype, device=loadings.device)
+    return cholesky(identity + loadings @ loadings.mT, "the capacitance of cov_factor")
+
+
+def _half_log_det(factor: Tensor) -> Tensor:
+    return factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)

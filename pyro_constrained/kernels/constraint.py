@@ -1,0 +1,274 @@
+"""The constraint in executable form: ``B x = c`` from ``A x = k``."""
+
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from constrained_core import (
+    ConstraintError,
+    GroupSum,
+    check_batched_rows,
+    check_consistency,
+    plan_constraint,
+)
+from constrained_core.plan import DensePlan, GroupPlan, Plan, RowPlan
+from pyro_constrained.kernels.linalg import solve_lower
+from pyro_constrained.kernels.null_space import BlockNullSpace, NullSpace
+from pyro_constrained.kernels.plans import plan_tensor
+from pyro_constrained.kernels.rows import DenseRows, Gram, GroupRows, Rows, SingleRow
+
+__all__ = ["LinearConstraint", "bind_constraint", "default_tolerance"]
+
+
+def default_tolerance(dtype: torch.dtype) -> float:
+    """Relative tolerance of support checks: 1e-6 in float64, 1e-4 in float32."""
+    return 1e-6 if dtype == torch.float64 else 1e-4
+
+
+class LinearConstraint:
+    """``A x = k`` bound to tensors.
+
+    Attributes:
+        A, k: as given, as tensors (A may be a ``GroupSum``).
+        given: all m rows of A, for residuals.
+        rows: the r well conditioned rows B that are executed.
+        target: ``(*batch, r)`` c.
+        log_volume, log_range_volume: 1/2 log det B B', 1/2 log pdet A A'.
+    """
+
+    def __init__(self, A, k, given, rows, target, log_volume, log_range_volume) -> None:
+        self.A: Tensor | GroupSum = A
+        self.k: Tensor = k
+        self.given: Rows = given
+        self.rows: Rows = rows
+        self.target: Tensor = target
+        self.log_volume = log_volume
+        self.log_range_volume = log_range_volume
+
+    @property
+    def rank(self) -> int:
+        return self.rows.size
+
+    @property
+    def num_variables(self) -> int:
+        return self.rows.num_variables
+
+    @property
+    def free_size(self) -> int:
+        return self.num_variables - self.rank
+
+    @cached_property
+    def is_vector(self) -> bool:
+        """Whether A was given as one row ``(n,)``, so that k has no row dimension."""
+        return not isinstance(self.A, GroupSum) and self.A.ndim == 1
+
+    @cached_property
+    def batch_shape(self) -> torch.Size:
+        matrix_batch = () if isinstance(self.A, GroupSum) else self.A.shape[:-2]
+        k_batch = self.k.shape if self.is_vector else self.k.shape[:-1]
+        return torch.broadcast_shapes(matrix_batch, k_batch)
+
+    def residual(self, value: Tensor) -> Tensor:
+        """``A value - k``, in the rows of A."""
+        total = self.given.apply(value)
+        return (total[..., 0] if self.is_vector else total) - self.k
+
+    def contains(self, value: Tensor, tolerance: float) -> Tensor:
+        """Whether ``|A x - k| <= tolerance (|A| |x| + |k|)`` in every row."""
+        with torch.no_grad():
+            size = self.given.absolute().apply(value.abs())
+            size = (size[..., 0] if self.is_vector else size) + self.k.abs()
+            holds = self.residual(value).abs() <= tolerance * size
+            return holds if self.is_vector else holds.all(-1)
+
+    def mismatch(self, value: Tensor) -> Tensor:
+        """``c - B value``, as exactly as the dtype allows."""
+        return self.target - self.rows.apply(value)
+
+    def null_space(self) -> NullSpace:
+        """Orthonormal basis of the null space of A."""
+        return self.rows.null_space()
+
+    def nearest(self, value: Tensor) -> Tensor:
+        """The point of the subspace nearest to ``value``."""
+        projected = value + self._shortest(self.target - self.rows.apply(value))
+        with torch.no_grad():
+            correction = self._shortest(self.mismatch(projected))
+        return projected + correction
+
+    def _shortest(self, mismatch: Tensor) -> Tensor:
+        """The shortest step that changes ``B x`` by ``mismatch``."""
+        return self.rows.adjoint(self._gram.solve(mismatch))
+
+    @cached_property
+    def _gram(self) -> Gram:
+        with torch.enable_grad():
+            return self.rows.gram()
+
+
+class _DensePlanConstraint(LinearConstraint):
+    """Dense rows that were analysed: some may be redundant, or executed in an orthonormal basis."""
+
+    def __init__(self, plan: DensePlan, scaled_k: Tensor, *fields: Any) -> None:
+        super().__init__(*fields)
+        self.plan, self.scaled_k = plan, scaled_k
+
+    def mismatch(self, value: Tensor) -> Tensor:
+        if self.plan.is_plain:
+            return super().mismatch(value)
+        rows = DenseRows(plan_tensor(self.plan, "rows", value))
+        high, low = _split(value, self.plan.exact_bits)
+        gap = (self.scaled_k - rows.apply(high)) - rows.apply(low)
+        return _to_basis(self.plan, gap)
+
+    def null_space(self) -> NullSpace:
+        return BlockNullSpace(
+            plan_tensor(self.plan, "reflector_vectors", self.target),
+            plan_tensor(self.plan, "reflector_kernel", self.target),
+        )
+
+
+def _to_basis(plan: DensePlan, vector: Tensor) -> Tensor:
+    """From scaled rows to the executed basis, ``T^-1 vector``."""
+    if plan.triangle is None:
+        return vector
+    return solve_lower(plan_tensor(plan, "triangle", vector), vector)
+
+
+def _split(value: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    """``value = high + low`` where products of high with rows of ``bits`` bits are exact.
+
+    Where rows depend on each other, the residual of one is the sum of those of others: it is
+    small only if theirs are known beyond rounding (error-free splitting, Ozaki et al. 2012).
+    """
+    mantissa = 1 - int(np.log2(torch.finfo(value.dtype).eps))
+    if bits + 3 > mantissa or value.shape[-1] == 0:
+        return value, torch.zeros_like(value)
+    _, exponent = torch.frexp(value.abs().amax(-1, keepdim=True))
+    unit = torch.ldexp(torch.ones_like(value[..., :1]), exponent - (mantissa - bits))
+    high = torch.round(value / unit) * unit
+    return high, value - high
+
+
+@torch.compiler.disable
+def bind_constraint(A: Any, k: Any, like: Tensor) -> LinearConstraint:
+    """Analyse ``A x = k`` and bind it to the dtype and device of ``like``.
+
+    Args:
+        A: ``(*batch, m, n)``, ``(n,)`` for one row, or a ``GroupSum``.
+        k: ``(*batch, m)``; ``(*batch,)`` for one row.
+        like: a tensor of the law, whose dtype and device the constraint takes.
+
+    Raises:
+        InfeasibleConstraintError: redundant rows disagree.
+        ConstraintError: shapes do not fit, NaN or infinity.
+    """
+    if not isinstance(A, GroupSum):
+        A = torch.as_tensor(A, device=like.device)
+        A = A if A.is_floating_point() else A.to(torch.float64)
+    k = torch.as_tensor(k, device=like.device)
+    _check_shapes(A, k)
+    if not k.isfinite().all():
+        raise ConstraintError(
+            f"k: expected finite values, got {k[~k.isfinite()][0]}; check how k is made."
+        )
+    if isinstance(A, Tensor) and (A.requires_grad or A.ndim > 2):
+        return _bind_unanalysed(A, k, like)
+    return _bind_planned(A, k, like)
+
+
+def _check_shapes(A: Tensor | GroupSum, k: Tensor) -> None:
+    if not isinstance(A, GroupSum) and A.ndim == 0:
+        raise ConstraintError(
+            "A: expected shape (*batch, m, n), or (n,) for one row, got a scalar; give one "
+            "coefficient per variable."
+        )
+    if not isinstance(A, GroupSum) and A.ndim == 1:
+        return
+    m = A.shape[-2]
+    if k.ndim == 0 or k.shape[-1] != m:
+        raise ConstraintError(
+            f"k: expected shape (*batch, {m}) for the {m} rows of A, got {tuple(k.shape)}; give "
+            "one value per row."
+        )
+
+
+def _bind_planned(A: Tensor | GroupSum, k: Tensor, like: Tensor) -> LinearConstraint:
+    matrix = A if isinstance(A, GroupSum) else torch.atleast_2d(A).detach().cpu().numpy()
+    plan = plan_constraint(matrix)
+    k_rows = k[..., None] if isinstance(A, Tensor) and A.ndim == 1 else k
+    if not plan.has_full_row_rank:
+        exact = k_rows if k_rows.is_floating_point() else k_rows.double()
+        check_consistency(plan, exact.detach().cpu().numpy())
+    scaled_k = k_rows.to(like.dtype)[..., plan_tensor(plan, "kept", like, torch.int64)]
+    scaled_k = scaled_k * plan_tensor(plan, "row_scale", like)
+    given = _given_rows(A, plan, like)
+    A = A if isinstance(A, GroupSum) else A.to(like.dtype)
+    fields = A, k.to(like.dtype), given
+    volumes = plan.log_volume, plan.log_range_volume
+    if isinstance(plan, DensePlan):
+        rows = DenseRows(plan_tensor(plan, "basis", like))
+        target = _to_basis(plan, scaled_k)
+        return _DensePlanConstraint(plan, scaled_k, *fields, rows, target, *volumes)
+    rows = _single_row(plan, like) if isinstance(plan, RowPlan) else _group_rows(plan, like)
+    return LinearConstraint(*fields, rows, scaled_k, *volumes)
+
+
+def _given_rows(A: Tensor | GroupSum, plan: Plan, like: Tensor) -> Rows:
+    if isinstance(A, Tensor):
+        A = A.to(like.dtype)
+        return SingleRow(A) if A.ndim == 1 else DenseRows(A)
+    if isinstance(plan, GroupPlan):
+        return _group_rows(plan, like, prefix="given_")
+    index = torch.zeros(plan.num_variables, dtype=torch.int64, device=like.device)
+    return GroupRows(index, plan.num_rows, like.new_zeros(plan.num_variables))
+
+
+def _group_rows(plan: GroupPlan, like: Tensor, prefix: str = "") -> GroupRows:
+    plain = plan.weights is None
+    return GroupRows(
+        plan_tensor(plan, prefix + "index", like, torch.int64),
+        plan.num_rows if prefix else plan.rank,
+        _ones(plan, like) if plain else plan_tensor(plan, prefix + "weights", like),
+        plain,
+        plan,
+    )
+
+
+def _single_row(plan: RowPlan, like: Tensor) -> SingleRow:
+    plain = plan.weights is None
+    return SingleRow(_ones(plan, like) if plain else plan_tensor(plan, "weights", like), plain)
+
+
+def _ones(plan: Plan, like: Tensor) -> Tensor:
+    return like.new_ones(()).expand(plan.num_variables)
+
+
+def _bind_unanalysed(A: Tensor, k: Tensor, like: Tensor) -> LinearConstraint:
+    """A batch of matrices, or one that requires a gradient: full row rank is taken for granted."""
+    if A.ndim > 1:
+        check_batched_rows(A.detach().cpu().numpy())
+    A, k = A.to(like.dtype), k.to(like.dtype)
+    if A.ndim > 1 and A.shape[-2] > A.shape[-1]:
+        raise ConstraintError(
+            f"A: expected at most {A.shape[-1]} rows for {A.shape[-1]} variables, as a batched or "
+            f"differentiated A must have independent rows, got {A.shape[-2]}; drop rows."
+        )
+    given = SingleRow(A) if A.ndim == 1 else DenseRows(A)
+    norms = torch.linalg.vector_norm(A.detach(), dim=-1, keepdim=True)
+    scaled = A / norms
+    if A.ndim == 1:
+        rows = SingleRow(scaled)
+        log_volume = torch.linalg.vector_norm(scaled).log()
+        return LinearConstraint(
+            A, k, given, rows, k[..., None] / norms, log_volume, log_volume + norms.log()[0]
+        )
+    orthonormal, upper = torch.linalg.qr(scaled.mT)
+    target = solve_lower(upper.mT, k / norms[..., 0])
+    log_scaled_volume = upper.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
+    log_range_volume = log_scaled_volume + norms[..., 0].log().sum(-1)
+    rows = DenseRows(orthonormal.mT)
+    return LinearConstraint(A, k, given, rows, target, 0.0, log_range_volume)

@@ -1,0 +1,57 @@
+"""Batched matrix-vector products that never copy a matrix over sample dimensions."""
+
+import torch
+from torch import Tensor
+
+from constrained_core.errors import ConstraintError
+
+__all__ = ["cholesky", "matvec", "precision_to_tril", "solve_lower", "solve_lower_adjoint"]
+
+
+def cholesky(matrix: Tensor, name: str) -> Tensor:
+    """Cholesky factor, or an error that names the matrix."""
+    factor, info = torch.linalg.cholesky_ex(matrix)
+    if info.any():
+        raise ConstraintError(
+            f"expected {name} to be positive definite, got a matrix of shape "
+            f"{tuple(matrix.shape)} and dtype {matrix.dtype} without a Cholesky factor; check its "
+            "eigenvalues, add a small multiple of the identity, or use float64."
+        )
+    return factor
+
+
+def precision_to_tril(precision: Tensor, name: str) -> Tensor:
+    """Lower Cholesky factor of the inverse, by factoring the matrix in reverse order."""
+    reverse = torch.flip(cholesky(torch.flip(precision, (-2, -1)), name), (-2, -1)).mT
+    identity = torch.eye(precision.shape[-1], dtype=precision.dtype, device=precision.device)
+    return torch.linalg.solve_triangular(reverse, identity, upper=False)
+
+
+def matvec(matrix: Tensor, vector: Tensor) -> Tensor:
+    """``matrix @ vector`` for matrix ``(*batch, a, b)`` and vector ``(*sample, *batch, b)``."""
+    if matrix.ndim == 2:
+        return vector @ matrix.mT
+    return _over_columns(matrix, vector, torch.matmul)
+
+
+def solve_lower(factor: Tensor, vector: Tensor) -> Tensor:
+    """``L^-1 vector`` for lower triangular L ``(*batch, r, r)``, vector ``(*sample, *batch, r)``."""
+    return _over_columns(
+        factor, vector, lambda a, b: torch.linalg.solve_triangular(a, b, upper=False)
+    )
+
+
+def solve_lower_adjoint(factor: Tensor, vector: Tensor) -> Tensor:
+    """``L^-T vector`` for lower triangular L."""
+    return _over_columns(
+        factor, vector, lambda a, b: torch.linalg.solve_triangular(a.mT, b, upper=True)
+    )
+
+
+def _over_columns(matrix, vector, operation):
+    """Apply ``operation(matrix, columns)`` with all sample dimensions gathered as columns."""
+    num_samples = max(vector.ndim - (matrix.ndim - 1), 0)
+    sample_shape = vector.shape[:num_samples]
+    columns = vector.reshape((-1,) + vector.shape[num_samples:]) if num_samples else vector[None]
+    result = operation(matrix, columns.movedim(0, -1)).movedim(-1, 0)
+    return result.reshape(sample_shape + result.shape[1:])

@@ -1,0 +1,107 @@
+"""Checks of parameters: every message says what was expected, what came and what to do."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from constrained_core import ConstraintError
+from pyro_constrained.kernels.constraint import LinearConstraint
+
+__all__ = [
+    "batch_shape_of",
+    "check_covariance",
+    "check_finite",
+    "check_positive",
+    "check_tril",
+    "exactly_one",
+    "floating",
+    "require_event",
+]
+
+
+def exactly_one(**parameters: Any) -> tuple[str, Any]:
+    """The name and value of the one parameter that is not None."""
+    given = [(name, value) for name, value in parameters.items() if value is not None]
+    if len(given) != 1:
+        names = ", ".join(name for name, _ in given) or "none"
+        raise ConstraintError(f"expected exactly one of {', '.join(parameters)}, got {names}.")
+    return given[0]
+
+
+def floating(*parameters: Any) -> list[Tensor]:
+    """The parameters as tensors of one floating dtype; integers are promoted."""
+    dtype = torch.get_default_dtype()
+    tensors = [torch.as_tensor(parameter) for parameter in parameters]
+    dtypes = [tensor.dtype for tensor in tensors if tensor.is_floating_point()]
+    for index, other in enumerate(dtypes):
+        dtype = torch.promote_types(dtype, other) if index else other
+    return [tensor.to(dtype) for tensor in tensors]
+
+
+def require_event(name: str, tensor: Tensor, event_shape: Sequence[int]) -> Tensor:
+    """``tensor`` if it ends in ``event_shape``; a number stands for all entries of a vector."""
+    event_shape = tuple(event_shape)
+    if tensor.ndim == 0 and len(event_shape) == 1:
+        return tensor.expand(event_shape)
+    if tensor.ndim < len(event_shape) or tensor.shape[-len(event_shape) :] != event_shape:
+        wanted = ", ".join(str(size) for size in event_shape)
+        raise ConstraintError(
+            f"{name}: expected shape (*batch, {wanted}) for the {event_shape[0]} variables of A, "
+            f"got {tuple(tensor.shape)}; the last dimensions must match the columns of A."
+        )
+    return tensor
+
+
+def batch_shape_of(constraint: LinearConstraint, **batch_shapes: torch.Size) -> torch.Size:
+    """The common batch shape of the parameters, A and k."""
+    batch_shapes["A and k"] = constraint.batch_shape
+    try:
+        return torch.broadcast_shapes(*batch_shapes.values())
+    except RuntimeError as error:
+        shapes = ", ".join(f"{name} {tuple(shape)}" for name, shape in batch_shapes.items())
+        raise ConstraintError(
+            f"expected batch shapes that broadcast together, got {shapes}; reshape a parameter."
+        ) from error
+
+
+def _require(name: str, expected: str, tensor: Tensor, holds: Tensor, remedy: str) -> None:
+    if bool(holds.all()):
+        return
+    where = tuple(int(i) for i in (~holds).nonzero()[0])
+    got = tensor[where]
+    got = f"{float(got):.6g}" if got.ndim == 0 else f"a matrix of shape {tuple(got.shape)}"
+    at = f" at {where}" if where else ""
+    raise ConstraintError(f"{name}: expected {expected}, got {got}{at}; {remedy}.")
+
+
+def check_finite(name: str, tensor: Tensor) -> None:
+    """Raise if an entry is NaN or infinite."""
+    _require(name, "finite values", tensor, tensor.isfinite(), "check how it is computed")
+
+
+def check_positive(name: str, tensor: Tensor) -> None:
+    """Raise if an entry is not positive and finite."""
+    holds = (tensor > 0) & tensor.isfinite()
+    _require(name, "positive finite values", tensor, holds, "use exp or softplus to make it so")
+
+
+def check_covariance(name: str, matrix: Tensor) -> None:
+    """Raise if a matrix is not finite and symmetric; its Cholesky factor tells the rest."""
+    check_finite(name, matrix)
+    if bool((matrix == matrix.mT).all()):
+        return
+    scale = matrix.abs().amax((-2, -1), keepdim=True)
+    gap = (matrix - matrix.mT).abs()
+    tolerance = torch.finfo(matrix.dtype).eps ** 0.5
+    holds = (gap <= tolerance * scale).all(-1).all(-1)
+    _require(name, "a symmetric matrix", matrix, holds, "use (S + S.mT) / 2")
+
+
+def check_tril(name: str, matrix: Tensor) -> None:
+    """Raise if a matrix is not lower triangular with a positive diagonal."""
+    check_finite(name, matrix)
+    holds = (matrix.tril() == matrix).all(-1).all(-1)
+    _require(name, "a lower triangular matrix", matrix, holds, "use tril or a Cholesky factor")
+    check_positive(f"the diagonal of {name}", matrix.diagonal(dim1=-2, dim2=-1))

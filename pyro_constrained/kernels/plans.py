@@ -1,0 +1,21 @@
+"""Plan arrays as tensors, made once per plan, type and device."""
+
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from constrained_core.plan import Plan
+
+__all__ = ["plan_tensor"]
+
+_TENSORS: WeakKeyDictionary[Plan, dict[tuple, Tensor]] = WeakKeyDictionary()
+
+
+def plan_tensor(plan: Plan, name: str, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """The plan's array ``name`` on the device of ``like``, in its dtype unless another is given."""
+    tensors = _TENSORS.setdefault(plan, {})
+    key = name, dtype or like.dtype, like.device
+    if key not in tensors:
+        tensors[key] = torch.as_tensor(getattr(plan, name), dtype=key[1], device=key[2])
+    return tensors[key]

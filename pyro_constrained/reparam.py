@@ -1,0 +1,86 @@
+"""Reparametrisations of constrained sites for ``poutine.reparam``."""
+
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from pyro.infer.reparam.reparam import Reparam
+
+from constrained_core import ConstraintError
+from pyro_constrained.distributions.gaussian import ConstrainedGaussian
+
+__all__ = ["ConstrainedNormalReparam", "auto_reparam"]
+
+
+class ConstrainedNormalReparam(Reparam):
+    """A constrained normal site becomes white noise and a deterministic map of it.
+
+    The site ``NAME`` is replaced by ``NAME_base`` ~ Normal(0, 1) of dimension n - r, and a
+    deterministic ``NAME`` = mean + L N z. It stays right when A's values, k, loc or the covariance
+    are themselves sampled or learned, where a guide on the site itself would be tied to the
+    subspace that it saw first.
+
+    Raises:
+        ConstraintError: the site is not a constrained normal, or is observed.
+
+    Example:
+        >>> def model():
+        ...     k = pyro.sample("k", dist.Normal(0.0, 1.0))
+        ...     law = ConstrainedNormal(torch.zeros(3), torch.ones(3), torch.ones(3), k)
+        ...     return pyro.sample("x", law)
+        >>> from pyro_constrained import ConstrainedNormal
+        >>> with pyro.poutine.reparam(config={"x": ConstrainedNormalReparam()}):
+        ...     trace = pyro.poutine.trace(model).get_trace()
+        >>> trace.nodes["x_base"]["value"].shape
+        torch.Size([2])
+    """
+
+    def apply(self, msg: Any) -> Any:
+        name, value, is_observed = msg["name"], msg["value"], msg["is_observed"]
+        fn, event_dim = self._unwrap(msg["fn"])
+        if not isinstance(fn, ConstrainedGaussian):
+            raise ConstraintError(
+                f"ConstrainedNormalReparam: expected a constrained normal law at site {name!r}, "
+                f"got {type(fn).__name__}; leave that site out of the config."
+            )
+        if is_observed:
+            raise ConstraintError(
+                f"ConstrainedNormalReparam: expected a latent site, got the observed site {name!r}; "
+                "observed sites need no reparametrisation."
+            )
+        law = fn._conditional
+        base = dist.Normal(fn.loc.new_zeros(()), 1.0)
+        base = base.expand(fn.batch_shape + (law.constraint.free_size,)).to_event(1)
+        noise = None if value is None else law.coordinates(value - law.mean)
+        noise = pyro.sample(
+            f"{name}_base",
+            self._wrap(base, event_dim),
+            obs=noise,
+            infer={"is_observed": is_observed},
+        )
+        if value is None:
+            value = law.settle(law.mean + law.tangent(noise))
+        fixed = dist.Delta(value, event_dim=event_dim).mask(False)
+        return {"fn": fixed, "value": value, "is_observed": True}
+
+
+def auto_reparam(site: Any = None) -> Any:
+    """Configuration of ``poutine.reparam`` that picks the right reparametrisation of each site.
+
+    Constrained normal sites that are latent get ``ConstrainedNormalReparam``; all others are left
+    alone.
+
+    Example:
+        >>> model = lambda: None
+        >>> model = pyro.poutine.reparam(model, config=auto_reparam)
+    """
+    if site is None:
+        return auto_reparam
+    law = site["fn"]
+    while isinstance(law, torch.distributions.Independent):
+        law = law.base_dist
+    is_latent = not site["is_observed"]
+    return (
+        ConstrainedNormalReparam() if is_latent and isinstance(law, ConstrainedGaussian) else None
+    )

@@ -1,0 +1,113 @@
+"""An isometry between R^(n - r) and the affine subspace ``{x : A x = k}``."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.distributions import Transform, constraints
+from torch.distributions.constraints import Constraint
+
+from constrained_core import ConstraintError
+from pyro_constrained.constraints import linear_equality
+
+__all__ = ["LinearEqualityTransform"]
+
+
+class LinearEqualityTransform(Transform):
+    """x = x0 + N u with an orthonormal null-space basis N of A and x0 nearest to the origin.
+
+    N is applied as r Householder reflections, O(n r) per vector, O(n) for one row or groups. It
+    is an isometry, so that the log Jacobian determinant is zero.
+
+    Args:
+        A: ``(*batch, m, n)``, ``(n,)`` for one row, or a ``GroupSum``.
+        k: ``(*batch, m)``; ``(*batch,)`` for one row.
+        cache_size: size of the cache of the latest value, 0 or 1, as in every transform.
+
+    Shapes:
+        input ``(*batch, n - r)``, output ``(*batch, n)``.
+
+    Raises:
+        InfeasibleConstraintError: no point satisfies the constraint.
+        ConstraintError: shapes do not fit, NaN or infinity.
+
+    Example:
+        >>> transform = LinearEqualityTransform(torch.ones(3), torch.tensor(6.0))
+        >>> transform(torch.zeros(2))
+        tensor([2., 2., 2.])
+    """
+
+    bijective = True
+
+    def __init__(self, A: Any, k: Any, cache_size: int = 0) -> None:
+        super().__init__(cache_size=cache_size)
+        self._support = linear_equality(A, k)
+
+    @classmethod
+    def onto(cls, support: linear_equality, cache_size: int = 0) -> "LinearEqualityTransform":
+        """The transform onto a support that is already analysed."""
+        transform = cls.__new__(cls)
+        Transform.__init__(transform, cache_size=cache_size)
+        transform._support = support
+        return transform
+
+    @property
+    def domain(self) -> Constraint:
+        return constraints.real_vector
+
+    @property
+    def codomain(self) -> Constraint:
+        return self._support
+
+    @property
+    def A(self) -> Any:
+        """The matrix, as given."""
+        return self._support.A
+
+    @property
+    def k(self) -> Tensor:
+        """The right-hand side, as given."""
+        return self._support.k
+
+    def with_cache(self, cache_size: int = 1) -> "LinearEqualityTransform":
+        if self._cache_size == cache_size:
+            return self
+        return self.onto(self._support, cache_size)
+
+    def _call(self, x: Tensor) -> Tensor:
+        bound = self._support.bind(x)
+        self._require_size(x, bound.free_size)
+        return bound.nearest(bound.null_space().embed(x))
+
+    def _inverse(self, y: Tensor) -> Tensor:
+        bound = self._support.bind(y)
+        self._require_size(y, bound.num_variables)
+        return bound.null_space().extract(y)
+
+    def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
+        return x.new_zeros(torch.broadcast_shapes(x.shape[:-1], y.shape[:-1]))
+
+    def forward_shape(self, shape: torch.Size) -> torch.Size:
+        bound = self.codomain._bound
+        self._require_shape(shape, bound.free_size)
+        return torch.broadcast_shapes(shape[:-1], bound.batch_shape) + (bound.num_variables,)
+
+    def inverse_shape(self, shape: torch.Size) -> torch.Size:
+        bound = self.codomain._bound
+        self._require_shape(shape, bound.num_variables)
+        return shape[:-1] + (bound.free_size,)
+
+    def _require_size(self, value: Tensor, size: int) -> None:
+        self._require_shape(value.shape, size)
+
+    @staticmethod
+    def _require_shape(shape: torch.Size, size: int) -> None:
+        if len(shape) == 0 or shape[-1] != size:
+            raise ConstraintError(
+                f"LinearEqualityTransform: expected shape (*batch, {size}), got {tuple(shape)}."
+            )
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, LinearEqualityTransform):
+            return False
+        return self._support is other._support
