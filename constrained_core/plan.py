@@ -115,6 +115,8 @@ class DensePlan(Plan):
         dependence: ``(m - r, r)`` every redundant row of A in terms of the scaled rows.
         exact_bits: bits that an exact product of a scaled row with an integer vector needs
             beyond those of the vector.
+        determined: ``(d,)`` the variables that A x = k alone determines.
+        solution: ``(d, r)`` their values from the scaled right-hand side.
     """
 
     rows: np.ndarray
@@ -122,6 +124,8 @@ class DensePlan(Plan):
     basis: np.ndarray
     dependence: np.ndarray
     exact_bits: int
+    determined: np.ndarray
+    solution: np.ndarray
 
     @cached_property
     def reflector(self) -> BlockReflector:

@@ -4,7 +4,7 @@ import threading
 from collections import OrderedDict
 
 import numpy as np
-from scipy.linalg import lapack, qr
+from scipy.linalg import lapack, qr, solve_triangular
 
 from constrained_core.errors import ConstraintError, InfeasibleConstraintError
 from constrained_core.groups import GroupSum
@@ -117,7 +117,23 @@ def _dense_plan(matrix: np.ndarray) -> Plan:
         basis=basis,
         dependence=dependence,
         exact_bits=exact_product_bits(rows),
+        **_determined(factor.triangle, rows),
     )
+
+
+def _determined(triangle: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Variables that the constraint alone determines, and their values as ``solution @ scaled_k``.
+
+    They are those whose unit vector lies in the row space, at full leverage.
+    """
+    rank = len(rows)
+    basis = solve_triangular(triangle, rows, lower=True, check_finite=False)
+    eps = np.finfo(np.float64).eps
+    determined = np.flatnonzero(1 - np.sum(basis**2, axis=0) < 8 * (rank + 1) * eps)
+    solution = solve_triangular(triangle, basis[:, determined], lower=True, trans="T").T
+    size = np.abs(solution).max(axis=-1, keepdims=True, initial=0.0)
+    solution[np.abs(solution) < 8 * (rank + 1) * eps * size] = 0.0
+    return {"determined": determined, "solution": solution}
 
 
 def _row_plan(row: np.ndarray, scale: np.ndarray, dependence: np.ndarray, shared: dict) -> Plan:
@@ -172,12 +188,19 @@ def _empty_plan(num_rows: int, num_variables: int) -> Plan:
         basis=rows,
         dependence=np.zeros((num_rows, 0)),
         exact_bits=0,
+        determined=np.zeros(0, dtype=np.int64),
+        solution=np.zeros((0, 0)),
     )
 
 
 def _log_volume(matrix: np.ndarray) -> float:
-    """1/2 log det(M'M) for full column rank."""
-    return float(np.log(np.abs(np.diagonal(np.linalg.qr(matrix, mode="r")))).sum())
+    """1/2 log det(M'M) for full column rank, also where rows of M differ by orders of magnitude.
+
+    Sorted rows and pivoted columns make Householder's QR stable row by row (Cox and Higham 1998).
+    """
+    order = np.argsort(-np.linalg.norm(matrix, axis=-1))
+    triangle, _ = qr(matrix[order], mode="r", pivoting=True, check_finite=False)
+    return float(np.log(np.abs(np.diagonal(triangle))).sum())
 
 
 def _condition(triangle: np.ndarray) -> float:

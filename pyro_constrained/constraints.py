@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from pyro.util import ignore_jit_warnings
 from torch import Tensor
 from torch.distributions.constraints import Constraint
 
@@ -39,6 +40,7 @@ class linear_equality(Constraint):  # a constraint is named as PyTorch names its
     is_discrete = False
     event_dim = 1
 
+    @ignore_jit_warnings()
     def __init__(self, A: Any, k: Any, tolerance: float | None = None) -> None:
         self._bound = bind_constraint(A, k, _floating(A, k))
         self.tolerance = tolerance

@@ -18,8 +18,10 @@ class ConstrainedNormalReparam(Reparam):
 
     The site ``NAME`` is replaced by ``NAME_base`` ~ Normal(0, 1) of dimension n - r, and a
     deterministic ``NAME`` = mean + L N z. It stays right when A's values, k, loc or the covariance
-    are themselves sampled or learned, where a guide on the site itself would be tied to the
-    subspace that it saw first.
+    are themselves sampled or learned, or change with the minibatch. A guide or MCMC kernel on the
+    site itself would be tied to the subspace that it saw first: its values would be off the support
+    ever after (an error under ``validate_args``, a log density of -inf and a chain that does not
+    move without), and ``Predictive`` would return them unnoticed.
 
     Raises:
         ConstraintError: the site is not a constrained normal, or is observed.

@@ -1,6 +1,7 @@
 """What all laws given ``A x = k`` have in common."""
 
 import copy
+import warnings
 from typing import Any
 
 import torch
@@ -14,9 +15,22 @@ from pyro_constrained.kernels.constraint import LinearConstraint, default_tolera
 
 __all__ = ["ConstrainedDistribution"]
 
+_STALE_SUPPORT = (
+    "If A or k is itself sampled or learned, or changes with the minibatch: autoguides and MCMC "
+    "keep the subspace that they saw first; use reparam.auto_reparam."
+)
+
 
 class ConstrainedDistribution(TorchDistribution):
-    """A law of vectors given ``A x = k``; the base class of all laws of this package."""
+    """A law of vectors given ``A x = k``; the base class of all laws of this package.
+
+    Autoguides and MCMC make the transform onto the support of a latent site once, from their first
+    run of the model. If A or k changes after it (sampled, learned, another minibatch, other
+    arguments of the model), values of the site are on the old subspace: ``log_prob`` then raises
+    under ``validate_args``; without, as in MCMC, it is -inf, with a warning if A or k requires a
+    gradient. ``Predictive`` with such a guide does not score and cannot notice. Use
+    ``reparam.auto_reparam``.
+    """
 
     _event_dims: dict[str, int] = {}
 
@@ -95,14 +109,20 @@ class ConstrainedDistribution(TorchDistribution):
         """Where ``value`` obeys the constraint; raises under ``validate_args`` if it does not."""
         tolerance = self._support_tolerance or default_tolerance(value.dtype)
         inside = self._constraint.contains(value, tolerance)
-        if self._validate_args and not bool(inside.all()):
+        if not (self._validate_args or self._constraint.is_differentiated) or bool(inside.all()):
+            return inside
+        if self._validate_args:
             gap = float(self.residual(value).detach().abs().max())
             raise ConstraintError(
                 f"value: expected A x = k within the relative tolerance {tolerance:.1e}, got a "
                 f"largest residual |A x - k| of {gap:.3g}; if the value obeys the law but for "
                 "rounding or noise, pass it through project(value), or give a larger "
-                "support_tolerance."
+                f"support_tolerance. {_STALE_SUPPORT}"
             )
+        warnings.warn(
+            f"The log density is -inf: a value is off the support A x = k. {_STALE_SUPPORT}",
+            stacklevel=4,  # the caller of log_prob
+        )
         return inside
 
     def _check_value(self, value: Tensor) -> None:

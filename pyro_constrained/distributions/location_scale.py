@@ -4,6 +4,7 @@ from abc import abstractmethod
 from typing import Any
 
 import torch
+from pyro.util import ignore_jit_warnings
 from torch import Tensor
 from torch.distributions.utils import _standard_normal
 
@@ -87,6 +88,7 @@ class ConstrainedLocationScale(ConstrainedDistribution):
         draw = law.settle(law.mean + deviation)
         return with_gradient(self.gradient_estimator, draw, law.mean)
 
+    @ignore_jit_warnings()
     def log_prob(self, value: Tensor) -> Tensor:
         """``(*batch,)`` log density with respect to Hausdorff measure on the subspace.
 
@@ -108,6 +110,7 @@ class ConstrainedLocationScale(ConstrainedDistribution):
     def _log_density(self, mahalanobis: Tensor) -> Tensor:
         """Log density on the subspace at a squared Mahalanobis distance from the mean."""
 
+    @ignore_jit_warnings()
     def project(self, value: Tensor) -> Tensor:
         """The point of the subspace nearest to ``value``, in Euclidean distance.
 
@@ -120,6 +123,7 @@ class ConstrainedLocationScale(ConstrainedDistribution):
         """``(*batch, n)`` E (x_i - target_i)^2, exactly."""
         return normal_expected_l2(self.mean, self.variance, target)
 
+    @ignore_jit_warnings()
     def _require_same_subspace(self, other: "ConstrainedLocationScale") -> None:
         """Raise unless a generic point of this law's subspace is one of the other's, and back."""
         for one, another in ((self, other), (other, self)):

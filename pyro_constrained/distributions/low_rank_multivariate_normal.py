@@ -3,6 +3,7 @@
 from typing import Any
 
 import pyro.distributions as dist
+from pyro.util import ignore_jit_warnings
 from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.utils import lazy_property
@@ -63,6 +64,7 @@ class ConstrainedLowRankMultivariateNormal(ConstrainedGaussian):
     }
     _event_dims = {"loc": 1, "cov_factor": 2, "cov_diag": 1}
 
+    @ignore_jit_warnings()
     def __init__(
         self,
         loc: Any,

@@ -4,6 +4,7 @@ from typing import Any
 
 import pyro.distributions as dist
 import torch
+from pyro.util import ignore_jit_warnings
 from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.utils import lazy_property
@@ -69,6 +70,7 @@ class ConstrainedMultivariateNormal(ConstrainedGaussian):
     }
     _event_dims = {"loc": 1, "covariance_matrix": 2, "precision_matrix": 2, "scale_tril": 2}
 
+    @ignore_jit_warnings()
     def __init__(
         self,
         loc: Any,

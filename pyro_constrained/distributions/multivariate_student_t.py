@@ -5,6 +5,7 @@ from typing import Any
 
 import pyro.distributions as dist
 import torch
+from pyro.util import ignore_jit_warnings
 from torch import Tensor
 from torch.distributions import Chi2, constraints
 
@@ -67,6 +68,7 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
     }
     _event_dims = {"df": 0, "loc": 1, "scale_tril": 2, "scale": 1}
 
+    @ignore_jit_warnings()
     def __init__(
         self,
         df: Any,

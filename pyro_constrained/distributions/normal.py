@@ -3,6 +3,7 @@
 from typing import Any
 
 import pyro.distributions as dist
+from pyro.util import ignore_jit_warnings
 from torch.distributions import constraints
 
 from pyro_constrained.distributions.gaussian import ConstrainedGaussian
@@ -56,6 +57,7 @@ class ConstrainedNormal(ConstrainedGaussian):
     }
     _event_dims = {"loc": 1, "scale": 1}
 
+    @ignore_jit_warnings()
     def __init__(
         self,
         loc: Any,

@@ -6,12 +6,14 @@ value that is scored, so each law computes it once.
 """
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
 from pyro_constrained.kernels.constraint import LinearConstraint
 from pyro_constrained.kernels.linalg import cholesky, matvec, solve_lower, solve_lower_adjoint
+from pyro_constrained.kernels.null_space import NullSpace
 from pyro_constrained.kernels.rows import Rows
 
 __all__ = ["Conditional", "DenseConditional", "DiagonalConditional", "LowRankConditional"]
@@ -77,6 +79,7 @@ class Conditional(ABC):
         """Move a draw onto the subspace to the last bits, within the covariance; no gradient."""
         with torch.no_grad():
             correction = self.gain(self.constraint.mismatch(value))
+            correction = self.constraint.pin(value, correction)
         return value + correction
 
 
@@ -84,12 +87,15 @@ class _WhitenedConditional(Conditional):
     """Sigma = L L' with an invertible L that the subclass multiplies and divides by."""
 
     def __init__(self, loc: Tensor, rows: Rows, log_det: Tensor, constraint: LinearConstraint):
-        self.constraint, self.rows, self.gram = constraint, rows, rows.gram()
+        self.constraint, self.whitened_rows = constraint, rows
+        self.balanced = rows.balanced()
+        self.rows = self.balanced.rows
+        self.gram = self.rows.gram()
         self.noise_size = loc.shape[-1]
-        self.constraint_half_log_det = self.gram.half_log_det
-        self.half_log_det = log_det - self.gram.half_log_det + constraint.log_volume
+        self.constraint_half_log_det = self.balanced.log_det + self.gram.half_log_det
+        self.half_log_det = log_det - self.constraint_half_log_det + constraint.log_volume
         mismatch = constraint.target - constraint.rows.apply(loc)
-        self.surprise = self.gram.whiten(mismatch).square().sum(-1)
+        self.surprise = self.whiten(mismatch).square().sum(-1)
         self.mean = self.settle(loc + self.gain(mismatch))
 
     @abstractmethod
@@ -108,20 +114,30 @@ class _WhitenedConditional(Conditional):
         explained = self.rows.adjoint(self.gram.solve(self.rows.apply(noise)))
         return self._multiply(noise - explained)
 
+    def whiten(self, mismatch: Tensor) -> Tensor:
+        """``C^-1 mismatch`` for F = C C'."""
+        return self.gram.whiten(self.balanced.reduce(mismatch))
+
     def gain(self, mismatch: Tensor) -> Tensor:
-        return self._multiply(self.rows.adjoint(self.gram.solve(mismatch)))
+        return self._multiply(self.rows.adjoint(self.gram.solve(self.balanced.reduce(mismatch))))
 
     def mahalanobis(self, deviation: Tensor) -> Tensor:
         return self._divide(deviation).square().sum(-1)
+
+    @cached_property
+    def null_space(self) -> NullSpace:
+        """Orthonormal basis of the white noises that keep the constraint."""
+        with torch.enable_grad():
+            return self.whitened_rows.null_space()
 
     def covariance_matvec(self, vector: Tensor) -> Tensor:
         return self.deviation(self._multiply_adjoint(vector))
 
     def tangent(self, coordinates: Tensor) -> Tensor:
-        return self._multiply(self.rows.null_space().embed(coordinates))
+        return self._multiply(self.null_space.embed(coordinates))
 
     def coordinates(self, deviation: Tensor) -> Tensor:
-        return self.rows.null_space().extract(self._divide(deviation))
+        return self.null_space.extract(self._divide(deviation))
 
 
 class DiagonalConditional(_WhitenedConditional):
@@ -141,7 +157,8 @@ class DiagonalConditional(_WhitenedConditional):
         return vector / self.scale
 
     def variance(self) -> Tensor:
-        return self.scale.square() * (1 - self.rows.leverage(self.gram)).clamp(min=0)
+        free = 1 - self.rows.leverage(self.gram)
+        return self.scale.square() * _above_rounding(free, self.constraint)
 
     def precision_trace(self, other: Conditional) -> Tensor:
         return (other.variance() / self.scale.square()).sum(-1)
@@ -165,12 +182,19 @@ class DenseConditional(_WhitenedConditional):
         return solve_lower(self.scale_tril, vector)
 
     def variance(self) -> Tensor:
-        explained = self.rows.transform(self.scale_tril.mT).leverage(self.gram)
-        return (self.scale_tril.square().sum(-1) - explained).clamp(min=0)
+        variance = self.scale_tril.square().sum(-1)
+        free = 1 - self.rows.transform(self.scale_tril.mT).leverage(self.gram) / variance
+        return variance * _above_rounding(free, self.constraint)
 
     def precision_trace(self, other: Conditional) -> Tensor:
         unit_noise = _leading_identity(other.noise_size, other.mean)
         return self.mahalanobis(other.deviation(unit_noise)).sum(0)
+
+
+def _above_rounding(free: Tensor, constraint: LinearConstraint) -> Tensor:
+    """Share of a variance that is left; exactly 0 where the constraint determines the variable."""
+    floor = 8 * (constraint.rank + 1) * torch.finfo(free.dtype).eps
+    return torch.where(free > floor, free, 0.0) if constraint.free_size else 0.0 * free
 
 
 def _leading_identity(size: int, like: Tensor) -> Tensor:
@@ -195,13 +219,13 @@ class LowRankConditional(Conditional):
         cov_factor = cov_factor.reshape((1,) * (loc.ndim + 1 - cov_factor.ndim) + cov_factor.shape)
         loadings = cov_factor.movedim(-1, 0)
         moved = constraint.rows.apply(loadings)
-        whitened = diagonal.gram.whiten(moved).movedim(0, -2)
+        whitened = diagonal.whiten(moved).movedim(0, -2)
         posterior = _capacitance(whitened)
         free = (loadings - diagonal.gain(moved)).movedim(0, -2)
         self.loadings = torch.linalg.solve_triangular(posterior, free, upper=False)
         self.scaled_loadings = self.loadings / scale[..., None, :]
         self.capacitance = _capacitance(self.scaled_loadings)
-        mismatch = diagonal.gram.whiten(constraint.target - constraint.rows.apply(loc))
+        mismatch = diagonal.whiten(constraint.target - constraint.rows.apply(loc))
         shift = solve_lower(posterior, matvec(whitened, mismatch))
         self.surprise = diagonal.surprise - shift.square().sum(-1)
         self.mean = self.settle(diagonal.mean + matvec(self.loadings.mT, shift))
@@ -242,7 +266,7 @@ class LowRankConditional(Conditional):
     # is I - Z (I + C')^-1 C^-1 Z'. Here Z' holds the scaled loadings, all inside the subspace.
 
     def tangent(self, coordinates: Tensor) -> Tensor:
-        white = self.diagonal.rows.null_space().embed(coordinates)
+        white = self.diagonal.null_space.embed(coordinates)
         factors = solve_lower(self._shifted(), matvec(self.scaled_loadings, white))
         return self.diagonal.scale * (white + matvec(self.scaled_loadings.mT, factors))
 
@@ -251,7 +275,7 @@ class LowRankConditional(Conditional):
         half = solve_lower(self.capacitance, matvec(self.scaled_loadings, scaled))
         factors = solve_lower_adjoint(self._shifted(), half)
         white = scaled - matvec(self.scaled_loadings.mT, factors)
-        return self.diagonal.rows.null_space().extract(white)
+        return self.diagonal.null_space.extract(white)
 
     def _shifted(self) -> Tensor:
         size = self.capacitance.shape[-1]

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pyro.util import ignore_jit_warnings
 from torch import Tensor
 
 from constrained_core import (
@@ -15,7 +16,7 @@ from constrained_core import (
     plan_constraint,
 )
 from constrained_core.plan import DensePlan, GroupPlan, Plan, RowPlan
-from pyro_constrained.kernels.linalg import solve_lower
+from pyro_constrained.kernels.linalg import matvec, solve_lower
 from pyro_constrained.kernels.null_space import BlockNullSpace, NullSpace
 from pyro_constrained.kernels.plans import plan_tensor
 from pyro_constrained.kernels.rows import DenseRows, Gram, GroupRows, Rows, SingleRow
@@ -47,14 +48,8 @@ class LinearConstraint:
         self.target: Tensor = target
         self.log_volume = log_volume
         self.log_range_volume = log_range_volume
-
-    @property
-    def rank(self) -> int:
-        return self.rows.size
-
-    @property
-    def num_variables(self) -> int:
-        return self.rows.num_variables
+        # Under torch.jit.trace a size is a tensor.
+        self.rank, self.num_variables = int(rows.size), int(rows.num_variables)
 
     @property
     def free_size(self) -> int:
@@ -64,6 +59,11 @@ class LinearConstraint:
     def is_vector(self) -> bool:
         """Whether A was given as one row ``(n,)``, so that k has no row dimension."""
         return not isinstance(self.A, GroupSum) and self.A.ndim == 1
+
+    @property
+    def is_differentiated(self) -> bool:
+        """Whether gradients reach A or k, so that the subspace can move."""
+        return self.k.requires_grad or (isinstance(self.A, Tensor) and self.A.requires_grad)
 
     @cached_property
     def batch_shape(self) -> torch.Size:
@@ -79,7 +79,10 @@ class LinearConstraint:
     def contains(self, value: Tensor, tolerance: float) -> Tensor:
         """Whether ``|A x - k| <= tolerance (|A| |x| + |k|)`` in every row."""
         with torch.no_grad():
-            size = self.given.absolute().apply(value.abs())
+            size = value.abs()
+            # Rounding at the scale of the largest variable: it counts only where all others are 0.
+            size = size + torch.finfo(value.dtype).eps * size.amax(-1, keepdim=True)
+            size = self.given.absolute().apply(size)
             size = (size[..., 0] if self.is_vector else size) + self.k.abs()
             holds = self.residual(value).abs() <= tolerance * size
             return holds if self.is_vector else holds.all(-1)
@@ -87,6 +90,11 @@ class LinearConstraint:
     def mismatch(self, value: Tensor) -> Tensor:
         """``c - B value``, as exactly as the dtype allows."""
         return self.target - self.rows.apply(value)
+
+    def pin(self, value: Tensor, correction: Tensor) -> Tensor:
+        """The correction, made exact where the constraint alone holds a variable at zero: a
+        rounding error has no scale there to be small against."""
+        return correction
 
     def null_space(self) -> NullSpace:
         """Orthonormal basis of the null space of A."""
@@ -96,7 +104,7 @@ class LinearConstraint:
         """The point of the subspace nearest to ``value``."""
         projected = value + self._shortest(self.target - self.rows.apply(value))
         with torch.no_grad():
-            correction = self._shortest(self.mismatch(projected))
+            correction = self.pin(projected, self._shortest(self.mismatch(projected)))
         return projected + correction
 
     def _shortest(self, mismatch: Tensor) -> Tensor:
@@ -124,6 +132,14 @@ class _DensePlanConstraint(LinearConstraint):
         gap = (self.scaled_k - rows.apply(high)) - rows.apply(low)
         return _to_basis(self.plan, gap)
 
+    def pin(self, value: Tensor, correction: Tensor) -> Tensor:
+        if self.plan.determined.size == 0:
+            return correction
+        index = plan_tensor(self.plan, "determined", value, torch.int64)
+        pinned = matvec(plan_tensor(self.plan, "solution", value), self.scaled_k)
+        exact = torch.where(pinned == 0, -value[..., index], correction[..., index])
+        return correction.index_copy(-1, index, exact)
+
     def null_space(self) -> NullSpace:
         return BlockNullSpace(
             plan_tensor(self.plan, "reflector_vectors", self.target),
@@ -138,6 +154,7 @@ def _to_basis(plan: DensePlan, vector: Tensor) -> Tensor:
     return solve_lower(plan_tensor(plan, "triangle", vector), vector)
 
 
+@ignore_jit_warnings()
 def _split(value: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """``value = high + low`` where products of high with rows of ``bits`` bits are exact.
 
@@ -154,6 +171,7 @@ def _split(value: Tensor, bits: int) -> tuple[Tensor, Tensor]:
 
 
 @torch.compiler.disable
+@ignore_jit_warnings()
 def bind_constraint(A: Any, k: Any, like: Tensor) -> LinearConstraint:
     """Analyse ``A x = k`` and bind it to the dtype and device of ``like``.
 
@@ -166,6 +184,9 @@ def bind_constraint(A: Any, k: Any, like: Tensor) -> LinearConstraint:
         InfeasibleConstraintError: redundant rows disagree.
         ConstraintError: shapes do not fit, NaN or infinity.
     """
+    if A is None or k is None:
+        missing = " and ".join(name for name, part in (("A", A), ("k", k)) if part is None)
+        raise ConstraintError(f"expected A and k, got no {missing}; give both sides of A x = k.")
     if not isinstance(A, GroupSum):
         A = torch.as_tensor(A, device=like.device)
         A = A if A.is_floating_point() else A.to(torch.float64)
@@ -194,6 +215,13 @@ def _check_shapes(A: Tensor | GroupSum, k: Tensor) -> None:
             f"k: expected shape (*batch, {m}) for the {m} rows of A, got {tuple(k.shape)}; give "
             "one value per row."
         )
+    try:
+        torch.broadcast_shapes(A.shape[:-2], k.shape[:-1])
+    except RuntimeError as error:
+        raise ConstraintError(
+            f"expected batch shapes of A and k that broadcast together, got {tuple(A.shape[:-2])} "
+            f"and {tuple(k.shape[:-1])}; reshape one."
+        ) from error
 
 
 def _bind_planned(A: Tensor | GroupSum, k: Tensor, like: Tensor) -> LinearConstraint:

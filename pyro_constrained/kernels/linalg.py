@@ -1,6 +1,9 @@
 """Batched matrix-vector products that never copy a matrix over sample dimensions."""
 
+import math
+
 import torch
+from pyro.util import ignore_jit_warnings
 from torch import Tensor
 
 from constrained_core.errors import ConstraintError
@@ -8,6 +11,7 @@ from constrained_core.errors import ConstraintError
 __all__ = ["cholesky", "matvec", "precision_to_tril", "solve_lower", "solve_lower_adjoint"]
 
 
+@ignore_jit_warnings()
 def cholesky(matrix: Tensor, name: str) -> Tensor:
     """Cholesky factor, or an error that names the matrix."""
     factor, info = torch.linalg.cholesky_ex(matrix)
@@ -35,7 +39,7 @@ def matvec(matrix: Tensor, vector: Tensor) -> Tensor:
 
 
 def solve_lower(factor: Tensor, vector: Tensor) -> Tensor:
-    """``L^-1 vector`` for lower triangular L ``(*batch, r, r)``, vector ``(*sample, *batch, r)``."""
+    """``L^-1 vector`` for lower triangular L ``(*batch, r, r)``."""
     return _over_columns(
         factor, vector, lambda a, b: torch.linalg.solve_triangular(a, b, upper=False)
     )
@@ -52,6 +56,6 @@ def _over_columns(matrix, vector, operation):
     """Apply ``operation(matrix, columns)`` with all sample dimensions gathered as columns."""
     num_samples = max(vector.ndim - (matrix.ndim - 1), 0)
     sample_shape = vector.shape[:num_samples]
-    columns = vector.reshape((-1,) + vector.shape[num_samples:]) if num_samples else vector[None]
+    columns = vector.reshape((math.prod(sample_shape),) + vector.shape[num_samples:])
     result = operation(matrix, columns.movedim(0, -1)).movedim(-1, 0)
     return result.reshape(sample_shape + result.shape[1:])

@@ -3,6 +3,7 @@
 from weakref import WeakKeyDictionary
 
 import torch
+from pyro.util import ignore_jit_warnings
 from torch import Tensor
 
 from constrained_core.plan import Plan
@@ -17,5 +18,7 @@ def plan_tensor(plan: Plan, name: str, like: Tensor, dtype: torch.dtype | None =
     tensors = _TENSORS.setdefault(plan, {})
     key = name, dtype or like.dtype, like.device
     if key not in tensors:
-        tensors[key] = torch.as_tensor(getattr(plan, name), dtype=key[1], device=key[2])
+        # What is kept serves every later law, also one that is trained.
+        with torch.inference_mode(False), ignore_jit_warnings():
+            tensors[key] = torch.as_tensor(getattr(plan, name), dtype=key[1], device=key[2])
     return tensors[key]

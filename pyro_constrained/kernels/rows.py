@@ -5,6 +5,7 @@ Gram matrix. Vectors are ``(*sample, *batch, n)`` or ``(*sample, *batch, r)``.
 """
 
 from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -64,6 +65,19 @@ class DenseGram(Gram):
         return solve_lower_adjoint(self.factor, solve_lower(self.factor, vector))
 
 
+class Balanced(NamedTuple):
+    """Rows S = T S~: the balanced rows S~, the lower triangular T (None for the identity)
+    and log|det T|. T is a constant: nothing that the row space determines depends on it."""
+
+    rows: "Rows"
+    triangle: Tensor | None
+    log_det: Tensor | float
+
+    def reduce(self, vector: Tensor) -> Tensor:
+        """``T^-1 vector``."""
+        return vector if self.triangle is None else solve_lower(self.triangle, vector)
+
+
 class Rows(ABC):
     """An r x n matrix B of independent rows."""
 
@@ -85,6 +99,10 @@ class Rows(ABC):
     @abstractmethod
     def gram(self) -> Gram:
         """Factor of ``B B'``."""
+
+    def balanced(self) -> "Balanced":
+        """The same row space in rows of comparable size, where their Gram matrix is safe."""
+        return Balanced(self, None, 0.0)
 
     @abstractmethod
     def leverage(self, gram: Gram) -> Tensor:
@@ -204,6 +222,16 @@ class DenseRows(Rows):
 
     def adjoint(self, vector: Tensor) -> Tensor:
         return matvec(self.matrix.mT, vector)
+
+    def balanced(self) -> Balanced:
+        """Partial pivoting picks variables of large scale: rows of 1e-6 and 1e6 stay apart, where
+        the Gram matrix of the rows themselves would lose the small ones to rounding."""
+        with torch.no_grad():
+            packed, _ = torch.linalg.lu_factor(self.matrix.mT)
+            triangle = packed[..., : self.size, :].triu().mT
+            log_det = triangle.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
+        matrix = torch.linalg.solve_triangular(triangle, self.matrix, upper=False)
+        return Balanced(DenseRows(matrix), triangle, log_det)
 
     def scaled(self, scale: Tensor) -> "DenseRows":
         return DenseRows(self.matrix * scale[..., None, :])

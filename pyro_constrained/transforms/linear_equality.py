@@ -3,6 +3,7 @@
 from typing import Any
 
 import torch
+from pyro.util import ignore_jit_warnings
 from torch import Tensor
 from torch.distributions import Transform, constraints
 from torch.distributions.constraints import Constraint
@@ -101,6 +102,7 @@ class LinearEqualityTransform(Transform):
         self._require_shape(value.shape, size)
 
     @staticmethod
+    @ignore_jit_warnings()
     def _require_shape(shape: torch.Size, size: int) -> None:
         if len(shape) == 0 or shape[-1] != size:
             raise ConstraintError(
