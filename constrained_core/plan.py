@@ -22,10 +22,11 @@ class Plan:
     Attributes:
         num_rows: m, the rows of A as given.
         num_variables: n.
-        kept: indices of the r independent rows that are executed, in the order of execution.
+        kept: indices of the r independent rows that are executed, ascending.
         row_scale: ``(r,)`` factors; the scaled rows are ``A[kept] * row_scale[:, None]``.
         log_volume: 1/2 log det(B B').
         log_range_volume: 1/2 log of the pseudo-determinant of A A'.
+        determined: ``(d,)`` the variables that A x = k alone determines.
     """
 
     num_rows: int
@@ -34,6 +35,7 @@ class Plan:
     row_scale: np.ndarray
     log_volume: float
     log_range_volume: float
+    determined: np.ndarray
 
     @property
     def rank(self) -> int:
@@ -93,6 +95,11 @@ class GroupPlan(Plan):
         return None if self.weights is None else self.weights / self.row_scale[self.index]
 
     @cached_property
+    def determined_rows(self) -> np.ndarray:
+        """``(d,)`` the groups of the determined variables, which are alone in them."""
+        return self.index[self.determined]
+
+    @cached_property
     def pivots(self) -> np.ndarray:
         """``(r,)`` one variable of every group, determined by the others."""
         return first_members(self.index, self.weights, self.rank)
@@ -115,8 +122,7 @@ class DensePlan(Plan):
         dependence: ``(m - r, r)`` every redundant row of A in terms of the scaled rows.
         exact_bits: bits that an exact product of a scaled row with an integer vector needs
             beyond those of the vector.
-        determined: ``(d,)`` the variables that A x = k alone determines.
-        solution: ``(d, r)`` their values from the scaled right-hand side.
+        solution: ``(d, r)`` values of the determined variables from the scaled right-hand side.
     """
 
     rows: np.ndarray
@@ -124,7 +130,6 @@ class DensePlan(Plan):
     basis: np.ndarray
     dependence: np.ndarray
     exact_bits: int
-    determined: np.ndarray
     solution: np.ndarray
 
     @cached_property

@@ -2,6 +2,7 @@
 
 import threading
 from collections import OrderedDict
+from functools import lru_cache
 
 import numpy as np
 from scipy.linalg import lapack, qr, solve_triangular
@@ -90,50 +91,62 @@ def _dense_plan(matrix: np.ndarray) -> Plan:
     factor = factor_rows(matrix * scale[:, None], eps)
     if len(factor.kept) == 0:
         return _empty_plan(*matrix.shape)
+    order = np.argsort(factor.kept)
+    kept = factor.kept[order]
     # Every row of A is a row of `mixing` times an orthonormal basis of the row space.
     mixing = np.concatenate([factor.triangle, factor.dropped_triangle])
     mixing = mixing / scale[np.concatenate([factor.kept, factor.dropped])][:, None]
     shared = {
         "num_rows": matrix.shape[0],
         "num_variables": matrix.shape[1],
-        "kept": factor.kept,
+        "kept": kept,
         "log_range_volume": _log_volume(mixing),
     }
-    dependence = factor.dropped_triangle @ np.linalg.inv(factor.triangle)
-    dependence = dependence / scale[factor.dropped][:, None]
-    rows = matrix[factor.kept].astype(np.float64) * scale[factor.kept][:, None]
+    dependence = _cleaned(factor.dropped_triangle @ np.linalg.inv(factor.triangle))
+    dependence = dependence[:, order] / scale[factor.dropped][:, None]
+    rows = matrix[kept].astype(np.float64) * scale[kept][:, None]
     if len(rows) == 1:
-        return _row_plan(rows[0], scale[factor.kept], dependence[:, 0], shared)
+        return _row_plan(rows[0], scale[kept], dependence[:, 0], shared)
     triangle, basis, log_volume = None, rows, _log_volume(factor.triangle)
     if _condition(factor.triangle) > WELL_CONDITIONED:
         orthonormal, upper = qr(rows.T, mode="economic", check_finite=False)
         triangle, basis, log_volume = upper.T, orthonormal.T, 0.0
     return DensePlan(
         **shared,
-        row_scale=scale[factor.kept],
+        row_scale=scale[kept],
         log_volume=log_volume,
         rows=rows,
         triangle=triangle,
         basis=basis,
         dependence=dependence,
         exact_bits=exact_product_bits(rows),
-        **_determined(factor.triangle, rows),
+        **_determined(factor.triangle, rows, order),
     )
 
 
-def _determined(triangle: np.ndarray, rows: np.ndarray) -> dict[str, np.ndarray]:
+def _determined(triangle: np.ndarray, rows: np.ndarray, order: np.ndarray) -> dict[str, np.ndarray]:
     """Variables that the constraint alone determines, and their values as ``solution @ scaled_k``.
 
-    They are those whose unit vector lies in the row space, at full leverage.
+    They are those whose unit vector lies in the row space, at full leverage. ``order`` takes the
+    pivot order, that of ``triangle``, to that of ``rows``.
     """
-    rank = len(rows)
+    rows = rows[np.argsort(order)]
     basis = solve_triangular(triangle, rows, lower=True, check_finite=False)
-    eps = np.finfo(np.float64).eps
-    determined = np.flatnonzero(1 - np.sum(basis**2, axis=0) < 8 * (rank + 1) * eps)
+    determined = np.flatnonzero(1 - np.sum(basis**2, axis=0) < _rounding(len(rows)))
     solution = solve_triangular(triangle, basis[:, determined], lower=True, trans="T").T
-    size = np.abs(solution).max(axis=-1, keepdims=True, initial=0.0)
-    solution[np.abs(solution) < 8 * (rank + 1) * eps * size] = 0.0
-    return {"determined": determined, "solution": solution}
+    return {"determined": determined, "solution": _cleaned(solution[:, order])}
+
+
+def _rounding(rank: int) -> float:
+    return 8 * (rank + 1) * float(np.finfo(np.float64).eps)
+
+
+def _cleaned(coefficients: np.ndarray) -> np.ndarray:
+    """Coefficients with those set to zero that are rounding errors beside others of their row."""
+    size = np.abs(coefficients).max(axis=-1, keepdims=True, initial=0.0)
+    return np.where(
+        np.abs(coefficients) < _rounding(coefficients.shape[-1]) * size, 0, coefficients
+    )
 
 
 def _row_plan(row: np.ndarray, scale: np.ndarray, dependence: np.ndarray, shared: dict) -> Plan:
@@ -143,11 +156,13 @@ def _row_plan(row: np.ndarray, scale: np.ndarray, dependence: np.ndarray, shared
         **shared,
         row_scale=scale / factor,
         log_volume=float(np.log(np.linalg.norm(row / factor))),
+        determined=row.nonzero()[0] if np.count_nonzero(row) == 1 else np.zeros(0, dtype=np.int64),
         weights=None if is_constant else row,
         dependence=dependence * factor,
     )
 
 
+@lru_cache(maxsize=32)
 def _group_plan(groups: GroupSum) -> Plan:
     num_rows, num_variables = groups.shape
     weights = np.ones(num_variables) if groups.weights is None else groups.weights
@@ -161,6 +176,7 @@ def _group_plan(groups: GroupSum) -> Plan:
     scale = np.ones(len(kept)) if is_plain else power_of_two_scale(norms[kept])
     log_range_volume = float(np.log(norms[kept]).sum())
     index = position[groups.index]
+    size = np.bincount(groups.index, weights != 0, minlength=num_rows)
     return GroupPlan(
         num_rows=num_rows,
         num_variables=num_variables,
@@ -168,6 +184,7 @@ def _group_plan(groups: GroupSum) -> Plan:
         row_scale=scale,
         log_volume=log_range_volume + float(np.log(scale).sum()),
         log_range_volume=log_range_volume,
+        determined=np.flatnonzero((size[groups.index] == 1) & (weights != 0)),
         index=index,
         weights=None if is_plain else weights * scale[index],
     )

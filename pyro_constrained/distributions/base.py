@@ -12,6 +12,7 @@ from torch.distributions import constraints
 from constrained_core import ConstraintError, GroupSum
 from pyro_constrained.constraints import linear_equality
 from pyro_constrained.kernels.constraint import LinearConstraint, default_tolerance
+from pyro_constrained.kernels.shapes import broadcast_shapes
 
 __all__ = ["ConstrainedDistribution"]
 
@@ -86,7 +87,7 @@ class ConstrainedDistribution(TorchDistribution):
         is_vector = len(shapes["A"]) == 1
         event_dims = {"k": int(not is_vector), "A": 2 - is_vector} | cls._event_dims
         batches = [shape[: len(shape) - event_dims[name]] for name, shape in shapes.items()]
-        return torch.broadcast_shapes(*batches), shapes["A"][-1:]
+        return broadcast_shapes(*batches), shapes["A"][-1:]
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "ConstrainedDistribution":
         """The same law with a larger batch shape; nothing is computed anew."""
@@ -103,7 +104,9 @@ class ConstrainedDistribution(TorchDistribution):
     def _expanded(self, value: Tensor, event_dim: int) -> Tensor:
         event_shape = value.shape[value.ndim - event_dim :]
         batch_shape = value.shape[: value.ndim - event_dim]
-        return value.expand(torch.broadcast_shapes(batch_shape, self._batch_shape) + event_shape)
+        if batch_shape == self._batch_shape:
+            return value
+        return value.expand(broadcast_shapes(batch_shape, self._batch_shape) + event_shape)
 
     def _on_support(self, value: Tensor) -> Tensor:
         """Where ``value`` obeys the constraint; raises under ``validate_args`` if it does not."""
@@ -131,8 +134,8 @@ class ConstrainedDistribution(TorchDistribution):
             got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
             raise ConstraintError(f"value: expected a tensor of shape (*batch, {n}), got {got}.")
         try:
-            torch.broadcast_shapes(value.shape[:-1], self._batch_shape)
-        except RuntimeError as error:
+            broadcast_shapes(value.shape[:-1], self._batch_shape)
+        except ValueError as error:
             raise ConstraintError(
                 f"value: expected a batch shape that broadcasts with {tuple(self._batch_shape)}, "
                 f"got {tuple(value.shape[:-1])}."

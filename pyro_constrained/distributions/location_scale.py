@@ -44,7 +44,7 @@ class ConstrainedLocationScale(ConstrainedDistribution):
     @property
     def mean(self) -> Tensor:
         """``(*batch, n)`` E[x | A x = k]."""
-        return self._expanded(self._conditional.mean, 1)
+        return self._expanded(self._conditional.settled_mean, 1)
 
     @property
     def variance(self) -> Tensor:
@@ -54,12 +54,12 @@ class ConstrainedLocationScale(ConstrainedDistribution):
     @property
     def covariance(self) -> Tensor:
         """``(*batch, n, n)`` Cov[x | A x = k], made when asked for; of rank n - r."""
-        factor = self._variance_factor()
-        return self._expanded(self._conditional.covariance() * factor[..., None], 2)
+        covariance = self._conditional.covariance()
+        return self._expanded(covariance * self._variance_factor()[..., None], 2)
 
     def _variance_factor(self) -> Tensor:
         """``(*batch, 1)`` variance over squared scale."""
-        return self._conditional.surprise.new_ones(1)
+        return self._conditional.mean.new_ones(1)
 
     def _noise_factor(self, shape: torch.Size) -> Tensor | float:
         """Factor ``(*shape, 1)`` of the noise of a draw."""

@@ -24,8 +24,7 @@ class Conditional(ABC):
 
     Attributes:
         constraint: the constraint B x = c.
-        mean: ``(*batch, n)``, on the subspace to the last bits.
-        surprise: ``(*batch,)`` (c - B loc)' F^-1 (c - B loc).
+        mean: ``(*batch, n)``, on the subspace up to rounding; ``settled_mean`` to the last bits.
         half_log_det: ``(*batch,)`` 1/2 log pdet of the conditional covariance.
         constraint_half_log_det: ``(*batch,)`` 1/2 log det F.
         noise_size: white-noise entries of one draw.
@@ -33,10 +32,20 @@ class Conditional(ABC):
 
     constraint: LinearConstraint
     mean: Tensor
-    surprise: Tensor
     half_log_det: Tensor
     constraint_half_log_det: Tensor
     noise_size: int
+
+    @property
+    @abstractmethod
+    def surprise(self) -> Tensor:
+        """``(*batch,)`` (c - B loc)' F^-1 (c - B loc)."""
+
+    @cached_property
+    def settled_mean(self) -> Tensor:
+        """``(*batch, n)`` the mean, on the subspace to the last bits."""
+        with torch.enable_grad():
+            return self.settle(self.mean)
 
     @abstractmethod
     def deviation(self, noise: Tensor) -> Tensor:
@@ -94,9 +103,13 @@ class _WhitenedConditional(Conditional):
         self.noise_size = loc.shape[-1]
         self.constraint_half_log_det = self.balanced.log_det + self.gram.half_log_det
         self.half_log_det = log_det - self.constraint_half_log_det + constraint.log_volume
-        mismatch = constraint.target - constraint.rows.apply(loc)
-        self.surprise = self.whiten(mismatch).square().sum(-1)
-        self.mean = self.settle(loc + self.gain(mismatch))
+        self.mismatch = constraint.target - constraint.rows.apply(loc)
+        self.mean = loc + self.gain(self.mismatch)
+
+    @cached_property
+    def surprise(self) -> Tensor:
+        with torch.enable_grad():
+            return self.whiten(self.mismatch).square().sum(-1)
 
     @abstractmethod
     def _multiply(self, vector: Tensor) -> Tensor:
@@ -225,12 +238,15 @@ class LowRankConditional(Conditional):
         self.loadings = torch.linalg.solve_triangular(posterior, free, upper=False)
         self.scaled_loadings = self.loadings / scale[..., None, :]
         self.capacitance = _capacitance(self.scaled_loadings)
-        mismatch = diagonal.whiten(constraint.target - constraint.rows.apply(loc))
-        shift = solve_lower(posterior, matvec(whitened, mismatch))
-        self.surprise = diagonal.surprise - shift.square().sum(-1)
-        self.mean = self.settle(diagonal.mean + matvec(self.loadings.mT, shift))
+        self.shift = solve_lower(posterior, matvec(whitened, diagonal.whiten(diagonal.mismatch)))
+        self.mean = diagonal.mean + matvec(self.loadings.mT, self.shift)
         self.half_log_det = diagonal.half_log_det + _half_log_det(self.capacitance)
         self.constraint_half_log_det = diagonal.constraint_half_log_det + _half_log_det(posterior)
+
+    @cached_property
+    def surprise(self) -> Tensor:
+        with torch.enable_grad():
+            return self.diagonal.surprise - self.shift.square().sum(-1)
 
     def deviation(self, noise: Tensor) -> Tensor:
         num_variables = self.mean.shape[-1]

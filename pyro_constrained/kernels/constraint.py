@@ -1,5 +1,6 @@
 """The constraint in executable form: ``B x = c`` from ``A x = k``."""
 
+import math
 from functools import cached_property
 from typing import Any
 
@@ -20,6 +21,7 @@ from pyro_constrained.kernels.linalg import matvec, solve_lower
 from pyro_constrained.kernels.null_space import BlockNullSpace, NullSpace
 from pyro_constrained.kernels.plans import plan_tensor
 from pyro_constrained.kernels.rows import DenseRows, Gram, GroupRows, Rows, SingleRow
+from pyro_constrained.kernels.shapes import broadcast_shapes
 
 __all__ = ["LinearConstraint", "bind_constraint", "default_tolerance"]
 
@@ -38,6 +40,8 @@ class LinearConstraint:
         rows: the r well conditioned rows B that are executed.
         target: ``(*batch, r)`` c.
         log_volume, log_range_volume: 1/2 log det B B', 1/2 log pdet A A'.
+        determined: the variables that the constraint alone determines, as an index, and where it
+            holds them at zero; None if there are none.
     """
 
     def __init__(self, A, k, given, rows, target, log_volume, log_range_volume) -> None:
@@ -48,6 +52,7 @@ class LinearConstraint:
         self.target: Tensor = target
         self.log_volume = log_volume
         self.log_range_volume = log_range_volume
+        self.determined: tuple[Tensor, Tensor] | None = None
         # Under torch.jit.trace a size is a tensor.
         self.rank, self.num_variables = int(rows.size), int(rows.num_variables)
 
@@ -69,7 +74,7 @@ class LinearConstraint:
     def batch_shape(self) -> torch.Size:
         matrix_batch = () if isinstance(self.A, GroupSum) else self.A.shape[:-2]
         k_batch = self.k.shape if self.is_vector else self.k.shape[:-1]
-        return torch.broadcast_shapes(matrix_batch, k_batch)
+        return broadcast_shapes(matrix_batch, k_batch)
 
     def residual(self, value: Tensor) -> Tensor:
         """``A value - k``, in the rows of A."""
@@ -94,7 +99,11 @@ class LinearConstraint:
     def pin(self, value: Tensor, correction: Tensor) -> Tensor:
         """The correction, made exact where the constraint alone holds a variable at zero: a
         rounding error has no scale there to be small against."""
-        return correction
+        if self.determined is None:
+            return correction
+        index, is_zero = self.determined
+        exact = torch.where(is_zero, -value[..., index], correction[..., index])
+        return correction.index_copy(-1, index, exact)
 
     def null_space(self) -> NullSpace:
         """Orthonormal basis of the null space of A."""
@@ -131,14 +140,6 @@ class _DensePlanConstraint(LinearConstraint):
         high, low = _split(value, self.plan.exact_bits)
         gap = (self.scaled_k - rows.apply(high)) - rows.apply(low)
         return _to_basis(self.plan, gap)
-
-    def pin(self, value: Tensor, correction: Tensor) -> Tensor:
-        if self.plan.determined.size == 0:
-            return correction
-        index = plan_tensor(self.plan, "determined", value, torch.int64)
-        pinned = matvec(plan_tensor(self.plan, "solution", value), self.scaled_k)
-        exact = torch.where(pinned == 0, -value[..., index], correction[..., index])
-        return correction.index_copy(-1, index, exact)
 
     def null_space(self) -> NullSpace:
         return BlockNullSpace(
@@ -192,9 +193,9 @@ def bind_constraint(A: Any, k: Any, like: Tensor) -> LinearConstraint:
         A = A if A.is_floating_point() else A.to(torch.float64)
     k = torch.as_tensor(k, device=like.device)
     _check_shapes(A, k)
-    if not k.isfinite().all():
+    if not math.isfinite(float(k.detach().sum())):
         raise ConstraintError(
-            f"k: expected finite values, got {k[~k.isfinite()][0]}; check how k is made."
+            f"k: expected finite values, got {k[~k.isfinite()][:1].tolist()}; check how k is made."
         )
     if isinstance(A, Tensor) and (A.requires_grad or A.ndim > 2):
         return _bind_unanalysed(A, k, like)
@@ -216,8 +217,8 @@ def _check_shapes(A: Tensor | GroupSum, k: Tensor) -> None:
             "one value per row."
         )
     try:
-        torch.broadcast_shapes(A.shape[:-2], k.shape[:-1])
-    except RuntimeError as error:
+        broadcast_shapes(A.shape[:-2], k.shape[:-1])
+    except ValueError as error:
         raise ConstraintError(
             f"expected batch shapes of A and k that broadcast together, got {tuple(A.shape[:-2])} "
             f"and {tuple(k.shape[:-1])}; reshape one."
@@ -225,24 +226,45 @@ def _check_shapes(A: Tensor | GroupSum, k: Tensor) -> None:
 
 
 def _bind_planned(A: Tensor | GroupSum, k: Tensor, like: Tensor) -> LinearConstraint:
-    matrix = A if isinstance(A, GroupSum) else torch.atleast_2d(A).detach().cpu().numpy()
+    matrix = A if isinstance(A, GroupSum) else _matrix(A)
     plan = plan_constraint(matrix)
     k_rows = k[..., None] if isinstance(A, Tensor) and A.ndim == 1 else k
     if not plan.has_full_row_rank:
         exact = k_rows if k_rows.is_floating_point() else k_rows.double()
         check_consistency(plan, exact.detach().cpu().numpy())
-    scaled_k = k_rows.to(like.dtype)[..., plan_tensor(plan, "kept", like, torch.int64)]
+    scaled_k = k_rows.to(like.dtype)
+    if not plan.has_full_row_rank:
+        scaled_k = scaled_k[..., plan_tensor(plan, "kept", like, torch.int64)]
     scaled_k = scaled_k * plan_tensor(plan, "row_scale", like)
     given = _given_rows(A, plan, like)
     A = A if isinstance(A, GroupSum) else A.to(like.dtype)
     fields = A, k.to(like.dtype), given
     volumes = plan.log_volume, plan.log_range_volume
+    constraint: LinearConstraint
     if isinstance(plan, DensePlan):
-        rows = DenseRows(plan_tensor(plan, "basis", like))
-        target = _to_basis(plan, scaled_k)
-        return _DensePlanConstraint(plan, scaled_k, *fields, rows, target, *volumes)
-    rows = _single_row(plan, like) if isinstance(plan, RowPlan) else _group_rows(plan, like)
-    return LinearConstraint(*fields, rows, scaled_k, *volumes)
+        basis, target = DenseRows(plan_tensor(plan, "basis", like)), _to_basis(plan, scaled_k)
+        constraint = _DensePlanConstraint(plan, scaled_k, *fields, basis, target, *volumes)
+    else:
+        rows = _single_row(plan, like) if isinstance(plan, RowPlan) else _group_rows(plan, like)
+        constraint = LinearConstraint(*fields, rows, scaled_k, *volumes)
+    if plan.determined.size:
+        index = plan_tensor(plan, "determined", like, torch.int64)
+        constraint.determined = index, _determined_values(plan, scaled_k.detach()) == 0
+    return constraint
+
+
+def _determined_values(plan: Plan, scaled_k: Tensor) -> Tensor:
+    """Values of the determined variables, up to factors."""
+    if isinstance(plan, DensePlan):
+        return matvec(plan_tensor(plan, "solution", scaled_k), scaled_k)
+    if isinstance(plan, GroupPlan):
+        return scaled_k[..., plan_tensor(plan, "determined_rows", scaled_k, torch.int64)]
+    return scaled_k
+
+
+def _matrix(A: Tensor) -> np.ndarray:
+    matrix = A.detach().cpu().numpy()
+    return matrix[None] if matrix.ndim == 1 else matrix
 
 
 def _given_rows(A: Tensor | GroupSum, plan: Plan, like: Tensor) -> Rows:

@@ -8,7 +8,13 @@ from torch import Tensor
 
 from constrained_core.errors import ConstraintError
 
-__all__ = ["cholesky", "matvec", "precision_to_tril", "solve_lower", "solve_lower_adjoint"]
+__all__ = [
+    "cholesky",
+    "matvec",
+    "precision_to_tril",
+    "solve_lower",
+    "solve_lower_adjoint",
+]
 
 
 @ignore_jit_warnings()
@@ -34,26 +40,32 @@ def precision_to_tril(precision: Tensor, name: str) -> Tensor:
 def matvec(matrix: Tensor, vector: Tensor) -> Tensor:
     """``matrix @ vector`` for matrix ``(*batch, a, b)`` and vector ``(*sample, *batch, b)``."""
     if matrix.ndim == 2:
-        return vector @ matrix.mT
-    return _over_columns(matrix, vector, torch.matmul)
+        return matrix.mv(vector) if vector.ndim == 1 else vector @ matrix.mT
+    return _over_columns(torch.matmul, matrix, vector)
 
 
 def solve_lower(factor: Tensor, vector: Tensor) -> Tensor:
     """``L^-1 vector`` for lower triangular L ``(*batch, r, r)``."""
-    return _over_columns(
-        factor, vector, lambda a, b: torch.linalg.solve_triangular(a, b, upper=False)
-    )
+    return _over_columns(_solve_lower, factor, vector)
 
 
 def solve_lower_adjoint(factor: Tensor, vector: Tensor) -> Tensor:
     """``L^-T vector`` for lower triangular L."""
-    return _over_columns(
-        factor, vector, lambda a, b: torch.linalg.solve_triangular(a.mT, b, upper=True)
-    )
+    return _over_columns(_solve_lower_adjoint, factor, vector)
 
 
-def _over_columns(matrix, vector, operation):
+def _solve_lower(factor, columns):
+    return torch.linalg.solve_triangular(factor, columns, upper=False)
+
+
+def _solve_lower_adjoint(factor, columns):
+    return torch.linalg.solve_triangular(factor.mT, columns, upper=True)
+
+
+def _over_columns(operation, matrix, vector):
     """Apply ``operation(matrix, columns)`` with all sample dimensions gathered as columns."""
+    if vector.ndim == 1 and matrix.ndim == 2:
+        return operation(matrix, vector[:, None])[:, 0]
     num_samples = max(vector.ndim - (matrix.ndim - 1), 0)
     sample_shape = vector.shape[:num_samples]
     columns = vector.reshape((math.prod(sample_shape),) + vector.shape[num_samples:])

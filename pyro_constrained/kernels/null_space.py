@@ -7,6 +7,7 @@ an orthonormal basis of their null space. Applying one costs O(n r); O(n) for on
 from abc import ABC, abstractmethod
 
 import torch
+from pyro.util import ignore_jit_warnings
 from torch import Tensor
 from torch.nn.functional import pad
 
@@ -84,6 +85,7 @@ class BlockNullSpace(NullSpace):
         self.rank = kernel.shape[-1]
 
     @classmethod
+    @ignore_jit_warnings()
     def of(cls, rows: Tensor) -> "BlockNullSpace":
         """The null space of independent rows ``(*batch, r, n)``, differentiable in them."""
         rank = rows.shape[-2]

@@ -1,5 +1,6 @@
 """Checks of parameters: every message says what was expected, what came and what to do."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from constrained_core import ConstraintError
 from pyro_constrained.kernels.constraint import LinearConstraint
+from pyro_constrained.kernels.shapes import broadcast_shapes
 
 __all__ = [
     "batch_shape_of",
@@ -58,8 +60,8 @@ def batch_shape_of(constraint: LinearConstraint, **batch_shapes: torch.Size) -> 
     """The common batch shape of the parameters, A and k."""
     batch_shapes["A and k"] = constraint.batch_shape
     try:
-        return torch.broadcast_shapes(*batch_shapes.values())
-    except RuntimeError as error:
+        return broadcast_shapes(*batch_shapes.values())
+    except ValueError as error:
         shapes = ", ".join(f"{name} {tuple(shape)}" for name, shape in batch_shapes.items())
         raise ConstraintError(
             f"expected batch shapes that broadcast together, got {shapes}; reshape a parameter."
@@ -77,20 +79,25 @@ def _require(name: str, expected: str, tensor: Tensor, holds: Tensor, remedy: st
 
 
 def check_finite(name: str, tensor: Tensor) -> None:
-    """Raise if an entry is NaN or infinite."""
-    _require(name, "finite values", tensor, tensor.isfinite(), "check how it is computed")
+    """Raise if an entry is NaN or infinite; one pass where none is."""
+    if not math.isfinite(float(tensor.detach().sum())):
+        _require(name, "finite values", tensor, tensor.isfinite(), "check how it is computed")
 
 
 def check_positive(name: str, tensor: Tensor) -> None:
-    """Raise if an entry is not positive and finite."""
-    holds = (tensor > 0) & tensor.isfinite()
-    _require(name, "positive finite values", tensor, holds, "use exp or softplus to make it so")
+    """Raise if an entry is not positive and finite; one pass where all are."""
+    if tensor.numel() == 0:
+        return
+    low, high = tensor.detach().aminmax()
+    if not 0 < float(low) <= float(high) < math.inf:
+        holds = (tensor > 0) & tensor.isfinite()
+        _require(name, "positive finite values", tensor, holds, "use exp or softplus to make it so")
 
 
 def check_covariance(name: str, matrix: Tensor) -> None:
     """Raise if a matrix is not finite and symmetric; its Cholesky factor tells the rest."""
     check_finite(name, matrix)
-    if bool((matrix == matrix.mT).all()):
+    if torch.equal(matrix, matrix.mT):
         return
     scale = matrix.abs().amax((-2, -1), keepdim=True)
     gap = (matrix - matrix.mT).abs()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from constrained_core.plan import GroupPlan
-from pyro_constrained.kernels.linalg import cholesky, matvec, solve_lower, solve_lower_adjoint
+from pyro_constrained.kernels.linalg import cholesky, matvec, solve_lower
 from pyro_constrained.kernels.null_space import (
     BlockNullSpace,
     GroupNullSpace,
@@ -52,22 +52,23 @@ class DiagonalGram(Gram):
 
 
 class DenseGram(Gram):
-    """F is dense, held as its Cholesky factor."""
+    """F is dense and well conditioned, held as its Cholesky factor and its inverse."""
 
     def __init__(self, matrix: Tensor) -> None:
         self.factor = cholesky(matrix, "the covariance of A x")
         self.half_log_det = self.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        self.inverse = torch.cholesky_inverse(self.factor)
 
     def whiten(self, vector: Tensor) -> Tensor:
         return solve_lower(self.factor, vector)
 
     def solve(self, vector: Tensor) -> Tensor:
-        return solve_lower_adjoint(self.factor, solve_lower(self.factor, vector))
+        return matvec(self.inverse, vector)
 
 
 class Balanced(NamedTuple):
-    """Rows S = T S~: the balanced rows S~, the lower triangular T (None for the identity)
-    and log|det T|. T is a constant: nothing that the row space determines depends on it."""
+    """Rows S = T S~: the balanced rows S~, the lower triangular T (None for the identity) and
+    log|det T|. T is a constant: nothing that the row space determines depends on it."""
 
     rows: "Rows"
     triangle: Tensor | None
@@ -228,7 +229,7 @@ class DenseRows(Rows):
         the Gram matrix of the rows themselves would lose the small ones to rounding."""
         with torch.no_grad():
             packed, _ = torch.linalg.lu_factor(self.matrix.mT)
-            triangle = packed[..., : self.size, :].triu().mT
+            triangle = packed[..., : self.size, :].mT.tril()
             log_det = triangle.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
         matrix = torch.linalg.solve_triangular(triangle, self.matrix, upper=False)
         return Balanced(DenseRows(matrix), triangle, log_det)

@@ -10,6 +10,7 @@ from torch.distributions.constraints import Constraint
 
 from constrained_core import ConstraintError
 from pyro_constrained.constraints import linear_equality
+from pyro_constrained.kernels.shapes import broadcast_shapes
 
 __all__ = ["LinearEqualityTransform"]
 
@@ -86,12 +87,12 @@ class LinearEqualityTransform(Transform):
         return bound.null_space().extract(y)
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        return x.new_zeros(torch.broadcast_shapes(x.shape[:-1], y.shape[:-1]))
+        return x.new_zeros(broadcast_shapes(x.shape[:-1], y.shape[:-1]))
 
     def forward_shape(self, shape: torch.Size) -> torch.Size:
         bound = self.codomain._bound
         self._require_shape(shape, bound.free_size)
-        return torch.broadcast_shapes(shape[:-1], bound.batch_shape) + (bound.num_variables,)
+        return broadcast_shapes(shape[:-1], bound.batch_shape) + (bound.num_variables,)
 
     def inverse_shape(self, shape: torch.Size) -> torch.Size:
         bound = self.codomain._bound
