@@ -16,7 +16,7 @@ class GroupSum:
     """Sums over disjoint groups, accepted wherever a constraint matrix A is.
 
     Row g of the matrix that this stands for has ``weights[i]`` in column i where
-    ``index[i] == g`` and zero elsewhere, so that ``(A x)_g = sum_{i: index[i] = g} weights[i] x[i]``.
+    ``index[i] == g`` and zero elsewhere: ``(A x)_g`` is the sum of ``weights[i] * x[i]`` over them.
     Groups may be ragged, of one member, or empty (then k must be 0 there). Every operation of the
     laws costs O(n).
 

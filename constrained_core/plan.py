@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from scipy import sparse
 
 from constrained_core.structure import BlockReflector, block_reflector, first_members
 
-__all__ = ["DensePlan", "GroupPlan", "Plan", "RowPlan"]
+__all__ = ["AnyPlan", "DensePlan", "GroupPlan", "Plan", "RowPlan"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +28,7 @@ class Plan:
         log_volume: 1/2 log det(B B').
         log_range_volume: 1/2 log of the pseudo-determinant of A A'.
         determined: ``(d,)`` the variables that A x = k alone determines.
+        dependence: ``(m - r, r)`` every redundant row of A in terms of the scaled rows.
     """
 
     num_rows: int
@@ -36,6 +38,7 @@ class Plan:
     log_volume: float
     log_range_volume: float
     determined: np.ndarray
+    dependence: np.ndarray | sparse.csr_array
 
     @property
     def rank(self) -> int:
@@ -64,11 +67,9 @@ class RowPlan(Plan):
 
     Attributes:
         weights: ``(n,)`` the scaled row, or None for a row of ones.
-        dependence: ``(m - 1,)`` every redundant row as a multiple of the scaled row.
     """
 
     weights: np.ndarray | None
-    dependence: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +120,6 @@ class DensePlan(Plan):
         triangle: ``(r, r)`` lower triangular T with R = T B, or None where B = R.
         basis: ``(r, n)`` B: the scaled rows where they are well conditioned (sparsity and exact
             zeros survive), else an orthonormal basis of their span.
-        dependence: ``(m - r, r)`` every redundant row of A in terms of the scaled rows.
         exact_bits: bits that an exact product of a scaled row with an integer vector needs
             beyond those of the vector.
         solution: ``(d, r)`` values of the determined variables from the scaled right-hand side.
@@ -128,7 +128,6 @@ class DensePlan(Plan):
     rows: np.ndarray
     triangle: np.ndarray | None
     basis: np.ndarray
-    dependence: np.ndarray
     exact_bits: int
     solution: np.ndarray
 
@@ -151,3 +150,6 @@ class DensePlan(Plan):
     def is_plain(self) -> bool:
         """Whether the executed rows are all rows of A, so that ``B x = c`` says it all."""
         return self.has_full_row_rank and self.triangle is None
+
+
+AnyPlan = RowPlan | GroupPlan | DensePlan

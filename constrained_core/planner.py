@@ -5,11 +5,12 @@ from collections import OrderedDict
 from functools import lru_cache
 
 import numpy as np
+from scipy import sparse
 from scipy.linalg import lapack, qr, solve_triangular
 
 from constrained_core.errors import ConstraintError, InfeasibleConstraintError
 from constrained_core.groups import GroupSum
-from constrained_core.plan import DensePlan, GroupPlan, Plan, RowPlan
+from constrained_core.plan import AnyPlan, DensePlan, GroupPlan, Plan, RowPlan
 from constrained_core.structure import exact_product_bits, factor_rows, power_of_two_scale
 
 __all__ = ["check_batched_rows", "check_consistency", "plan_constraint"]
@@ -22,11 +23,11 @@ class _PlanCache:
     """Bounded memory of plans, found by content: a matrix changed in place is another matrix."""
 
     def __init__(self, max_entries: int) -> None:
-        self._entries: OrderedDict[tuple, tuple[np.ndarray, Plan]] = OrderedDict()
+        self._entries: OrderedDict[tuple, tuple[np.ndarray, AnyPlan]] = OrderedDict()
         self._max_entries = max_entries
         self._lock = threading.Lock()
 
-    def get(self, matrix: np.ndarray) -> Plan | None:
+    def get(self, matrix: np.ndarray) -> AnyPlan | None:
         key = self._key(matrix)
         with self._lock:
             entry = self._entries.get(key)
@@ -35,7 +36,7 @@ class _PlanCache:
             self._entries.move_to_end(key)
             return entry[1]
 
-    def put(self, matrix: np.ndarray, plan: Plan) -> None:
+    def put(self, matrix: np.ndarray, plan: AnyPlan) -> None:
         with self._lock:
             self._entries[self._key(matrix)] = (matrix.copy(), plan)
             while len(self._entries) > self._max_entries:
@@ -56,7 +57,7 @@ def _same_bits(one: np.ndarray, other: np.ndarray) -> bool:
 _DENSE_PLANS = _PlanCache(max_entries=32)
 
 
-def plan_constraint(matrix: np.ndarray | GroupSum) -> Plan:
+def plan_constraint(matrix: np.ndarray | GroupSum) -> AnyPlan:
     """Analyse a constraint matrix; the same content is analysed once.
 
     Args:
@@ -83,7 +84,7 @@ def _require_finite(matrix: np.ndarray) -> None:
         )
 
 
-def _dense_plan(matrix: np.ndarray) -> Plan:
+def _dense_plan(matrix: np.ndarray) -> AnyPlan:
     _require_finite(matrix)
     eps = float(np.finfo(matrix.dtype).eps)
     norms = np.linalg.norm(matrix.astype(np.float64, copy=False), axis=-1)
@@ -106,7 +107,8 @@ def _dense_plan(matrix: np.ndarray) -> Plan:
     dependence = dependence[:, order] / scale[factor.dropped][:, None]
     rows = matrix[kept].astype(np.float64) * scale[kept][:, None]
     if len(rows) == 1:
-        return _row_plan(rows[0], scale[kept], dependence[:, 0], shared)
+        return _row_plan(rows[0], scale[kept], dependence, shared)
+    determined, solution = _determined(factor.triangle, rows, order)
     triangle, basis, log_volume = None, rows, _log_volume(factor.triangle)
     if _condition(factor.triangle) > WELL_CONDITIONED:
         orthonormal, upper = qr(rows.T, mode="economic", check_finite=False)
@@ -120,11 +122,14 @@ def _dense_plan(matrix: np.ndarray) -> Plan:
         basis=basis,
         dependence=dependence,
         exact_bits=exact_product_bits(rows),
-        **_determined(factor.triangle, rows, order),
+        determined=determined,
+        solution=solution,
     )
 
 
-def _determined(triangle: np.ndarray, rows: np.ndarray, order: np.ndarray) -> dict[str, np.ndarray]:
+def _determined(
+    triangle: np.ndarray, rows: np.ndarray, order: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Variables that the constraint alone determines, and their values as ``solution @ scaled_k``.
 
     They are those whose unit vector lies in the row space, at full leverage. ``order`` takes the
@@ -134,7 +139,7 @@ def _determined(triangle: np.ndarray, rows: np.ndarray, order: np.ndarray) -> di
     basis = solve_triangular(triangle, rows, lower=True, check_finite=False)
     determined = np.flatnonzero(1 - np.sum(basis**2, axis=0) < _rounding(len(rows)))
     solution = solve_triangular(triangle, basis[:, determined], lower=True, trans="T").T
-    return {"determined": determined, "solution": _cleaned(solution[:, order])}
+    return determined, _cleaned(solution[:, order])
 
 
 def _rounding(rank: int) -> float:
@@ -149,7 +154,7 @@ def _cleaned(coefficients: np.ndarray) -> np.ndarray:
     )
 
 
-def _row_plan(row: np.ndarray, scale: np.ndarray, dependence: np.ndarray, shared: dict) -> Plan:
+def _row_plan(row: np.ndarray, scale: np.ndarray, dependence: np.ndarray, shared: dict) -> AnyPlan:
     is_constant = bool((row == row[0]).all())
     factor = row[0] if is_constant else 1.0
     return RowPlan(
@@ -163,7 +168,7 @@ def _row_plan(row: np.ndarray, scale: np.ndarray, dependence: np.ndarray, shared
 
 
 @lru_cache(maxsize=32)
-def _group_plan(groups: GroupSum) -> Plan:
+def _group_plan(groups: GroupSum) -> AnyPlan:
     num_rows, num_variables = groups.shape
     weights = np.ones(num_variables) if groups.weights is None else groups.weights
     norms = np.sqrt(np.bincount(groups.index, weights**2, minlength=num_rows))
@@ -185,12 +190,13 @@ def _group_plan(groups: GroupSum) -> Plan:
         log_volume=log_range_volume + float(np.log(scale).sum()),
         log_range_volume=log_range_volume,
         determined=np.flatnonzero((size[groups.index] == 1) & (weights != 0)),
+        dependence=sparse.csr_array((num_rows - len(kept), len(kept))),
         index=index,
         weights=None if is_plain else weights * scale[index],
     )
 
 
-def _empty_plan(num_rows: int, num_variables: int) -> Plan:
+def _empty_plan(num_rows: int, num_variables: int) -> AnyPlan:
     """No independent row: the constraint holds everywhere."""
     rows = np.zeros((0, num_variables))
     return DensePlan(
@@ -238,13 +244,11 @@ def check_consistency(plan: Plan, k: np.ndarray) -> None:
     """
     if plan.has_full_row_rank or k.size == 0:
         return
-    scaled = k[..., plan.kept] * plan.row_scale
-    given = k[..., plan.dropped]
-    if isinstance(plan, GroupPlan):
-        implied = size = np.zeros(())
-    else:
-        dependence = plan.dependence.reshape(len(plan.dropped), plan.rank)
-        implied, size = scaled @ dependence.T, np.abs(scaled) @ np.abs(dependence).T
+    k = k.reshape(-1, plan.num_rows)
+    scaled = k[:, plan.kept] * plan.row_scale
+    given = k[:, plan.dropped]
+    dependence = plan.dependence
+    implied, size = scaled @ dependence.T, np.abs(scaled) @ abs(dependence).T
     gap = np.abs(given - implied)
     tolerance = np.sqrt(np.finfo(k.dtype).eps) * (np.abs(given) + size)
     if (gap > tolerance).any():
@@ -252,7 +256,7 @@ def check_consistency(plan: Plan, k: np.ndarray) -> None:
         row = int(plan.dropped[where[-1]])
         raise InfeasibleConstraintError(
             f"A x = k has no solution: row {row} of A depends on other rows, which imply "
-            f"{np.broadcast_to(implied, gap.shape)[where]:.6g} there, but k[{row}] is "
+            f"{implied[where]:.6g} there, but k[{row}] is "
             f"{given[where]:.6g}, a disagreement of {gap[where]:.3g}; correct k, or drop the row."
         )
 

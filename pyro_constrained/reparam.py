@@ -48,8 +48,8 @@ class ConstrainedNormalReparam(Reparam):
             )
         if is_observed:
             raise ConstraintError(
-                f"ConstrainedNormalReparam: expected a latent site, got the observed site {name!r}; "
-                "observed sites need no reparametrisation."
+                "ConstrainedNormalReparam: expected a latent site, got the observed site "
+                f"{name!r}; observed sites need no reparametrisation."
             )
         law = fn._conditional
         base = dist.Normal(fn.loc.new_zeros(()), 1.0)

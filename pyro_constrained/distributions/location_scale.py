@@ -37,7 +37,7 @@ class ConstrainedLocationScale(ConstrainedDistribution):
         super().__init__(conditional.constraint, batch_shape, support_tolerance, validate_args)
 
     @property
-    def has_rsample(self) -> bool:
+    def has_rsample(self) -> bool:  # type: ignore[override]  # depends on the estimator
         """Whether gradients flow through a draw."""
         return self.gradient_estimator != "score_function"
 
@@ -61,10 +61,6 @@ class ConstrainedLocationScale(ConstrainedDistribution):
         """``(*batch, 1)`` variance over squared scale."""
         return self._conditional.mean.new_ones(1)
 
-    def _noise_factor(self, shape: torch.Size) -> Tensor | float:
-        """Factor ``(*shape, 1)`` of the noise of a draw."""
-        return 1.0
-
     def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
         """Draws ``(*sample_shape, *batch, n)`` that obey the law to the last bits."""
         if not self.has_rsample:
@@ -84,9 +80,11 @@ class ConstrainedLocationScale(ConstrainedDistribution):
         noise = _standard_normal(
             shape + (law.noise_size,), dtype=law.mean.dtype, device=law.mean.device
         )
-        deviation = law.deviation(noise) * self._noise_factor(shape)
-        draw = law.settle(law.mean + deviation)
-        return with_gradient(self.gradient_estimator, draw, law.mean)
+        return with_gradient(self.gradient_estimator, self._from_noise(noise), law.mean)
+
+    def _from_noise(self, noise: Tensor) -> Tensor:
+        """Draw from white noise."""
+        return self._conditional.draw(noise)
 
     @ignore_jit_warnings()
     def log_prob(self, value: Tensor) -> Tensor:

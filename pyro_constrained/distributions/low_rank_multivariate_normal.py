@@ -29,6 +29,9 @@ class ConstrainedLowRankMultivariateNormal(ConstrainedGaussian):
     As ``ConstrainedMultivariateNormal``, in O(n (m + q)) memory for q factors; O(n q) for one row
     or groups. The covariance never becomes dense unless ``covariance`` is asked for.
 
+    Where A or k is itself sampled or learned, or changes between calls of a model, a latent site of
+    this law needs ``reparam.auto_reparam``.
+
     Args:
         loc: ``(*batch, n)`` mu; a number stands for all n.
         cov_factor: ``(*batch, n, q)`` W.

@@ -33,6 +33,9 @@ class ConstrainedMultivariateNormal(ConstrainedGaussian):
     Sigma - Sigma A' (A Sigma A')^-1 A Sigma, of rank n - r. Its density, with respect to Hausdorff
     measure on the subspace, is log N(x; mu, Sigma) - log p(A x = k) - 1/2 log det(A A').
 
+    Where A or k is itself sampled or learned, or changes between calls of a model, a latent site of
+    this law needs ``reparam.auto_reparam``.
+
     Args:
         loc: ``(*batch, n)`` mu.
         covariance_matrix: ``(*batch, n, n)`` Sigma, positive definite.

@@ -32,6 +32,9 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
     of the normal law times (nu + s) / (nu + r), where s = (k - A mu)' (A L L' A')^-1 (k - A mu) is
     the surprise of the constraint.
 
+    Autoguides and MCMC need an A and k that do not change: there is no reparametrisation of a
+    latent site of this law onto a subspace that moves.
+
     Args:
         df: ``(*batch,)`` nu, positive.
         loc: ``(*batch, n)`` mu.
@@ -124,9 +127,11 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
         factor = torch.where(df > 2, factor, torch.inf)
         return torch.where(df > 1, factor, torch.nan)[..., None]
 
-    def _noise_factor(self, shape: torch.Size) -> Tensor:
-        chi2 = Chi2((self.df + self.rank).expand(shape)).rsample()
-        return ((self.df + self._conditional.surprise) / chi2).sqrt()[..., None]
+    def _from_noise(self, noise: Tensor) -> Tensor:
+        law = self._conditional
+        chi2 = Chi2((self.df + self.rank).expand(noise.shape[:-1])).rsample()
+        spread = ((self.df + law.surprise) / chi2).sqrt()
+        return law.settle(law.mean + law.deviation(noise) * spread[..., None])
 
     def _log_density(self, mahalanobis: Tensor) -> Tensor:
         law, n = self._conditional, self.event_shape[0]

@@ -26,6 +26,9 @@ class ConstrainedNormal(ConstrainedGaussian):
     As ``ConstrainedMultivariateNormal`` with Sigma = diag(sigma^2), in O(n m) memory; O(n) for one
     row or groups. There is never an n x n array unless ``covariance`` is asked for.
 
+    Where A or k is itself sampled or learned, or changes between calls of a model, a latent site of
+    this law needs ``reparam.auto_reparam``.
+
     Args:
         loc: ``(*batch, n)`` mu; a number stands for all n.
         scale: ``(*batch, n)`` sigma, positive; a number stands for all n.

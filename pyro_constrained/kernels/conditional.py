@@ -12,7 +12,14 @@ import torch
 from torch import Tensor
 
 from pyro_constrained.kernels.constraint import LinearConstraint
-from pyro_constrained.kernels.linalg import cholesky, matvec, solve_lower, solve_lower_adjoint
+from pyro_constrained.kernels.linalg import (
+    add_matvec,
+    cholesky,
+    matvec,
+    solve_lower,
+    solve_lower_adjoint,
+    sum_of_squares,
+)
 from pyro_constrained.kernels.null_space import NullSpace
 from pyro_constrained.kernels.rows import Rows
 
@@ -50,6 +57,10 @@ class Conditional(ABC):
     @abstractmethod
     def deviation(self, noise: Tensor) -> Tensor:
         """Draw of x - mean from white noise ``(..., noise_size)``."""
+
+    def draw(self, noise: Tensor) -> Tensor:
+        """Draw of x from white noise, on the subspace to the last bits."""
+        return self.settle(self.mean + self.deviation(noise))
 
     @abstractmethod
     def gain(self, mismatch: Tensor) -> Tensor:
@@ -104,16 +115,20 @@ class _WhitenedConditional(Conditional):
         self.constraint_half_log_det = self.balanced.log_det + self.gram.half_log_det
         self.half_log_det = log_det - self.constraint_half_log_det + constraint.log_volume
         self.mismatch = constraint.target - constraint.rows.apply(loc)
-        self.mean = loc + self.gain(self.mismatch)
+        self.mean = self._multiply_add(loc, self._explained(self.mismatch))
 
     @cached_property
     def surprise(self) -> Tensor:
         with torch.enable_grad():
-            return self.whiten(self.mismatch).square().sum(-1)
+            return sum_of_squares(self.whiten(self.mismatch))
 
     @abstractmethod
     def _multiply(self, vector: Tensor) -> Tensor:
         """``L vector``."""
+
+    @abstractmethod
+    def _multiply_add(self, base: Tensor, vector: Tensor) -> Tensor:
+        """``base + L vector``."""
 
     @abstractmethod
     def _multiply_adjoint(self, vector: Tensor) -> Tensor:
@@ -123,19 +138,27 @@ class _WhitenedConditional(Conditional):
     def _divide(self, vector: Tensor) -> Tensor:
         """``L^-1 vector``."""
 
+    def _tangent_noise(self, noise: Tensor) -> Tensor:
+        return self.rows.without(noise, self.gram.solve(self.rows.apply(noise)))
+
+    def _explained(self, mismatch: Tensor) -> Tensor:
+        return self.rows.adjoint(self.gram.solve(self.balanced.reduce(mismatch)))
+
     def deviation(self, noise: Tensor) -> Tensor:
-        explained = self.rows.adjoint(self.gram.solve(self.rows.apply(noise)))
-        return self._multiply(noise - explained)
+        return self._multiply(self._tangent_noise(noise))
+
+    def draw(self, noise: Tensor) -> Tensor:
+        return self.settle(self._multiply_add(self.mean, self._tangent_noise(noise)))
 
     def whiten(self, mismatch: Tensor) -> Tensor:
         """``C^-1 mismatch`` for F = C C'."""
         return self.gram.whiten(self.balanced.reduce(mismatch))
 
     def gain(self, mismatch: Tensor) -> Tensor:
-        return self._multiply(self.rows.adjoint(self.gram.solve(self.balanced.reduce(mismatch))))
+        return self._multiply(self._explained(mismatch))
 
     def mahalanobis(self, deviation: Tensor) -> Tensor:
-        return self._divide(deviation).square().sum(-1)
+        return sum_of_squares(self._divide(deviation))
 
     @cached_property
     def null_space(self) -> NullSpace:
@@ -163,6 +186,9 @@ class DiagonalConditional(_WhitenedConditional):
     def _multiply(self, vector: Tensor) -> Tensor:
         return self.scale * vector
 
+    def _multiply_add(self, base: Tensor, vector: Tensor) -> Tensor:
+        return torch.addcmul(base, self.scale, vector)
+
     def _multiply_adjoint(self, vector: Tensor) -> Tensor:
         return self.scale * vector
 
@@ -187,6 +213,9 @@ class DenseConditional(_WhitenedConditional):
 
     def _multiply(self, vector: Tensor) -> Tensor:
         return matvec(self.scale_tril, vector)
+
+    def _multiply_add(self, base: Tensor, vector: Tensor) -> Tensor:
+        return add_matvec(base, self.scale_tril, vector)
 
     def _multiply_adjoint(self, vector: Tensor) -> Tensor:
         return matvec(self.scale_tril.mT, vector)
@@ -246,7 +275,7 @@ class LowRankConditional(Conditional):
     @cached_property
     def surprise(self) -> Tensor:
         with torch.enable_grad():
-            return self.diagonal.surprise - self.shift.square().sum(-1)
+            return self.diagonal.surprise - sum_of_squares(self.shift)
 
     def deviation(self, noise: Tensor) -> Tensor:
         num_variables = self.mean.shape[-1]
@@ -261,7 +290,7 @@ class LowRankConditional(Conditional):
         half = solve_lower(self.capacitance, matvec(self.scaled_loadings, scaled))
         factors = solve_lower_adjoint(self.capacitance, half)
         rest = scaled - matvec(self.scaled_loadings.mT, factors)
-        return rest.square().sum(-1) + factors.square().sum(-1)
+        return sum_of_squares(rest) + sum_of_squares(factors)
 
     def variance(self) -> Tensor:
         return self.diagonal.variance() + self.loadings.square().sum(-2)

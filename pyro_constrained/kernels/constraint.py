@@ -84,10 +84,7 @@ class LinearConstraint:
     def contains(self, value: Tensor, tolerance: float) -> Tensor:
         """Whether ``|A x - k| <= tolerance (|A| |x| + |k|)`` in every row."""
         with torch.no_grad():
-            size = value.abs()
-            # Rounding at the scale of the largest variable: it counts only where all others are 0.
-            size = size + torch.finfo(value.dtype).eps * size.amax(-1, keepdim=True)
-            size = self.given.absolute().apply(size)
+            size = self.given.magnitude(value)
             size = (size[..., 0] if self.is_vector else size) + self.k.abs()
             holds = self.residual(value).abs() <= tolerance * size
             return holds if self.is_vector else holds.all(-1)
@@ -241,12 +238,11 @@ def _bind_planned(A: Tensor | GroupSum, k: Tensor, like: Tensor) -> LinearConstr
     fields = A, k.to(like.dtype), given
     volumes = plan.log_volume, plan.log_range_volume
     constraint: LinearConstraint
-    if isinstance(plan, DensePlan):
+    if isinstance(plan, RowPlan | GroupPlan):
+        constraint = LinearConstraint(*fields, _structured_rows(plan, like), scaled_k, *volumes)
+    else:
         basis, target = DenseRows(plan_tensor(plan, "basis", like)), _to_basis(plan, scaled_k)
         constraint = _DensePlanConstraint(plan, scaled_k, *fields, basis, target, *volumes)
-    else:
-        rows = _single_row(plan, like) if isinstance(plan, RowPlan) else _group_rows(plan, like)
-        constraint = LinearConstraint(*fields, rows, scaled_k, *volumes)
     if plan.determined.size:
         index = plan_tensor(plan, "determined", like, torch.int64)
         constraint.determined = index, _determined_values(plan, scaled_k.detach()) == 0
@@ -277,6 +273,13 @@ def _given_rows(A: Tensor | GroupSum, plan: Plan, like: Tensor) -> Rows:
     return GroupRows(index, plan.num_rows, like.new_zeros(plan.num_variables))
 
 
+def _structured_rows(plan: RowPlan | GroupPlan, like: Tensor) -> Rows:
+    if isinstance(plan, GroupPlan):
+        return _group_rows(plan, like)
+    plain = plan.weights is None
+    return SingleRow(_ones(plan, like) if plain else plan_tensor(plan, "weights", like), plain)
+
+
 def _group_rows(plan: GroupPlan, like: Tensor, prefix: str = "") -> GroupRows:
     plain = plan.weights is None
     return GroupRows(
@@ -286,11 +289,6 @@ def _group_rows(plan: GroupPlan, like: Tensor, prefix: str = "") -> GroupRows:
         plain,
         plan,
     )
-
-
-def _single_row(plan: RowPlan, like: Tensor) -> SingleRow:
-    plain = plan.weights is None
-    return SingleRow(_ones(plan, like) if plain else plan_tensor(plan, "weights", like), plain)
 
 
 def _ones(plan: Plan, like: Tensor) -> Tensor:
@@ -311,10 +309,10 @@ def _bind_unanalysed(A: Tensor, k: Tensor, like: Tensor) -> LinearConstraint:
     norms = torch.linalg.vector_norm(A.detach(), dim=-1, keepdim=True)
     scaled = A / norms
     if A.ndim == 1:
-        rows = SingleRow(scaled)
+        row = SingleRow(scaled)
         log_volume = torch.linalg.vector_norm(scaled).log()
         return LinearConstraint(
-            A, k, given, rows, k[..., None] / norms, log_volume, log_volume + norms.log()[0]
+            A, k, given, row, k[..., None] / norms, log_volume, log_volume + norms.log()[0]
         )
     orthonormal, upper = torch.linalg.qr(scaled.mT)
     target = solve_lower(upper.mT, k / norms[..., 0])

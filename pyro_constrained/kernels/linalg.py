@@ -9,11 +9,13 @@ from torch import Tensor
 from constrained_core.errors import ConstraintError
 
 __all__ = [
+    "add_matvec",
     "cholesky",
     "matvec",
     "precision_to_tril",
     "solve_lower",
     "solve_lower_adjoint",
+    "sum_of_squares",
 ]
 
 
@@ -42,6 +44,18 @@ def matvec(matrix: Tensor, vector: Tensor) -> Tensor:
     if matrix.ndim == 2:
         return matrix.mv(vector) if vector.ndim == 1 else vector @ matrix.mT
     return _over_columns(torch.matmul, matrix, vector)
+
+
+def add_matvec(base: Tensor, matrix: Tensor, vector: Tensor) -> Tensor:
+    """``base + matrix @ vector``, in one operation where there is one."""
+    if base.ndim == 1 and vector.ndim == 1 and matrix.ndim == 2:
+        return torch.addmv(base, matrix, vector)
+    return base + matvec(matrix, vector)
+
+
+def sum_of_squares(vector: Tensor) -> Tensor:
+    """Sum over the last dimension."""
+    return vector.dot(vector) if vector.ndim == 1 else vector.square().sum(-1)
 
 
 def solve_lower(factor: Tensor, vector: Tensor) -> Tensor:

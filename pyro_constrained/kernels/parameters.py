@@ -33,10 +33,14 @@ def exactly_one(**parameters: Any) -> tuple[str, Any]:
 
 
 def floating(*parameters: Any) -> list[Tensor]:
-    """The parameters as tensors of one floating dtype; integers are promoted."""
+    """The parameters as tensors of one floating dtype; integers are promoted.
+
+    A Python number takes the dtype of the others, as in ``torch.distributions``.
+    """
     dtype = torch.get_default_dtype()
     tensors = [torch.as_tensor(parameter) for parameter in parameters]
-    dtypes = [tensor.dtype for tensor in tensors if tensor.is_floating_point()]
+    arrays = [t for p, t in zip(parameters, tensors, strict=True) if not isinstance(p, float)]
+    dtypes = [tensor.dtype for tensor in arrays if tensor.is_floating_point()]
     for index, other in enumerate(dtypes):
         dtype = torch.promote_types(dtype, other) if index else other
     return [tensor.to(dtype) for tensor in tensors]
@@ -72,8 +76,8 @@ def _require(name: str, expected: str, tensor: Tensor, holds: Tensor, remedy: st
     if bool(holds.all()):
         return
     where = tuple(int(i) for i in (~holds).nonzero()[0])
-    got = tensor[where]
-    got = f"{float(got):.6g}" if got.ndim == 0 else f"a matrix of shape {tuple(got.shape)}"
+    part = tensor[where]
+    got = f"{float(part):.6g}" if part.ndim == 0 else f"a matrix of shape {tuple(part.shape)}"
     at = f" at {where}" if where else ""
     raise ConstraintError(f"{name}: expected {expected}, got {got}{at}; {remedy}.")
 

@@ -11,7 +11,13 @@ import torch
 from torch import Tensor
 
 from constrained_core.plan import GroupPlan
-from pyro_constrained.kernels.linalg import cholesky, matvec, solve_lower
+from pyro_constrained.kernels.linalg import (
+    add_matvec,
+    cholesky,
+    matvec,
+    solve_lower,
+    sum_of_squares,
+)
 from pyro_constrained.kernels.null_space import (
     BlockNullSpace,
     GroupNullSpace,
@@ -93,6 +99,14 @@ class Rows(ABC):
     def adjoint(self, vector: Tensor) -> Tensor:
         """``B' vector``."""
 
+    def without(self, vector: Tensor, coefficients: Tensor) -> Tensor:
+        """``vector - B' coefficients``."""
+        return vector - self.adjoint(coefficients)
+
+    def magnitude(self, value: Tensor) -> Tensor:
+        """``|B| |value|``, the size of the terms of ``B value``."""
+        return self.absolute().apply(value.abs())
+
     @abstractmethod
     def scaled(self, scale: Tensor) -> "Rows":
         """``B diag(scale)``."""
@@ -143,11 +157,14 @@ class SingleRow(Rows):
             return vector.expand(vector.shape[:-1] + (self.num_variables,))
         return vector * self.weights
 
+    def without(self, vector: Tensor, coefficients: Tensor) -> Tensor:
+        return torch.addcmul(vector, self.weights, coefficients, value=-1)
+
     def scaled(self, scale: Tensor) -> "SingleRow":
         return SingleRow(scale if self.plain else self.weights * scale)
 
     def gram(self) -> Gram:
-        return DiagonalGram((self.weights * self.weights).sum(-1, keepdim=True))
+        return DiagonalGram(sum_of_squares(self.weights)[..., None])
 
     def leverage(self, gram: Gram) -> Tensor:
         return gram.whiten(self.weights).square()
@@ -179,9 +196,7 @@ class GroupRows(Rows):
 
     def _sum(self, vector: Tensor) -> Tensor:
         totals = vector.new_zeros(vector.shape[:-1] + (self.size,))
-        if vector.ndim == 1:
-            return totals.index_add(0, self.index, vector)
-        return totals.scatter_add(-1, self.index.expand(vector.shape), vector)
+        return totals.index_add(-1, self.index, vector)
 
     def _members(self, vector: Tensor) -> Tensor:
         return vector.index_select(-1, self.index)
@@ -192,6 +207,9 @@ class GroupRows(Rows):
     def adjoint(self, vector: Tensor) -> Tensor:
         return self._members(vector) if self.plain else self._members(vector) * self.weights
 
+    def without(self, vector: Tensor, coefficients: Tensor) -> Tensor:
+        return torch.addcmul(vector, self.weights, self._members(coefficients), value=-1)
+
     def scaled(self, scale: Tensor) -> "GroupRows":
         weights = scale if self.plain else self.weights * scale
         return GroupRows(self.index, self.size, weights, plan=self.plan)
@@ -200,12 +218,14 @@ class GroupRows(Rows):
         return DiagonalGram(self._sum(self.weights * self.weights))
 
     def leverage(self, gram: Gram) -> Tensor:
-        return self.weights.square() * self._members(gram.solve(torch.ones_like(gram.diagonal)))
+        return self.weights.square() * self._members(gram.solve(self.weights.new_ones(self.size)))
 
     def absolute(self) -> "GroupRows":
         return self if self.plain else GroupRows(self.index, self.size, self.weights.abs())
 
     def null_space(self) -> NullSpace:
+        if self.plan is None:
+            raise TypeError("rows made without a plan have no null space")
         pivots = plan_tensor(self.plan, "pivots", self.weights, torch.int64)
         free = plan_tensor(self.plan, "free", self.weights, torch.int64)
         return GroupNullSpace(self.index, pivots, free, self.weights)
@@ -233,6 +253,15 @@ class DenseRows(Rows):
             log_det = triangle.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
         matrix = torch.linalg.solve_triangular(triangle, self.matrix, upper=False)
         return Balanced(DenseRows(matrix), triangle, log_det)
+
+    def without(self, vector: Tensor, coefficients: Tensor) -> Tensor:
+        return add_matvec(vector, self.matrix.mT, -coefficients)
+
+    def magnitude(self, value: Tensor) -> Tensor:
+        # Rounding at the scale of the largest variable: it counts only where all others are 0.
+        size = value.abs()
+        size = size + torch.finfo(value.dtype).eps * size.amax(-1, keepdim=True)
+        return self.absolute().apply(size)
 
     def scaled(self, scale: Tensor) -> "DenseRows":
         return DenseRows(self.matrix * scale[..., None, :])

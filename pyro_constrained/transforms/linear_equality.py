@@ -54,11 +54,11 @@ class LinearEqualityTransform(Transform):
         return transform
 
     @property
-    def domain(self) -> Constraint:
+    def domain(self) -> Constraint:  # type: ignore[override]  # torch's own transforms do so too
         return constraints.real_vector
 
     @property
-    def codomain(self) -> Constraint:
+    def codomain(self) -> Constraint:  # type: ignore[override]
         return self._support
 
     @property
@@ -90,12 +90,12 @@ class LinearEqualityTransform(Transform):
         return x.new_zeros(broadcast_shapes(x.shape[:-1], y.shape[:-1]))
 
     def forward_shape(self, shape: torch.Size) -> torch.Size:
-        bound = self.codomain._bound
+        bound = self._support._bound
         self._require_shape(shape, bound.free_size)
         return broadcast_shapes(shape[:-1], bound.batch_shape) + (bound.num_variables,)
 
     def inverse_shape(self, shape: torch.Size) -> torch.Size:
-        bound = self.codomain._bound
+        bound = self._support._bound
         self._require_shape(shape, bound.num_variables)
         return shape[:-1] + (bound.free_size,)
 
