@@ -19,6 +19,7 @@ from pyro_constrained.kernels.parameters import (
     floating,
     require_event,
 )
+from pyro_constrained.kernels.shapes import expanded
 
 __all__ = ["ConstrainedLowRankMultivariateNormal"]
 
@@ -52,6 +53,7 @@ class ConstrainedLowRankMultivariateNormal(ConstrainedGaussian):
         Constraints*; Woodbury (1950) for the inverse.
 
     Example:
+        >>> import torch
         >>> law = ConstrainedLowRankMultivariateNormal(
         ...     torch.zeros(3), torch.ones(3, 1), torch.ones(3), torch.ones(3), 6.0
         ... )
@@ -99,9 +101,9 @@ class ConstrainedLowRankMultivariateNormal(ConstrainedGaussian):
             check_finite("loc", loc)
             check_finite("cov_factor", cov_factor)
             check_positive("cov_diag", cov_diag)
-        self.loc = loc.expand(batch_shape + (n,))
-        self.cov_factor = cov_factor.expand(batch_shape + cov_factor.shape[-2:])
-        self.cov_diag = cov_diag.expand(batch_shape + (n,))
+        self.loc = expanded(loc, batch_shape + (n,))
+        self.cov_factor = expanded(cov_factor, batch_shape + cov_factor.shape[-2:])
+        self.cov_diag = expanded(cov_diag, batch_shape + (n,))
         law = LowRankConditional(self.loc, cov_factor, cov_diag.sqrt(), constraint)
         super().__init__(law, batch_shape, gradient_estimator, support_tolerance, validate_args)
 

@@ -22,6 +22,7 @@ from pyro_constrained.kernels.parameters import (
     floating,
     require_event,
 )
+from pyro_constrained.kernels.shapes import expanded
 
 __all__ = ["ConstrainedMultivariateNormal"]
 
@@ -101,9 +102,9 @@ class ConstrainedMultivariateNormal(ConstrainedGaussian):
             check_finite("loc", loc)
             (check_tril if name == "scale_tril" else check_covariance)(name, matrix)
         scale_tril = _FACTORS[name](matrix, name)
-        self.loc = loc.expand(batch_shape + (n,))
-        setattr(self, name, matrix.expand(batch_shape + (n, n)))
-        self.scale_tril = scale_tril.expand(batch_shape + (n, n))
+        self.loc = expanded(loc, batch_shape + (n,))
+        setattr(self, name, expanded(matrix, batch_shape + (n, n)))
+        self.scale_tril = expanded(scale_tril, batch_shape + (n, n))
         law = DenseConditional(self.loc, scale_tril, constraint)
         super().__init__(law, batch_shape, gradient_estimator, support_tolerance, validate_args)
 

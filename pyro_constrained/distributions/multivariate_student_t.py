@@ -21,6 +21,7 @@ from pyro_constrained.kernels.parameters import (
     floating,
     require_event,
 )
+from pyro_constrained.kernels.shapes import expanded
 
 __all__ = ["ConstrainedMultivariateStudentT"]
 
@@ -99,9 +100,9 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
             check_positive("df", df)
             check_finite("loc", loc)
             (check_tril if name == "scale_tril" else check_positive)(name, factor)
-        self.df = df.expand(batch_shape)
-        self.loc = loc.expand(batch_shape + (n,))
-        setattr(self, name, factor.expand(batch_shape + event_shape))
+        self.df = expanded(df, batch_shape)
+        self.loc = expanded(loc, batch_shape + (n,))
+        setattr(self, name, expanded(factor, batch_shape + event_shape))
         conditional = DenseConditional if name == "scale_tril" else DiagonalConditional
         law = conditional(self.loc, factor, constraint)
         super().__init__(law, batch_shape, gradient_estimator, support_tolerance, validate_args)

@@ -16,6 +16,7 @@ from pyro_constrained.kernels.parameters import (
     floating,
     require_event,
 )
+from pyro_constrained.kernels.shapes import expanded
 
 __all__ = ["ConstrainedNormal"]
 
@@ -48,6 +49,7 @@ class ConstrainedNormal(ConstrainedGaussian):
         Constraints*.
 
     Example:
+        >>> import torch
         >>> law = ConstrainedNormal(0.0, torch.tensor([1.0, 1.0, 2.0]), torch.ones(3), 6.0)
         >>> law.mean
         tensor([1., 1., 4.])
@@ -80,8 +82,8 @@ class ConstrainedNormal(ConstrainedGaussian):
         if self._validates(validate_args):
             check_finite("loc", loc)
             check_positive("scale", scale)
-        self.loc = loc.expand(batch_shape + (n,))
-        self.scale = scale.expand(batch_shape + (n,))
+        self.loc = expanded(loc, batch_shape + (n,))
+        self.scale = expanded(scale, batch_shape + (n,))
         law = DiagonalConditional(self.loc, scale, constraint)
         super().__init__(law, batch_shape, gradient_estimator, support_tolerance, validate_args)
 

@@ -131,7 +131,7 @@ class Rows(ABC):
     def null_space(self) -> NullSpace:
         """An orthonormal basis of ``{v : B v = 0}``."""
 
-    def transform(self, matrix: Tensor) -> "DenseRows":
+    def transform(self, matrix: Tensor) -> "Rows":
         """``B matrix`` for matrix ``(*batch, n, p)``."""
         return DenseRows(self.apply(matrix.mT).mT)
 
@@ -165,6 +165,11 @@ class SingleRow(Rows):
 
     def gram(self) -> Gram:
         return DiagonalGram(sum_of_squares(self.weights)[..., None])
+
+    def transform(self, matrix: Tensor) -> "SingleRow":
+        if self.plain:
+            return SingleRow(matrix.sum(-2))
+        return SingleRow(matvec(matrix.mT, self.weights))
 
     def leverage(self, gram: Gram) -> Tensor:
         return gram.whiten(self.weights).square()
