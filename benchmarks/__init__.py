@@ -1,0 +1,1 @@
+"""Ratios of cost against the frameworks' own laws; run with ``make bench``."""

@@ -1,0 +1,33 @@
+"""Peak memory of one step in a process of its own, above that of the imports alone."""
+
+import multiprocessing
+import resource
+from collections.abc import Callable
+
+from benchmarks.timing import Step
+
+__all__ = ["peak_mib"]
+
+
+def peak_mib(make: Callable[[], tuple[Step, Step]], which: int) -> tuple[float, float]:
+    """Peak of the whole process and what of it the step added, in MiB.
+
+    Args:
+        make: makes the steps, ours and the rival's.
+        which: 0 for ours, 1 for the rival.
+    """
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(1) as pool:
+        return pool.apply(_peak, (make, which))
+
+
+def _peak(make: Callable[[], tuple[Step, Step]], which: int) -> tuple[float, float]:
+    before = _resident()
+    step = make()[which]
+    for _ in range(3):
+        step()
+    return _resident(), _resident() - before
+
+
+def _resident() -> float:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

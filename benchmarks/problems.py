@@ -1,0 +1,47 @@
+"""The problems that both backends are measured on, as NumPy arrays."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+__all__ = ["DENSE_SIZES", "DIAGONAL_SIZES", "Dense", "Diagonal", "dense", "diagonal", "rows"]
+
+DENSE_SIZES = (10, 100, 1000, 4000)
+DIAGONAL_SIZES = (10**3, 10**4, 10**5, 10**6)
+
+
+class Dense(NamedTuple):
+    loc: np.ndarray
+    covariance: np.ndarray
+
+
+class Diagonal(NamedTuple):
+    loc: np.ndarray
+    scale: np.ndarray
+    index: np.ndarray
+    num_groups: int
+
+
+def dense(n: int) -> Dense:
+    """A well conditioned dense covariance, exactly symmetric."""
+    rng = np.random.default_rng(n)
+    factor = rng.normal(size=(n, min(n, 50))) / 7
+    covariance = factor @ factor.T + np.eye(n)
+    return Dense(rng.normal(size=n), (covariance + covariance.T) / 2)
+
+
+def diagonal(n: int) -> Diagonal:
+    """Scales between 1/2 and 3/2; ragged groups of 10 variables on average."""
+    rng = np.random.default_rng(n)
+    num_groups = n // 10
+    index = np.concatenate(
+        [np.arange(num_groups), rng.integers(0, num_groups, n - num_groups)]
+    )
+    return Diagonal(rng.normal(size=n), rng.uniform(0.5, 1.5, n), np.sort(index), num_groups)
+
+
+def rows(m: int, n: int) -> tuple[np.ndarray, np.ndarray]:
+    """m random rows and a right-hand side that is no surprise."""
+    rng = np.random.default_rng(m * n)
+    A = rng.normal(size=(m, n))
+    return A, A @ rng.normal(size=n)

@@ -1,0 +1,90 @@
+"""Measure all contests of both backends; print the table and write ``benchmarks/results``.
+
+Run ``make bench``, or ``make bench ARGS='--backend pyro --seconds 1'``.
+"""
+
+import argparse
+import importlib
+import platform
+from collections.abc import Iterable
+from datetime import date
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from benchmarks.memory import peak_mib
+from benchmarks.timing import Contest, Row, measure
+
+RESULTS = Path(__file__).parent / "results"
+HEADER = ("law given A x = k", "size", "against", "ours ms", "rival ms", "ratio", "promised")
+NOTE = """Build + draw + log_prob + backward to all parameters, float32, the same A at every step;
+medians of interleaved runs in one process. Ratio: median over pairs of our time over the rival's.
+"""
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    contest = row.contest
+    promised = "" if contest.promise is None else f"{contest.promise:.1f}"
+    times = f"{row.ours_ms:.3g}", f"{row.rival_ms:.3g}", f"{row.ratio:.2f}"
+    return contest.law, contest.size, contest.rival, *times, promised
+
+
+def _memory_lines(module) -> list[str]:
+    """Peak memory of the largest diagonal problems."""
+    lines = ["| problem | peak of the process, MiB | added by the step, MiB |", "|---|---|---|"]
+    problems = {
+        "ConstrainedNormal, n = 10^6, m = 1": (partial(module._diagonal, 10**6, 1), 0),
+        "ConstrainedNormal, n = 10^6, m = 10": (partial(module._diagonal, 10**6, 10), 0),
+        "ConstrainedNormal, n = 10^6, 10^5 groups": (partial(module._groups, 10**6), 0),
+        "Normal, n = 10^6": (partial(module._diagonal, 10**6, 1), 1),
+    }
+    for name, (make, which) in problems.items():
+        peak, added = peak_mib(make, which)
+        lines.append(f"| {name} | {peak:.0f} | {added:.0f} |")
+    return lines
+
+
+def _markdown(backend: str, rows: Iterable[Row], memory: list[str]) -> str:
+    lines = [f"# {backend}", "", NOTE, f"{date.today()}, {platform.machine()}, 2 cores", ""]
+    lines += ["| " + " | ".join(HEADER) + " |", "|---" * len(HEADER) + "|"]
+    lines += ["| " + " | ".join(_cells(row)) + " |" for row in rows]
+    return "\n".join([*lines, "", *memory, ""])
+
+
+def _show(console: Console, backend: str, rows: Iterable[Row]) -> None:
+    table = Table(*HEADER, title=backend)
+    for row in rows:
+        kept = row.contest.promise is None or row.ratio <= row.contest.promise
+        table.add_row(*_cells(row), style="" if kept else "yellow")
+    console.print(table)
+
+
+def run(backend: str, seconds: float, only: str, with_memory: bool, console: Console) -> None:
+    """Measure one backend and write its table."""
+    module = importlib.import_module(f"benchmarks.{backend}_contests")
+    chosen: list[Contest] = [c for c in module.contests() if only in f"{c.law} {c.size} {c.rival}"]
+    rows = [measure(c, seconds) for c in track(chosen, description=backend, console=console)]
+    _show(console, backend, rows)
+    if not only:
+        RESULTS.mkdir(exist_ok=True)
+        memory = _memory_lines(module) if with_memory else []
+        (RESULTS / f"{backend}.md").write_text(_markdown(backend, rows, memory))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--backend", choices=["pyro", "numpyro", "both"], default="both")
+    parser.add_argument("--seconds", type=float, default=5.0, help="per line of the table")
+    parser.add_argument("--only", default="", help="lines that contain this text; writes nothing")
+    parser.add_argument("--no-memory", action="store_true", help="skip the peak memory")
+    args = parser.parse_args()
+    console = Console()
+    for backend in ["pyro", "numpyro"] if args.backend == "both" else [args.backend]:
+        run(backend, args.seconds, args.only, not args.no_memory, console)
+
+
+if __name__ == "__main__":
+    main()
