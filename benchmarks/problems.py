@@ -34,9 +34,7 @@ def diagonal(n: int) -> Diagonal:
     """Scales between 1/2 and 3/2; ragged groups of 10 variables on average."""
     rng = np.random.default_rng(n)
     num_groups = n // 10
-    index = np.concatenate(
-        [np.arange(num_groups), rng.integers(0, num_groups, n - num_groups)]
-    )
+    index = np.concatenate([np.arange(num_groups), rng.integers(0, num_groups, n - num_groups)])
     return Diagonal(rng.normal(size=n), rng.uniform(0.5, 1.5, n), np.sort(index), num_groups)
 
 

@@ -94,13 +94,13 @@ class LinearConstraint:
         return self.target - self.rows.apply(value)
 
     def pin(self, value: Tensor, correction: Tensor) -> Tensor:
-        """The correction, made exact where the constraint alone holds a variable at zero: a
+        """The correction (a fresh tensor, changed in place), made exact where the constraint alone holds a variable at zero: a
         rounding error has no scale there to be small against."""
         if self.determined is None:
             return correction
         index, is_zero = self.determined
         exact = torch.where(is_zero, -value[..., index], correction[..., index])
-        return correction.index_copy(-1, index, exact)
+        return correction.index_copy_(-1, index, exact)
 
     def null_space(self) -> NullSpace:
         """Orthonormal basis of the null space of A."""

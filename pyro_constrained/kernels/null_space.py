@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from constrained_core.structure import reflection_signs
+from pyro_constrained.kernels.groups import group_totals, members
 from pyro_constrained.kernels.linalg import matvec
 
 __all__ = ["BlockNullSpace", "GroupNullSpace", "NullSpace", "SingleNullSpace"]
@@ -57,17 +58,16 @@ class GroupNullSpace(NullSpace):
 
     def __init__(self, index: Tensor, pivots: Tensor, free: Tensor, weights: Tensor) -> None:
         self.index, self.pivots, self.free = index, pivots, free
-        unit = weights / self._sum(weights * weights).sqrt().index_select(-1, index)
+        unit = weights / members(self._sum(weights * weights).sqrt(), index)
         first, self.factor = _reflection_vector(unit, unit.index_select(-1, pivots))
         self.vector = unit.index_copy(-1, pivots, first)
 
     def _sum(self, vector: Tensor) -> Tensor:
-        totals = vector.new_zeros(vector.shape[:-1] + self.pivots.shape)
-        return totals.scatter_add(-1, self.index.expand(vector.shape), vector)
+        return group_totals(vector, self.index, len(self.pivots))
 
     def _reflect(self, vector: Tensor) -> Tensor:
         inner = self.factor * self._sum(self.vector * vector)
-        return vector - self.vector * inner.index_select(-1, self.index)
+        return vector - self.vector * members(inner, self.index)
 
     def embed(self, coordinates: Tensor) -> Tensor:
         padded = coordinates.new_zeros(coordinates.shape[:-1] + self.index.shape)

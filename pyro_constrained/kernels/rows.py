@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from constrained_core.plan import GroupPlan
+from pyro_constrained.kernels.groups import group_totals, members
 from pyro_constrained.kernels.linalg import (
     add_matvec,
     cholesky,
@@ -200,11 +201,10 @@ class GroupRows(Rows):
         self.num_variables = len(index)
 
     def _sum(self, vector: Tensor) -> Tensor:
-        totals = vector.new_zeros(vector.shape[:-1] + (self.size,))
-        return totals.index_add(-1, self.index, vector)
+        return group_totals(vector, self.index, self.size)
 
     def _members(self, vector: Tensor) -> Tensor:
-        return vector.index_select(-1, self.index)
+        return members(vector, self.index)
 
     def apply(self, vector: Tensor) -> Tensor:
         return self._sum(vector if self.plain else vector * self.weights)
