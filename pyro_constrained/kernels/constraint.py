@@ -94,8 +94,8 @@ class LinearConstraint:
         return self.target - self.rows.apply(value)
 
     def pin(self, value: Tensor, correction: Tensor) -> Tensor:
-        """The correction (a fresh tensor, changed in place), made exact where the constraint alone holds a variable at zero: a
-        rounding error has no scale there to be small against."""
+        """The correction, made exact where the constraint alone holds a variable at zero: a
+        rounding error has no scale there to be small against. Changed in place."""
         if self.determined is None:
             return correction
         index, is_zero = self.determined
