@@ -1,5 +1,6 @@
 """PyTorch: build, draw, score and differentiate, against the unconstrained laws of Pyro."""
 
+import itertools
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -87,7 +88,7 @@ def _loop(n: int) -> tuple[Step, Step]:
     problem = problems.diagonal(n)
     ours, _ = _groups(n)
     bounds = np.flatnonzero(np.diff(problem.index, prepend=-1, append=problem.num_groups))
-    members = [slice(a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    members = [slice(a, b) for a, b in itertools.pairwise(bounds)]
     zero = torch.tensor(0.0)
     leaves = [_tensor(parameter).requires_grad_() for parameter in problem[:2]]
 
