@@ -62,6 +62,7 @@ class GroupNullSpace(NullSpace):
         first, self.factor = _reflection_vector(unit, unit.index_select(-1, pivots))
         self.vector = unit.index_copy(-1, pivots, first)
 
+    @ignore_jit_warnings()
     def _sum(self, vector: Tensor) -> Tensor:
         return group_totals(vector, self.index, len(self.pivots))
 

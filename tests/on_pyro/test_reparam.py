@@ -1,0 +1,319 @@
+"""Supports that move: k, loc, covariance or A sampled, learned, or changing with the minibatch.
+
+One scalar ``shift`` ~ N(0, 1) moves one of them. Given it everything is Gaussian, so that the
+posterior of (shift, x) is a one-dimensional quadrature.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from numpy.polynomial.hermite_e import hermegauss
+from pyro import poutine
+from pyro.infer import Predictive, Trace_ELBO
+from pyro.infer.autoguide import AutoMultivariateNormal, AutoNormal
+from pyro.infer.autoguide.initialization import InitMessenger, init_to_value
+from scipy.optimize import minimize_scalar
+
+from pyro_constrained import (
+    ConstrainedMultivariateNormal,
+    ConstrainedMultivariateStudentT,
+    ConstrainedNormal,
+    ConstrainedNormalReparam,
+    ConstraintError,
+    GroupSum,
+    auto_reparam,
+)
+from tests import oracles
+from tests.on_pyro.models import (
+    Regression,
+    assert_moments,
+    assert_no_divergence,
+    draws_of,
+    fit,
+    run_nuts,
+    tensor,
+)
+
+LOC, DIRECTION, ZERO = tensor([0.2, -0.1, 0.4]), tensor([1.0, -1.0, 0.5]), tensor(0.0)
+COV = np.array([[1.0, 0.3, 0.0], [0.3, 0.8, 0.1], [0.0, 0.1, 1.2]])
+TRIL = tensor(np.linalg.cholesky(COV))
+ROW, TOTAL = tensor([[1.0, 1.0, 1.0]]), 1.0
+DATA, NOISE = tensor([0.9, -0.3, 1.4]), 0.5
+
+
+@dataclass(frozen=True)
+class Moving:
+    """What ``shift`` moves, by how much; each as a number times ``shift`` or its exponential."""
+
+    name: str
+    k: float = 0.0
+    loc: float = 0.0
+    scale: float = 0.0
+    A: float = 0.0
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def parameters(self, shift):
+        """loc, scale_tril, A, k for NumPy ``shift`` () or a tensor of any batch shape."""
+        if not isinstance(shift, torch.Tensor):
+            return [p.numpy() for p in self.parameters(tensor(shift))]
+        s = shift[..., None]
+        loc = LOC + self.loc * s * DIRECTION
+        scale_tril = TRIL * (self.scale * s[..., None]).exp()
+        A = ROW + self.A * s[..., None] * DIRECTION if self.A else ROW
+        return loc, scale_tril, A, TOTAL + self.k * s
+
+    def given(self, shift: float) -> Regression:
+        loc, scale_tril, A, k = self.parameters(shift)
+        prior = oracles.Problem(loc, scale_tril @ scale_tril.T, A, k)
+        return Regression(prior=prior, data=DATA.numpy(), noise=NOISE)
+
+    def program(self, shift: torch.Tensor) -> torch.Tensor:
+        loc, scale_tril, A, k = self.parameters(shift)
+        x = pyro.sample("x", ConstrainedMultivariateNormal(loc, A=A, k=k, scale_tril=scale_tril))
+        pyro.sample("y", dist.Normal(x, NOISE).to_event(1), obs=DATA)
+        return x
+
+    def sampled(self) -> torch.Tensor:
+        return self.program(pyro.sample("shift", dist.Normal(ZERO, 1.0)))
+
+    def learned(self) -> torch.Tensor:
+        return self.program(pyro.param("shift", tensor(0.1)))
+
+    @cached_property
+    def posterior(self) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and covariance of (shift, x) given the data."""
+        nodes, weights = hermegauss(60)
+        given = [self.given(node) for node in nodes]
+        log_weight = np.log(weights) + np.array([g.log_evidence for g in given])
+        weight = np.exp(log_weight - log_weight.max())
+        weight /= weight.sum()
+        points = [
+            np.append(n, oracles.mean(g.posterior)) for n, g in zip(nodes, given, strict=True)
+        ]
+        within = np.zeros((4, 4))
+        within[1:, 1:] = sum(
+            w * oracles.covariance(g.posterior) for w, g in zip(weight, given, strict=True)
+        )
+        mean = weight @ np.array(points)
+        return mean, within + np.cov(np.array(points).T, aweights=weight, ddof=0)
+
+    @cached_property
+    def most_likely(self) -> float:
+        found = minimize_scalar(lambda s: -self.given(s).log_evidence, bounds=(-6, 6))
+        return float(found.x)
+
+
+MOVING_K = Moving("k", k=1.5)
+MOVING_LOC = Moving("loc", loc=1.0)
+MOVING_SCALE = Moving("scale", scale=0.7)
+MOVING_A = Moving("A", A=0.5)
+EACH = [MOVING_K, MOVING_LOC, MOVING_SCALE, MOVING_A]
+
+each_moving = pytest.mark.parametrize("moving", EACH, ids=repr)
+
+
+def reparametrised(model: Callable) -> Callable:
+    return poutine.reparam(model, config=auto_reparam)
+
+
+def joint(sites) -> np.ndarray:
+    return np.concatenate([np.reshape(site, (len(site), -1)) for site in sites], axis=-1)
+
+
+@pytest.mark.parametrize("moving", [MOVING_K, MOVING_LOC], ids=repr)
+def test_guide_finds_the_joint_posterior(moving):
+    """It is Gaussian where k or loc moves."""
+    model = reparametrised(moving.sampled)
+    guide = AutoMultivariateNormal(model)
+    fit(model, guide, steps=700, decay=0.01)
+    shift, noise = draws_of(guide, "shift", "x_base")
+    conditioned = poutine.condition(model, {"shift": tensor(shift[:, 0]), "x_base": tensor(noise)})
+    x = conditioned().numpy()
+    assert_moments(joint([shift, x]), *moving.posterior, error=0.09)
+
+
+def assert_nuts_finds_the_joint_posterior(moving: Moving, draws: int, error: float) -> None:
+    model = reparametrised(moving.sampled)
+    chain = run_nuts(model, draws)
+    assert_no_divergence(chain)
+    found = chain.get_samples()
+    x = Predictive(model, found)()["x"].numpy()
+    _, _, A, k = moving.parameters(found["shift"])
+    np.testing.assert_allclose((A * tensor(x)[:, None]).sum(-1), k.expand(draws, 1), atol=1e-13)
+    assert_moments(joint([found["shift"].numpy(), x]), *moving.posterior, error=error)
+
+
+@pytest.mark.parametrize("moving", [MOVING_K, MOVING_A], ids=repr)
+def test_nuts_finds_the_joint_posterior(moving):
+    assert_nuts_finds_the_joint_posterior(moving, draws=250, error=0.3)
+
+
+@pytest.mark.slow
+@each_moving
+def test_nuts_finds_the_joint_posterior_long(moving):
+    assert_nuts_finds_the_joint_posterior(moving, draws=6000, error=0.08)
+
+
+@each_moving
+def test_learned_value_is_the_most_likely_one(moving):
+    """Given it the posterior is Gaussian, so that the bound is the evidence at its maximum."""
+    model = reparametrised(moving.learned)
+    guide = AutoMultivariateNormal(model)
+    fit(model, guide, steps=400, learning_rate=0.15, decay=0.01)
+    _, cov = moving.posterior
+    found = pyro.param("shift").item()
+    np.testing.assert_allclose(found, moving.most_likely, atol=0.08 * np.sqrt(cov[0, 0]))
+
+
+@each_moving
+def test_reparametrised_density_is_that_of_the_law(moving):
+    """The map from noise to x is an isometry up to the volume of the law: densities agree."""
+    shift = tensor([0.3, -0.8])
+    loc, scale_tril, A, k = moving.parameters(shift)
+    law = ConstrainedMultivariateNormal(loc, A=A, k=k, scale_tril=scale_tril)
+
+    def model():
+        return pyro.sample("x", law)
+
+    trace = poutine.trace(reparametrised(model)).get_trace()
+    noise, x = trace.nodes["x_base"]["value"], trace.nodes["_RETURN"]["value"]
+    assert noise.shape == (2, 2)
+    assert law.support.check(x).all()
+    density = dist.Normal(0.0, 1.0).log_prob(noise).sum(-1)
+    entropy_of_noise = dist.Normal(0.0, 1.0).entropy() * 2
+    change = law.entropy() - entropy_of_noise  # log of the volume factor
+    torch.testing.assert_close(law.log_prob(x), density - change, rtol=1e-10, atol=1e-10)
+
+
+def constrained_laws():
+    A, k = tensor([[1.0, 1.0, 1.0, 0.0], [0.0, 1.0, -1.0, 2.0]]), tensor([1.0, 0.5])
+    zero, one = torch.zeros(4), torch.ones(4)
+    yield ConstrainedNormal(zero, one, A, k)
+    yield ConstrainedNormal(zero, one, A, tensor([[1.0, 0.5], [0.0, 2.0], [1.0, 1.0]]))
+    yield ConstrainedNormal(zero, one, A, k).expand([3])
+    yield ConstrainedNormal(zero, one, A, k).expand([3]).to_event(1)
+    yield ConstrainedNormal(zero, one, GroupSum([0, 0, 1, 1], 2), k)
+    yield ConstrainedNormal(zero, one, torch.ones(4), 1.0)
+
+
+@pytest.mark.parametrize("index", range(6))
+def test_given_value_is_kept(index):
+    """An initial value of x, as from init_to_value, goes to the noise and comes back."""
+    law = list(constrained_laws())[index]
+    value = law.sample()
+    with (
+        poutine.trace() as tracer,
+        poutine.reparam(config={"x": ConstrainedNormalReparam()}),
+        InitMessenger(init_to_value(values={"x": value})),
+    ):
+        x = pyro.sample("x", law)
+    noise = tracer.trace.nodes["x_base"]
+    assert noise["fn"].batch_shape == law.batch_shape
+    assert noise["value"].shape[:-1] == law.shape()[:-1]
+    torch.testing.assert_close(x, value)
+    with (
+        poutine.reparam(config={"x": ConstrainedNormalReparam()}),
+        poutine.condition(data={"x_base": noise["value"]}),
+    ):
+        torch.testing.assert_close(pyro.sample("x", law), value, rtol=1e-12, atol=1e-12)
+
+
+def test_observed_and_other_sites_are_left_alone():
+    law = next(constrained_laws())
+
+    def model():
+        pyro.sample("observed", law, obs=law.sample())
+        pyro.sample("normal", dist.Normal(0.0, 1.0))
+        pyro.sample("t", ConstrainedMultivariateStudentT(3.0, 0.0, A=law.A, k=law.k, scale=1.0))
+        pyro.sample("x", law.to_event(0))
+
+    trace = poutine.trace(reparametrised(model)).get_trace()
+    assert set(trace.stochastic_nodes) == {"normal", "t", "x_base"}
+    trace.compute_log_prob()
+
+
+def test_wrong_sites_are_refused():
+    law = next(constrained_laws())
+    with poutine.reparam(config={"x": ConstrainedNormalReparam()}):
+        with pytest.raises(ConstraintError, match="observed sites need no reparam"):
+            pyro.sample("x", law, obs=law.sample())
+        with pytest.raises(ConstraintError, match="got Normal"):
+            pyro.sample("x", dist.Normal(0.0, 1.0))
+
+
+# What happens without the reparametrisation: the support is stale, and says so where it can.
+
+REMEDY = "use reparam.auto_reparam"
+
+
+@pytest.mark.parametrize("moving", [MOVING_K, MOVING_A], ids=repr)
+@pytest.mark.parametrize("kind", ["sampled", "learned"])
+def test_stale_guide_is_an_error(moving, kind):
+    model = getattr(moving, kind)
+    guide = AutoNormal(model)
+    with pytest.raises(ValueError, match=REMEDY):
+        fit(model, guide, steps=3, elbo=Trace_ELBO())
+
+
+@pytest.mark.parametrize("moving", [MOVING_K, MOVING_A], ids=repr)
+def test_stale_chain_is_a_warning(moving):
+    """Pyro runs MCMC without validation: the chain would stand still without a word."""
+    with pytest.warns(UserWarning, match=REMEDY):
+        chain = run_nuts(moving.sampled, draws=5, warmup=5, jit=False)
+    assert chain.get_samples()["shift"].std() < 1e-3
+
+
+def test_fixed_support_is_no_warning():
+    """loc and covariance may be sampled or learned without the reparametrisation."""
+    for moving in (MOVING_LOC, MOVING_SCALE):
+        run_nuts(moving.sampled, draws=5, warmup=5, jit=False)
+
+
+def plant(k: torch.Tensor) -> torch.Tensor:
+    """Flows whose total is measured, one problem per row of a minibatch of k."""
+    with pyro.plate("hours", 6, subsample_size=len(k)):
+        law = ConstrainedNormal(torch.zeros(3), torch.ones(3), torch.ones(3), k)
+        return pyro.sample("x", law)
+
+
+def test_new_data_need_the_reparametrisation():
+    """A guide on the site itself returns draws on the old subspace; nothing scores them."""
+    old, new = tensor([1.0, 2.0]), tensor([5.0, 7.0])
+    for model, is_right in ((plant, False), (reparametrised(plant), True)):
+        pyro.clear_param_store()
+        guide = AutoNormal(model)
+        guide(old)
+        x = Predictive(model, guide=guide, num_samples=4, return_sites=["x"])(new)["x"]
+        assert torch.allclose(x.sum(-1).squeeze(), new) == is_right
+
+
+def test_minibatches_of_k():
+    """The support changes with the minibatch; the fit is that of all data."""
+    totals = torch.linspace(-1.0, 2.0, 6)
+
+    def model():
+        with pyro.plate("hours", 6, subsample_size=3) as rows:
+            law = ConstrainedNormal(torch.zeros(3), torch.ones(3), torch.ones(3), totals[rows])
+            x = pyro.sample("x", law)
+            pyro.sample("y", dist.Normal(x, 0.5).to_event(1), obs=torch.zeros(3).expand(x.shape))
+
+    with pytest.raises(ValueError, match=REMEDY):
+        fit(model, AutoNormal(model), steps=20, elbo=Trace_ELBO())
+    pyro.clear_param_store()
+    guide = AutoNormal(reparametrised(model), create_plates=lambda: pyro.plate("hours", 6, 3))
+    fit(reparametrised(model), guide, steps=300, elbo=Trace_ELBO(num_particles=2))
+    scale = guide.scales.x_base.detach().numpy()
+    expected = np.full((6, 2), np.sqrt(1 / (1 + 1 / 0.5**2)))
+    np.testing.assert_allclose(scale, expected, rtol=0.15)
+
+
+def test_configuration_may_be_called():
+    assert auto_reparam() is auto_reparam
