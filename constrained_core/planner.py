@@ -108,10 +108,10 @@ def _dense_plan(matrix: np.ndarray) -> AnyPlan:
     rows = matrix[kept].astype(np.float64) * scale[kept][:, None]
     if len(rows) == 1:
         return _row_plan(rows[0], scale[kept], dependence, shared)
-    determined, solution = _determined(factor.triangle, rows, order)
-    triangle, basis, log_volume = None, rows, _log_volume(factor.triangle)
-    if _condition(factor.triangle) > WELL_CONDITIONED:
-        orthonormal, upper = qr(rows.T, mode="economic", check_finite=False)
+    orthonormal, upper = qr(rows.T, mode="economic", check_finite=False)
+    determined, solution = _determined(rows, orthonormal, upper.T)
+    triangle, basis, log_volume = None, rows, _log_volume(upper.T)
+    if _condition(upper.T) > WELL_CONDITIONED:
         triangle, basis, log_volume = upper.T, orthonormal.T, 0.0
     return DensePlan(
         **shared,
@@ -128,18 +128,21 @@ def _dense_plan(matrix: np.ndarray) -> AnyPlan:
 
 
 def _determined(
-    triangle: np.ndarray, rows: np.ndarray, order: np.ndarray
+    rows: np.ndarray, orthonormal: np.ndarray, triangle: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Variables that the constraint alone determines, and their values as ``solution @ scaled_k``.
 
-    They are those whose unit vector lies in the row space, at full leverage. ``order`` takes the
-    pivot order, that of ``triangle``, to that of ``rows``.
+    They are those whose unit vector is a combination of rows (``rows = triangle orthonormal'``).
+    High leverage finds the candidates; a coefficient that is small but not zero disproves one.
     """
-    rows = rows[np.argsort(order)]
-    basis = solve_triangular(triangle, rows, lower=True, check_finite=False)
-    determined = np.flatnonzero(1 - np.sum(basis**2, axis=0) < _rounding(len(rows)))
-    solution = solve_triangular(triangle, basis[:, determined], lower=True, trans="T").T
-    return determined, _cleaned(solution[:, order])
+    candidates = np.flatnonzero(1 - np.sum(orthonormal**2, axis=-1) < 1e-6)
+    solution = solve_triangular(triangle, orthonormal[candidates].T, lower=True, trans="T").T
+    solution = _cleaned(solution)
+    gap = solution @ rows
+    gap[np.arange(len(candidates)), candidates] -= 1
+    holds = np.abs(gap) <= 10 * _rounding(len(rows)) * (np.abs(solution) @ np.abs(rows))
+    confirmed = holds.all(axis=-1)
+    return candidates[confirmed], solution[confirmed]
 
 
 def _rounding(rank: int) -> float:

@@ -1,0 +1,100 @@
+"""One strict setting for every test: float64, seeds, no silent rank promotion, clean stores.
+
+A framework is touched only if the test's own module imported it, so that tests of the core and of
+one package run where the other framework is not installed.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+SEED = 20240229
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_ENABLE_X64", "true")  # read when JAX is first imported
+
+_RELAXED = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+settings.register_profile(
+    "default", max_examples=12, deadline=None, derandomize=True, suppress_health_check=_RELAXED
+)
+settings.register_profile(
+    "thorough", max_examples=300, deadline=None, derandomize=False, suppress_health_check=_RELAXED
+)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    _share_compilations(config)
+    config.addinivalue_line(
+        "markers",
+        "rank_promotion(mode): JAX rank promotion for one test ('raise' unless said), "
+        "for NumPyro code of its own that promotes",
+    )
+
+
+def _share_compilations(config: pytest.Config) -> None:
+    """JAX compiles each small computation once for all workers and later runs."""
+    if hasattr(config, "cache"):  # absent under -p no:cacheprovider
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(config.cache.mkdir("jax")))
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+
+@contextmanager
+def _strict_torch() -> Iterator[None]:
+    torch = sys.modules["torch"]
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    torch.manual_seed(SEED)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@contextmanager
+def _strict_pyro() -> Iterator[None]:
+    pyro = sys.modules["pyro"]
+    pyro.clear_param_store()
+    yield
+    pyro.clear_param_store()
+
+
+@contextmanager
+def _strict_jax(rank_promotion: str) -> Iterator[None]:
+    jax = sys.modules["jax"]
+    jax.config.update("jax_enable_x64", True)
+    with jax.numpy_rank_promotion(rank_promotion):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def strict(request: pytest.FixtureRequest) -> Iterator[None]:
+    marker = request.node.get_closest_marker("rank_promotion")
+    promotion = marker.args[0] if marker else "raise"
+    with ExitStack() as stack:
+        if "torch" in sys.modules:
+            stack.enter_context(_strict_torch())
+        if "pyro" in sys.modules:
+            stack.enter_context(_strict_pyro())
+        if "jax" in sys.modules:
+            stack.enter_context(_strict_jax(promotion))
+        yield
+
+
+@pytest.fixture(autouse=True, scope="module")
+def bounded_memory() -> Iterator[None]:
+    """Thousands of compiled computations would stay in memory; the next module reads from disk."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(SEED)

@@ -1,0 +1,320 @@
+"""The shape of the packages: twins, directions of dependence, isolation, docstrings, public names.
+
+Sources are read, not imported, so that this runs where a framework is missing; what must be
+imported is imported in another process.
+"""
+
+import ast
+import graphlib
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from tests.sources import (
+    ROOT,
+    classes,
+    exported,
+    has_member,
+    imported,
+    lineage,
+    methods,
+    parameters,
+    sources,
+    surface,
+)
+
+CORE, TORCH, JAX = "constrained_core", "pyro_constrained", "numpyro_constrained"
+TWINS = (TORCH, JAX)
+MAX_LINES = 450
+
+# "path" or "path: name" -> why the twins differ there. Beyond this table, a parameter `key` may be
+# there in JAX only, and `tensor` and `torch.Size()` are read as `array` and `()`.
+CACHE = "JAX may stage the computation: values of a trace must not be kept"
+FUSED = "PyTorch runs operation by operation: fused ones are worth a method; XLA fuses by itself"
+LAYOUT = "vmap and scan rebuild pytrees from leaves: the shapes as given are kept beside them"
+PYTREE = "NumPyro's protocol of pytrees and their equality"
+RANKS = "JAX raises on silent rank promotion, so that ranks are lifted explicitly"
+DEVIATIONS = {
+    "kernels/groups.py": "XLA's gather and scatter-add are equally fast; PyTorch's pairs are not",
+    "kernels/shapes.py": "torch.broadcast_shapes is slow; shapes are static in JAX",
+    "constraints.py: linear_equality.bind": "PyTorch binds to a device too; JAX places arrays",
+    "constraints.py: linear_equality.check": "PyTorch's name for what is __call__ in NumPyro",
+    "constraints.py: linear_equality.eq": PYTREE,
+    "constraints.py: linear_equality.feasible_like": "NumPyro's protocol of constraints",
+    "constraints.py: linear_equality.tree_flatten": PYTREE,
+    "distributions/base.py: ConstrainedDistribution.expand": "PyTorch passes the instance to fill",
+    "distributions/base.py: ConstrainedDistribution.infer_shapes": "Pyro passes names only",
+    "distributions/base.py: ConstrainedDistribution.stddev": "PyTorch's base class has it",
+    "distributions/location_scale.py: ConstrainedLocationScale.__init__": LAYOUT,
+    "distributions/location_scale.py: ConstrainedLocationScale.sample": (
+        "NumPyro draws latent sites by sample and differentiates through it"
+    ),
+    "distributions/multivariate_student_t.py: ConstrainedMultivariateStudentT.scale": (
+        "in PyTorch an attribute only where given; a pytree has the same leaves always"
+    ),
+    "distributions/multivariate_student_t.py: ConstrainedMultivariateStudentT.scale_tril": (
+        "in PyTorch an attribute only where given; a pytree has the same leaves always"
+    ),
+    "kernels/conditional.py: Conditional.draw": FUSED,
+    "kernels/conditional.py: Conditional.is_traced": CACHE,
+    "kernels/constraint.py: Layout": LAYOUT,
+    "kernels/constraint.py: LinearConstraint.__init__": LAYOUT,
+    "kernels/constraint.py: LinearConstraint.is_differentiated": "JAX arrays do not tell",
+    "kernels/constraint.py: LinearConstraint.is_traced": CACHE,
+    "kernels/constraint.py: LinearConstraint.lifted": RANKS,
+    "kernels/constraint.py: bind_constraint": "PyTorch binds to a device too; JAX places arrays",
+    "kernels/constraint.py: rebind_constraint": LAYOUT,
+    "kernels/constraint.py: unstacked": LAYOUT,
+    "kernels/constraint.py: untraced_property": CACHE,
+    "kernels/linalg.py: add_matvec": FUSED,
+    "kernels/linalg.py: lift": RANKS,
+    "kernels/linalg.py: matmul": "accelerators round products of JAX arrays unless told not to",
+    "kernels/linalg.py: solve_gram": "a PyTorch Gram keeps its inverse instead",
+    "kernels/linalg.py: solve_lower_matrix": RANKS,
+    "kernels/linalg.py: sum_of_squares": FUSED,
+    "kernels/parameters.py: check_finite": "one fused pass in PyTorch",
+    "kernels/parameters.py: check_positive": "one fused pass in PyTorch",
+    "kernels/parameters.py: lifted": RANKS,
+    "kernels/plans.py: plan_tensor": "PyTorch binds to a device too; JAX places arrays",
+    "kernels/rows.py: DenseGram": "PyTorch keeps the inverse: one product instead of two solves",
+    "kernels/rows.py: Rows.magnitude": "in JAX a part of `contains`, for rows of all kinds",
+    "kernels/rows.py: Rows.without": FUSED,
+    "reparam.py: ConstrainedNormalReparam.apply": "Pyro's name for what is __call__ in NumPyro",
+    "transforms/linear_equality.py: LinearEqualityTransform.__init__": "PyTorch caches values",
+    "transforms/linear_equality.py: LinearEqualityTransform.eq": PYTREE,
+    "transforms/linear_equality.py: LinearEqualityTransform.log_abs_det_jacobian": (
+        "NumPyro passes intermediates"
+    ),
+    "transforms/linear_equality.py: LinearEqualityTransform.onto": "PyTorch caches values",
+    "transforms/linear_equality.py: LinearEqualityTransform.tree_flatten": PYTREE,
+    "transforms/linear_equality.py: LinearEqualityTransform.with_cache": "PyTorch caches values",
+}
+
+# What DESIGN promises of the Gaussian part, with the arguments of the constructors.
+ESTIMATOR = "gradient_estimator='pathwise'"
+GIVEN = ["A", "k"]
+OPTIONAL = ["A=None", "k=None"]
+SIGNATURES = {
+    "ConstrainedMultivariateNormal": (
+        ["loc", "covariance_matrix=None", *OPTIONAL],
+        ["precision_matrix=None", "scale_tril=None", ESTIMATOR, "validate_args=None"],
+    ),
+    "ConstrainedNormal": (["loc", "scale", *GIVEN], [ESTIMATOR, "validate_args=None"]),
+    "ConstrainedLowRankMultivariateNormal": (
+        ["loc", "cov_factor", "cov_diag", *GIVEN],
+        [ESTIMATOR, "validate_args=None"],
+    ),
+    "ConstrainedMultivariateStudentT": (
+        ["df", "loc", "scale_tril=None", *OPTIONAL],
+        ["scale=None", ESTIMATOR, "validate_args=None"],
+    ),
+    "LinearEqualityTransform": (GIVEN, []),
+    "linear_equality": (GIVEN, []),
+}
+PUBLIC = [
+    *(name for name in SIGNATURES if name.startswith("Constrained")),
+    *("constrain", "GroupSum", "constraints.linear_equality", "transforms.LinearEqualityTransform"),
+    *("reparam.ConstrainedNormalReparam", "reparam.auto_reparam", "errors.ConstraintError"),
+    *("ConstraintError", "InfeasibleConstraintError", "IntractableConstraintError"),
+    *("UnboundedSupportError", "errors.InfeasibleConstraintError"),
+    *("errors.IntractableConstraintError", "errors.UnboundedSupportError"),
+]
+MEMBERS = [
+    *("A", "k", "rank", "base_dist", "mean", "variance", "covariance", "support", "log_prob"),
+    *("sample", "rsample", "expand", "entropy", "constraint_log_prob", "residual", "project"),
+    *("expected_l1", "expected_l2", "crps"),
+]
+NOT_OF_STUDENT_T = {"expected_l1", "crps"}
+
+LAYERS = [["kernels"], ["constraints", "transforms", "estimators"], ["distributions"]]
+LAYERS += [["reparam", "registry"], [""]]
+FOREIGN = {CORE: {"numpy", "scipy"}, TORCH: {"torch", "pyro"}, JAX: {"jax", "numpyro"}}
+
+
+# Twins
+
+
+def is_excused(package: str, other: str, name: str) -> bool:
+    """A member that only ``package`` defines where it stands: fine if the other has it elsewhere,
+    and told already if its class is missing too or an ancestor introduces it."""
+    owner, _, member = name.partition(".")
+    if not member:
+        return False
+    introduced = any(member in methods(c) for c in list(lineage(package, owner))[1:])
+    return introduced or owner not in classes(other) or has_member(other, owner, member)
+
+
+def module_differences(path: str) -> Iterator[str]:
+    torch, jax = (surface(package, path) for package in TWINS)
+    yield from set(exported(sources(TORCH)[path])) ^ set(exported(sources(JAX)[path]))
+    yield from (name for name in torch.keys() & jax.keys() if torch[name] != jax[name])
+    for one, other, package, twin in ((torch, jax, TORCH, JAX), (jax, torch, JAX, TORCH)):
+        missing = one.keys() - other.keys()
+        yield from (name for name in missing if not is_excused(package, twin, name))
+
+
+def differences() -> set[str]:
+    torch, jax = sources(TORCH).keys(), sources(JAX).keys()
+    return (torch ^ jax) | {
+        f"{path}: {name}" for path in torch & jax for name in module_differences(path)
+    }
+
+
+def test_twins_differ_only_where_listed():
+    assert differences() - DEVIATIONS.keys() == set()
+
+
+def test_listed_deviations_exist():
+    assert DEVIATIONS.keys() - differences() == set()
+
+
+@pytest.mark.parametrize("package", [CORE, *TWINS])
+def test_exports_are_sorted_and_exist(package: str):
+    for path, tree in sources(package).items():
+        names = exported(tree)
+        assert "__all__" in ast.unparse(tree), path
+        assert len(set(names)) == len(names), path
+        stored = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
+        bound = {part.asname or part.name for part in ast.walk(tree) if isinstance(part, ast.alias)}
+        defined = {getattr(node, "name", None) for node in tree.body}
+        assert set(names) <= stored | bound | defined, path
+
+
+# Directions
+
+
+def layer(module: str) -> int:
+    part = [*module.split("."), ""][1]
+    return next(i for i, names in enumerate(LAYERS) if part in names)
+
+
+@pytest.mark.parametrize("package", [CORE, *TWINS])
+def test_only_what_a_package_may_import(package: str):
+    allowed = {package, CORE, *FOREIGN[CORE], *FOREIGN[package], *sys.stdlib_module_names}
+    for module, targets in imported(package).items():
+        assert {target.partition(".")[0] for target in targets} <= allowed, module
+
+
+@pytest.mark.parametrize("package", TWINS)
+def test_dependencies_point_one_way(package: str):
+    for module, targets in imported(package).items():
+        own = [target for target in targets if target.partition(".")[0] == package]
+        upward = [target for target in own if layer(target) > layer(module)]
+        assert not upward, f"{module} is below {upward}"
+
+
+@pytest.mark.parametrize("package", [CORE, *TWINS])
+def test_no_cycles(package: str):
+    graphlib.TopologicalSorter(imported(package)).prepare()
+
+
+@pytest.mark.parametrize("package", TWINS)
+def test_only_the_registry_registers(package: str):
+    for path, tree in sources(package).items():
+        names = [n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)]
+        names += [n.id for n in ast.walk(tree) if isinstance(n, ast.Name)]
+        registers = any(name.startswith("register") for name in names)
+        assert registers == (path == "registry.py"), path
+
+
+# Isolation and public names
+
+BLOCKER = """
+import functools, sys
+BLOCKED = {blocked!r}
+class Blocker:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name.partition(".")[0] in BLOCKED:
+            raise ModuleNotFoundError(f"{{name}} is blocked", name=name)
+sys.meta_path.insert(0, Blocker)
+import {package}
+{use}
+for name in {names!r}:
+    functools.reduce(getattr, name.split("."), {package})
+assert not BLOCKED & sys.modules.keys()
+"""
+USE = {
+    CORE: "import numpy; constrained_core.plan_constraint(numpy.ones((1, 3)))",
+    TORCH: """
+import torch
+law = pyro_constrained.ConstrainedNormal(torch.zeros(3), torch.ones(3), torch.ones(3), 1.0)
+assert law.log_prob(law.rsample()).isfinite()
+""",
+    JAX: """
+import jax
+ones = jax.numpy.ones(3)
+law = numpyro_constrained.ConstrainedNormal(ones, ones, ones, 1.0)
+assert jax.numpy.isfinite(law.log_prob(law.sample(jax.random.key(0))))
+""",
+}
+
+
+@pytest.mark.parametrize("package", [CORE, *TWINS])
+def test_works_without_the_other_framework(package: str):
+    """It is imported and used, and has the public names, where others cannot be imported."""
+    for framework in FOREIGN[package]:
+        if importlib.util.find_spec(framework) is None:
+            pytest.skip(f"{framework} is not installed")
+    blocked = (FOREIGN[TORCH] | FOREIGN[JAX]) - FOREIGN[package]
+    blocked |= {other for other in TWINS if other != package}
+    names = [] if package == CORE else PUBLIC
+    script = BLOCKER.format(blocked=blocked, package=package, use=USE[package], names=names)
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("package", TWINS)
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_constructor_arguments(package: str, name: str):
+    extra = {"self", "support_tolerance=None", "tolerance=None", "cache_size=0"}
+    given = parameters(methods(classes(package)[name])["__init__"])
+    positional, _, keywords = ", ".join(p for p in given if p not in extra).partition(", *, ")
+    assert (positional.split(", "), keywords.split(", ") if keywords else []) == SIGNATURES[name]
+
+
+@pytest.mark.parametrize("package", TWINS)
+@pytest.mark.parametrize("name", [name for name in SIGNATURES if name.startswith("Constrained")])
+def test_members_of_every_law(package: str, name: str):
+    exempt = NOT_OF_STUDENT_T if "StudentT" in name else set()
+    missing = [member for member in MEMBERS if not has_member(package, name, member)]
+    assert set(missing) == exempt
+
+
+# Docstrings and sizes
+
+
+@pytest.mark.parametrize("package", TWINS)
+@pytest.mark.parametrize("name", [*SIGNATURES, "_Constrain"])
+def test_docstring_sections(package: str, name: str):
+    text = ast.get_docstring(classes(package)[name]) or ""
+    for section in ("Args:", "Raises:", "Example:", ">>>"):
+        assert section in text
+    function = methods(classes(package)[name])["__init__"]
+    for part in ast.walk(function.args):
+        if isinstance(part, ast.arg) and part.arg != "self":
+            assert re.search(rf"^    {part.arg}: ", text, re.MULTILINE), part.arg
+
+
+@pytest.mark.parametrize("package", [CORE, *TWINS])
+def test_everything_public_has_a_docstring(package: str):
+    for path, tree in sources(package).items():
+        assert ast.get_docstring(tree), path
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
+                assert ast.get_docstring(node), f"{path}: {node.name}"
+
+
+def test_files_are_short():
+    folders = [CORE, *TWINS, "tests", "tutorials", "benchmarks"]
+    paths = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    long = [str(p.relative_to(ROOT)) for p in paths if len(p.read_text().splitlines()) > MAX_LINES]
+    assert long == []

@@ -1,0 +1,86 @@
+"""README.md: its examples run, and what it points at exists."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(\s*<?([^)\s>]+)|\b(?:src|href)=\"([^\"]+)\"")
+
+
+def fences(language: str) -> list[str]:
+    return [body for _, name, body in FENCE.findall(README) if name == language]
+
+
+def prose() -> str:
+    """The text without fenced code."""
+    return FENCE.sub("", README)
+
+
+def slug(heading: str) -> str:
+    """The anchor of a heading on code hosts."""
+    words = re.sub(r"[^\w\- ]", "", heading.replace("`", "").lower())
+    return words.strip().replace(" ", "-")
+
+
+def test_there_are_examples():
+    assert fences("python")
+
+
+@pytest.mark.parametrize("code", fences("python"), ids=lambda code: code.strip().split("\n")[0])
+def test_example(code: str, tmp_path: Path):
+    """Every block runs on its own, as pasted into a new file, and warns of nothing of ours."""
+    for framework in ("torch", "pyro", "jax", "numpyro"):
+        if re.search(rf"^\s*(?:import|from) {framework}\b", code, re.MULTILINE):
+            pytest.importorskip(framework)
+    path = tmp_path / "example.py"
+    path.write_text(code)
+    done = subprocess.run(
+        [sys.executable, path],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "MPLBACKEND": "agg"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "constrained" not in done.stderr, "a warning of ours"
+
+
+def test_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z][\w-]*):(?!=)", makefile, re.MULTILINE))
+    commands = "\n".join([*fences("sh"), *fences("bash"), *fences("console"), *fences("shell")])
+    inline = re.findall(r"`([^`\n]+)`", prose())
+    named = re.findall(r"^[$ ]*make +([a-z][\w-]*)", "\n".join([commands, *inline]), re.MULTILINE)
+    assert set(named) <= targets
+    assert {"demo", "test"} <= set(named), "the two commands of a newcomer"
+
+
+def test_local_links_exist():
+    targets = {a or b for a, b in LINK.findall(prose())}
+    anchors = {slug(heading) for heading in re.findall(r"^#+ (.+)$", prose(), re.MULTILINE)}
+    for target in targets:
+        path, _, anchor = unquote(target).partition("#")
+        if re.match(r"[a-z][a-z+.-]*:", target):
+            continue
+        assert (ROOT / path).exists(), target
+        assert path or anchor in anchors, target
+
+
+def test_pictures_are_in_the_repository():
+    """Not among what is ignored or fetched from elsewhere."""
+    pictures = re.findall(r"!\[[^\]]*\]\(([^)\s]+)", prose())
+    pictures += re.findall(r"<img[^>]*src=\"([^\"]+)\"", prose())
+    local = [picture for picture in pictures if not re.match(r"https?:", picture)]
+    assert local, "one picture, at least"
+    for picture in local:
+        assert not picture.startswith(("outputs/", "data/", "/")), picture
+        assert (ROOT / picture).is_file(), picture
