@@ -50,7 +50,7 @@ $(VENV)/.installed-%: $(VENV)/.installed
 demo: $(VENV)/.installed ## train a VAE whose images obey a linear law (BACKEND=pyro or numpyro)
 	@case '$(BACKEND)' in pyro|numpyro) ;; \
 	  *) echo "Expected BACKEND=pyro or BACKEND=numpyro, got '$(BACKEND)'"; exit 2;; esac
-	$(BIN)/python tutorials/$(BACKEND)/01_digits_vae.py $(ARGS)
+	$(BIN)/python -m tutorials.$(BACKEND).01_digits_vae $(ARGS)
 
 test: $(VENV)/.installed ## run the tests and the examples in the docstrings
 	$(PYTEST) $(ARGS)

@@ -140,7 +140,8 @@ def _determined(
     solution = _cleaned(solution)
     gap = solution @ rows
     gap[np.arange(len(candidates)), candidates] -= 1
-    holds = np.abs(gap) <= 10 * _rounding(len(rows)) * (np.abs(solution) @ np.abs(rows))
+    size = np.abs(solution) @ np.abs(rows) if len(candidates) else gap
+    holds = np.abs(gap) <= 10 * _rounding(len(rows)) * size
     confirmed = holds.all(axis=-1)
     return candidates[confirmed], solution[confirmed]
 

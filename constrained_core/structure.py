@@ -81,14 +81,16 @@ def exact_product_bits(rows: np.ndarray) -> int:
     The bits are counted from the last non-zero bit of a row's entries to its absolute sum: few
     for integer matrices, more than a mantissa holds for rows of arbitrary reals.
     """
-    if rows.size == 0:
-        return 0
-    mantissa, exponent = np.frexp(rows)
+    return max(map(_row_bits, rows), default=0) if rows.size else 0
+
+
+def _row_bits(row: np.ndarray) -> int:
+    mantissa, exponent = np.frexp(row)
     integer = np.ldexp(mantissa, 53).astype(np.int64)
     _, trailing = np.frexp((integer & -integer).astype(np.float64))
     last_bit = np.where(integer == 0, np.iinfo(np.int32).max, exponent - 54 + trailing)
-    _, first_bit = np.frexp(np.abs(rows).sum(-1))
-    return int(np.max(first_bit - last_bit.min(-1)))
+    _, first_bit = np.frexp(np.abs(row).sum())
+    return int(first_bit - last_bit.min())
 
 
 def reflection_signs(top: np.ndarray) -> np.ndarray:
