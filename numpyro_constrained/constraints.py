@@ -1,0 +1,106 @@
+"""Supports: the affine subspace ``{x : A x = k}``."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+from numpyro.distributions.constraints import Constraint
+from numpyro.distributions.util import array_equiv
+
+from constrained_core import GroupSum
+from numpyro_constrained.kernels.constraint import (
+    LinearConstraint,
+    bind_constraint,
+    default_tolerance,
+    rebind_constraint,
+    untraced_property,
+)
+from numpyro_constrained.kernels.linalg import lift
+from numpyro_constrained.kernels.parameters import floating
+
+__all__ = ["linear_equality"]
+
+
+class linear_equality(Constraint):  # a constraint is named as NumPyro names its own
+    """The affine subspace ``{x : A x = k}``.
+
+    A value is inside if ``|A x - k| <= tolerance (|A| |x| + |k|)`` in every row, which catches
+    mistakes and forgives rounding.
+
+    Args:
+        A: ``(*batch, m, n)``, ``(n,)`` for one row, or a ``GroupSum``.
+        k: ``(*batch, m)``; ``(*batch,)`` for one row.
+        tolerance: relative tolerance; 1e-6 in float64 and 1e-4 in float32 unless given.
+
+    Raises:
+        InfeasibleConstraintError: no point satisfies the constraint.
+        ConstraintError: shapes do not fit, NaN or infinity.
+
+    Example:
+        >>> zero_sum = linear_equality(jnp.ones(3), 0.0)
+        >>> zero_sum(jnp.array([[1.0, -1.0, 0.0], [1.0, 1.0, 0.0]]))
+        Array([ True, False], dtype=bool)
+    """
+
+    is_discrete = False
+    event_dim = 1
+
+    def __init__(self, A: Any, k: Any, tolerance: float | None = None) -> None:
+        self._set(bind_constraint(A, k, _floating(A, k)), tolerance)
+
+    @classmethod
+    def of(cls, bound: LinearConstraint, tolerance: float | None = None) -> "linear_equality":
+        """The subspace of a constraint that is already analysed."""
+        support = cls.__new__(cls)
+        support._set(bound, tolerance)
+        return support
+
+    def _set(self, bound: LinearConstraint, tolerance: float | None) -> None:
+        self._bound, self.tolerance = bound, tolerance
+        self.A, self.k, self._layout = bound.A, bound.k, bound.layout
+
+    @untraced_property
+    def _bound(self) -> LinearConstraint:
+        return rebind_constraint(self.A, self.k, self.k, self._layout)
+
+    def bind(self, like: Array) -> LinearConstraint:
+        """The constraint in the dtype of ``like``."""
+        bound = self._bound
+        if like.dtype != bound.k.dtype:
+            bound = rebind_constraint(self.A, self.k, like[..., :0], self._layout)
+        return bound
+
+    def __call__(self, x: Array) -> Array:
+        """``(*batch,)`` whether each vector of ``x`` is in the subspace."""
+        (x,) = floating(x)
+        return self.bind(x).contains(x, self.tolerance or default_tolerance(x.dtype))
+
+    def feasible_like(self, prototype: Array) -> Array:
+        """The point of the subspace nearest to zero, in the shape of ``prototype``."""
+        bound = self._bound
+        zero = jnp.zeros(bound.batch_shape + (bound.num_variables,), bound.target.dtype)
+        return jnp.broadcast_to(bound.nearest(zero), jnp.shape(prototype))
+
+    def eq(self, other: object, static: bool = False) -> Any:
+        """Whether ``other`` is the same constraint, by content."""
+        if not isinstance(other, linear_equality) or self.tolerance != other.tolerance:
+            return False
+        if isinstance(self.A, GroupSum) or isinstance(other.A, GroupSum):
+            return self.A == other.A and array_equiv(self.k, other.k, static=static)
+        same_rows = array_equiv(self.A, other.A, static=static)
+        return same_rows & array_equiv(self.k, other.k, static=static)
+
+    def tree_flatten(self) -> tuple:
+        aux = {"tolerance": self.tolerance, "_layout": self._layout}
+        return (self.A, self.k), (("A", "k"), aux)
+
+    def __repr__(self) -> str:
+        return (
+            f"linear_equality(rank={self._bound.rank}, num_variables={self._bound.num_variables})"
+        )
+
+
+def _floating(A: Any, k: Any) -> Array:
+    """A scalar of the dtype that A and k have in common."""
+    parts = [part for part in (A, k) if not isinstance(part, GroupSum)]
+    return lift(floating(*parts)[-1].reshape(-1)[:0], 1)

@@ -1,0 +1,17 @@
+"""Laws of vectors given ``A x = k``."""
+
+from numpyro_constrained.distributions.constrain import constrain
+from numpyro_constrained.distributions.low_rank_multivariate_normal import (
+    ConstrainedLowRankMultivariateNormal,
+)
+from numpyro_constrained.distributions.multivariate_normal import ConstrainedMultivariateNormal
+from numpyro_constrained.distributions.multivariate_student_t import ConstrainedMultivariateStudentT
+from numpyro_constrained.distributions.normal import ConstrainedNormal
+
+__all__ = [
+    "ConstrainedLowRankMultivariateNormal",
+    "ConstrainedMultivariateNormal",
+    "ConstrainedMultivariateStudentT",
+    "ConstrainedNormal",
+    "constrain",
+]

@@ -1,0 +1,231 @@
+"""What all laws given ``A x = k`` have in common."""
+
+import copy
+import inspect
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+from jax.core import Tracer
+from numpyro.distributions import Distribution, constraints
+
+from constrained_core import ConstraintError, GroupSum, plan_constraint
+from numpyro_constrained.constraints import linear_equality
+from numpyro_constrained.kernels.constraint import (
+    Layout,
+    LinearConstraint,
+    default_tolerance,
+    rebind_constraint,
+    unstacked,
+    untraced_property,
+)
+from numpyro_constrained.kernels.linalg import lift
+from numpyro_constrained.kernels.parameters import floating, lifted
+
+__all__ = ["ConstrainedDistribution"]
+
+_STALE_SUPPORT = (
+    "If A or k is itself sampled or learned, or changes with the minibatch: autoguides and MCMC "
+    "keep the subspace that they saw first; use reparam.auto_reparam."
+)
+
+
+class ConstrainedDistribution(Distribution):
+    """A law of vectors given ``A x = k``; the base class of all laws of this package.
+
+    The leaves of its pytree are its parameters, A and k. What follows from them, the conditional
+    law, is computed at construction, and again where a transformation of JAX replaced the leaves.
+
+    Autoguides and MCMC keep the transform onto the support of a latent site from their first run of
+    the model. If A or k changes after it (sampled, learned, another minibatch, other arguments of
+    the model), an autoguide on the site has an infinite loss (an error under ``validate_args``
+    outside ``jit``), and the points that MCMC returns for the site are on the old subspace, though
+    the other sites are right. ``Predictive`` with such a guide does not score and cannot notice.
+    Use ``reparam.auto_reparam``.
+    """
+
+    pytree_data_fields = ("A", "k")
+    pytree_aux_fields = ("_layout", "_support_tolerance")
+
+    _event_dims: dict[str, int] = {}
+
+    def __init__(
+        self,
+        constraint: LinearConstraint,
+        batch_shape: tuple[int, ...],
+        support_tolerance: float | None,
+        validate_args: bool | None,
+    ) -> None:
+        self.A: Array | GroupSum = constraint.A
+        self.k: Array = constraint.k
+        self._layout: Layout = constraint.layout
+        self._support_tolerance = support_tolerance
+        self._conditional = self._condition(constraint)
+        # Parameters are checked by the laws themselves, with messages that say what to do.
+        super().__init__(batch_shape, (constraint.num_variables,), validate_args=False)
+        self._validate_args = self._validates(validate_args)
+
+    @staticmethod
+    def _validates(validate_args: bool | None) -> bool:
+        return Distribution._validate_args if validate_args is None else validate_args
+
+    @abstractmethod
+    def _condition(self, constraint: LinearConstraint) -> Any:
+        """The conditional law of the parameters under a constraint."""
+
+    @abstractmethod
+    def _leaf(self) -> Array:
+        """A parameter of the law with event shape ``(n,)``."""
+
+    @untraced_property
+    def _conditional(self) -> Any:
+        return self._condition(rebind_constraint(self.A, self.k, self._leaf(), self._layout))
+
+    @property
+    def _constraint(self) -> LinearConstraint:
+        return self._conditional.constraint
+
+    @property
+    def rank(self) -> int:
+        """r, the number of independent rows of A."""
+        if isinstance(self.A, GroupSum):
+            return plan_constraint(self.A).rank
+        if self._layout.kept is not None:
+            return len(self._layout.kept)
+        return 1 if self._layout.is_vector else self.A.shape[-2]
+
+    @constraints.dependent_property(is_discrete=False, event_dim=1)
+    def support(self) -> linear_equality:
+        """The affine subspace ``{x : A x = k}``."""
+        return linear_equality.of(self._constraint, self._support_tolerance)
+
+    @property
+    def stddev(self) -> Array:
+        """``(*batch, n)`` square root of the variance."""
+        return jnp.sqrt(self.variance)
+
+    def residual(self, value: Any) -> Array:
+        """``A value - k``: ``(*batch, m)``; ``(*batch,)`` where A is one row ``(n,)``."""
+        return self._constraint.residual(self._floating(value))
+
+    @classmethod
+    def infer_shapes(cls, *args: Any, **kwargs: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Batch and event shape from the shapes of the arguments, by position or name."""
+        names = list(inspect.signature(cls.__init__).parameters)[1:]
+        given = dict(zip(names, args, strict=False)) | kwargs
+        shapes = {name: tuple(shape) for name, shape in given.items() if shape is not None}
+        is_vector = len(shapes["A"]) == 1
+        event_dims = {"k": int(not is_vector), "A": 2 - is_vector} | cls._event_dims
+        batches = [shape[: max(0, len(shape) - event_dims[name])] for name, shape in shapes.items()]
+        return jnp.broadcast_shapes(*batches), shapes["A"][-1:]
+
+    def expand(self, batch_shape: Sequence[int]) -> "ConstrainedDistribution":
+        """The same law with a larger batch shape; nothing is computed anew."""
+        batch_shape = tuple(batch_shape)
+        if not _broadcasts_to(self._batch_shape, batch_shape):
+            raise ValueError(
+                f"Cannot broadcast distribution of shape {self._batch_shape} to shape {batch_shape}"
+            )
+        new = copy.copy(self)
+        new.__dict__.update(self.__dict__)
+        new._batch_shape = batch_shape
+        for name, event_dim in self._leaves().items():
+            new.__dict__[name] = lifted(self.__dict__[name], batch_shape, event_dim)
+        return new
+
+    def _leaves(self) -> dict[str, int]:
+        """Event dimensions of the parameters that this instance holds."""
+        return {name: dim for name, dim in self._event_dims.items() if name in self.__dict__}
+
+    def _given(self) -> list[str]:
+        """Names of the parameters, for ``repr``."""
+        return [name for name in self._event_dims if name in self.__dict__]
+
+    def _restacked(self) -> "ConstrainedDistribution":
+        """The law whose batch shape counts the dimensions that ``vmap`` stacked on its leaves."""
+        old, leaves = self._layout, self._leaves()
+        k_dims = 0 if old.is_vector else 1
+        ranks = [self.__dict__[name].ndim - event_dim for name, event_dim in leaves.items()]
+        parts = [self.__dict__[name].shape[:rank] for name, rank in zip(leaves, ranks, strict=True)]
+        own = len(self._batch_shape)
+        stacked = [*(rank - own for rank in ranks), self.k.ndim - k_dims - old.k_batch]
+        new = copy.copy(self)
+        if not isinstance(self.A, GroupSum):
+            stacked.append(self.A.ndim - old.row_dims - old.matrix_batch)
+            new.A = unstacked(self.A, old.row_dims, old.matrix_batch, own + max(stacked))
+            parts.append(new.A.shape[: new.A.ndim - old.row_dims])
+        new.k = unstacked(self.k, k_dims, old.k_batch, own + max(stacked))
+        for name, event_dim in leaves.items():
+            leaf = unstacked(self.__dict__[name], event_dim, own, own + max(stacked))
+            new.__dict__[name] = lifted(leaf, range(own + max(stacked)), event_dim)
+        parts.append(new.k.shape[: new.k.ndim - k_dims])
+        matrix_batch = 0 if isinstance(self.A, GroupSum) else new.A.ndim - old.row_dims
+        new._layout = old._replace(matrix_batch=matrix_batch, k_batch=len(parts[-1]))
+        new._batch_shape = jnp.broadcast_shapes(self._batch_shape, *parts)
+        return new
+
+    def _with_axes(self, **axes: Any) -> "ConstrainedDistribution":
+        """This law with the axes of ``vmap`` in place of its leaves."""
+        new = copy.copy(self)
+        for name in type(self).gather_pytree_data_fields():
+            new.__dict__[name] = axes.get(name)
+        return new
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: part for name, part in self.__dict__.items() if name != "_conditional"}
+
+    def _floating(self, value: Any) -> Array:
+        (value,) = floating(value)
+        return value
+
+    def _expanded(self, value: Array, event_dim: int) -> Array:
+        event_shape = value.shape[value.ndim - event_dim :]
+        batch_shape = value.shape[: value.ndim - event_dim]
+        return jnp.broadcast_to(
+            value, jnp.broadcast_shapes(batch_shape, self._batch_shape) + event_shape
+        )
+
+    def _on_support(self, value: Array) -> Array:
+        """Where ``value`` obeys the constraint; raises under ``validate_args`` if it does not."""
+        tolerance = self._support_tolerance or default_tolerance(value.dtype)
+        inside = self._constraint.contains(value, tolerance)
+        if self._validate_args and not isinstance(inside, Tracer) and not inside.all():
+            gap = float(jnp.abs(self.residual(value)).max())
+            raise ConstraintError(
+                f"value: expected A x = k within the relative tolerance {tolerance:.1e}, got a "
+                f"largest residual |A x - k| of {gap:.3g}; if the value obeys the law but for "
+                "rounding or noise, pass it through project(value), or give a larger "
+                f"support_tolerance. {_STALE_SUPPORT}"
+            )
+        return inside
+
+    def _checked_value(self, value: Any) -> Array:
+        """``value`` as an array of at least the rank of the law."""
+        n = self.event_shape[0]
+        value = self._floating(value)
+        if value.ndim == 0 or value.shape[-1] != n:
+            raise ConstraintError(
+                f"value: expected an array of shape (*batch, {n}), got {value.shape}."
+            )
+        try:
+            jnp.broadcast_shapes(value.shape[:-1], self._batch_shape)
+        except ValueError as error:
+            raise ConstraintError(
+                f"value: expected a batch shape that broadcasts with {self._batch_shape}, "
+                f"got {value.shape[:-1]}."
+            ) from error
+        return lift(value, 1 + len(self._batch_shape))
+
+    def __repr__(self) -> str:
+        parts = [f"{name}: {tuple(getattr(self, name).shape)}" for name in self._given()]
+        parts += [f"A: {tuple(self.A.shape)}", f"k: {tuple(self.k.shape)}", f"rank: {self.rank}"]
+        return f"{type(self).__name__}({', '.join(parts)})"
+
+
+def _broadcasts_to(shape: tuple[int, ...], larger: tuple[int, ...]) -> bool:
+    try:
+        return jnp.broadcast_shapes(shape, larger) == larger
+    except ValueError:
+        return False

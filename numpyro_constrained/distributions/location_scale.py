@@ -1,0 +1,148 @@
+"""What the Gaussian and Student-t laws given ``A x = k`` have in common."""
+
+from abc import abstractmethod
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.core import Tracer
+from jax.lax import stop_gradient
+from numpyro.util import is_prng_key
+
+from constrained_core import ConstraintError
+from numpyro_constrained.distributions.base import ConstrainedDistribution
+from numpyro_constrained.estimators import check_estimator, with_gradient
+from numpyro_constrained.kernels.conditional import Conditional
+from numpyro_constrained.kernels.constraint import LinearConstraint
+from numpyro_constrained.kernels.linalg import lift
+from numpyro_constrained.kernels.losses import normal_expected_l2
+
+__all__ = ["ConstrainedLocationScale"]
+
+ESTIMATORS = ("pathwise", "marginal_expectation", "score_function")
+
+
+class ConstrainedLocationScale(ConstrainedDistribution):
+    """A law whose draw is a mean plus a factor times white noise inside the subspace."""
+
+    pytree_data_fields = ("loc",)
+    pytree_aux_fields = ("gradient_estimator",)
+
+    loc: Array
+    _conditional: Conditional
+
+    def __init__(
+        self,
+        constraint: LinearConstraint,
+        batch_shape: tuple[int, ...],
+        gradient_estimator: str,
+        support_tolerance: float | None,
+        validate_args: bool | None,
+    ) -> None:
+        self.gradient_estimator = check_estimator(gradient_estimator, ESTIMATORS)
+        super().__init__(constraint, batch_shape, support_tolerance, validate_args)
+
+    def _leaf(self) -> Array:
+        return self.loc
+
+    @property
+    def has_rsample(self) -> bool:
+        """Whether gradients flow through a draw."""
+        return self.gradient_estimator != "score_function"
+
+    @property
+    def mean(self) -> Array:
+        """``(*batch, n)`` E[x | A x = k]."""
+        return self._expanded(self._conditional.settled_mean, 1)
+
+    @property
+    def variance(self) -> Array:
+        """``(*batch, n)`` Var[x | A x = k]."""
+        variance, factor = self._conditional.variance(), self._variance_factor()
+        return self._expanded(lift(variance, factor.ndim) * factor, 1)
+
+    @property
+    def covariance(self) -> Array:
+        """``(*batch, n, n)`` Cov[x | A x = k], made when asked for; of rank n - r."""
+        covariance, factor = self._conditional.covariance(), self._variance_factor()[..., None]
+        return self._expanded(lift(covariance, factor.ndim) * factor, 2)
+
+    def _variance_factor(self) -> Array:
+        """``(*batch, 1)`` variance over squared scale."""
+        return jnp.ones_like(self._conditional.mean[..., :1])
+
+    def _noise_factor(self, key: Array, shape: tuple[int, ...]) -> Array | float:
+        """Factor ``(*shape, 1)`` of the noise of a draw."""
+        return 1.0
+
+    def rsample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
+        """Draws ``(*sample_shape, *batch, n)`` that obey the law to the last bits."""
+        if not self.has_rsample:
+            raise NotImplementedError(
+                "a law with gradient_estimator='score_function' has no reparametrised draw; use "
+                "sample, or another estimator."
+            )
+        return self.sample(key, sample_shape)
+
+    def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
+        """Draws whose gradient is that of the gradient estimator."""
+        assert is_prng_key(key)
+        law, shape = self._conditional, tuple(sample_shape) + self._batch_shape
+        key_noise, key_factor = jax.random.split(key)
+        noise = jax.random.normal(key_noise, shape + (law.noise_size,), law.mean.dtype)
+        deviation = law.deviation(noise) * self._noise_factor(key_factor, shape)
+        mean = lift(law.mean, deviation.ndim)
+        return with_gradient(self.gradient_estimator, law.settle(mean + deviation), mean)
+
+    def log_prob(self, value: Any) -> Array:
+        """``(*batch,)`` log density with respect to Hausdorff measure on the subspace.
+
+        It is -inf off the support.
+
+        Raises:
+            ConstraintError: the value is off the support, under ``validate_args``.
+        """
+        value = self._checked_value(value)
+        inside = self._on_support(value)
+        deviation = value - lift(self._conditional.mean, value.ndim)
+        if self._conditional.constraint.free_size == 0:
+            log_density = 0.0 * deviation.sum(-1)
+        else:
+            log_density = self._log_density(self._conditional.mahalanobis(deviation))
+        return self._expanded(jnp.where(inside, log_density, -jnp.inf), 0)
+
+    @abstractmethod
+    def _log_density(self, mahalanobis: Array) -> Array:
+        """Log density on the subspace at a squared Mahalanobis distance from the mean."""
+
+    def project(self, value: Any) -> Array:
+        """The point of the subspace nearest to ``value``, in Euclidean distance.
+
+        For measured data that obey the law only to rounding or noise.
+        """
+        value = self._checked_value(value)
+        return self._constraint.nearest(value.astype(jnp.result_type(value, self.loc)))
+
+    def expected_l2(self, target: Any) -> Array:
+        """``(*batch, n)`` E (x_i - target_i)^2, exactly."""
+        return normal_expected_l2(*self._moments_and(target))
+
+    def _moments_and(self, target: Any) -> tuple[Array, Array, Array]:
+        """Mean, variance and target, of one rank."""
+        target = lift(self._floating(target), 1 + len(self._batch_shape))
+        return lift(self.mean, target.ndim), lift(self.variance, target.ndim), target
+
+    def _require_same_subspace(self, other: "ConstrainedLocationScale") -> None:
+        """Raise unless a generic point of this law's subspace is one of the other's, and back."""
+        for one, another in ((self, other), (other, self)):
+            law = one._conditional
+            probe = jnp.cos(jnp.linspace(0.5, 1.5, law.noise_size, dtype=law.mean.dtype))
+            point = law.mean + law.deviation(lift(probe, law.mean.ndim))
+            inside = another.support(stop_gradient(point)).all()
+            known = not isinstance(inside, Tracer)
+            if one.rank != another.rank or (known and not inside):
+                raise ConstraintError(
+                    "kl_divergence: expected two laws on the same subspace A x = k, got "
+                    f"{one!r} and {another!r}, which differ in A or k; the divergence is infinite."
+                )

@@ -1,0 +1,139 @@
+"""Checks of parameters: every message says what was expected, what came and what to do.
+
+Values are checked where they are known: a tracer has none.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.core import Tracer
+
+from constrained_core import ConstraintError
+from numpyro_constrained.kernels.constraint import LinearConstraint
+from numpyro_constrained.kernels.linalg import lift
+
+__all__ = [
+    "batch_shape_of",
+    "check_covariance",
+    "check_finite",
+    "check_positive",
+    "check_tril",
+    "exactly_one",
+    "floating",
+    "lifted",
+    "require_event",
+]
+
+
+def exactly_one(**parameters: Any) -> tuple[str, Any]:
+    """The name and value of the one parameter that is not None."""
+    given = [(name, value) for name, value in parameters.items() if value is not None]
+    if len(given) != 1:
+        names = ", ".join(name for name, _ in given) or "none"
+        raise ConstraintError(f"expected exactly one of {', '.join(parameters)}, got {names}.")
+    return given[0]
+
+
+def floating(*parameters: Any) -> list[Array]:
+    """The parameters as arrays of one floating dtype; integers are promoted."""
+    with jax.ensure_compile_time_eval():  # what is known stays known inside a trace
+        arrays = [jnp.asarray(parameter) for parameter in parameters]
+        numbers = [
+            p if isinstance(p, int | float) else a for p, a in zip(parameters, arrays, strict=True)
+        ]
+        dtype = jnp.result_type(*numbers)
+        if not jnp.issubdtype(dtype, jnp.floating):
+            dtype = jnp.result_type(float)
+        return [array.astype(dtype) for array in arrays]
+
+
+def require_event(name: str, tensor: Array, event_shape: Sequence[int]) -> Array:
+    """``tensor`` if it ends in ``event_shape``; a number stands for all entries of a vector."""
+    event_shape = tuple(event_shape)
+    if tensor.ndim == 0 and len(event_shape) == 1:
+        with jax.ensure_compile_time_eval():
+            return jnp.broadcast_to(tensor, event_shape)
+    if tensor.ndim < len(event_shape) or tensor.shape[-len(event_shape) :] != event_shape:
+        wanted = ", ".join(str(size) for size in event_shape)
+        raise ConstraintError(
+            f"{name}: expected shape (*batch, {wanted}) for the {event_shape[0]} variables of A, "
+            f"got {tuple(tensor.shape)}; the last dimensions must match the columns of A."
+        )
+    return tensor
+
+
+def lifted(tensor: Array, batch_shape: Sequence[int], event_dim: int) -> Array:
+    """``tensor`` with the batch rank of the law, by axes of size 1."""
+    with jax.ensure_compile_time_eval():
+        return lift(tensor, len(batch_shape) + event_dim)
+
+
+def batch_shape_of(
+    constraint: LinearConstraint, **batch_shapes: tuple[int, ...]
+) -> tuple[int, ...]:
+    """The common batch shape of the parameters, A and k."""
+    batch_shapes["A and k"] = constraint.batch_shape
+    try:
+        return jnp.broadcast_shapes(*batch_shapes.values())
+    except ValueError as error:
+        shapes = ", ".join(f"{name} {tuple(shape)}" for name, shape in batch_shapes.items())
+        raise ConstraintError(
+            f"expected batch shapes that broadcast together, got {shapes}; reshape a parameter."
+        ) from error
+
+
+def _require(name: str, expected: str, tensor: np.ndarray, holds: np.ndarray, remedy: str) -> None:
+    if holds.all():
+        return
+    where = tuple(int(i) for i in np.argwhere(~holds)[0])
+    found = tensor[where]
+    got = f"{float(found):.6g}" if found.ndim == 0 else f"a matrix of shape {found.shape}"
+    at = f" at {where}" if where else ""
+    raise ConstraintError(f"{name}: expected {expected}, got {got}{at}; {remedy}.")
+
+
+def check_finite(name: str, tensor: Array) -> None:
+    """Raise if an entry is NaN or infinite."""
+    if not isinstance(tensor, Tracer):
+        values = np.asarray(tensor)
+        remedy = "check how it is computed"
+        _require(name, "finite values", values, np.isfinite(values), remedy)
+
+
+def check_positive(name: str, tensor: Array) -> None:
+    """Raise if an entry is not positive and finite."""
+    if not isinstance(tensor, Tracer):
+        values = np.asarray(tensor)
+        holds = (values > 0) & np.isfinite(values)
+        remedy = "use exp or softplus to make it so"
+        _require(name, "positive finite values", values, holds, remedy)
+
+
+def check_covariance(name: str, matrix: Array) -> None:
+    """Raise if a matrix is not finite and symmetric; its Cholesky factor tells the rest."""
+    check_finite(name, matrix)
+    if isinstance(matrix, Tracer):
+        return
+    values = np.asarray(matrix)
+    if (values == values.mT).all():
+        return
+    scale = np.abs(values).max((-2, -1), keepdims=True)
+    gap = np.abs(values - values.mT)
+    tolerance = np.finfo(values.dtype).eps ** 0.5
+    holds = (gap <= tolerance * scale).all((-2, -1))
+    _require(name, "a symmetric matrix", values, holds, "use (S + S.mT) / 2")
+
+
+def check_tril(name: str, matrix: Array) -> None:
+    """Raise if a matrix is not lower triangular with a positive diagonal."""
+    check_finite(name, matrix)
+    if isinstance(matrix, Tracer):
+        return
+    values = np.asarray(matrix)
+    holds = (np.tril(values) == values).all((-2, -1))
+    _require(name, "a lower triangular matrix", values, holds, "use tril or a Cholesky factor")
+    check_positive(f"the diagonal of {name}", np.diagonal(values, axis1=-2, axis2=-1))

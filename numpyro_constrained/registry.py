@@ -1,0 +1,96 @@
+"""Where constraints, transforms, divergences and base laws meet; nothing else happens here."""
+
+import numpyro.distributions as dist
+from jax.tree_util import register_static
+from numpyro.distributions import biject_to
+from numpyro.distributions.batch_util import promote_batch_shape, vmap_over
+from numpyro.distributions.kl import kl_divergence
+
+from constrained_core import GroupSum
+from numpyro_constrained.constraints import linear_equality
+from numpyro_constrained.distributions import (
+    ConstrainedLowRankMultivariateNormal,
+    ConstrainedMultivariateNormal,
+    ConstrainedMultivariateStudentT,
+    ConstrainedNormal,
+    constrain,
+)
+from numpyro_constrained.distributions.base import ConstrainedDistribution
+from numpyro_constrained.distributions.gaussian import ConstrainedGaussian, kl_gaussian_gaussian
+from numpyro_constrained.transforms import LinearEqualityTransform
+
+__all__: list[str] = []
+
+register_static(GroupSum)
+
+biject_to.register(linear_equality, LinearEqualityTransform.onto)
+
+kl_divergence.register(ConstrainedGaussian, ConstrainedGaussian)(kl_gaussian_gaussian)
+
+
+@constrain.register(dist.Normal, independent_dims=1)
+def _constrain_normal(base, A, k, **kw):
+    return ConstrainedNormal(base.loc, base.scale, A, k, **kw)
+
+
+@constrain.register(dist.MultivariateNormal)
+def _constrain_multivariate_normal(base, A, k, **kw):
+    return ConstrainedMultivariateNormal(base.loc, A=A, k=k, scale_tril=base.scale_tril, **kw)
+
+
+@constrain.register(dist.LowRankMultivariateNormal)
+def _constrain_low_rank(base, A, k, **kw):
+    return ConstrainedLowRankMultivariateNormal(
+        base.loc, base.cov_factor, base.cov_diag, A, k, **kw
+    )
+
+
+@promote_batch_shape.register
+def _promote(law: ConstrainedDistribution):
+    return law._restacked()
+
+
+@vmap_over.register
+def _over_normal(law: ConstrainedNormal, loc=None, scale=None, A=None, k=None):
+    return law._with_axes(loc=loc, scale=scale, A=A, k=k)
+
+
+@vmap_over.register
+def _over_multivariate_normal(
+    law: ConstrainedMultivariateNormal,
+    loc=None,
+    covariance_matrix=None,
+    A=None,
+    k=None,
+    precision_matrix=None,
+    scale_tril=None,
+):
+    given = (axis for axis in (covariance_matrix, precision_matrix, scale_tril) if axis is not None)
+    return law._with_axes(loc=loc, scale_tril=next(given, None), A=A, k=k)
+
+
+@vmap_over.register
+def _over_low_rank_multivariate_normal(
+    law: ConstrainedLowRankMultivariateNormal,
+    loc=None,
+    cov_factor=None,
+    cov_diag=None,
+    A=None,
+    k=None,
+):
+    return law._with_axes(loc=loc, cov_factor=cov_factor, cov_diag=cov_diag, A=A, k=k)
+
+
+@vmap_over.register
+def _over_multivariate_student_t(
+    law: ConstrainedMultivariateStudentT,
+    df=None,
+    loc=None,
+    scale_tril=None,
+    A=None,
+    k=None,
+    scale=None,
+):
+    return law._with_axes(
+        df=df, loc=loc, _factor=scale if scale_tril is None else scale_tril, A=A, k=k
+    )

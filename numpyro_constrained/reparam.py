@@ -1,0 +1,78 @@
+"""Reparametrisations of constrained sites for ``handlers.reparam``."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpyro
+import numpyro.distributions as dist
+from numpyro.infer.reparam import Reparam
+
+from constrained_core import ConstraintError
+from numpyro_constrained.distributions.gaussian import ConstrainedGaussian
+from numpyro_constrained.kernels.linalg import lift
+
+__all__ = ["ConstrainedNormalReparam", "auto_reparam"]
+
+
+class ConstrainedNormalReparam(Reparam):
+    """A constrained normal site becomes white noise and a deterministic map of it.
+
+    The site ``NAME`` is replaced by ``NAME_base`` ~ Normal(0, 1) of dimension n - r, and a
+    deterministic ``NAME`` = mean + L N z. It stays right when A's values, k, loc or the covariance
+    are themselves sampled or learned, or change with the minibatch. A guide or MCMC kernel on the
+    site itself would be tied to the subspace that it saw first.
+
+    Raises:
+        ConstraintError: the site is not a constrained normal, or is observed.
+
+    Example:
+        >>> def model():
+        ...     k = numpyro.sample("k", dist.Normal(0.0, 1.0))
+        ...     law = ConstrainedNormal(jnp.zeros(3), jnp.ones(3), jnp.ones(3), k)
+        ...     return numpyro.sample("x", law)
+        >>> from numpyro_constrained import ConstrainedNormal
+        >>> model = numpyro.handlers.reparam(model, config={"x": ConstrainedNormalReparam()})
+        >>> model = numpyro.handlers.seed(model, rng_seed=0)
+        >>> numpyro.handlers.trace(model).get_trace()["x_base"]["value"].shape
+        (2,)
+    """
+
+    def __call__(self, name: str, fn: Any, obs: Any) -> tuple[None, Any]:
+        fn, expand_shape, event_dim = self._unwrap(fn)
+        if not isinstance(fn, ConstrainedGaussian):
+            raise ConstraintError(
+                f"ConstrainedNormalReparam: expected a constrained normal law at site {name!r}, "
+                f"got {type(fn).__name__}; leave that site out of the config."
+            )
+        if obs is not None:
+            raise ConstraintError(
+                f"ConstrainedNormalReparam: expected a latent site, got the observed site {name!r};"
+                " observed sites need no reparametrisation."
+            )
+        law = fn._conditional
+        base = dist.Normal(jnp.zeros((), law.mean.dtype), 1.0)
+        base = base.expand(expand_shape + (law.constraint.free_size,)).to_event(1)
+        noise = numpyro.sample(f"{name}_base", self._wrap(base, expand_shape, event_dim))
+        deviation = law.tangent(noise.astype(law.mean.dtype))
+        return None, law.settle(lift(law.mean, deviation.ndim) + deviation)
+
+
+def auto_reparam(site: Any = None) -> Any:
+    """Configuration of ``handlers.reparam`` that picks the right reparametrisation of each site.
+
+    Constrained normal sites that are latent get ``ConstrainedNormalReparam``; all others are left
+    alone.
+
+    Example:
+        >>> model = lambda: None
+        >>> model = numpyro.handlers.reparam(model, config=auto_reparam)
+    """
+    if site is None:
+        return auto_reparam
+    law = site["fn"]
+    while isinstance(law, dist.Independent | dist.ExpandedDistribution):
+        law = law.base_dist
+    is_latent = not site["is_observed"]
+    return (
+        ConstrainedNormalReparam() if is_latent and isinstance(law, ConstrainedGaussian) else None
+    )

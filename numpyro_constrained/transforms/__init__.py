@@ -1,0 +1,5 @@
+"""Transforms onto the supports of constrained laws."""
+
+from numpyro_constrained.transforms.linear_equality import LinearEqualityTransform
+
+__all__ = ["LinearEqualityTransform"]
