@@ -1,7 +1,7 @@
 """What Pyro and PyTorch ask of any distribution, and torch's own machinery around a law.
 
-Pyro's goodness of fit is left out: in two dimensions it rejects its own MultivariateNormal once in
-some hundred runs at 1e-4. The laws have a calibrated one in coordinates of the subspace.
+Pyro's goodness of fit is left out: in two dimensions it rejects Pyro's own MultivariateNormal far
+more often than its level says. The laws have a calibrated one in coordinates of the subspace.
 """
 
 import inspect

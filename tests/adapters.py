@@ -1,0 +1,173 @@
+"""The two backends behind one small face: NumPy in, NumPy out.
+
+Only what the laws and the parity tests need; behaviour particular to one framework is tested in
+that framework's own folder.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.cases import Case, Groups
+
+Arrays = Mapping[str, np.ndarray]
+
+
+class Backend(ABC):
+    """Builds laws from cases and evaluates them."""
+
+    name: str
+    package: str
+
+    def __repr__(self) -> str:
+        return self.name
+
+    @property
+    def library(self) -> Any:
+        return import_module(self.package)
+
+    @abstractmethod
+    def array(self, value: Any, dtype: str = "float64") -> Any: ...
+
+    @abstractmethod
+    def numpy(self, value: Any) -> np.ndarray: ...
+
+    @abstractmethod
+    def sample(self, law: Any, seed: int, shape: tuple[int, ...] = ()) -> Any:
+        """A native draw, reparametrised where the law can."""
+
+    @abstractmethod
+    def gradients(self, function: Callable[[Mapping[str, Any]], Any], at: Arrays) -> Arrays:
+        """Gradients of a scalar function of named arrays."""
+
+    @abstractmethod
+    def kl(self, p: Any, q: Any) -> Any: ...
+
+    @abstractmethod
+    def on_support(self, law: Any, x: np.ndarray) -> np.ndarray: ...
+
+    def constraint(self, A: Any, dtype: str = "float64") -> Any:
+        """What a user passes for A: a concrete array of this framework, or a GroupSum."""
+        if isinstance(A, Groups):
+            return self.library.GroupSum(A.index, A.num_groups, weights=A.weights)
+        return self.array(A, dtype) if isinstance(A, np.ndarray) else A
+
+    def law(self, case: Case, dtype: str = "float64", **changed: Any) -> Any:
+        """The law of a case; `changed` replaces parameters, A or k, or adds options."""
+        arguments = {name: self.array(value, dtype) for name, value in case.params.items()}
+        arguments |= {"A": case.A, "k": self.array(case.k, dtype)} | changed
+        arguments["A"] = self.constraint(arguments["A"], dtype)
+        return getattr(self.library, case.law)(**arguments)
+
+    def draws(self, law: Any, seed: int, shape: tuple[int, ...] = ()) -> np.ndarray:
+        return self.numpy(self.sample(law, seed, shape))
+
+    def log_prob(self, law: Any, x: np.ndarray, dtype: str = "float64") -> np.ndarray:
+        return self.numpy(law.log_prob(self.array(x, dtype)))
+
+    def loss(self, law: Any, name: str, target: np.ndarray) -> np.ndarray:
+        """expected_l1, expected_l2, crps; also residual and project, of the same shape of call."""
+        return self.numpy(getattr(law, name)(self.array(target)))
+
+    def value(self, law: Any, name: str) -> np.ndarray:
+        """A property, or a method without arguments."""
+        found = getattr(law, name)
+        return self.numpy(found() if callable(found) else found)
+
+
+class TorchBackend(Backend):
+    name = "torch"
+    package = "pyro_constrained"
+
+    def __init__(self) -> None:
+        self.torch = import_module("torch")
+
+    def array(self, value, dtype="float64"):
+        return self.torch.tensor(np.asarray(value), dtype=getattr(self.torch, dtype))
+
+    def numpy(self, value):
+        return np.asarray(self.torch.as_tensor(value).detach())
+
+    def sample(self, law, seed, shape=()):
+        self.torch.manual_seed(seed)
+        draw = law.rsample if law.has_rsample else law.sample
+        return draw(self.torch.Size(shape))
+
+    def gradients(self, function, at):
+        leaves = {name: self.array(value).requires_grad_() for name, value in at.items()}
+        value = function(leaves)
+        if not value.requires_grad:
+            return {name: np.zeros_like(value) for name, value in at.items()}
+        found = self.torch.autograd.grad(value, list(leaves.values()), materialize_grads=True)
+        return dict(zip(leaves, map(self.numpy, found), strict=True))
+
+    def kl(self, p, q):
+        return self.torch.distributions.kl_divergence(p, q)
+
+    def on_support(self, law, x):
+        return self.numpy(law.support.check(self.array(x)))
+
+
+class JaxBackend(Backend):
+    name = "jax"
+    package = "numpyro_constrained"
+
+    def __init__(self) -> None:
+        self.jax = import_module("jax")
+        self.kl_divergence = import_module("numpyro.distributions").kl_divergence
+
+    def array(self, value, dtype="float64"):
+        return self.jax.numpy.asarray(value, dtype=dtype)
+
+    def numpy(self, value):
+        return np.asarray(value)
+
+    def sample(self, law, seed, shape=()):
+        return law.sample(self.jax.random.PRNGKey(seed), shape)
+
+    def gradients(self, function, at):
+        found = self.jax.grad(function)({name: self.array(value) for name, value in at.items()})
+        return {name: np.asarray(value) for name, value in found.items()}
+
+    def kl(self, p, q):
+        return self.kl_divergence(p, q)
+
+    def on_support(self, law, x):
+        return self.numpy(law.support(self.array(x)))
+
+
+BACKENDS = tuple(
+    kind()
+    for kind, framework in ((TorchBackend, "pyro"), (JaxBackend, "numpyro"))
+    if find_spec(framework)
+)
+"""Those installed; importing them here lets conftest make them strict."""
+
+each_backend = pytest.mark.parametrize("backend", BACKENDS, ids=repr)
+
+
+def each_case(cases: tuple[Case, ...]) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("case", cases, ids=repr)
+
+
+@lru_cache(maxsize=256)
+def shared_law(backend: Backend, case: Case) -> Any:
+    """One float64 instance per case for the tests that only read it."""
+    return backend.law(case)
+
+
+def assert_close(found: np.ndarray, expected: np.ndarray, relative: float) -> None:
+    """Equal shapes, and equal to a figure relative to the largest entry of an event, at least 1."""
+    assert np.shape(found) == np.shape(expected)
+    np.testing.assert_allclose(found, expected, rtol=relative, atol=relative)
+
+
+def assert_close_in(unit: np.ndarray | float, found, expected, relative: float) -> None:
+    """As assert_close, in units of `unit`: for quantities that carry the scale of the law."""
+    assert_close(np.asarray(found) / unit, np.asarray(expected) / unit, relative)

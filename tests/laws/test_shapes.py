@@ -1,0 +1,62 @@
+"""batch_shape, event_shape, sample_shape and expand."""
+
+import numpy as np
+
+from tests.adapters import assert_close, each_backend, each_case, shared_law
+from tests.cases import CASES, select
+
+
+@each_backend
+@each_case(CASES)
+def test_shapes(backend, case, rng):
+    law = shared_law(backend, case)
+    assert tuple(law.batch_shape) == case.batch_shape
+    assert tuple(law.event_shape) == (case.n,)
+    assert backend.draws(law, 0).shape == (*case.batch_shape, case.n)
+    assert backend.draws(law, 0, (2, 3)).shape == (2, 3, *case.batch_shape, case.n)
+    assert backend.draws(law, 0, (0,)).shape == (0, *case.batch_shape, case.n)
+    x = case.points(rng, count=2)[:, None]
+    assert backend.log_prob(law, x).shape == (2, 1, *case.batch_shape)
+
+
+@each_backend
+@each_case(CASES)
+def test_draws_differ_over_samples_and_batch(backend, case):
+    free = [problem.dimension > 0 for problem in case.problems.values()]
+    draws = backend.draws(shared_law(backend, case), 0, (2,)).reshape(-1, case.n)
+    if free and all(free):
+        assert len(np.unique(draws, axis=0)) == len(draws)
+
+
+EXPANDED = select(
+    "covariance-row", "covariance-dense-batch_loc", "precision-row_matrix", "diagonal-groups",
+    "low_rank-dense", "student_tril-row", "student_scale-dense", "covariance-batched",
+)  # fmt: skip
+
+
+@each_backend
+@each_case(EXPANDED)
+def test_expand(backend, case, rng):
+    law = shared_law(backend, case)
+    shape = (4, *(case.batch_shape or (2,)))
+    expanded = law.expand(shape)
+    assert tuple(expanded.batch_shape) == shape
+    assert tuple(expanded.event_shape) == (case.n,)
+    draws = backend.draws(expanded, 0, (3,))
+    assert draws.shape == (3, *shape, case.n)
+    assert len(np.unique(draws.reshape(-1, case.n), axis=0)) == draws.size // case.n
+    x = case.points(rng, count=1)[0]
+    density = np.broadcast_to(backend.log_prob(law, x), shape)
+    assert_close(backend.log_prob(expanded, np.broadcast_to(x, (*shape, case.n))), density, 1e-12)
+    for moment in ("mean", "variance"):
+        full = np.broadcast_to(backend.value(law, moment), (*shape, case.n))
+        assert_close(backend.value(expanded, moment), full, 1e-12)
+
+
+@each_backend
+@each_case(EXPANDED)
+def test_float32_stays_float32(backend, case, rng):
+    law = backend.law(case.rounded("float32"), "float32")
+    x = backend.array(case.points(rng, count=1)[0], "float32")
+    for value in (law.log_prob(x), law.mean, law.variance, law.entropy(), law.residual(x)):
+        assert backend.numpy(value).dtype == np.float32

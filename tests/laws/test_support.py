@@ -1,0 +1,49 @@
+"""Draws lie on the subspace to the last bits."""
+
+import numpy as np
+
+from tests.adapters import Backend, each_backend, each_case, pytest
+from tests.cases import CASES, Case
+from tests.laws.hard_cases import FLOAT64_CASES, HARD_CASES
+
+PROMISED_ROUNDINGS = 4.0
+
+each_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
+
+
+def roundings(case: Case, x: np.ndarray, dtype: str) -> np.ndarray:
+    """|A x - k| in units of eps (|A||x| + |k|), per row, evaluated in extended precision."""
+    A, k, x = (np.asarray(value, np.longdouble) for value in (case.dense_A, case.rows_k, x))
+    residual = np.abs(np.sum(A * x[..., None, :], axis=-1) - k)
+    size = np.sum(np.abs(A * x[..., None, :]), axis=-1) + np.abs(k)
+    exact = residual == 0
+    return np.where(exact, 0, residual / np.where(exact, 1, size)) / np.finfo(dtype).eps
+
+
+def assert_promise(backend: Backend, case: Case, dtype: str, count: int) -> None:
+    seen = case.rounded(dtype)
+    draws = backend.draws(backend.law(seen, dtype), seed=1, shape=(count,))
+    assert draws.shape == (count, *case.batch_shape, case.n)
+    assert draws.dtype == np.dtype(dtype)
+    assert np.all(np.isfinite(draws))
+    assert np.max(roundings(seen, draws, dtype), initial=0.0) <= PROMISED_ROUNDINGS
+
+
+@each_backend
+@each_dtype
+@each_case(CASES)
+def test_draws_satisfy_the_constraint(backend, case, dtype):
+    assert_promise(backend, case, dtype, count=50)
+
+
+@each_backend
+@each_dtype
+@each_case(HARD_CASES)
+def test_draws_satisfy_hard_constraints(backend, case, dtype):
+    assert_promise(backend, case, dtype, count=50)
+
+
+@each_backend
+@each_case(FLOAT64_CASES)
+def test_draws_satisfy_constraints_across_scales(backend, case):
+    assert_promise(backend, case, "float64", count=50)

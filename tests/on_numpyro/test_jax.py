@@ -1,0 +1,278 @@
+"""JAX's own machinery around a law: trees, jit, vmap, grad, scan, leaks, single precision."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import Array
+from numpyro.distributions import biject_to
+
+from numpyro_constrained import ConstrainedNormal, GroupSum, LinearEqualityTransform
+from tests.on_numpyro.models import KEY, array, assert_close
+from tests.on_numpyro.test_native import BATCH_K, COV, GROUPS, LOC, SCALE, TABLE, A, K, build
+
+each_law = pytest.mark.parametrize("name", TABLE)
+KINDS = ["dense", "diagonal", "row", "groups", "low_rank", "student"]
+each_kind = pytest.mark.parametrize("name", KINDS)
+
+
+def summary(law, key: Array) -> dict[str, Array]:
+    """A draw, its density, and all that a law knows about itself."""
+    x = law.sample(key, (2,))
+    found = {"x": x, "log_prob": law.log_prob(x), "mean": law.mean, "variance": law.variance}
+    found |= {"entropy": law.entropy(), "evidence": law.constraint_log_prob()}
+    return found | {"residual": law.residual(x), "project": law.project(x + 1)}
+
+
+jitted_summary = jax.jit(summary)
+
+
+@each_law
+def test_tree_round_trip(name):
+    law = build(name)
+    leaves, structure = jax.tree.flatten(law)
+    assert all(isinstance(leaf, jax.Array) for leaf in leaves)
+    assert hash(structure) == hash(jax.tree.structure(build(name)))
+    assert structure == jax.tree.structure(build(name))
+    again = jax.tree.unflatten(structure, leaves)
+    assert type(again) is type(law)
+    assert (again.batch_shape, again.event_shape) == (law.batch_shape, law.event_shape)
+    x = law.sample(KEY)
+    assert_close(again.sample(KEY), x, rtol=0, atol=0)
+    assert_close(again.log_prob(x), law.log_prob(x), rtol=0, atol=0)
+
+
+def test_leaves_are_parameters_and_constraint():
+    """Nothing that follows from them is one."""
+    shapes = [sorted(leaf.shape for leaf in jax.tree.leaves(build(name))) for name in KINDS]
+    n, nn, mn, m, bm = (4,), (4, 4), (2, 4), (2,), (3, 2)
+    batched = (1, 4)
+    assert shapes[0] == sorted([n, nn, mn, m])
+    assert shapes[1] == sorted([batched, batched, mn, bm])
+    assert shapes[3] == sorted([n, n, m])
+
+
+@each_law
+def test_jit_with_the_law_as_argument(name):
+    """Values are the same as outside, to rounding; the last axis is compared relative to it."""
+    law = build(name)
+    assert_close(jitted_summary(law, KEY), summary(law, KEY), rtol=1e-9, atol=1e-9)
+
+
+@each_kind
+def test_jit_with_the_law_as_closure_and_as_result(name):
+    law = build(name)
+    x = law.sample(KEY)
+    made = jax.jit(lambda loc: build(name, loc=loc))(LOC)
+    assert type(made) is type(law)
+    assert made.batch_shape == law.batch_shape
+    found = jax.jit(lambda x: (law.log_prob(x), made.log_prob(x)))(x)
+    assert_close(found, (law.log_prob(x),) * 2)
+
+
+def test_jit_compiles_once_for_equal_structures():
+    """Another value of A with the same analysis is no new program."""
+    traced = []
+
+    @jax.jit
+    def mean(law):
+        traced.append(law)
+        return law.mean
+
+    for matrix in (A, 2 * A + 0.1, A):
+        law = build("dense", A=matrix)
+        assert_close(mean(law), law.mean)
+    assert len(traced) == 1
+
+
+@each_kind
+def test_gradient_through_a_law_as_argument(name):
+    """It is the gradient over the raw parameters, A's included."""
+    law, arguments = build(name), TABLE[name][1]
+    x = law.sample(KEY)
+    raw = {key: value for key, value in arguments.items() if not isinstance(value, GroupSum)}
+
+    def score(changed):
+        built = build(name, **changed)
+        return built.log_prob(built.project(x)).sum()
+
+    expected = jax.jit(jax.grad(score))(raw)
+    found = jax.jit(jax.grad(lambda one: one.log_prob(one.project(x)).sum()))(law)
+    assert type(found) is type(law)
+    assert_close(found.loc.reshape(expected["loc"].shape), expected["loc"])
+    assert_close(found.k, expected["k"])
+    if "A" in raw:
+        assert_close(found.A, expected["A"])
+    if "scale" in raw and name != "student":
+        assert_close(found.scale.reshape(SCALE.shape), expected["scale"])
+
+
+@each_kind
+def test_second_derivatives(name):
+    """Forward over reverse is symmetric and finite."""
+    x = build(name).sample(KEY)
+
+    def score(loc):
+        law = build(name, loc=loc)
+        return law.log_prob(law.project(x)).sum()
+
+    hessian = jax.jit(jax.hessian(score))(LOC)
+    assert jnp.isfinite(hessian).all()
+    assert_close(hessian, hessian.T)
+
+
+@each_kind
+def test_vmap_over_parameters_and_keys(name):
+    locs = jnp.stack([LOC, 2 * LOC, LOC - 1])
+    keys = jax.random.split(KEY, 3)
+
+    def draw(loc, key):
+        law = build(name, loc=loc)
+        x = law.sample(key)
+        return x, law.log_prob(x)
+
+    found = jax.jit(jax.vmap(draw))(locs, keys)
+    singles = [draw(loc, key) for loc, key in zip(locs, keys, strict=True)]
+    assert_close(found, jax.tree.map(lambda *parts: jnp.stack(parts), *singles))
+
+
+def test_vmap_over_constraints():
+    """Another A and k each; the plan is that of full row rank."""
+    matrices, totals = jnp.stack([A, 2 * A + 0.1, -A]), BATCH_K
+
+    def draw(matrix, total):
+        law = ConstrainedNormal(LOC, SCALE, matrix, total)
+        return law.sample(KEY), law.log_prob(law.mean)
+
+    found = jax.vmap(draw)(matrices, totals)
+    singles = [draw(*pair) for pair in zip(matrices, totals, strict=True)]
+    assert_close(found, jax.tree.map(lambda *parts: jnp.stack(parts), *singles))
+
+
+@each_kind
+def test_scan(name):
+    """A law as carry, as closure and built in every step."""
+    law = build(name)
+    keys = jax.random.split(KEY, 3)
+
+    def step(carry, key):
+        x = law.sample(key)
+        fresh = build(name, loc=LOC + 0 * x.reshape(-1, 4)[0])
+        return carry, (carry.log_prob(x), fresh.log_prob(x))
+
+    _, found = jax.lax.scan(step, law, keys)
+    expected = jnp.stack([law.log_prob(law.sample(key)) for key in keys])
+    assert_close(found, (expected, expected))
+
+
+@each_kind
+def test_conditionals_and_loops(name):
+    """Laws of one structure are branches of ``cond``."""
+    law, other = build(name), build(name, loc=2 * LOC)
+
+    @jax.jit
+    def chosen(flag):
+        return jax.lax.cond(flag, lambda: law, lambda: other).mean
+
+    assert_close(chosen(True), law.mean)
+    assert_close(chosen(False), other.mean)
+
+
+@each_kind
+def test_nothing_leaks(name):
+    """Neither into a law made outside, whose lazy parts are used inside, nor into the caches."""
+    shared = build(name)
+
+    def use(key, loc):
+        x = shared.sample(key)
+        law = build(name, loc=loc)
+        transform = biject_to(law.support)
+        kept = shared.support(x), transform(transform.inv(x)), shared.variance, shared.entropy()
+        return law.log_prob(x), kept
+
+    with jax.checking_leaks():
+        first = jax.jit(use)(KEY, LOC)
+        jax.grad(lambda loc: use(KEY, loc)[0].sum())(LOC)
+    assert_close(jax.jit(use)(KEY, LOC), first, rtol=1e-12, atol=1e-12)
+    assert_close(use(KEY, LOC), first)
+
+
+def test_plans_first_made_inside_a_trace():
+    """A constraint never seen before is analysed while tracing; it serves eager code after."""
+    matrix = np.asarray(A) + 0.125  # not seen by any other test
+
+    def score(loc):
+        law = ConstrainedNormal(loc, SCALE, matrix, K)
+        transform = biject_to(law.support)
+        return law.log_prob(transform(transform.inv(law.mean)))
+
+    found = jax.jit(jax.value_and_grad(score))(LOC)
+    assert_close(found, jax.value_and_grad(score)(LOC))
+
+
+def test_shape_evaluation():
+    """`eval_shape` needs no values."""
+    given = {"loc": LOC, "covariance_matrix": COV, "A": A, "k": BATCH_K}
+    shapes = jax.eval_shape(lambda parts: summary(build("dense", **parts), KEY), given)
+    assert shapes["x"].shape == (2, 3, 4)
+    assert shapes["log_prob"].shape == (2, 3)
+
+
+@each_kind
+def test_single_precision(name):
+    """With x64 off, as JAX starts: everything is float32 and the promise of residuals holds."""
+    high, arguments = build(name), TABLE[name][1]
+    single = {
+        key: value if isinstance(value, GroupSum) else np.asarray(value, np.float32)
+        for key, value in arguments.items()
+    }
+    with jax.enable_x64(False):
+        law = TABLE[name][0](**single)
+        found = summary(law, KEY)
+        leaves = jax.tree.leaves((law, found, law.support.feasible_like(found["x"])))
+        u = biject_to(law.support).inv(found["x"])
+        assert law.support(found["x"]).all()
+        assert law.support(biject_to(law.support)(u)).all()
+    assert {leaf.dtype for leaf in [*leaves, u]} == {np.dtype(np.float32)}
+    x = np.asarray(found["x"], np.float64)
+    expected = high.log_prob(high.project(x))
+    np.testing.assert_allclose(found["log_prob"], expected, rtol=1e-4, atol=1e-4)
+    dense = GROUPS.to_dense() if name == "groups" else np.atleast_2d(arguments["A"])
+    totals = np.asarray(single["k"], np.float64).reshape(-1, len(dense))
+    points = x.reshape(2, -1, 4)
+    size = np.abs(points) @ np.abs(dense.T) + np.abs(totals)
+    residual = np.abs(points @ dense.T - totals)
+    assert (residual <= 4 * np.finfo(np.float32).eps * size).all()
+
+
+def test_single_precision_parameters_while_x64_is_on():
+    law = build("dense", loc=LOC.astype(jnp.float32), covariance_matrix=COV.astype(jnp.float32))
+    assert law.sample(KEY).dtype == np.float32
+
+
+def test_python_numbers_and_lists():
+    law = ConstrainedNormal([0, 0, 0], 1, [1, 1, 1], 6)
+    assert_close(law.mean, array([2.0, 2.0, 2.0]))
+    assert law.mean.dtype == np.float64
+
+
+@pytest.mark.parametrize("make_key", [jax.random.PRNGKey, jax.random.key])
+def test_both_kinds_of_keys(make_key):
+    law = build("dense")
+    draw = partial(law.sample, make_key(0))
+    assert_close(draw((3,)), jax.jit(draw, static_argnums=0)((3,)), rtol=1e-12, atol=1e-12)
+
+
+def test_transform_under_vmap_and_grad():
+    """k as an argument: the transform moves with it."""
+    u = array([0.3, -1.0])
+
+    def place(total):
+        return LinearEqualityTransform(A, total)(u)
+
+    points = jax.vmap(place)(BATCH_K)
+    assert_close(points @ A.T, BATCH_K, rtol=1e-12, atol=1e-12)
+    jacobian = jax.jacobian(place)(K)
+    assert_close(A @ jacobian, jnp.eye(2), atol=1e-12)
