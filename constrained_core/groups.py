@@ -48,6 +48,11 @@ class GroupSum:
         """``(m, n)`` of the matrix."""
         return self.num_groups, len(self.index)
 
+    @property
+    def ndim(self) -> int:
+        """2, as of any matrix."""
+        return 2
+
     def to_dense(self) -> np.ndarray:
         """The ``(m, n)`` matrix; for small cases and checks only."""
         dense = np.zeros(self.shape)

@@ -13,8 +13,8 @@ from numpyro_constrained.kernels.constraint import (
     bind_constraint,
     default_tolerance,
     rebind_constraint,
-    untraced_property,
 )
+from numpyro_constrained.kernels.leaves import untraced_property
 from numpyro_constrained.kernels.linalg import lift
 from numpyro_constrained.kernels.parameters import floating
 

@@ -14,13 +14,11 @@ from numpyro.distributions import Distribution, constraints
 from constrained_core import ConstraintError, GroupSum, plan_constraint
 from numpyro_constrained.constraints import linear_equality
 from numpyro_constrained.kernels.constraint import (
-    Layout,
     LinearConstraint,
     default_tolerance,
     rebind_constraint,
-    unstacked,
-    untraced_property,
 )
+from numpyro_constrained.kernels.leaves import Layout, unstacked, untraced_property
 from numpyro_constrained.kernels.linalg import lift
 from numpyro_constrained.kernels.parameters import floating, lifted
 
@@ -46,8 +44,8 @@ class ConstrainedDistribution(Distribution):
     Use ``reparam.auto_reparam``.
     """
 
-    pytree_data_fields = ("A", "k")
-    pytree_aux_fields = ("_layout", "_support_tolerance")
+    pytree_data_fields: tuple[str, ...] = ("A", "k")
+    pytree_aux_fields: tuple[str, ...] = ("_layout", "_support_tolerance")
 
     _event_dims: dict[str, int] = {}
 

@@ -26,8 +26,8 @@ ESTIMATORS = ("pathwise", "marginal_expectation", "score_function")
 class ConstrainedLocationScale(ConstrainedDistribution):
     """A law whose draw is a mean plus a factor times white noise inside the subspace."""
 
-    pytree_data_fields = ("loc",)
-    pytree_aux_fields = ("gradient_estimator",)
+    pytree_data_fields: tuple[str, ...] = ("loc",)
+    pytree_aux_fields: tuple[str, ...] = ("gradient_estimator",)
 
     loc: Array
     _conditional: Conditional

@@ -1,7 +1,7 @@
 """The constraint in executable form: ``B x = c`` from ``A x = k``."""
 
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,60 +18,23 @@ from constrained_core import (
     plan_constraint,
 )
 from constrained_core.plan import DensePlan, GroupPlan, Plan, RowPlan
+from numpyro_constrained.kernels.leaves import Layout, unstacked
 from numpyro_constrained.kernels.linalg import lift, matmul, matvec, solve_lower
 from numpyro_constrained.kernels.null_space import BlockNullSpace, NullSpace
 from numpyro_constrained.kernels.plans import plan_tensor
 from numpyro_constrained.kernels.rows import DenseRows, Gram, GroupRows, Rows, SingleRow
 
 __all__ = [
-    "Layout",
     "LinearConstraint",
     "bind_constraint",
     "default_tolerance",
     "rebind_constraint",
-    "unstacked",
-    "untraced_property",
 ]
 
 
 def default_tolerance(dtype: Any) -> float:
     """Relative tolerance of support checks: 1e-6 in float64, 1e-4 in float32."""
     return 1e-6 if dtype == np.float64 else 1e-4
-
-
-class untraced_property(cached_property):  # named as the property that it is
-    """A property computed from the leaves of a pytree, kept unless it holds tracers.
-
-    The value has an attribute ``is_traced``. Kept tracers would outlive their trace.
-    """
-
-    def __get__(self, instance: Any, owner: Any = None) -> Any:
-        value = super().__get__(instance, owner)
-        if instance is not None and value.is_traced:
-            del instance.__dict__[self.attrname]
-        return value
-
-
-class Layout(NamedTuple):
-    """How A and k are to be read: what their values or shapes no longer tell inside a trace.
-
-    Attributes:
-        row_dims: event dimensions of A: 1 for a vector, 2 for a matrix, 0 for a ``GroupSum``.
-        matrix_batch, k_batch: batch dimensions of A and k when they were given.
-        kept: the independent rows of a matrix, or None where all are.
-        exact_bits: bits of an exact product with the rows, for redundant rows.
-    """
-
-    row_dims: int
-    matrix_batch: int
-    k_batch: int
-    kept: tuple[int, ...] | None = None
-    exact_bits: int = 0
-
-    @property
-    def is_vector(self) -> bool:
-        """Whether A was given as one row ``(n,)``, so that k has no row dimension."""
-        return self.row_dims == 1
 
 
 class LinearConstraint:
@@ -84,6 +47,8 @@ class LinearConstraint:
         rows: the r well conditioned rows B that are executed.
         target: ``(*batch, r)`` c.
         log_volume, log_range_volume: 1/2 log det B B', 1/2 log pdet A A'.
+        determined: the variables that the constraint alone determines, as an index, and where it
+            holds them at zero; None if there are none.
     """
 
     def __init__(self, layout, A, k, given, rows, target, log_volume, log_range_volume) -> None:
@@ -95,6 +60,7 @@ class LinearConstraint:
         self.target: Array = target
         self.log_volume: Any = log_volume
         self.log_range_volume: Any = log_range_volume
+        self.determined: tuple[np.ndarray, Array] | None = None
 
     @property
     def is_traced(self) -> bool:
@@ -156,7 +122,12 @@ class LinearConstraint:
     def pin(self, value: Array, correction: Array) -> Array:
         """The correction, made exact where the constraint alone holds a variable at zero: a
         rounding error has no scale there to be small against."""
-        return correction
+        if self.determined is None:
+            return correction
+        index, is_zero = self.determined
+        is_zero = lift(is_zero, value.ndim)
+        exact = jnp.where(is_zero, -value[..., index], correction[..., index])
+        return correction.at[..., index].set(exact)
 
     def null_space(self) -> NullSpace:
         """Orthonormal basis of the null space of A."""
@@ -191,15 +162,6 @@ class _DensePlanConstraint(LinearConstraint):
         rows = DenseRows(plan_tensor(self.plan, "rows", value))
         gap = _exact_gap(rows, self.scaled_k, value, self.plan.exact_bits)
         return _to_basis(self.plan, gap)
-
-    def pin(self, value: Array, correction: Array) -> Array:
-        if self.plan.determined.size == 0:
-            return correction
-        index = plan_tensor(self.plan, "determined", value, np.int32)
-        pinned = matvec(plan_tensor(self.plan, "solution", value), self.scaled_k)
-        is_zero = lift(pinned == 0, value.ndim)
-        exact = jnp.where(is_zero, -value[..., index], correction[..., index])
-        return correction.at[..., index].set(exact)
 
     def null_space(self) -> NullSpace:
         return BlockNullSpace(
@@ -285,7 +247,7 @@ def bind_constraint(A: Any, k: Any, like: Array) -> LinearConstraint:
     return _bind_planned(A, k, like, layout)
 
 
-def rebind_constraint(A: Any, k: Array, like: Array, layout: Layout) -> LinearConstraint:
+def rebind_constraint(A: Any, k: Any, like: Array, layout: Layout) -> LinearConstraint:
     """The constraint again from the leaves A and k of a pytree, which ``vmap`` may have stacked.
 
     Args:
@@ -369,18 +331,33 @@ def _bind_planned(A: Any, k: Any, like: Array, layout: Layout) -> LinearConstrai
             layout = layout._replace(kept=tuple(plan.kept.tolist()))
         if not isinstance(k, Tracer):
             check_consistency(plan, np.asarray(k_rows))
-    scaled_k = jnp.asarray(k_rows, like.dtype)[..., plan_tensor(plan, "kept", like, np.int32)]
+    scaled_k = jnp.asarray(k_rows, like.dtype)
+    if not plan.has_full_row_rank:
+        scaled_k = scaled_k[..., plan_tensor(plan, "kept", like, np.int32)]
     scaled_k = scaled_k * lift(plan_tensor(plan, "row_scale", like), scaled_k.ndim)
     given = _given_rows(A, plan, like)
     A = A if isinstance(A, GroupSum) else jnp.asarray(A, like.dtype)
     fields = layout, A, jnp.asarray(k, like.dtype), given
     volumes = np.asarray((plan.log_volume, plan.log_range_volume), like.dtype)
+    constraint: LinearConstraint
+    if isinstance(plan, RowPlan | GroupPlan):
+        constraint = LinearConstraint(*fields, _structured_rows(plan, like), scaled_k, *volumes)
+    else:
+        basis, target = DenseRows(plan_tensor(plan, "basis", like)), _to_basis(plan, scaled_k)
+        constraint = _DensePlanConstraint(plan, scaled_k, *fields, basis, target, *volumes)
+    if plan.determined.size:
+        index = plan_tensor(plan, "determined", like, np.int32)
+        constraint.determined = index, _determined_values(plan, scaled_k) == 0
+    return constraint
+
+
+def _determined_values(plan: Plan, scaled_k: Array) -> Array:
+    """Values of the determined variables, up to factors."""
     if isinstance(plan, DensePlan):
-        rows = DenseRows(plan_tensor(plan, "basis", like))
-        target = _to_basis(plan, scaled_k)
-        return _DensePlanConstraint(plan, scaled_k, *fields, rows, target, *volumes)
-    rows = _single_row(plan, like) if isinstance(plan, RowPlan) else _group_rows(plan, like)
-    return LinearConstraint(*fields, rows, scaled_k, *volumes)
+        return matvec(plan_tensor(plan, "solution", scaled_k), scaled_k)
+    if isinstance(plan, GroupPlan):
+        return scaled_k[..., plan_tensor(plan, "determined_rows", scaled_k, np.int32)]
+    return scaled_k
 
 
 def _given_rows(A: Any, plan: Plan, like: Array) -> Rows:
@@ -393,6 +370,13 @@ def _given_rows(A: Any, plan: Plan, like: Array) -> Rows:
     return GroupRows(index, plan.num_rows, jnp.zeros(plan.num_variables, like.dtype))
 
 
+def _structured_rows(plan: RowPlan | GroupPlan, like: Array) -> Rows:
+    if isinstance(plan, GroupPlan):
+        return _group_rows(plan, like)
+    plain = plan.weights is None
+    return SingleRow(_ones(plan, like) if plain else plan_tensor(plan, "weights", like), plain)
+
+
 def _group_rows(plan: GroupPlan, like: Array, prefix: str = "") -> GroupRows:
     plain = plan.weights is None
     return GroupRows(
@@ -402,11 +386,6 @@ def _group_rows(plan: GroupPlan, like: Array, prefix: str = "") -> GroupRows:
         plain,
         plan,
     )
-
-
-def _single_row(plan: RowPlan, like: Array) -> SingleRow:
-    plain = plan.weights is None
-    return SingleRow(_ones(plan, like) if plain else plan_tensor(plan, "weights", like), plain)
 
 
 def _ones(plan: Plan, like: Array) -> Array:
@@ -454,12 +433,3 @@ def _times(left: Array, right: Array) -> Array:
 
 def _log_volume(triangle: Array) -> Array:
     return jnp.log(jnp.abs(jnp.diagonal(triangle, axis1=-2, axis2=-1))).sum(-1)
-
-
-def unstacked(leaf: Any, event_dims: int, own_batch: int, batch_dims: int) -> Any:
-    """``leaf`` with the batch dimensions that ``vmap`` stacked in front kept in front of others."""
-    stacked = leaf.ndim - event_dims - own_batch
-    missing = batch_dims - stacked - own_batch
-    if stacked <= 0 or missing <= 0:
-        return leaf
-    return leaf.reshape(leaf.shape[:stacked] + (1,) * missing + leaf.shape[stacked:])

@@ -136,4 +136,4 @@ def check_tril(name: str, matrix: Array) -> None:
     values = np.asarray(matrix)
     holds = (np.tril(values) == values).all((-2, -1))
     _require(name, "a lower triangular matrix", values, holds, "use tril or a Cholesky factor")
-    check_positive(f"the diagonal of {name}", np.diagonal(values, axis1=-2, axis2=-1))
+    check_positive(f"the diagonal of {name}", jnp.diagonal(matrix, axis1=-2, axis2=-1))

@@ -209,13 +209,15 @@ class GroupRows(Rows):
         return DiagonalGram(self._sum(self.weights * self.weights))
 
     def leverage(self, gram: Gram) -> Array:
-        inverse = gram.solve(jnp.ones_like(gram.diagonal))
+        inverse = gram.solve(jnp.ones((*self.weights.shape[:-1], self.size), self.weights.dtype))
         return jnp.square(self.weights) * self._members(inverse)
 
     def absolute(self) -> "GroupRows":
         return self if self.plain else GroupRows(self.index, self.size, abs(self.weights))
 
     def null_space(self) -> NullSpace:
+        if self.plan is None:
+            raise TypeError("rows made without a plan have no null space")
         pivots = plan_tensor(self.plan, "pivots", self.weights, np.int32)
         free = plan_tensor(self.plan, "free", self.weights, np.int32)
         return GroupNullSpace(self.index, pivots, free, self.weights)

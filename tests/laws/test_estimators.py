@@ -11,7 +11,7 @@ from tests.laws.test_support import roundings
 ESTIMATOR_CASES = select(
     "covariance-dense", "diagonal-weighted_groups", "low_rank-ones", "student_tril-row"
 )
-SEEDS, DRAWS = 12, 2000
+SEEDS, DRAWS = 12, 500
 
 
 def _inputs(case):

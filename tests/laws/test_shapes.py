@@ -14,7 +14,6 @@ def test_shapes(backend, case, rng):
     assert tuple(law.event_shape) == (case.n,)
     assert backend.draws(law, 0).shape == (*case.batch_shape, case.n)
     assert backend.draws(law, 0, (2, 3)).shape == (2, 3, *case.batch_shape, case.n)
-    assert backend.draws(law, 0, (0,)).shape == (0, *case.batch_shape, case.n)
     x = case.points(rng, count=2)[:, None]
     assert backend.log_prob(law, x).shape == (2, 1, *case.batch_shape)
 
@@ -42,6 +41,7 @@ def test_expand(backend, case, rng):
     expanded = law.expand(shape)
     assert tuple(expanded.batch_shape) == shape
     assert tuple(expanded.event_shape) == (case.n,)
+    assert backend.draws(law, 0, (0,)).shape == (0, *case.batch_shape, case.n)
     draws = backend.draws(expanded, 0, (3,))
     assert draws.shape == (3, *shape, case.n)
     assert len(np.unique(draws.reshape(-1, case.n), axis=0)) == draws.size // case.n

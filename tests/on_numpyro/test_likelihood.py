@@ -168,7 +168,8 @@ def test_off_support_data_are_refused(law):
     def model(value):
         return lambda: numpyro.sample("x", law(TOTALS).to_event(1), obs=value)
 
-    assert score(model(data + 0.1)) == -jnp.inf
+    with numpyro.validation_enabled(False):
+        assert score(model(data + 0.1)) == -jnp.inf
     with numpyro.validation_enabled(), pytest.raises(ConstraintError, match=r"project\(value\)"):
         score(model(data + 0.1))
     with numpyro.validation_enabled():

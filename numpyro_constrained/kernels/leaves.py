@@ -1,0 +1,50 @@
+"""What the leaves of a pytree no longer tell, and what is computed from them again."""
+
+from functools import cached_property
+from typing import Any, NamedTuple
+
+__all__ = ["Layout", "unstacked", "untraced_property"]
+
+
+class untraced_property(cached_property):  # named as the property that it is
+    """A property computed from the leaves of a pytree, kept unless it holds tracers.
+
+    The value has an attribute ``is_traced``. Kept tracers would outlive their trace.
+    """
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        value = super().__get__(instance, owner)
+        if instance is not None and value.is_traced:
+            del instance.__dict__[self.attrname]
+        return value
+
+
+class Layout(NamedTuple):
+    """How A and k are to be read: what their values or shapes no longer tell inside a trace.
+
+    Attributes:
+        row_dims: event dimensions of A: 1 for a vector, 2 for a matrix, 0 for a ``GroupSum``.
+        matrix_batch, k_batch: batch dimensions of A and k when they were given.
+        kept: the independent rows of a matrix, or None where all are.
+        exact_bits: bits of an exact product with the rows, for redundant rows.
+    """
+
+    row_dims: int
+    matrix_batch: int
+    k_batch: int
+    kept: tuple[int, ...] | None = None
+    exact_bits: int = 0
+
+    @property
+    def is_vector(self) -> bool:
+        """Whether A was given as one row ``(n,)``, so that k has no row dimension."""
+        return self.row_dims == 1
+
+
+def unstacked(leaf: Any, event_dims: int, own_batch: int, batch_dims: int) -> Any:
+    """``leaf`` with the batch dimensions that ``vmap`` stacked in front kept in front of others."""
+    stacked = leaf.ndim - event_dims - own_batch
+    missing = batch_dims - stacked - own_batch
+    if stacked <= 0 or missing <= 0:
+        return leaf
+    return leaf.reshape(leaf.shape[:stacked] + (1,) * missing + leaf.shape[stacked:])
