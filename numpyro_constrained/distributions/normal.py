@@ -91,5 +91,4 @@ class ConstrainedNormal(ConstrainedGaussian):
     @property
     def base_dist(self) -> dist.Distribution:
         """The independent normal law without the constraint."""
-        base = dist.Normal(self.loc, self.scale)
-        return base.expand(self.batch_shape + self.event_shape).to_event(1)
+        return dist.Normal(self._expanded(self.loc, 1), self._expanded(self.scale, 1)).to_event(1)
