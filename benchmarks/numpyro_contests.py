@@ -144,9 +144,9 @@ def _pymc_zero_sum(n: int) -> tuple[Step, Step]:
     )
 
 
-def contests() -> Iterator[Contest]:
-    """All lines of the table."""
-    for n in problems.DENSE_SIZES:
+def contests(largest_dense: int) -> Iterator[Contest]:
+    """All lines of the table, with dense covariances up to a size."""
+    for n in (size for size in problems.DENSE_SIZES if size <= largest_dense):
         for m in sorted({1, min(10, n // 2), n // 2}):
             promise = 2.5 if m == n // 2 else 1.2
             size = f"n = {n}, m = {m}"

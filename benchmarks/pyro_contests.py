@@ -130,9 +130,9 @@ def _student(n: int) -> tuple[Step, Step]:
     return ours, _step(dist.MultivariateStudentT, df, problem.loc, tril)
 
 
-def contests() -> Iterator[Contest]:
-    """All lines of the table."""
-    for n in problems.DENSE_SIZES:
+def contests(largest_dense: int) -> Iterator[Contest]:
+    """All lines of the table, with dense covariances up to a size."""
+    for n in (size for size in problems.DENSE_SIZES if size <= largest_dense):
         for m in sorted({1, min(10, n // 2), n // 2}):
             few, half = (1.5 if n == 10 else 1.0), 2.5
             promise = half if m == n // 2 else few

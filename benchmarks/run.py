@@ -62,15 +62,16 @@ def _show(console: Console, backend: str, rows: Iterable[Row]) -> None:
     console.print(table)
 
 
-def run(backend: str, seconds: float, only: str, with_memory: bool, console: Console) -> None:
+def run(backend: str, args: argparse.Namespace, console: Console) -> None:
     """Measure one backend and write its table."""
     module = importlib.import_module(f"benchmarks.{backend}_contests")
-    chosen: list[Contest] = [c for c in module.contests() if only in f"{c.law} {c.size} {c.rival}"]
-    rows = [measure(c, seconds) for c in track(chosen, description=backend, console=console)]
+    every: list[Contest] = list(module.contests(args.largest_dense))
+    chosen = [c for c in every if args.only in f"{c.law} {c.size} {c.rival}"]
+    rows = [measure(c, args.seconds) for c in track(chosen, description=backend, console=console)]
     _show(console, backend, rows)
-    if not only:
+    if not args.only:
         RESULTS.mkdir(exist_ok=True)
-        memory = _memory_lines(module) if with_memory else []
+        memory = [] if args.no_memory else _memory_lines(module)
         (RESULTS / f"{backend}.md").write_text(_markdown(backend, rows, memory))
 
 
@@ -79,11 +80,12 @@ def main() -> None:
     parser.add_argument("--backend", choices=["pyro", "numpyro", "both"], default="both")
     parser.add_argument("--seconds", type=float, default=5.0, help="per line of the table")
     parser.add_argument("--only", default="", help="lines that contain this text; writes nothing")
+    parser.add_argument("--largest-dense", type=int, default=4000, help="largest dense covariance")
     parser.add_argument("--no-memory", action="store_true", help="skip the peak memory")
     args = parser.parse_args()
     console = Console()
     for backend in ["pyro", "numpyro"] if args.backend == "both" else [args.backend]:
-        run(backend, args.seconds, args.only, not args.no_memory, console)
+        run(backend, args, console)
 
 
 if __name__ == "__main__":

@@ -46,6 +46,7 @@ class ConstrainedNormal(ConstrainedGaussian):
         Constraints*.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> law = ConstrainedNormal(0.0, jnp.array([1.0, 1.0, 2.0]), jnp.ones(3), 6.0)
         >>> print(law.mean)
         [1. 1. 4.]

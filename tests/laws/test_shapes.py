@@ -12,17 +12,15 @@ def test_shapes(backend, case, rng):
     law = shared_law(backend, case)
     assert tuple(law.batch_shape) == case.batch_shape
     assert tuple(law.event_shape) == (case.n,)
-    assert backend.draws(law, 0).shape == (*case.batch_shape, case.n)
     assert backend.draws(law, 0, (2, 3)).shape == (2, 3, *case.batch_shape, case.n)
-    x = case.points(rng, count=2)[:, None]
-    assert backend.log_prob(law, x).shape == (2, 1, *case.batch_shape)
+    assert backend.log_prob(law, case.points(rng)).shape == (3, *case.batch_shape)
 
 
 @each_backend
 @each_case(CASES)
 def test_draws_differ_over_samples_and_batch(backend, case):
     free = [problem.dimension > 0 for problem in case.problems.values()]
-    draws = backend.draws(shared_law(backend, case), 0, (2,)).reshape(-1, case.n)
+    draws = backend.draws(shared_law(backend, case), 0, (2, 3)).reshape(-1, case.n)
     if free and all(free):
         assert len(np.unique(draws, axis=0)) == len(draws)
 
@@ -41,6 +39,7 @@ def test_expand(backend, case, rng):
     expanded = law.expand(shape)
     assert tuple(expanded.batch_shape) == shape
     assert tuple(expanded.event_shape) == (case.n,)
+    assert backend.draws(law, 0).shape == (*case.batch_shape, case.n)
     assert backend.draws(law, 0, (0,)).shape == (0, *case.batch_shape, case.n)
     draws = backend.draws(expanded, 0, (3,))
     assert draws.shape == (3, *shape, case.n)
