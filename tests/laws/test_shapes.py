@@ -12,17 +12,16 @@ def test_shapes(backend, case, rng):
     law = shared_law(backend, case)
     assert tuple(law.batch_shape) == case.batch_shape
     assert tuple(law.event_shape) == (case.n,)
-    assert backend.draws(law, 0, (2, 3)).shape == (2, 3, *case.batch_shape, case.n)
     assert backend.log_prob(law, case.points(rng)).shape == (3, *case.batch_shape)
 
 
 @each_backend
 @each_case(CASES)
 def test_draws_differ_over_samples_and_batch(backend, case):
-    free = [problem.dimension > 0 for problem in case.problems.values()]
-    draws = backend.draws(shared_law(backend, case), 0, (2, 3)).reshape(-1, case.n)
-    if free and all(free):
-        assert len(np.unique(draws, axis=0)) == len(draws)
+    draws = backend.draws(shared_law(backend, case), seed=1, shape=(50,))
+    assert draws.shape == (50, *case.batch_shape, case.n)
+    if all(problem.dimension > 0 for problem in case.problems.values()):
+        assert len(np.unique(draws.reshape(-1, case.n), axis=0)) == draws.size // case.n
 
 
 EXPANDED = select(
@@ -41,6 +40,7 @@ def test_expand(backend, case, rng):
     assert tuple(expanded.event_shape) == (case.n,)
     assert backend.draws(law, 0).shape == (*case.batch_shape, case.n)
     assert backend.draws(law, 0, (0,)).shape == (0, *case.batch_shape, case.n)
+    assert backend.draws(law, 0, (2, 3)).shape == (2, 3, *case.batch_shape, case.n)
     draws = backend.draws(expanded, 0, (3,))
     assert draws.shape == (3, *shape, case.n)
     assert len(np.unique(draws.reshape(-1, case.n), axis=0)) == draws.size // case.n

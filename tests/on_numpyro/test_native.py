@@ -249,6 +249,7 @@ def test_transform_is_an_isometry():
     assert_close(jacobian.T @ jacobian, jnp.eye(2), atol=1e-12)
 
 
+@pytest.mark.rank_promotion("allow")  # NumPyro's Normal promotes
 def test_transformed_distribution():
     """Noise on R^2 pushed onto the subspace: the density is unchanged."""
     transform = LinearEqualityTransform(A, K)
