@@ -267,7 +267,7 @@ def test_stale_guide_has_an_infinite_loss(moving, kind):
     guide = AutoNormal(model)
     svi = SVI(model, guide, numpyro.optim.Adam(0.1), Trace_ELBO())
     losses = svi.run(KEY, 3, progress_bar=False).losses
-    assert not np.isfinite(losses[1:]).any()
+    assert not np.isfinite(losses[-1])  # from the step on at which the support has moved
 
 
 @moving_support
