@@ -1,0 +1,171 @@
+"""Frozen facts about a fibre, the integer points with ``A x = k`` and ``0 <= x <= upper``.
+
+The variables fall into three parts: those in no row, groups whose sum is given, and a chain that
+spends what is left of k column after column.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from constrained_core.errors import InfeasibleConstraintError
+from constrained_core.lattice import Lattice
+
+__all__ = ["FibreChain", "FibrePlan", "GroupFibre"]
+
+
+@dataclass(frozen=True, eq=False)
+class GroupFibre:
+    """Disjoint groups: the members of group g sum to ``k[rows[g]] / divisor[g]``.
+
+    Attributes:
+        variables: ``(p,)`` the variables in groups, ascending.
+        index: ``(p,)`` the group of each, 0..g-1.
+        rows: ``(g,)`` the row of A of every group.
+        divisor: ``(g,)`` the one coefficient in that row, not zero.
+    """
+
+    variables: np.ndarray
+    index: np.ndarray
+    rows: np.ndarray
+    divisor: np.ndarray
+
+    @property
+    def num_groups(self) -> int:
+        """g."""
+        return len(self.rows)
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """``(g,)`` number of members of every group."""
+        return np.bincount(self.index, minlength=self.num_groups)
+
+    @cached_property
+    def members(self) -> np.ndarray:
+        """``(g, L)`` positions in ``variables``, padded with p, for layouts of equal length."""
+        order = np.argsort(self.index, kind="stable")
+        first = np.cumsum(self.sizes) - self.sizes
+        group = self.index[order]
+        members = np.full((self.num_groups, self.sizes.max(initial=0)), len(order))
+        members[group, np.arange(len(order)) - first[group]] = order
+        return members
+
+    def totals(self, k: np.ndarray) -> np.ndarray:
+        """``(*batch, g)`` sums of the groups from a feasible k, ``(*batch, m)``."""
+        return k[..., self.rows] // self.divisor
+
+
+@dataclass(frozen=True, eq=False)
+class FibreChain:
+    """A walk that spends k: from what is left of it, column j takes away u times itself.
+
+    The states of level j are what can be left before column j; those of level 0 are the
+    right-hand sides, and level q has one state, nothing left. Every state is on a path to it.
+
+    Attributes:
+        variables: ``(p,)`` the variables of the chain, ascending.
+        column: ``(p,)`` the column 0..q-1 of each; equal columns are one where merged.
+        rows: ``(r,)`` the rows of A that the states are made of.
+        starts: ``(S_0, r)`` the right-hand sides, in lexicographic order.
+        sizes: ``(q + 1,)`` number of states of every level.
+        num_values: ``(q,)`` number of values, 0..U_j-1, of every column.
+        next: q arrays ``(S_j, U_j)``, int32: the state of level j + 1 after value u, or
+            ``sizes[j + 1]``, the dead state, where there is none.
+    """
+
+    variables: np.ndarray
+    column: np.ndarray
+    rows: np.ndarray
+    starts: np.ndarray
+    sizes: np.ndarray
+    num_values: np.ndarray
+    next: tuple[np.ndarray, ...]
+
+    @property
+    def num_columns(self) -> int:
+        """q."""
+        return len(self.next)
+
+    @property
+    def num_transitions(self) -> int:
+        """Entries of all tables, dead ones included: the work of one pass."""
+        return sum(table.size for table in self.next)
+
+    @cached_property
+    def stacked(self) -> np.ndarray:
+        """``(q, S, U)`` all tables, padded to the largest; the dead state is S everywhere."""
+        largest = int(self.sizes.max())
+        shape = (self.num_columns, largest, int(self.num_values.max(initial=0)))
+        stacked = np.full(shape, largest, dtype=np.int32)
+        for level, table in enumerate(self.next):
+            alive = np.where(table == self.sizes[level + 1], largest, table)
+            stacked[level, : table.shape[0], : table.shape[1]] = alive
+        return stacked
+
+    def start_of(self, k: np.ndarray) -> np.ndarray:
+        """Level-0 states of the right-hand sides.
+
+        Args:
+            k: ``(*batch, m)`` integers.
+
+        Returns:
+            ``(*batch,)`` indices into ``starts``.
+
+        Raises:
+            InfeasibleConstraintError: a right-hand side that is none of ``starts``.
+        """
+        found = self.find(k)
+        if (found < 0).any():
+            where = tuple(int(i) for i in np.argwhere(found < 0)[0])
+            raise InfeasibleConstraintError(
+                f"k{list(where) if where else ''}: expected one of the {len(self.starts)} "
+                f"right-hand sides of the plan on rows {self.rows.tolist()}, got "
+                f"{k[where][self.rows].tolist()}; plan the fibre for this k."
+            )
+        return found
+
+    def find(self, k: np.ndarray) -> np.ndarray:
+        """As ``start_of``, with -1 where k is none of ``starts``."""
+        given = k[..., self.rows]
+        everything = np.concatenate([self.starts, given.reshape(-1, len(self.rows))])
+        _, label = np.unique(everything, axis=0, return_inverse=True)
+        start = np.full(len(everything), -1)
+        start[label[: len(self.starts)]] = np.arange(len(self.starts))
+        return start[label[len(self.starts) :]].reshape(given.shape[:-1])
+
+
+@dataclass(frozen=True, eq=False)
+class FibrePlan:
+    """All that is known of ``{x integer : A x = k, 0 <= x <= upper}`` without parameters.
+
+    Attributes:
+        num_rows: m.
+        num_variables: n.
+        upper: ``(n,)`` the largest value of every variable on any of the fibres; -1 for a
+            variable in no row whose base law is unbounded.
+        free: ``(f,)`` the variables in no row.
+        groups: the independent blocks of one row with one coefficient, or None.
+        chain: all other variables, or None.
+        lattice: the right-hand sides that have integer solutions.
+        row_range: ``(2, m)`` floats, the least and the largest (A x)_i, infinite if unbounded.
+    """
+
+    num_rows: int
+    num_variables: int
+    upper: np.ndarray
+    free: np.ndarray
+    groups: GroupFibre | None
+    chain: FibreChain | None
+    lattice: Lattice
+    row_range: np.ndarray
+
+    @property
+    def kept(self) -> np.ndarray:
+        """``(r,)`` independent rows, ascending."""
+        return self.lattice.kept
+
+    @property
+    def rank(self) -> int:
+        """r, the number of independent rows."""
+        return len(self.kept)

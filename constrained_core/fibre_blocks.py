@@ -1,0 +1,127 @@
+"""The parts of an integer constraint: free variables, groups, and what is left for a chain."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from constrained_core.fibre import GroupFibre
+from constrained_core.groups import GroupSum
+from constrained_core.lattice import Lattice, as_integers, lattice_of
+
+__all__ = ["FibreParts", "split"]
+
+
+@dataclass(frozen=True, eq=False)
+class FibreParts:
+    """A constraint taken apart; k and bounds play no part yet.
+
+    Attributes:
+        shape: ``(m, n)``.
+        lattice: the lattice of A.
+        free: ``(f,)`` variables in no row.
+        groups: blocks of one row with one coefficient, or None.
+        variables: ``(p,)`` all other variables.
+        rows: ``(r,)`` the rows of A in these variables only, redundant ones included: what is
+            left of k there must stay within reach, and more rows notice earlier when it is not.
+        columns: ``(p, r)`` their coefficients.
+        block: ``(p,)`` the independent block of each variable.
+        positive, negative: sums over variables, as ``(m, n)`` sparse arrays of coefficients.
+    """
+
+    shape: tuple[int, int]
+    lattice: Lattice
+    free: np.ndarray
+    groups: GroupFibre | None
+    variables: np.ndarray
+    rows: np.ndarray
+    columns: np.ndarray
+    block: np.ndarray
+    positive: sparse.csr_array
+    negative: sparse.csr_array
+
+
+def split(matrix: np.ndarray | GroupSum, grouped: bool) -> FibreParts:
+    """Take a constraint apart.
+
+    Args:
+        matrix: ``(m, n)`` int64, or groups.
+        grouped: whether blocks of one row with one coefficient are groups, not chain columns.
+    """
+    lattice = lattice_of(matrix)
+    entries = _sparse(matrix)
+    kept = entries[lattice.kept]
+    touched = np.bincount(entries.indices, minlength=matrix.shape[1]) > 0
+    block, row_block = _blocks(kept)
+    rows_in = np.bincount(row_block, minlength=block.max(initial=-1) + 1)
+    in_group = touched & (rows_in[block] == 1) & grouped & _single_coefficient(kept, block)
+    variables = np.flatnonzero(touched & ~in_group)
+    outside = np.ones(matrix.shape[1])
+    outside[variables] = 0
+    pure = (abs(entries) @ outside == 0) & (np.diff(entries.indptr) > 0)
+    rows = np.flatnonzero(pure)
+    return FibreParts(
+        shape=matrix.shape,
+        lattice=lattice,
+        free=np.flatnonzero(~touched),
+        groups=_groups(kept, lattice.kept, block, row_block, np.flatnonzero(in_group)),
+        variables=variables,
+        rows=rows,
+        columns=entries[rows][:, variables].toarray().T,
+        block=block[variables],
+        positive=entries.maximum(0),
+        negative=entries.minimum(0),
+    )
+
+
+def _sparse(matrix: np.ndarray | GroupSum) -> sparse.csr_array:
+    if not isinstance(matrix, GroupSum):
+        return sparse.csr_array(matrix)
+    columns = np.arange(matrix.shape[1])
+    weights = np.ones(matrix.shape[1], dtype=np.int64)
+    if matrix.weights is not None:
+        weights = as_integers("weights", matrix.weights)
+    entries = sparse.csr_array((weights, (matrix.index, columns)), shape=matrix.shape)
+    entries.eliminate_zeros()
+    return entries
+
+
+def _blocks(kept: sparse.csr_array) -> tuple[np.ndarray, np.ndarray]:
+    """Connected components: the block of every variable and of every row."""
+    num_rows, num_variables = kept.shape
+    rows = np.repeat(np.arange(num_rows), np.diff(kept.indptr))
+    size = num_rows + num_variables
+    graph = sparse.csr_array(
+        (np.ones(len(rows), dtype=bool), (rows, num_rows + kept.indices)), shape=(size, size)
+    )
+    _, label = sparse.csgraph.connected_components(graph, directed=False)
+    return label[num_rows:], label[:num_rows]
+
+
+def _single_coefficient(kept: sparse.csr_array, block: np.ndarray) -> np.ndarray:
+    """``(n,)`` whether all coefficients in the block of a variable are equal."""
+    size = block.max(initial=-1) + 1
+    least, largest = np.full(size, np.iinfo(np.int64).max), np.full(size, np.iinfo(np.int64).min)
+    np.minimum.at(least, block[kept.indices], kept.data)
+    np.maximum.at(largest, block[kept.indices], kept.data)
+    return (least == largest)[block]
+
+
+def _groups(
+    kept: sparse.csr_array,
+    kept_rows: np.ndarray,
+    block: np.ndarray,
+    row_block: np.ndarray,
+    variables: np.ndarray,
+) -> GroupFibre | None:
+    if len(variables) == 0:
+        return None
+    executed = np.flatnonzero(np.isin(row_block, block[variables]))
+    number = np.zeros(block.max() + 1, dtype=np.int64)
+    number[row_block[executed]] = np.arange(len(executed))
+    return GroupFibre(
+        variables=variables,
+        index=number[block[variables]],
+        rows=kept_rows[executed],
+        divisor=kept.data[kept.indptr[executed]],
+    )

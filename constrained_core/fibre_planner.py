@@ -1,0 +1,242 @@
+"""From an integer constraint to the plan of its fibre."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import TypeVar
+
+import numpy as np
+
+from constrained_core.errors import ConstraintError, InfeasibleConstraintError
+from constrained_core.fibre import FibreChain, FibrePlan
+from constrained_core.fibre_blocks import FibreParts, split
+from constrained_core.fibre_bounds import largest_values, require_bounded
+from constrained_core.fibre_order import column_order
+from constrained_core.fibre_states import prune, walk
+from constrained_core.groups import GroupSum
+from constrained_core.lattice import as_integers
+
+__all__ = ["MAX_TRANSITIONS", "check_lattice", "plan_fibre"]
+
+MAX_TRANSITIONS = 10_000_000
+"""Budget of a chain: about 40 MB of tables, and a tenth of a second per pass and batch element."""
+
+T = TypeVar("T")
+
+
+class _Memory:
+    """Bounded memory of what was made from a key, the oldest forgotten first."""
+
+    def __init__(self, max_entries: int) -> None:
+        self._entries: OrderedDict[Hashable, object] = OrderedDict()
+        self._max_entries = max_entries
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        with self._lock:
+            if key in self._entries:
+                self._entries.move_to_end(key)
+                return self._entries[key]
+        made = make()
+        with self._lock:
+            self._entries[key] = made
+            while len(self._entries) > self._max_entries:
+                self._entries.popitem(last=False)
+        return made
+
+
+_PARTS = _Memory(max_entries=32)
+_PLANS = _Memory(max_entries=32)
+
+
+def plan_fibre(
+    matrix: np.ndarray | GroupSum,
+    k: np.ndarray | None,
+    *,
+    upper: np.ndarray | None = None,
+    k_max: np.ndarray | None = None,
+    merge: bool = False,
+    grouped: bool = True,
+    max_transitions: int = MAX_TRANSITIONS,
+) -> FibrePlan:
+    """Analyse ``{x integer : A x = k, 0 <= x <= upper}``; the same content is analysed once.
+
+    Args:
+        matrix: ``(m, n)`` whole numbers of any dtype, or a ``GroupSum``.
+        k: ``(*batch, m)`` whole numbers; the chain has the right-hand sides of the batch. None
+            where it is not known: then the chain has all that can be reached.
+        upper: ``(n,)`` largest value of every variable by its base law; None if unbounded.
+        k_max: ``(m,)`` where k is None, plan for ``0 <= k <= k_max`` only.
+        merge: whether equal columns are one column of the chain (Poisson).
+        grouped: whether blocks of one row with one coefficient are groups. They are not where
+            a variable has more values than 0 and 1 but finitely many.
+        max_transitions: budget of the chain.
+
+    Raises:
+        ConstraintError: entries that are not whole numbers; no k, no ``k_max`` and no ``upper``.
+        InfeasibleConstraintError: a k without a point on its fibre.
+        UnboundedSupportError: infinitely many points.
+        IntractableConstraintError: a chain past its budget.
+    """
+    if not isinstance(matrix, GroupSum):
+        matrix = np.ascontiguousarray(as_integers("A", matrix))
+    k, upper, k_max = (
+        None if value is None else as_integers(name, value)
+        for name, value in (("k", k), ("upper", upper), ("k_max", k_max))
+    )
+    grouped = grouped and (upper is None or bool((upper == 1).all()))
+    content = matrix if isinstance(matrix, GroupSum) else (matrix.shape, matrix.tobytes())
+    parts = _PARTS.get((content, grouped), lambda: split(matrix, grouped))
+    if k is not None:
+        parts.lattice.check(k)
+    task = _Task(parts, k, upper, k_max, merge, max_transitions)
+    plan = _PLANS.get((content, grouped, task.key), task.plan)
+    if k is not None:
+        check_lattice(plan, k)
+    return plan
+
+
+def check_lattice(plan: FibrePlan, k: np.ndarray) -> None:
+    """Check that every ``k (*batch, m)`` has a point on its fibre.
+
+    Raises:
+        ConstraintError: a k that is not whole.
+        InfeasibleConstraintError: saying why, with the place in the batch.
+    """
+    k = as_integers("k", k)
+    plan.lattice.check(k)
+    _check_points(plan, k)
+
+
+def _check_points(plan: FibrePlan, k: np.ndarray) -> None:
+    """Check that right-hand sides of the lattice have a point with 0 <= x <= upper."""
+    least, largest = plan.row_range
+    outside = (k < least) | (k > largest)
+    if outside.any():
+        where = tuple(int(i) for i in np.argwhere(outside)[0])
+        row = where[-1]
+        raise InfeasibleConstraintError(
+            f"A x = k has no solution: expected k[{', '.join(map(str, where))}] between "
+            f"{least[row]:g} and {largest[row]:g}, what row {row} of A can give with "
+            f"0 <= x <= upper, got {k[where]}; correct k."
+        )
+    missing = plan.chain is not None and plan.chain.find(k) < 0
+    if np.any(missing):
+        where = tuple(int(i) for i in np.argwhere(missing)[0])
+        raise InfeasibleConstraintError(
+            "A x = k has no solution: no integer x with 0 <= x <= upper has "
+            f"k{list(where) if where else ''} = {k[where].tolist()}, although combinations of any sign do; correct k."
+        )
+
+
+class _Task:
+    """What a plan is made from, reduced to what it depends on."""
+
+    def __init__(
+        self,
+        parts: FibreParts,
+        k: np.ndarray | None,
+        upper: np.ndarray | None,
+        k_max: np.ndarray | None,
+        merge: bool,
+        max_transitions: int,
+    ) -> None:
+        if k is None and k_max is None and upper is None:
+            raise ConstraintError(
+                "k is not known when the fibre is planned and the base law is unbounded: give "
+                "k_max of shape (m,), the largest k, or a concrete k."
+            )
+        self.parts, self.upper, self.merge = parts, upper, merge
+        self.max_transitions = max_transitions
+        self.row_range = _row_range(parts, upper, None if k is not None else k_max)
+        self.starts, self.bounds = None, self.row_range
+        if k is not None:
+            k = k.reshape(-1, parts.shape[0]) if k.size else np.zeros((1, parts.shape[0]), k.dtype)
+            self.starts = np.unique(k[:, parts.rows], axis=0)
+            self.bounds = np.stack([k.min(axis=0), k.max(axis=0)])
+        self.key = (
+            None if self.starts is None else (len(self.starts), self.starts.tobytes()),
+            self.bounds.tobytes(),
+            None if upper is None else upper.tobytes(),
+            self.row_range.tobytes(),
+            merge,
+            max_transitions,
+        )
+
+    def plan(self) -> FibrePlan:
+        parts = self.parts
+        num_rows, num_variables = parts.shape
+        upper = np.full(num_variables, -1) if self.upper is None else self.upper.copy()
+        if parts.groups is not None:
+            members, rows = parts.groups.variables, parts.groups.rows
+            total = (self.bounds[:, rows] / parts.groups.divisor).max(axis=0).clip(0)
+            largest = np.floor(total).astype(np.int64)[parts.groups.index]
+            own = largest if self.upper is None else upper[members]
+            upper[members] = np.minimum(own, largest)
+        chain = self._chain() if len(parts.variables) else None
+        if chain is not None:
+            upper[chain.variables] = chain.num_values[chain.column] - 1
+        return FibrePlan(
+            num_rows=num_rows,
+            num_variables=num_variables,
+            upper=upper,
+            free=parts.free,
+            groups=parts.groups,
+            chain=chain,
+            lattice=parts.lattice,
+            row_range=self.row_range,
+        )
+
+    def _chain(self) -> FibreChain:
+        parts = self.parts
+        rows, columns, block, column = parts.rows, parts.columns, parts.block, None
+        upper = None if self.upper is None else self.upper[parts.variables]
+        if self.merge:
+            columns, one, column = np.unique(
+                columns, axis=0, return_index=True, return_inverse=True
+            )
+            block, upper = block[one], None if upper is None else upper[one]
+        column = np.arange(len(columns)) if column is None else column.reshape(-1)
+        if upper is None:
+            require_bounded(columns, parts.variables[first_of(column)])
+        bounds = self.bounds[:, rows].astype(np.int64)
+        num_values = largest_values(columns, bounds, upper) + 1
+        order = column_order(columns, num_values, block, bounds)
+        columns, num_values = columns[order], num_values[order]
+        independent = np.flatnonzero(np.isin(rows, parts.lattice.kept))
+        starts = self.starts
+        if starts is None:
+            origin = np.zeros((1, len(rows)), dtype=np.int64)
+            there = walk(-columns, num_values, origin, bounds, independent, self.max_transitions)
+            starts = np.unique(there.last, axis=0)
+        ends = np.zeros((2, len(rows)), dtype=np.int64)
+        found = walk(columns, num_values, starts, ends, independent, self.max_transitions)
+        alive, sizes, num_values, tables = prune(found)
+        position = np.empty(len(order), dtype=np.int64)
+        position[order] = np.arange(len(order))
+        return FibreChain(
+            variables=parts.variables,
+            column=position[column],
+            rows=rows,
+            starts=starts[alive],
+            sizes=sizes,
+            num_values=num_values,
+            next=tables,
+        )
+
+
+def first_of(labels: np.ndarray) -> np.ndarray:
+    """The first place of every label."""
+    return np.unique(labels, return_index=True)[1]
+
+
+def _row_range(parts: FibreParts, upper: np.ndarray | None, k_max: np.ndarray | None) -> np.ndarray:
+    """``(2, m)`` the least and the largest (A x)_i; infinite where x is unbounded."""
+    ones = np.ones(parts.shape[1])
+    least = parts.negative @ (ones if upper is None else upper).astype(float)
+    largest = parts.positive @ (ones if upper is None else upper).astype(float)
+    if upper is None:
+        least, largest = np.where(least < 0, -np.inf, 0), np.where(largest > 0, np.inf, 0)
+    if k_max is not None:
+        least, largest = np.maximum(least, 0), np.minimum(largest, k_max)
+    return np.stack([least, largest])

@@ -1,0 +1,146 @@
+"""All points of a small fibre, and their number."""
+
+from math import comb, prod
+
+import numpy as np
+
+from constrained_core.errors import IntractableConstraintError, UnboundedSupportError
+from constrained_core.fibre import FibreChain, FibrePlan
+from constrained_core.lattice import as_integers
+
+__all__ = ["MAX_POINTS", "count_fibre", "enumerate_fibre"]
+
+MAX_POINTS = 1_000_000
+"""Fibres up to this many points are enumerated."""
+
+
+def count_fibre(plan: FibrePlan, k: np.ndarray) -> int:
+    """The exact number of points with ``A x = k``.
+
+    Args:
+        plan: the plan of the fibre.
+        k: ``(m,)`` a right-hand side of the plan.
+
+    Raises:
+        InfeasibleConstraintError: k is not among those of the plan.
+        UnboundedSupportError: a variable in no row of an unbounded law.
+    """
+    k = as_integers("k", k)
+    if (plan.upper < 0).any():
+        raise UnboundedSupportError(
+            f"the fibre has infinitely many points: variable {int(np.argmin(plan.upper))} is in "
+            "no row and has no largest value; bound it by a row."
+        )
+    return _free_count(plan) * _group_count(plan, k) * _chain_count(plan, k)
+
+
+def _free_count(plan: FibrePlan) -> int:
+    return prod(int(u) + 1 for u in plan.upper[plan.free])
+
+
+def _group_count(plan: FibrePlan, k: np.ndarray) -> int:
+    """Compositions, or subsets where no member exceeds 1: for totals up to 1 they agree."""
+    if plan.groups is None:
+        return 1
+    groups = plan.groups
+    is_subset = plan.upper[groups.variables].max() <= 1
+    return prod(
+        comb(size, total) if is_subset else comb(total + size - 1, total)
+        for size, total in zip(groups.sizes.tolist(), groups.totals(k).tolist(), strict=True)
+    )
+
+
+def _chain_count(plan: FibrePlan, k: np.ndarray) -> int:
+    """Number of paths from k; a value u of c merged columns stands for comb(u + c - 1, u)."""
+    if plan.chain is None:
+        return 1
+    start = int(plan.chain.start_of(k))
+    counts = _path_counts(plan.chain, np.float64)
+    if counts.max(initial=0) > 2.0**52:
+        counts = _path_counts(plan.chain, object)
+    return int(counts[start])
+
+
+def _path_counts(chain: FibreChain, word: type) -> np.ndarray:
+    merged = np.bincount(chain.column, minlength=chain.num_columns).tolist()
+    counts = np.ones(1, dtype=word)
+    for size, table in zip(reversed(merged), reversed(chain.next), strict=True):
+        ways = np.array([comb(u + size - 1, u) for u in range(table.shape[1])], dtype=word)
+        counts = np.append(counts, np.zeros(1, dtype=word))[table] @ ways
+    return counts
+
+
+def enumerate_fibre(plan: FibrePlan, k: np.ndarray) -> np.ndarray:
+    """All points with ``A x = k``, in lexicographic order.
+
+    Args:
+        plan: the plan of the fibre.
+        k: ``(m,)`` a right-hand side of the plan.
+
+    Returns:
+        ``(count, n)`` int64.
+
+    Raises:
+        InfeasibleConstraintError: k is not among those of the plan.
+        IntractableConstraintError: more than a million points.
+        UnboundedSupportError: a variable in no row of an unbounded law.
+    """
+    k = as_integers("k", k)
+    count = count_fibre(plan, k)
+    if count > MAX_POINTS:
+        raise IntractableConstraintError(
+            f"the fibre of A x = k has {count} points, the limit of an enumeration is "
+            f"{MAX_POINTS}; draw samples instead."
+        )
+    points = np.zeros((1, plan.num_variables), dtype=np.int64)
+    for variable in plan.free:
+        points, value = _expanded(points, np.array([0]), np.array([plan.upper[variable] + 1]))
+        points[:, variable] = value
+    if plan.groups is not None:
+        totals = plan.groups.totals(k)
+        for members, total in zip(plan.groups.members, totals, strict=True):
+            inside = plan.groups.variables[members[members < len(plan.groups.variables)]]
+            points = _with_parts(points, np.array([total]), inside, plan.upper)
+    if plan.chain is not None:
+        points = _with_chain(points, plan.chain, int(plan.chain.start_of(k)), plan.upper)
+    return points[np.lexsort(points.T[::-1])] if plan.num_variables else points
+
+
+def _expanded(
+    points: np.ndarray, first: np.ndarray, count: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Every point as often as it has values, and the values ``first, first + 1, ...``."""
+    first, count = (np.broadcast_to(a, len(points)) for a in (first, count))
+    source = np.repeat(np.arange(len(points)), count)
+    within = np.arange(len(source)) - np.repeat(np.cumsum(count) - count, count)
+    return points[source], first[source] + within
+
+
+def _with_parts(
+    points: np.ndarray, total: np.ndarray, variables: np.ndarray, upper: np.ndarray
+) -> np.ndarray:
+    """Split a total between variables in all ways that respect their largest values."""
+    left = np.broadcast_to(total, len(points))
+    for position, variable in enumerate(variables):
+        later = int(upper[variables[position + 1 :]].sum())
+        first = np.maximum(left - later, 0)
+        last = np.minimum(left, upper[variable])
+        rest = np.column_stack([points, left])
+        expanded, value = _expanded(rest, first, last - first + 1)
+        points, left = expanded[:, :-1], expanded[:, -1] - value
+        points[:, variable] = value
+    return points
+
+
+def _with_chain(points: np.ndarray, chain: FibreChain, start: int, upper: np.ndarray) -> np.ndarray:
+    """Walk all paths; a value of merged columns is split between their variables."""
+    state = np.full(len(points), start)
+    for level, table in enumerate(chain.next):
+        target = table[state]
+        source, value = np.nonzero(target < chain.sizes[level + 1])
+        state = target[source, value]
+        inside = chain.variables[chain.column == level]
+        rest = np.column_stack([points[source], state])
+        rest = _with_parts(rest, value, inside, upper)
+        points, state = rest[:, :-1], rest[:, -1]
+    return points

@@ -1,0 +1,159 @@
+"""The states of a chain, level by level, as index arrays."""
+
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+
+from constrained_core.errors import IntractableConstraintError
+
+__all__ = ["Walk", "prune", "walk"]
+
+
+@dataclass(frozen=True, eq=False)
+class Walk:
+    """Transitions found from the starts on, column by column.
+
+    Attributes:
+        sizes: number of states of every level.
+        source, value, target: per column ``(t,)`` int32, the state, the value, the next state.
+        last: ``(S, r)`` the states of the last level.
+    """
+
+    sizes: list[int]
+    source: list[np.ndarray]
+    value: list[np.ndarray]
+    target: list[np.ndarray]
+    last: np.ndarray
+
+
+def walk(
+    columns: np.ndarray,
+    num_values: np.ndarray,
+    starts: np.ndarray,
+    ends: np.ndarray,
+    independent: np.ndarray,
+    max_transitions: int,
+) -> Walk:
+    """Breadth-first walk that takes away u times each column and stays within reach of its ends.
+
+    Args:
+        columns: ``(q, r)`` coefficients, in order.
+        num_values: ``(q,)`` number of values 0..U_j-1.
+        starts: ``(S_0, r)`` distinct states, int64.
+        ends: ``(2, r)`` least and largest end of the walk.
+        independent: rows that tell states apart.
+        max_transitions: the budget.
+
+    Raises:
+        IntractableConstraintError: more transitions; raised before their arrays are made.
+    """
+    reach = _Reach(columns, num_values, ends)
+    code = reach.row_code(starts, independent)
+    found = Walk([len(starts)], [], [], [], starts)
+    states, total = starts, 0
+    for j, column in enumerate(columns):
+        first, count = reach.values(states, j)
+        total += int(count.sum())
+        if total > max_transitions:
+            _refuse(total, j, len(columns), max_transitions)
+        source = np.repeat(np.arange(len(states)), count)
+        within = np.arange(len(source)) - np.repeat(np.cumsum(count) - count, count)
+        value = within + first[source]
+        if code is None:
+            left = states[source] - value[:, None] * column
+            states, target = _distinct_rows(left, independent)
+        else:
+            key = (states @ code)[source] - value * (column @ code)
+            _, one, target = np.unique(key, return_index=True, return_inverse=True)
+            states = states[source[one]] - value[one, None] * column
+        found.sizes.append(len(states))
+        for kept, new in ((found.source, source), (found.value, value), (found.target, target)):
+            kept.append(new.astype(np.int32))
+    return Walk(found.sizes, found.source, found.value, found.target, states)
+
+
+def prune(found: Walk) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
+    """Drop states from which no end is reached.
+
+    Returns:
+        Which starts are alive ``(S_0,)``, and ``sizes``, ``num_values``, ``next`` of the chain.
+    """
+    alive = np.ones(found.sizes[-1], dtype=bool)
+    sizes, num_values, tables = [len(alive)], [], []
+    for j in reversed(range(len(found.source))):
+        number = np.cumsum(alive) - 1
+        kept = alive[found.target[j]]
+        source, value = found.source[j][kept], found.value[j][kept]
+        alive = np.zeros(found.sizes[j], dtype=bool)
+        alive[source] = True
+        shape = (int(alive.sum()), int(value.max(initial=-1)) + 1)
+        table = np.full(shape, sizes[-1], dtype=np.int32)
+        table[(np.cumsum(alive) - 1)[source], value] = number[found.target[j][kept]]
+        sizes.append(shape[0])
+        num_values.append(shape[1])
+        tables.append(table)
+    return alive, np.array(sizes[::-1]), np.array(num_values[::-1], dtype=int), tuple(tables[::-1])
+
+
+class _Reach:
+    """What can be left before every column, row by row."""
+
+    def __init__(self, columns: np.ndarray, num_values: np.ndarray, ends: np.ndarray) -> None:
+        self._columns, self._largest_value = columns, num_values - 1
+        step = columns * self._largest_value[:, None]
+        self._low, self._high = _suffix_sums(np.minimum(step, 0)), _suffix_sums(np.maximum(step, 0))
+        self.least, self.largest = ends[0] + self._low, ends[1] + self._high
+
+    def values(self, states: np.ndarray, level: int) -> tuple[np.ndarray, np.ndarray]:
+        """Per state the first value that stays within reach and how many do, one by one from it."""
+        column = self._columns[level]
+        rows = np.flatnonzero(column)
+        size, sign = np.abs(column[rows]), np.sign(column[rows])
+        least, largest = self.least[level + 1, rows], self.largest[level + 1, rows]
+        near, far = np.where(sign > 0, [largest, least], [-least, -largest])
+        state = states[:, rows] * sign
+        first = (-((near - state) // size)).max(axis=1, initial=0)
+        last = ((state - far) // size).min(axis=1, initial=self._largest_value[level])
+        return first, np.maximum(last - first + 1, 0)
+
+    def row_code(self, starts: np.ndarray, independent: np.ndarray) -> np.ndarray | None:
+        """``(r,)`` weights that give every state its own number, or None past 64 bits."""
+        code = np.zeros(starts.shape[1], dtype=np.int64)
+        if len(starts) == 0:
+            return code
+        used_low, used_high = self._low[0] - self._low, self._high[0] - self._high
+        low = np.maximum(self.least, starts.min(axis=0) - used_high).min(axis=0)
+        high = np.minimum(self.largest, starts.max(axis=0) - used_low).max(axis=0)
+        widths = [int(high[i] - low[i]) + 1 for i in independent]
+        if prod(widths) * 2 > np.iinfo(np.int64).max:
+            return None
+        code[independent] = [prod(widths[:i]) for i in range(len(widths))]
+        return code
+
+
+def _suffix_sums(steps: np.ndarray) -> np.ndarray:
+    """``(q + 1, r)`` sums of the columns from j on."""
+    sums = np.zeros((len(steps) + 1, steps.shape[1]), dtype=np.int64)
+    sums[:-1] = np.cumsum(steps[::-1], axis=0)[::-1]
+    return sums
+
+
+def _distinct_rows(rows: np.ndarray, independent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct rows and the number of each: by a hash, confirmed, or else by sorting whole rows."""
+    weights = np.random.default_rng(0).integers(2**62, size=len(independent)) * 2 + 1
+    label = rows[:, independent] @ weights
+    _, one, number = np.unique(label, return_index=True, return_inverse=True)
+    if not (rows[one][number] == rows).all():
+        _, one, number = np.unique(
+            rows[:, independent], axis=0, return_index=True, return_inverse=True
+        )
+    return rows[one], number.reshape(-1)
+
+
+def _refuse(total: int, level: int, num_columns: int, max_transitions: int) -> None:
+    raise IntractableConstraintError(
+        f"the fibre of A x = k needs at least {total} transitions in the first {level + 1} of "
+        f"{num_columns} columns, the budget is {max_transitions}; draw with FibreSampler instead, "
+        "or use smaller totals, fewer rows, or constraints that share fewer variables."
+    )
