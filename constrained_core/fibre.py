@@ -6,13 +6,17 @@ spends what is left of k column after column.
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 
 import numpy as np
 
-from constrained_core.errors import InfeasibleConstraintError
+from constrained_core.errors import InfeasibleConstraintError, IntractableConstraintError
 from constrained_core.lattice import Lattice
 
 __all__ = ["FibreChain", "FibrePlan", "GroupFibre"]
+
+MAX_STACKED = 100_000_000
+"""Budget of tables of one size, 400 MB."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,9 +98,19 @@ class FibreChain:
 
     @cached_property
     def stacked(self) -> np.ndarray:
-        """``(q, S, U)`` all tables, padded to the largest; the dead state is S everywhere."""
+        """``(q, S, U)`` all tables, padded to the largest; the dead state is S everywhere.
+
+        Raises:
+            IntractableConstraintError: more than 10^8 entries, nearly all of them padding.
+        """
         largest = int(self.sizes.max())
         shape = (self.num_columns, largest, int(self.num_values.max(initial=0)))
+        if prod(shape) > MAX_STACKED:
+            raise IntractableConstraintError(
+                f"tables of one size need {prod(shape)} entries for {self.num_transitions} "
+                f"transitions, the budget is {MAX_STACKED}; draw with FibreSampler instead, or "
+                "use smaller totals."
+            )
         stacked = np.full(shape, largest, dtype=np.int32)
         for level, table in enumerate(self.next):
             alive = np.where(table == self.sizes[level + 1], largest, table)

@@ -24,7 +24,7 @@ class FibreParts:
         variables: ``(p,)`` all other variables.
         rows: ``(r,)`` the rows of A in these variables only, redundant ones included: what is
             left of k there must stay within reach, and more rows notice earlier when it is not.
-        columns: ``(p, r)`` their coefficients.
+        columns: ``(p, r)`` their coefficients, sparse.
         block: ``(p,)`` the independent block of each variable.
         positive, negative: sums over variables, as ``(m, n)`` sparse arrays of coefficients.
     """
@@ -35,7 +35,7 @@ class FibreParts:
     groups: GroupFibre | None
     variables: np.ndarray
     rows: np.ndarray
-    columns: np.ndarray
+    columns: sparse.csc_array
     block: np.ndarray
     positive: sparse.csr_array
     negative: sparse.csr_array
@@ -67,7 +67,7 @@ def split(matrix: np.ndarray | GroupSum, grouped: bool) -> FibreParts:
         groups=_groups(kept, lattice.kept, block, row_block, np.flatnonzero(in_group)),
         variables=variables,
         rows=rows,
-        columns=entries[rows][:, variables].toarray().T,
+        columns=entries[rows][:, variables].T,
         block=block[variables],
         positive=entries.maximum(0),
         negative=entries.minimum(0),

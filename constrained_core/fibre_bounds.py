@@ -39,7 +39,7 @@ def _programme(columns: np.ndarray, bounds: np.ndarray, column: int) -> int:
     cost[column] = -1
     sides = np.concatenate([columns.T, -columns.T])
     found = linprog(cost, A_ub=sides, b_ub=np.concatenate([bounds[1], -bounds[0]]))
-    return 0 if found.fun is None else int(np.floor(-found.fun * (1 + 1e-7) + 1e-6))
+    return 0 if found.fun is None else int(np.floor(-found.fun * (1 + 1e-6) + 1e-6))
 
 
 def require_bounded(columns: np.ndarray, variables: np.ndarray) -> None:

@@ -36,11 +36,12 @@ def _greedy(columns: np.ndarray, num_values: np.ndarray, bounds: np.ndarray) -> 
     lanes = np.arange(len(first))
     is_left = np.ones((len(first), len(distinct)), dtype=bool)
     orders = np.zeros((len(first), len(distinct)), dtype=np.int64)
-    cost = np.full(len(first), -np.inf)
+    cost, before = np.full(len(first), -np.inf), np.zeros(len(first))
     for position in range(len(distinct)):
         states = _log_states(is_left, low, high, values, bounds)
         chosen = first if position == 0 else np.argmin(states, axis=1)
-        cost = np.logaddexp(cost, states[lanes, chosen])
+        cost = np.logaddexp(cost, before + np.log(values[chosen]))
+        before = states[lanes, chosen]
         orders[:, position] = chosen
         is_left[lanes, chosen] = False
     best = np.empty(len(distinct), dtype=np.int64)

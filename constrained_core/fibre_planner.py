@@ -3,16 +3,14 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from constrained_core.errors import ConstraintError, InfeasibleConstraintError
-from constrained_core.fibre import FibreChain, FibrePlan
+from constrained_core.fibre import FibrePlan
 from constrained_core.fibre_blocks import FibreParts, split
-from constrained_core.fibre_bounds import largest_values, require_bounded
-from constrained_core.fibre_order import column_order
-from constrained_core.fibre_states import prune, walk
+from constrained_core.fibre_chain import make_chain
 from constrained_core.groups import GroupSum
 from constrained_core.lattice import as_integers
 
@@ -24,11 +22,11 @@ MAX_TRANSITIONS = 10_000_000
 T = TypeVar("T")
 
 
-class _Memory:
+class _Memory(Generic[T]):
     """Bounded memory of what was made from a key, the oldest forgotten first."""
 
     def __init__(self, max_entries: int) -> None:
-        self._entries: OrderedDict[Hashable, object] = OrderedDict()
+        self._entries: OrderedDict[Hashable, T] = OrderedDict()
         self._max_entries = max_entries
         self._lock = threading.Lock()
 
@@ -45,8 +43,8 @@ class _Memory:
         return made
 
 
-_PARTS = _Memory(max_entries=32)
-_PLANS = _Memory(max_entries=32)
+_PARTS: _Memory[FibreParts] = _Memory(max_entries=32)
+_PLANS: _Memory[FibrePlan] = _Memory(max_entries=32)
 
 
 def plan_fibre(
@@ -125,7 +123,8 @@ def _check_points(plan: FibrePlan, k: np.ndarray) -> None:
         where = tuple(int(i) for i in np.argwhere(missing)[0])
         raise InfeasibleConstraintError(
             "A x = k has no solution: no integer x with 0 <= x <= upper has "
-            f"k{list(where) if where else ''} = {k[where].tolist()}, although combinations of any sign do; correct k."
+            f"k{list(where) if where else ''} = {k[where].tolist()}, although integers of any sign "
+            "do; correct k."
         )
 
 
@@ -146,35 +145,37 @@ class _Task:
                 "k is not known when the fibre is planned and the base law is unbounded: give "
                 "k_max of shape (m,), the largest k, or a concrete k."
             )
-        self.parts, self.upper, self.merge = parts, upper, merge
-        self.max_transitions = max_transitions
-        self.row_range = _row_range(parts, upper, None if k is not None else k_max)
-        self.starts, self.bounds = None, self.row_range
+        self._parts, self._upper = parts, upper
+        self._merge, self._max_transitions = merge, max_transitions
+        self._row_range = _row_range(parts, upper, k_max if k is None else None)
+        self._starts, self._bounds = None, self._row_range
         if k is not None:
-            k = k.reshape(-1, parts.shape[0]) if k.size else np.zeros((1, parts.shape[0]), k.dtype)
-            self.starts = np.unique(k[:, parts.rows], axis=0)
-            self.bounds = np.stack([k.min(axis=0), k.max(axis=0)])
-        self.key = (
-            None if self.starts is None else (len(self.starts), self.starts.tobytes()),
-            self.bounds.tobytes(),
-            None if upper is None else upper.tobytes(),
-            self.row_range.tobytes(),
-            merge,
-            max_transitions,
-        )
+            num_rows = parts.shape[0]
+            k = k.reshape(-1, num_rows) if k.size else np.zeros((1, num_rows), dtype=np.int64)
+            self._starts = np.unique(k[:, parts.rows], axis=0)
+            self._bounds = np.stack([k.min(axis=0), k.max(axis=0)])
+
+    @property
+    def key(self) -> tuple:
+        """All that the plan depends on, beside the parts."""
+        arrays = (self._starts, self._bounds, self._row_range, self._upper)
+        contents = (None if a is None else (a.shape, a.tobytes()) for a in arrays)
+        return (*contents, self._merge, self._max_transitions)
 
     def plan(self) -> FibrePlan:
-        parts = self.parts
+        """The plan, made anew."""
+        parts, chain = self._parts, None
         num_rows, num_variables = parts.shape
-        upper = np.full(num_variables, -1) if self.upper is None else self.upper.copy()
+        upper = np.full(num_variables, -1) if self._upper is None else self._upper.copy()
         if parts.groups is not None:
-            members, rows = parts.groups.variables, parts.groups.rows
-            total = (self.bounds[:, rows] / parts.groups.divisor).max(axis=0).clip(0)
-            largest = np.floor(total).astype(np.int64)[parts.groups.index]
-            own = largest if self.upper is None else upper[members]
-            upper[members] = np.minimum(own, largest)
-        chain = self._chain() if len(parts.variables) else None
-        if chain is not None:
+            variables = parts.groups.variables
+            largest = self._largest_totals()[parts.groups.index]
+            own = largest if self._upper is None else upper[variables]
+            upper[variables] = np.minimum(own, largest)
+        if len(parts.variables):
+            chain = make_chain(
+                parts, self._starts, self._bounds, self._upper, self._merge, self._max_transitions
+            )
             upper[chain.variables] = chain.num_values[chain.column] - 1
         return FibrePlan(
             num_rows=num_rows,
@@ -184,57 +185,19 @@ class _Task:
             groups=parts.groups,
             chain=chain,
             lattice=parts.lattice,
-            row_range=self.row_range,
+            row_range=self._row_range,
         )
 
-    def _chain(self) -> FibreChain:
-        parts = self.parts
-        rows, columns, block, column = parts.rows, parts.columns, parts.block, None
-        upper = None if self.upper is None else self.upper[parts.variables]
-        if self.merge:
-            columns, one, column = np.unique(
-                columns, axis=0, return_index=True, return_inverse=True
-            )
-            block, upper = block[one], None if upper is None else upper[one]
-        column = np.arange(len(columns)) if column is None else column.reshape(-1)
-        if upper is None:
-            require_bounded(columns, parts.variables[first_of(column)])
-        bounds = self.bounds[:, rows].astype(np.int64)
-        num_values = largest_values(columns, bounds, upper) + 1
-        order = column_order(columns, num_values, block, bounds)
-        columns, num_values = columns[order], num_values[order]
-        independent = np.flatnonzero(np.isin(rows, parts.lattice.kept))
-        starts = self.starts
-        if starts is None:
-            origin = np.zeros((1, len(rows)), dtype=np.int64)
-            there = walk(-columns, num_values, origin, bounds, independent, self.max_transitions)
-            starts = np.unique(there.last, axis=0)
-        ends = np.zeros((2, len(rows)), dtype=np.int64)
-        found = walk(columns, num_values, starts, ends, independent, self.max_transitions)
-        alive, sizes, num_values, tables = prune(found)
-        position = np.empty(len(order), dtype=np.int64)
-        position[order] = np.arange(len(order))
-        return FibreChain(
-            variables=parts.variables,
-            column=position[column],
-            rows=rows,
-            starts=starts[alive],
-            sizes=sizes,
-            num_values=num_values,
-            next=tables,
-        )
-
-
-def first_of(labels: np.ndarray) -> np.ndarray:
-    """The first place of every label."""
-    return np.unique(labels, return_index=True)[1]
+    def _largest_totals(self) -> np.ndarray:
+        groups = self._parts.groups
+        totals = self._bounds[:, groups.rows] / groups.divisor
+        return np.floor(totals.max(axis=0).clip(0)).astype(np.int64)
 
 
 def _row_range(parts: FibreParts, upper: np.ndarray | None, k_max: np.ndarray | None) -> np.ndarray:
     """``(2, m)`` the least and the largest (A x)_i; infinite where x is unbounded."""
-    ones = np.ones(parts.shape[1])
-    least = parts.negative @ (ones if upper is None else upper).astype(float)
-    largest = parts.positive @ (ones if upper is None else upper).astype(float)
+    largest_x = np.ones(parts.shape[1]) if upper is None else upper.astype(float)
+    least, largest = parts.negative @ largest_x, parts.positive @ largest_x
     if upper is None:
         least, largest = np.where(least < 0, -np.inf, 0), np.where(largest > 0, np.inf, 0)
     if k_max is not None:

@@ -56,7 +56,7 @@ def walk(
         first, count = reach.values(states, j)
         total += int(count.sum())
         if total > max_transitions:
-            _refuse(total, j, len(columns), max_transitions)
+            _refuse(total, j + 1, "first", len(columns), max_transitions)
         source = np.repeat(np.arange(len(states)), count)
         within = np.arange(len(source)) - np.repeat(np.cumsum(count) - count, count)
         value = within + first[source]
@@ -73,14 +73,19 @@ def walk(
     return Walk(found.sizes, found.source, found.value, found.target, states)
 
 
-def prune(found: Walk) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
-    """Drop states from which no end is reached.
+def prune(
+    found: Walk, max_transitions: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
+    """Drop states from which no end is reached, and lay the others out as tables.
 
     Returns:
         Which starts are alive ``(S_0,)``, and ``sizes``, ``num_values``, ``next`` of the chain.
+
+    Raises:
+        IntractableConstraintError: tables past the budget; raised before they are made.
     """
     alive = np.ones(found.sizes[-1], dtype=bool)
-    sizes, num_values, tables = [len(alive)], [], []
+    sizes, num_values, tables, total = [len(alive)], [], [], 0
     for j in reversed(range(len(found.source))):
         number = np.cumsum(alive) - 1
         kept = alive[found.target[j]]
@@ -88,6 +93,9 @@ def prune(found: Walk) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[np.nda
         alive = np.zeros(found.sizes[j], dtype=bool)
         alive[source] = True
         shape = (int(alive.sum()), int(value.max(initial=-1)) + 1)
+        total += shape[0] * shape[1]
+        if total > max_transitions:
+            _refuse(total, len(tables) + 1, "last", len(found.source), max_transitions)
         table = np.full(shape, sizes[-1], dtype=np.int32)
         table[(np.cumsum(alive) - 1)[source], value] = number[found.target[j][kept]]
         sizes.append(shape[0])
@@ -151,9 +159,10 @@ def _distinct_rows(rows: np.ndarray, independent: np.ndarray) -> tuple[np.ndarra
     return rows[one], number.reshape(-1)
 
 
-def _refuse(total: int, level: int, num_columns: int, max_transitions: int) -> None:
+def _refuse(total: int, done: int, which: str, num_columns: int, max_transitions: int) -> None:
     raise IntractableConstraintError(
-        f"the fibre of A x = k needs at least {total} transitions in the first {level + 1} of "
-        f"{num_columns} columns, the budget is {max_transitions}; draw with FibreSampler instead, "
-        "or use smaller totals, fewer rows, or constraints that share fewer variables."
+        f"the fibre of A x = k is too large for an exact answer: at least {total} transitions for "
+        f"the {which} {done} of {num_columns} columns, the budget is {max_transitions}; draw with "
+        "FibreSampler instead, or use smaller totals, fewer rows, or rows that share fewer "
+        "variables."
     )
