@@ -7,7 +7,7 @@ from scipy import sparse
 
 from constrained_core.fibre import GroupFibre
 from constrained_core.groups import GroupSum
-from constrained_core.lattice import Lattice, as_integers, lattice_of
+from constrained_core.lattice import Lattice, integer_weights, lattice_of
 
 __all__ = ["FibreParts", "split"]
 
@@ -78,10 +78,9 @@ def _sparse(matrix: np.ndarray | GroupSum) -> sparse.csr_array:
     if not isinstance(matrix, GroupSum):
         return sparse.csr_array(matrix)
     columns = np.arange(matrix.shape[1])
-    weights = np.ones(matrix.shape[1], dtype=np.int64)
-    if matrix.weights is not None:
-        weights = as_integers("weights", matrix.weights)
-    entries = sparse.csr_array((weights, (matrix.index, columns)), shape=matrix.shape)
+    entries = sparse.csr_array(
+        (integer_weights(matrix), (matrix.index, columns)), shape=matrix.shape
+    )
     entries.eliminate_zeros()
     return entries
 

@@ -30,7 +30,7 @@ def largest_values(columns: np.ndarray, bounds: np.ndarray, upper: np.ndarray | 
             ratio = max(bound[row], 0) // (sign * columns[inside, row])
             largest[inside] = np.minimum(largest[inside], ratio)
     for column in np.flatnonzero(largest == UNKNOWN):
-        largest[column] = _programme(columns, bounds, column)
+        largest[column] = _programme(columns, bounds, int(column))
     return largest
 
 

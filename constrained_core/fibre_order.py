@@ -4,7 +4,11 @@ import numpy as np
 
 __all__ = ["column_order"]
 
-MAX_FIRST_COLUMNS = 64
+MAX_LANES = 64
+"""First columns that are tried at most."""
+
+MAX_LANE_ENTRIES = 200_000
+"""Coefficients times lanes that are looked at in one step, where more than one lane is tried."""
 
 
 def column_order(
@@ -27,12 +31,13 @@ def column_order(
 
 
 def _greedy(columns: np.ndarray, num_values: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-    """Equal columns stay together; every distinct one is tried as the first (64 at most)."""
+    """Equal columns stay together; distinct ones are tried as the first in parallel lanes."""
     distinct, kind = np.unique(columns, axis=0, return_inverse=True)
     values = np.bincount(kind, num_values - 1) + 1
     step = distinct * (values - 1)[:, None].astype(float)
     low, high = np.minimum(step, 0), np.maximum(step, 0)
-    first = np.arange(min(len(distinct), MAX_FIRST_COLUMNS))
+    num_lanes = min(len(distinct), MAX_LANES, 1 + MAX_LANE_ENTRIES // (distinct.size + 1))
+    first = np.arange(num_lanes)
     lanes = np.arange(len(first))
     is_left = np.ones((len(first), len(distinct)), dtype=bool)
     orders = np.zeros((len(first), len(distinct)), dtype=np.int64)

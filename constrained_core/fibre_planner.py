@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from constrained_core.errors import ConstraintError, InfeasibleConstraintError
-from constrained_core.fibre import FibrePlan
+from constrained_core.fibre import FibrePlan, GroupFibre
 from constrained_core.fibre_blocks import FibreParts, split
 from constrained_core.fibre_chain import make_chain
 from constrained_core.groups import GroupSum
@@ -169,7 +169,7 @@ class _Task:
         upper = np.full(num_variables, -1) if self._upper is None else self._upper.copy()
         if parts.groups is not None:
             variables = parts.groups.variables
-            largest = self._largest_totals()[parts.groups.index]
+            largest = self._largest_totals(parts.groups)[parts.groups.index]
             own = largest if self._upper is None else upper[variables]
             upper[variables] = np.minimum(own, largest)
         if len(parts.variables):
@@ -188,8 +188,7 @@ class _Task:
             row_range=self._row_range,
         )
 
-    def _largest_totals(self) -> np.ndarray:
-        groups = self._parts.groups
+    def _largest_totals(self, groups: GroupFibre) -> np.ndarray:
         totals = self._bounds[:, groups.rows] / groups.divisor
         return np.floor(totals.max(axis=0).clip(0)).astype(np.int64)
 

@@ -55,13 +55,13 @@ def _chain_count(plan: FibrePlan, k: np.ndarray) -> int:
     if plan.chain is None:
         return 1
     start = int(plan.chain.start_of(k))
-    counts = _path_counts(plan.chain, np.float64)
+    counts = _path_counts(plan.chain, np.dtype(np.float64))
     if counts.max(initial=0) > 2.0**52:
-        counts = _path_counts(plan.chain, object)
+        counts = _path_counts(plan.chain, np.dtype(object))
     return int(counts[start])
 
 
-def _path_counts(chain: FibreChain, word: type) -> np.ndarray:
+def _path_counts(chain: FibreChain, word: np.dtype) -> np.ndarray:
     merged = np.bincount(chain.column, minlength=chain.num_columns).tolist()
     counts = np.ones(1, dtype=word)
     for size, table in zip(reversed(merged), reversed(chain.next), strict=True):

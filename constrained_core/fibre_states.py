@@ -85,7 +85,8 @@ def prune(
         IntractableConstraintError: tables past the budget; raised before they are made.
     """
     alive = np.ones(found.sizes[-1], dtype=bool)
-    sizes, num_values, tables, total = [len(alive)], [], [], 0
+    sizes, num_values, total = [len(alive)], [], 0
+    tables: list[np.ndarray] = []
     for j in reversed(range(len(found.source))):
         number = np.cumsum(alive) - 1
         kept = alive[found.target[j]]
