@@ -144,6 +144,7 @@ class FibreChain:
         given = k[..., self.rows]
         everything = np.concatenate([self.starts, given.reshape(-1, len(self.rows))])
         _, label = np.unique(everything, axis=0, return_inverse=True)
+        label = label.reshape(-1)
         start = np.full(len(everything), -1)
         start[label[: len(self.starts)]] = np.arange(len(self.starts))
         return start[label[len(self.starts) :]].reshape(given.shape[:-1])

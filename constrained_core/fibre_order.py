@@ -33,7 +33,7 @@ def column_order(
 def _greedy(columns: np.ndarray, num_values: np.ndarray, bounds: np.ndarray) -> np.ndarray:
     """Equal columns stay together; distinct ones are tried as the first in parallel lanes."""
     distinct, kind = np.unique(columns, axis=0, return_inverse=True)
-    values = np.bincount(kind, num_values - 1) + 1
+    values = np.bincount(kind.reshape(-1), num_values - 1) + 1
     step = distinct * (values - 1)[:, None].astype(float)
     low, high = np.minimum(step, 0), np.maximum(step, 0)
     num_lanes = min(len(distinct), MAX_LANES, 1 + MAX_LANE_ENTRIES // (distinct.size + 1))
@@ -51,7 +51,7 @@ def _greedy(columns: np.ndarray, num_values: np.ndarray, bounds: np.ndarray) -> 
         is_left[lanes, chosen] = False
     best = np.empty(len(distinct), dtype=np.int64)
     best[orders[np.argmin(cost)]] = np.arange(len(distinct))
-    return np.argsort(best[kind], kind="stable")
+    return np.argsort(best[kind.reshape(-1)], kind="stable")
 
 
 def _log_states(

@@ -150,8 +150,8 @@ def _suffix_sums(steps: np.ndarray) -> np.ndarray:
 
 def _distinct_rows(rows: np.ndarray, independent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distinct rows and the number of each: by a hash, confirmed, or else by sorting whole rows."""
-    weights = np.random.default_rng(0).integers(2**62, size=len(independent)) * 2 + 1
-    label = rows[:, independent] @ weights
+    weights = np.random.default_rng(0).integers(2**62, size=len(independent))
+    label = rows[:, independent] @ (2 * weights + 1)
     _, one, number = np.unique(label, return_index=True, return_inverse=True)
     if not (rows[one][number] == rows).all():
         _, one, number = np.unique(

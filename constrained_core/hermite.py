@@ -140,7 +140,7 @@ def echelon_basis(matrix: np.ndarray, order: np.ndarray) -> EchelonBasis:
     return EchelonBasis(vectors[: len(pivots)].T, order, np.array(pivots, dtype=np.int64))
 
 
-def _text(weights: Sequence[Fraction] | list[int], rows: np.ndarray) -> str:
+def _text(weights: Sequence[Fraction | int], rows: np.ndarray) -> str:
     terms = []
     for weight, row in zip(weights, rows, strict=True):
         if weight:

@@ -1,0 +1,151 @@
+"""The walk of a chain: paths are points, no state is idle, and padding changes nothing."""
+
+from math import prod
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+
+from constrained_core import (
+    FibreChain,
+    InfeasibleConstraintError,
+    count_fibre,
+    enumerate_fibre,
+    fibre_states,
+    plan_fibre,
+)
+from constrained_core.fibre_order import column_order
+from tests.core.fibres import System, integer_systems
+from tests.core.matrices import margins
+
+
+def chain_of(system: System) -> FibreChain:
+    chain = system.plan(grouped=False).chain
+    assume(chain is not None)
+    return chain
+
+
+def column_coefficients(system: System, chain: FibreChain) -> np.ndarray:
+    """``(q, r)``; all variables of a column have the same."""
+    columns = np.zeros((chain.num_columns, len(chain.rows)), dtype=np.int64)
+    columns[chain.column] = system.A[np.ix_(chain.rows, chain.variables)].T
+    return columns
+
+
+@given(system=integer_systems())
+def test_tables_have_the_shapes_that_they_say(system: System):
+    chain = chain_of(system)
+    assert len(chain.sizes) == chain.num_columns + 1 == len(chain.num_values) + 1
+    assert chain.sizes[0] == len(chain.starts)
+    assert chain.sizes[-1] == 1
+    for level, table in enumerate(chain.next):
+        assert table.dtype == np.int32
+        assert table.shape == (chain.sizes[level], chain.num_values[level])
+        assert table.min() >= 0 and table.max() <= chain.sizes[level + 1]
+    assert chain.num_transitions == sum(table.size for table in chain.next)
+
+
+@given(system=integer_systems())
+def test_walks_spend_the_right_hand_side(system: System):
+    """The state after a value is what it leaves: the same by whatever path it is reached."""
+    chain = chain_of(system)
+    left = chain.starts
+    for level, column in enumerate(column_coefficients(system, chain)):
+        source, value = np.nonzero(chain.next[level] < chain.sizes[level + 1])
+        target = chain.next[level][source, value]
+        after = np.full((chain.sizes[level + 1], len(chain.rows)), np.iinfo(np.int64).min)
+        after[target] = left[source] - value[:, None] * column
+        np.testing.assert_array_equal(after[target], left[source] - value[:, None] * column)
+        assert len(np.unique(after, axis=0)) == len(after)
+        left = after
+    assert not left.any()
+
+
+@given(system=integer_systems())
+def test_no_state_and_no_value_is_idle(system: System):
+    chain = chain_of(system)
+    for level, table in enumerate(chain.next):
+        alive = table < chain.sizes[level + 1]
+        assert alive.any(axis=1).all() and alive[:, -1].any()
+        assert len(np.unique(table[alive])) == chain.sizes[level + 1]
+
+
+@given(system=integer_systems())
+def test_starts_are_the_right_hand_sides(system: System):
+    chain = chain_of(system)
+    np.testing.assert_array_equal(chain.starts[chain.start_of(system.k)], system.k[..., chain.rows])
+    expected = np.unique(system.k.reshape(-1, len(system.A))[:, chain.rows], axis=0)
+    np.testing.assert_array_equal(chain.starts, expected)
+
+
+@given(system=integer_systems())
+def test_stacked_tables_say_the_same(system: System):
+    chain = chain_of(system)
+    stacked, dead = chain.stacked, chain.sizes.max()
+    assert stacked.dtype == np.int32
+    assert stacked.shape == (chain.num_columns, dead, chain.num_values.max())
+    for level, table in enumerate(chain.next):
+        alive = table < chain.sizes[level + 1]
+        part = stacked[level, : len(table), : table.shape[1]]
+        np.testing.assert_array_equal(part[alive], table[alive])
+        assert (part[~alive] == dead).all()
+        assert (stacked[level] < dead).sum() == alive.sum()
+
+
+def test_unknown_start():
+    chain = plan_fibre([[1, 2], [1, 0]], [[5, 1], [4, 2]]).chain
+    with pytest.raises(InfeasibleConstraintError, match=r"k\[1\].*2 right-hand sides.*\[3, 1\]"):
+        chain.start_of(np.array([[5, 1], [3, 1]]))
+    assert chain.find(np.array([[5, 1], [3, 1]])).tolist() == [1, -1]
+
+
+def test_rows_close_early():
+    """Interleaved blocks, and a table in random order, are put in order."""
+    A = np.kron([[1, 2, 3]], np.eye(4, dtype=np.int64))
+    chain = plan_fibre(A, [6, 6, 6, 6], upper=np.full(12, 3)).chain
+    assert chain.sizes.max() <= 7
+    shuffled = margins(6, 3)[:, np.random.default_rng(0).permutation(18)]
+    k = [3] * 6 + [6] * 3
+    assert (
+        plan_fibre(shuffled, k).chain.sizes.max() <= plan_fibre(margins(6, 3), k).chain.sizes.max()
+    )
+
+
+def test_equal_columns_stay_together():
+    columns = np.array([[1, 1], [2, 1], [1, 1], [2, 1], [1, 1]])
+    order = column_order(columns, np.full(5, 3), np.zeros(5, dtype=int), np.array([[4, 4], [4, 4]]))
+    kinds = columns[order, 0]
+    assert np.count_nonzero(np.diff(kinds)) == 1
+
+
+def test_states_past_64_bits():
+    """No code of 64 bits tells all states apart, nor does a float hold the number of points."""
+    A, k = np.kron(np.eye(30, dtype=np.int64), [[1, 2, 1]]), np.arange(90, 120)
+    plan = plan_fibre(A, k)
+    assert plan.chain.sizes.max() <= 120
+    each = [sum(total - 2 * y + 1 for y in range(total // 2 + 1)) for total in k.tolist()]
+    assert count_fibre(plan, k) == prod(each)
+
+
+@given(system=integer_systems())
+def test_walk_without_a_code(system: System):
+    plan = system.plan(grouped=False)
+    assume(plan.chain is not None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fibre_states._Reach, "row_code", lambda *_: None)
+        other = system.plan(grouped=False, max_transitions=10**6)
+    assert other is not plan
+    np.testing.assert_array_equal(other.chain.sizes, plan.chain.sizes)
+    for k in system.k.reshape(-1, len(system.A)):
+        np.testing.assert_array_equal(enumerate_fibre(other, k), enumerate_fibre(plan, k))
+
+
+def test_hashes_that_collide(monkeypatch: pytest.MonkeyPatch):
+    """Sums of the entries, as hashes, are all alike here."""
+    rows = np.array([[1, 2], [2, 1], [1, 2], [0, 3]])
+    weights = SimpleNamespace(integers=lambda high, size: np.zeros(size, dtype=np.int64))
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: weights)
+    distinct, number = fibre_states._distinct_rows(rows, np.array([0, 1]))
+    np.testing.assert_array_equal(distinct[number], rows)
+    assert len(distinct) == 3
