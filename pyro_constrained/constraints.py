@@ -12,8 +12,9 @@ from pyro_constrained.kernels.constraint import (
     bind_constraint,
     default_tolerance,
 )
+from pyro_constrained.kernels.fibre import IntegerConstraint, bind_integers
 
-__all__ = ["linear_equality"]
+__all__ = ["integer_linear_equality", "linear_equality"]
 
 
 class linear_equality(Constraint):  # a constraint is named as PyTorch names its own
@@ -77,6 +78,64 @@ class linear_equality(Constraint):  # a constraint is named as PyTorch names its
     def __repr__(self) -> str:
         return (
             f"linear_equality(rank={self._bound.rank}, num_variables={self._bound.num_variables})"
+        )
+
+
+class integer_linear_equality(Constraint):
+    """The integer points ``{x : A x = k, 0 <= x <= upper}``.
+
+    Args:
+        A: ``(m, n)``, ``(n,)`` for one row, or a ``GroupSum``; whole numbers.
+        k: ``(*batch, m)``; ``(*batch,)`` for one row; whole numbers.
+        upper: the largest value of every variable; None if there is none.
+
+    Raises:
+        InfeasibleConstraintError: no integer x satisfies A x = k.
+        ConstraintError: shapes that do not fit, numbers that are not whole.
+
+    Example:
+        >>> pairs = integer_linear_equality(torch.ones(3), 2, upper=1)
+        >>> pairs.check(torch.tensor([[1.0, 0.0, 1.0], [2.0, 0.0, 0.0]]))
+        tensor([ True, False])
+    """
+
+    is_discrete = True
+    event_dim = 1
+
+    @ignore_jit_warnings()
+    def __init__(self, A: Any, k: Any, upper: int | None = None) -> None:
+        self._bound = bind_integers(A, k, upper)
+
+    @classmethod
+    def of(cls, bound: IntegerConstraint) -> "integer_linear_equality":
+        """The points of a constraint that is already read."""
+        support = cls.__new__(cls)
+        support._bound = bound
+        return support
+
+    @property
+    def A(self) -> Any:
+        """The matrix, as given."""
+        return self._bound.A
+
+    @property
+    def k(self) -> Tensor:
+        """The right-hand side, as given."""
+        return self._bound.k
+
+    @property
+    def upper(self) -> int | None:
+        """The largest value of every variable."""
+        return self._bound.upper
+
+    def check(self, value: Tensor) -> Tensor:
+        """``(*batch,)`` whether each vector of ``value`` is one of the points."""
+        return self._bound.contains(value)
+
+    def __repr__(self) -> str:
+        return (
+            f"integer_linear_equality(num_variables={self._bound.num_variables}, "
+            f"upper={self.upper})"
         )
 
 

@@ -6,11 +6,15 @@ from torch.distributions.kl import register_kl
 
 from pyro_constrained.constraints import linear_equality
 from pyro_constrained.distributions import (
+    ConstrainedBernoulli,
+    ConstrainedCategorical,
     ConstrainedLowRankMultivariateNormal,
     ConstrainedMultivariateNormal,
     ConstrainedNormal,
+    ConstrainedPoisson,
     constrain,
 )
+from pyro_constrained.distributions.discrete import kl_discrete_discrete
 from pyro_constrained.distributions.gaussian import ConstrainedGaussian, kl_gaussian_gaussian
 from pyro_constrained.transforms import LinearEqualityTransform
 
@@ -20,6 +24,8 @@ biject_to.register(linear_equality, LinearEqualityTransform.onto)
 transform_to.register(linear_equality, LinearEqualityTransform.onto)
 
 register_kl(ConstrainedGaussian, ConstrainedGaussian)(kl_gaussian_gaussian)
+for family in (ConstrainedPoisson, ConstrainedBernoulli, ConstrainedCategorical):
+    register_kl(family, family)(kl_discrete_discrete)
 
 
 @constrain.register(dist.Normal, independent_dims=1)
@@ -37,3 +43,24 @@ def _constrain_low_rank(base, A, k, **kw):
     return ConstrainedLowRankMultivariateNormal(
         base.loc, base.cov_factor, base.cov_diag, A, k, **kw
     )
+
+
+@constrain.register(dist.Poisson, independent_dims=1)
+def _constrain_poisson(base, A, k, **kw):
+    return ConstrainedPoisson(base.rate, A, k, **kw)
+
+
+@constrain.register(dist.Bernoulli, independent_dims=1)
+def _constrain_bernoulli(base, A, k, **kw):
+    return ConstrainedBernoulli(A=A, k=k, **_given(base), **kw)
+
+
+@constrain.register(dist.Categorical, independent_dims=1)
+def _constrain_categorical(base, A, k, **kw):
+    return ConstrainedCategorical(A=A, k=k, **_given(base), **kw)
+
+
+def _given(base):
+    """The parameter that the base law was made from."""
+    name = "probs" if base._param is base.__dict__.get("probs") else "logits"
+    return {name: base._param}

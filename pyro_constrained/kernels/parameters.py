@@ -9,16 +9,22 @@ from torch import Tensor
 
 from constrained_core import ConstraintError
 from pyro_constrained.kernels.constraint import LinearConstraint
+from pyro_constrained.kernels.fibre import IntegerConstraint
 from pyro_constrained.kernels.shapes import broadcast_shapes
 
 __all__ = [
     "batch_shape_of",
+    "check_category_probs",
     "check_covariance",
     "check_finite",
+    "check_logits",
+    "check_nonnegative",
     "check_positive",
+    "check_probs",
     "check_tril",
     "exactly_one",
     "floating",
+    "require_categories",
     "require_event",
 ]
 
@@ -60,7 +66,19 @@ def require_event(name: str, tensor: Tensor, event_shape: Sequence[int]) -> Tens
     return tensor
 
 
-def batch_shape_of(constraint: LinearConstraint, **batch_shapes: torch.Size) -> torch.Size:
+def require_categories(name: str, tensor: Tensor) -> Tensor:
+    """``tensor`` if it can be ``(*batch, n, C)``."""
+    if tensor.ndim < 2 or tensor.shape[-1] == 0:
+        raise ConstraintError(
+            f"{name}: expected shape (*batch, n, C) for C categories of each variable, got "
+            f"{tuple(tensor.shape)}; give one row of categories per variable."
+        )
+    return tensor
+
+
+def batch_shape_of(
+    constraint: LinearConstraint | IntegerConstraint, **batch_shapes: torch.Size
+) -> torch.Size:
     """The common batch shape of the parameters, A and k."""
     batch_shapes["A and k"] = constraint.batch_shape
     try:
@@ -96,6 +114,30 @@ def check_positive(name: str, tensor: Tensor) -> None:
     if not 0 < float(low) <= float(high) < math.inf:
         holds = (tensor > 0) & tensor.isfinite()
         _require(name, "positive finite values", tensor, holds, "use exp or softplus to make it so")
+
+
+def check_nonnegative(name: str, tensor: Tensor) -> None:
+    """Raise if an entry is negative, NaN or infinite."""
+    holds = (tensor >= 0) & tensor.isfinite()
+    _require(name, "nonnegative finite values", tensor, holds, "use exp or softplus to make it so")
+
+
+def check_probs(name: str, tensor: Tensor) -> None:
+    """Raise if an entry is not in [0, 1]."""
+    holds = (tensor >= 0) & (tensor <= 1)
+    _require(name, "probabilities in [0, 1]", tensor, holds, "use sigmoid, or give logits instead")
+
+
+def check_category_probs(name: str, tensor: Tensor) -> None:
+    """Raise if an entry is negative or not finite, or a row has no positive one."""
+    check_nonnegative(name, tensor)
+    total = tensor.sum(-1)
+    _require(f"the sum of {name}", "a positive sum", total, total > 0, "give logits instead")
+
+
+def check_logits(name: str, tensor: Tensor) -> None:
+    """Raise if an entry is NaN; infinite ones are probabilities of exactly 0 and 1."""
+    _require(name, "log odds or log probabilities", tensor, ~tensor.isnan(), "check for NaN")
 
 
 def check_covariance(name: str, matrix: Tensor) -> None:

@@ -1,0 +1,147 @@
+"""Independent Bernoulli variables under integer linear constraints: subsets."""
+
+from typing import Any
+
+import numpy as np
+import pyro.distributions as dist
+import torch
+from pyro.util import ignore_jit_warnings
+from torch import Tensor
+from torch.distributions import constraints
+from torch.distributions.utils import lazy_property
+from torch.nn.functional import logsigmoid
+
+from pyro_constrained.distributions.discrete import ConstrainedDiscrete
+from pyro_constrained.kernels.fibre import bind_fibre
+from pyro_constrained.kernels.fibre_groups import expected, safe_log
+from pyro_constrained.kernels.fibre_parts import BernoulliGroups, Chain, Free, Part
+from pyro_constrained.kernels.parameters import (
+    batch_shape_of,
+    check_logits,
+    check_probs,
+    exactly_one,
+    floating,
+    require_event,
+)
+from pyro_constrained.kernels.shapes import expanded
+
+__all__ = ["ConstrainedBernoulli"]
+
+
+class ConstrainedBernoulli(ConstrainedDiscrete):
+    """Independent x_i ~ Bernoulli(p_i) given A x = k.
+
+    With A a row of ones it is the law of a subset of exactly k elements (conditional Bernoulli).
+    P(x | A x = k) = prod_i p_i^x_i (1 - p_i)^(1 - x_i) / P(A x = k). Rows that share no variables
+    and have one coefficient each go by a balanced tree of products of polynomials, all else by a
+    dynamic programme over the columns.
+
+    Args:
+        probs: ``(*batch, n)`` in [0, 1], exact zeros and ones included; a number stands for all n.
+        A: ``(m, n)``, ``(n,)`` for one row, or a ``GroupSum``; whole numbers.
+        k: ``(*batch, m)``; ``(*batch,)`` for one row; whole numbers.
+        logits: ``(*batch, n)`` log odds instead of ``probs``.
+        gradient_estimator: ``score_function`` or ``marginal_expectation``.
+        validate_args: whether parameters and values are checked.
+        k_max: ``(m,)`` plan once for all k with 0 <= k <= k_max.
+
+    Raises:
+        InfeasibleConstraintError: no x of zeros and ones satisfies A x = k.
+        IntractableConstraintError: the dynamic programme would be too large.
+        ConstraintError: shapes that do not fit, numbers that are not whole, probabilities outside
+            [0, 1], NaN, a value off the support.
+
+    References:
+        Chen, Dempster, Liu (1994), *Weighted finite population sampling to maximize entropy*.
+        Ahmed, Zeng, Niepert, Van den Broeck (2023), *SIMPLE: A gradient estimator for k-subset
+        sampling*.
+
+    Example:
+        >>> law = ConstrainedBernoulli(torch.tensor([0.5, 0.5, 0.2]), torch.ones(3), 2)
+        >>> law.mean
+        tensor([0.8333, 0.8333, 0.3333])
+    """
+
+    arg_constraints = {
+        "probs": constraints.independent(constraints.unit_interval, 1),
+        "logits": constraints.real_vector,
+        "k": constraints.dependent(is_discrete=True, event_dim=1),
+    }
+    _event_dims = {"probs": 1, "logits": 1}
+
+    @ignore_jit_warnings()
+    def __init__(
+        self,
+        probs: Any = None,
+        A: Any = None,
+        k: Any = None,
+        *,
+        logits: Any = None,
+        gradient_estimator: str = "score_function",
+        validate_args: bool | None = None,
+        k_max: Any = None,
+    ) -> None:
+        name, given = exactly_one(probs=probs, logits=logits)
+        (given,) = floating(given)
+        constraint = bind_fibre(A, k, given, upper=1, k_max=k_max)
+        n = constraint.num_variables
+        given = require_event(name, given, (n,))
+        if self._validates(validate_args):
+            check_probs(name, given) if name == "probs" else check_logits(name, given)
+        batch_shape = batch_shape_of(constraint, **{name: given.shape[:-1]})
+        self.__dict__[name] = expanded(given, batch_shape + (n,))
+        parameter = given if name == "logits" else _logits(given)
+        super().__init__(constraint, parameter, batch_shape, gradient_estimator, validate_args)
+
+    @lazy_property
+    def logits(self) -> Tensor:
+        """``(*batch, n)`` log odds of the base law."""
+        return _logits(self.probs)
+
+    @lazy_property
+    def probs(self) -> Tensor:
+        """``(*batch, n)`` probabilities of the base law."""
+        return torch.sigmoid(self.logits)
+
+    @property
+    def base_dist(self) -> dist.Distribution:
+        """The independent Bernoulli law without the constraint."""
+        if "probs" in self.__dict__:
+            return dist.Bernoulli(probs=self.probs).to_event(1)
+        return dist.Bernoulli(logits=self.logits).to_event(1)
+
+    def _make_parts(self, parameter: Tensor) -> list[Part]:
+        fibre, parts = self._constraint, []
+        plan = fibre.plan
+        if plan.groups is not None:
+            logits = self._select(parameter, plan.groups.variables)
+            parts.append(BernoulliGroups(plan.groups, logits, fibre.counts))
+        if plan.chain is not None:
+            order = plan.chain.variables[np.argsort(plan.chain.column)]
+            parts.append(Chain(plan.chain, _table(self._select(parameter, order)), fibre.start))
+        if plan.free.size:
+            parts.append(Free(plan.free, _table(self._free_parameter)))
+        return parts
+
+    def _log_weight(self, value: Tensor) -> Tensor:
+        # Linear in the value, so that the gradient of a draw passes.
+        logits, is_finite = self._parameter, self._parameter.isfinite()
+        finite = logits.masked_fill(~is_finite, 0.0)
+        weight = value * finite + logsigmoid(-finite).masked_fill(~is_finite, 0.0)
+        return weight.masked_fill(~is_finite & ((logits > 0) != (value > 0)), -torch.inf)
+
+    def _expected_log_weight(self, other: ConstrainedDiscrete) -> Tensor:
+        mean = other.mean
+        one = expected(mean, logsigmoid(self._parameter))
+        return (one + expected(1 - mean, logsigmoid(-self._parameter))).sum(-1)
+
+
+def _logits(probs: Tensor) -> Tensor:
+    """Log odds; infinite, with a gradient of zero, at exactly 0 and 1."""
+    below_one = probs < 1
+    rest = torch.log1p(-probs.masked_fill(~below_one, 0.0)).masked_fill(~below_one, -torch.inf)
+    return safe_log(probs) - rest
+
+
+def _table(logits: Tensor) -> Tensor:
+    return torch.stack([logsigmoid(-logits), logsigmoid(logits)], -1)

@@ -1,0 +1,128 @@
+"""Independent categorical variables under integer linear constraints."""
+
+from typing import Any
+
+import numpy as np
+import pyro.distributions as dist
+import torch
+from pyro.util import ignore_jit_warnings
+from torch import Tensor
+from torch.distributions import constraints
+from torch.distributions.utils import lazy_property
+
+from pyro_constrained.distributions.discrete import ConstrainedDiscrete
+from pyro_constrained.kernels.fibre import bind_fibre
+from pyro_constrained.kernels.fibre_groups import expected, safe_log
+from pyro_constrained.kernels.fibre_parts import Chain, Free, Part
+from pyro_constrained.kernels.parameters import (
+    batch_shape_of,
+    check_category_probs,
+    check_logits,
+    exactly_one,
+    floating,
+    require_categories,
+    require_event,
+)
+from pyro_constrained.kernels.shapes import expanded
+
+__all__ = ["ConstrainedCategorical"]
+
+
+class ConstrainedCategorical(ConstrainedDiscrete):
+    """Independent x_i in 0..C-1 with P(x_i = c) = p_ic, given A x = k.
+
+    The values enter A x as numbers: levels, sizes, ranks. By a dynamic programme over the columns.
+
+    Args:
+        probs: ``(*batch, n, C)`` nonnegative, normalised over the last dimension.
+        A: ``(m, n)``, ``(n,)`` for one row, or a ``GroupSum``; whole numbers.
+        k: ``(*batch, m)``; ``(*batch,)`` for one row; whole numbers.
+        logits: ``(*batch, n, C)`` log probabilities up to a constant, instead of ``probs``.
+        gradient_estimator: ``score_function`` or ``marginal_expectation``.
+        validate_args: whether parameters and values are checked.
+        k_max: ``(m,)`` plan once for all k with 0 <= k <= k_max.
+
+    Raises:
+        InfeasibleConstraintError: no x in 0..C-1 satisfies A x = k.
+        IntractableConstraintError: the dynamic programme would be too large.
+        ConstraintError: shapes that do not fit, numbers that are not whole, negative or NaN
+            probabilities, a value off the support.
+
+    Example:
+        >>> law = ConstrainedCategorical(torch.ones(2, 3) / 3, torch.ones(2), 1)
+        >>> law.enumerate_support()
+        tensor([[0., 1.],
+                [1., 0.]])
+    """
+
+    arg_constraints = {
+        "probs": constraints.independent(constraints.simplex, 1),
+        "logits": constraints.independent(constraints.real, 2),
+        "k": constraints.dependent(is_discrete=True, event_dim=1),
+    }
+    _event_dims = {"probs": 2, "logits": 2}
+    _parameter_event_dim = 2
+
+    @ignore_jit_warnings()
+    def __init__(
+        self,
+        probs: Any = None,
+        A: Any = None,
+        k: Any = None,
+        *,
+        logits: Any = None,
+        gradient_estimator: str = "score_function",
+        validate_args: bool | None = None,
+        k_max: Any = None,
+    ) -> None:
+        name, given = exactly_one(probs=probs, logits=logits)
+        (given,) = floating(given)
+        given = require_categories(name, given)
+        constraint = bind_fibre(A, k, given, upper=given.shape[-1] - 1, k_max=k_max)
+        n = constraint.num_variables
+        given = require_event(name, given, (n, given.shape[-1]))
+        if self._validates(validate_args):
+            check_category_probs(name, given) if name == "probs" else check_logits(name, given)
+        if name == "probs":
+            given = given / given.sum(-1, keepdim=True)
+            parameter = safe_log(given)
+        else:
+            given = parameter = given - given.logsumexp(-1, keepdim=True)
+        batch_shape = batch_shape_of(constraint, **{name: given.shape[:-2]})
+        self.__dict__[name] = expanded(given, batch_shape + given.shape[-2:])
+        super().__init__(constraint, parameter, batch_shape, gradient_estimator, validate_args)
+
+    @lazy_property
+    def logits(self) -> Tensor:
+        """``(*batch, n, C)`` log probabilities of the base law."""
+        return safe_log(self.probs)
+
+    @lazy_property
+    def probs(self) -> Tensor:
+        """``(*batch, n, C)`` probabilities of the base law."""
+        return self.logits.exp()
+
+    @property
+    def base_dist(self) -> dist.Distribution:
+        """The independent categorical law without the constraint."""
+        if "probs" in self.__dict__:
+            return dist.Categorical(probs=self.probs).to_event(1)
+        return dist.Categorical(logits=self.logits).to_event(1)
+
+    def _make_parts(self, parameter: Tensor) -> list[Part]:
+        plan, parts = self._constraint.plan, []
+        if plan.chain is not None:
+            order = plan.chain.variables[np.argsort(plan.chain.column)]
+            parts.append(Chain(plan.chain, self._select(parameter, order), self._constraint.start))
+        if plan.free.size:
+            parts.append(Free(plan.free, self._free_parameter))
+        return parts
+
+    def _log_weight(self, value: Tensor) -> Tensor:
+        batch_shape = torch.broadcast_shapes(value.shape[:-1], self._parameter.shape[:-2])
+        table = self._parameter.expand(batch_shape + self._parameter.shape[-2:])
+        index = value.long().expand(batch_shape + value.shape[-1:])
+        return table.gather(-1, index[..., None])[..., 0]
+
+    def _expected_log_weight(self, other: ConstrainedDiscrete) -> Tensor:
+        return expected(other.marginal_log_prob().exp(), self._parameter).sum((-2, -1))

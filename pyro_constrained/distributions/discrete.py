@@ -1,0 +1,253 @@
+"""What all laws of counts and subsets given ``A x = k`` have in common."""
+
+import copy
+from abc import abstractmethod
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from pyro.util import ignore_jit_warnings
+from torch import Tensor
+from torch.distributions import constraints
+
+from constrained_core import ConstraintError, enumerate_fibre
+from pyro_constrained.constraints import integer_linear_equality
+from pyro_constrained.distributions.base import ConstrainedDistribution
+from pyro_constrained.estimators import check_estimator, with_gradient
+from pyro_constrained.kernels.fibre import Fibre, same_fibre
+from pyro_constrained.kernels.fibre_parts import Part
+from pyro_constrained.kernels.shapes import broadcast_shapes, expanded
+
+__all__ = ["ConstrainedDiscrete", "kl_discrete_discrete"]
+
+ESTIMATORS = ("score_function", "marginal_expectation")
+
+
+class ConstrainedDiscrete(ConstrainedDistribution):
+    """Independent discrete variables given A x = k: exact, by a dynamic programme where needed."""
+
+    has_enumerate_support = True
+    _parameter_event_dim = 1
+    _constraint: Fibre  # type: ignore[assignment]  # whole numbers need a constraint of their own
+
+    def __init__(
+        self,
+        constraint: Fibre,
+        parameter: Tensor,
+        batch_shape: torch.Size,
+        gradient_estimator: str,
+        validate_args: bool | None,
+    ) -> None:
+        self.gradient_estimator = check_estimator(gradient_estimator, ESTIMATORS)
+        self._parameter, self._own_batch_shape = parameter, batch_shape
+        super().__init__(constraint, batch_shape, None, validate_args)  # type: ignore[arg-type]
+
+    @abstractmethod
+    def _make_parts(self, parameter: Tensor) -> list[Part]:
+        """The independent parts, from the parameter that ``_parameter`` holds."""
+
+    @abstractmethod
+    def _log_weight(self, value: Tensor) -> Tensor:
+        """``(*batch, n)`` log weights of values on the support."""
+
+    @abstractmethod
+    def _expected_log_weight(self, other: "ConstrainedDiscrete") -> Tensor:
+        """``(*batch,)`` expected sum of this law's log weights under another law, without terms
+        that are the same for all laws of the family."""
+
+    def _expected_shared_log_weight(self) -> Tensor | float:
+        """``(*batch,)`` expectation of those terms under this law."""
+        return 0.0
+
+    @cached_property
+    def _parts(self) -> list[Part]:
+        with torch.enable_grad():
+            return self._make_parts(self._parameter)
+
+    @cached_property
+    def _log_weight_sum(self) -> Tensor:
+        with torch.enable_grad():
+            return sum((part.log_weight_sum() for part in self._parts), self._zero)
+
+    @property
+    def _free_parameter(self) -> Tensor:
+        """The parameter of the variables in no row, whose draws differ even where it does not."""
+        event_shape = self._parameter.shape[self._parameter.ndim - self._parameter_event_dim :]
+        parameter = expanded(self._parameter, self._own_batch_shape + event_shape)
+        return self._select(parameter, self._constraint.plan.free)
+
+    def _select(self, parameter: Tensor, variables: np.ndarray) -> Tensor:
+        """The parameter of some variables, in the order given."""
+        if np.array_equal(variables, np.arange(self._constraint.num_variables)):
+            return parameter
+        index = torch.tensor(variables, device=parameter.device)
+        return parameter.index_select(-self._parameter_event_dim, index)
+
+    @property
+    def _zero(self) -> Tensor:
+        return self._parameter.new_zeros(())
+
+    @constraints.dependent_property(is_discrete=True, event_dim=1)
+    def support(self) -> integer_linear_equality:  # type: ignore[override]  # whole numbers
+        """The integer points ``{x : A x = k, 0 <= x <= upper}``."""
+        return integer_linear_equality.of(self._constraint)
+
+    @property
+    def has_rsample(self) -> bool:  # type: ignore[override]  # depends on the estimator
+        """Whether gradients flow through a draw: those of the constrained mean."""
+        return self.gradient_estimator == "marginal_expectation"
+
+    def with_estimator(self, gradient_estimator: str) -> "ConstrainedDiscrete":
+        """The same law with another gradient estimator."""
+        new = copy.copy(self)
+        new.gradient_estimator = check_estimator(gradient_estimator, ESTIMATORS)
+        return new
+
+    def expand(self, batch_shape: Any, _instance: Any = None) -> "ConstrainedDiscrete":
+        """The same law with a larger batch shape; new leading dimensions cost nothing."""
+        new = super().expand(batch_shape, _instance)
+        own = self._own_batch_shape
+        if new.batch_shape[len(new.batch_shape) - len(own) :] != own:
+            event_shape = self._parameter.shape[self._parameter.ndim - self._parameter_event_dim :]
+            new._parameter = expanded(self._parameter, new.batch_shape + event_shape)
+            new._own_batch_shape = new.batch_shape
+            for name in ("_parts", "_log_weight_sum", "_weight"):
+                new.__dict__.pop(name, None)
+        return new
+
+    @property
+    def mean(self) -> Tensor:
+        """``(*batch, n)`` E[x | A x = k]."""
+        return self._expanded(self._joined([part.mean for part in self._parts]), 1)
+
+    @property
+    def variance(self) -> Tensor:
+        """``(*batch, n)`` Var[x | A x = k]."""
+        return self._expanded(self._joined([part.variance for part in self._parts]), 1)
+
+    def marginal_log_prob(self) -> Tensor:
+        """``(*batch, n, U)`` log P(x_i = u | A x = k) for u = 0..U-1; -inf where impossible.
+
+        Raises:
+            ConstraintError: a variable in no row has infinitely many values.
+        """
+        unbounded = np.flatnonzero(self._constraint.plan.upper < 0)
+        if unbounded.size:
+            raise ConstraintError(
+                f"marginal_log_prob: expected a largest value of every variable, but variable "
+                f"{unbounded[0]} is in no row of A and unbounded; ask its base law, or leave it "
+                "out of the constrained one."
+            )
+        num_values = self._constraint.num_values
+        tables = [part.log_marginals(num_values) for part in self._parts]
+        return self._expanded(self._joined(tables, -2), 2)
+
+    def constraint_log_prob(self) -> Tensor:
+        """``(*batch,)`` log probability of the event A x = k under the base law.
+
+        It is what a soft-constraint loss maximises.
+        """
+        return self._expanded(sum((part.log_partition() for part in self._parts), self._zero), 0)
+
+    def entropy(self) -> Tensor:
+        """``(*batch,)`` exact entropy.
+
+        Raises:
+            ConstraintError: a variable in no row has infinitely many values.
+        """
+        expected = self._expected_log_weight(self) + self._expected_shared_log_weight()
+        return self._expanded(self._log_weight_sum - expected, 0)
+
+    def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
+        """Exact draws ``(*sample_shape, *batch, n)``, without a gradient."""
+        with torch.no_grad():
+            return self._draw(sample_shape)
+
+    def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
+        """Exact draws whose gradient is that of the constrained mean."""
+        if not self.has_rsample:
+            raise NotImplementedError(
+                "a law with gradient_estimator='score_function' has no reparametrised draw; use "
+                "sample, or gradient_estimator='marginal_expectation'."
+            )
+        return with_gradient(self.gradient_estimator, self.sample(sample_shape), self.mean)
+
+    @ignore_jit_warnings()
+    def _draw(self, sample_shape: Any) -> Tensor:
+        shape = torch.Size(sample_shape) + self._batch_shape
+        lead = shape[: len(shape) - len(self._own_batch_shape)]
+        if bool((self._log_weight_sum == -torch.inf).any()):
+            raise ConstraintError(
+                "sample: expected parameters that give A x = k a positive probability, got one "
+                "of exactly zero; check for rates or probabilities of exactly 0 or 1."
+            )
+        return self._joined([part.draw(lead) for part in self._parts])
+
+    @ignore_jit_warnings()
+    def log_prob(self, value: Tensor) -> Tensor:
+        """``(*batch,)`` log probability; -inf off the support.
+
+        Raises:
+            ConstraintError: the value is off the support, under ``validate_args``.
+        """
+        self._check_value(value)
+        inside = self._on_support(value)
+        value = value.masked_fill(~inside[..., None], 0.0)
+        log_prob = self._log_weight(value).sum(-1) - self._log_weight_sum
+        return self._expanded(log_prob.masked_fill(~inside, -torch.inf), 0)
+
+    def enumerate_support(self, expand: bool = True) -> Tensor:
+        """All points of the fibre in lexicographic order, ``(count, *batch, n)``; the batch
+        dimensions are ones where ``expand`` is false.
+
+        Raises:
+            ConstraintError: k differs within the batch; too many points.
+        """
+        k = self._constraint.integers
+        k = np.unique(k.reshape(-1, k.shape[-1]), axis=0)
+        if len(k) != 1:
+            raise ConstraintError(
+                f"enumerate_support: expected one k for the whole batch, got {len(k)} different "
+                "ones, whose fibres differ; enumerate a law of each k, or use a plate in sequence."
+            )
+        points = torch.as_tensor(enumerate_fibre(self._constraint.plan, k[0]))
+        points = points.to(self._parameter)
+        points = points.reshape((-1,) + (1,) * len(self._batch_shape) + self._event_shape)
+        return points.expand((-1,) + self._batch_shape + self._event_shape) if expand else points
+
+    def _on_support(self, value: Tensor) -> Tensor:
+        inside = self._constraint.contains(value)
+        if self._validate_args and not bool(inside.all()):
+            gap = float(self.residual(value).detach().abs().max())
+            raise ConstraintError(
+                "value: expected whole numbers 0 <= x <= upper with A x = k, got a largest "
+                f"residual |A x - k| of {gap:g} and values from {float(value.min()):g} to "
+                f"{float(value.max()):g}; check the value, or where k changed after it was drawn."
+            )
+        return inside
+
+    def _joined(self, parts: list[Tensor], dim: int = -1) -> Tensor:
+        """Answers of the parts in the order of the variables."""
+        if len(parts) == 1:
+            return parts[0]
+        event_dim = -dim
+        batch = broadcast_shapes(*(part.shape[: part.ndim - event_dim] for part in parts))
+        parts = [part.expand(batch + part.shape[part.ndim - event_dim :]) for part in parts]
+        order = np.argsort(np.concatenate([part.variables for part in self._parts]))
+        return torch.cat(parts, dim).index_select(dim, torch.as_tensor(order).to(parts[0].device))
+
+
+def kl_discrete_discrete(p: ConstrainedDiscrete, q: ConstrainedDiscrete) -> Tensor:
+    """KL(p || q) of two laws of one family on one fibre.
+
+    Raises:
+        ConstraintError: the fibres differ, so that the divergence is infinite.
+    """
+    if not same_fibre(p._constraint, q._constraint):
+        raise ConstraintError(
+            "kl_divergence: expected two laws on the same fibre A x = k, got "
+            f"{p!r} and {q!r}, which differ in A or k; the divergence is infinite."
+        )
+    expected = p._expected_log_weight(p) - q._expected_log_weight(p)
+    return p._expanded(q._expanded(expected - p._log_weight_sum + q._log_weight_sum, 0), 0)

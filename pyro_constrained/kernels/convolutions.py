@@ -1,0 +1,67 @@
+"""Products of polynomials with nonnegative coefficients, and the fast backward pass of each.
+
+Coefficients are along the first dimension, so that every step is one operation on long rows. All
+terms are sums of positive numbers: each coefficient is right to a few roundings, small ones too.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["convolve"]
+
+
+class _Convolve(torch.autograd.Function):
+    @staticmethod
+    def forward(one: Tensor, other: Tensor, size: int) -> Tensor:
+        total = one.new_zeros((size,) + one.shape[1:])
+        for j in range(min(len(one), size)):
+            part = other[: size - j]
+            total[j : j + len(part)].addcmul_(one[j], part)
+        return total
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:2])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple:
+        one, other = ctx.saved_tensors
+        (gradient,) = gradients
+        return (
+            _Correlate.apply(gradient, other, len(one)) if ctx.needs_input_grad[0] else None,
+            _Correlate.apply(gradient, one, len(other)) if ctx.needs_input_grad[1] else None,
+            None,
+        )
+
+
+class _Correlate(torch.autograd.Function):
+    """``out[i] = sum_j one[i + j] other[j]``."""
+
+    @staticmethod
+    def forward(one: Tensor, other: Tensor, size: int) -> Tensor:
+        total = one.new_zeros((size,) + one.shape[1:])
+        for j in range(min(len(other), len(one))):
+            part = one[j : j + size]
+            total[: len(part)].addcmul_(other[j], part)
+        return total
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[:2])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple:
+        one, other = ctx.saved_tensors
+        (gradient,) = gradients
+        return (
+            _Convolve.apply(gradient, other, len(one)) if ctx.needs_input_grad[0] else None,
+            _Correlate.apply(one, gradient, len(other)) if ctx.needs_input_grad[1] else None,
+            None,
+        )
+
+
+def convolve(one: Tensor, other: Tensor, size: int) -> Tensor:
+    """``(a, ...)`` and ``(b, ...)`` to ``(size, ...)``: the lowest coefficients of the product."""
+    return _Convolve.apply(one, other, size)

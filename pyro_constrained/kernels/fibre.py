@@ -1,0 +1,217 @@
+"""The constraint of a discrete law: whole numbers, planned exactly and bound to tensors."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from pyro.util import ignore_jit_warnings
+from torch import Tensor
+
+from constrained_core import (
+    ConstraintError,
+    FibrePlan,
+    GroupSum,
+    as_integers,
+    check_lattice,
+    plan_fibre,
+)
+from constrained_core.lattice import lattice_of
+from pyro_constrained.kernels.groups import group_totals
+from pyro_constrained.kernels.linalg import matvec
+
+__all__ = ["IntegerConstraint", "bind_fibre", "bind_integers", "same_fibre"]
+
+
+class IntegerConstraint:
+    """``A x = k`` in whole numbers, 0 <= x <= upper.
+
+    Attributes:
+        A, k: as given, as tensors (A may be a ``GroupSum``).
+        integers: ``(*batch, m)`` k.
+        upper: the largest value by the base law, or None.
+        batch_shape: of k.
+        num_variables: n.
+        is_vector: whether A was given as one row ``(n,)``, so that k has no row dimension.
+    """
+
+    is_differentiated = False
+
+    def __init__(
+        self, A: Tensor | GroupSum, k: Tensor, integers: np.ndarray, upper: int | None
+    ) -> None:
+        self.A, self.k, self.upper = A, k, upper
+        self.integers = integers
+        self.batch_shape = torch.Size(integers.shape[:-1])
+        self.num_variables = int(A.shape[-1])
+        self.is_vector = isinstance(A, Tensor) and A.ndim == 1
+
+    def residual(self, value: Tensor) -> Tensor:
+        """``A value - k``, in the rows of A."""
+        return self._total(value) - self.k.to(value.dtype)
+
+    def _total(self, value: Tensor) -> Tensor:
+        if isinstance(self.A, GroupSum):
+            if self.A.weights is not None:
+                value = value * torch.tensor(self.A.weights).to(value)
+            index = torch.tensor(self.A.index, device=value.device)
+            return group_totals(value, index, self.A.num_groups)
+        matrix = self.A.to(value.dtype)
+        return value @ matrix if self.is_vector else matvec(matrix, value)
+
+    def contains(self, value: Tensor) -> Tensor:
+        """``(*batch,)`` whether every entry is a whole number in range and the sums are right."""
+        with torch.no_grad():
+            value = value.double()
+            inside = ((value >= 0) & (value == value.floor())).all(-1)
+            if self.upper is not None:
+                inside = inside & (value <= self.upper).all(-1)
+            exact = self.residual(value) == 0
+            return inside & (exact if self.is_vector else exact.all(-1))
+
+
+class Fibre(IntegerConstraint):
+    """A planned constraint.
+
+    Attributes:
+        plan: the plan.
+        rank: r, the number of independent rows.
+        counts: ``(*batch, g)`` the sums of the plan's groups, or None.
+        start: ``(*batch,)`` the start states of the plan's chain, or None.
+    """
+
+    def __init__(self, plan: FibrePlan, like: Tensor, *fields: Any) -> None:
+        super().__init__(*fields)
+        self.plan, self.rank = plan, plan.rank
+        k = self.integers
+        self.counts = self.start = None
+        if plan.groups is not None:
+            self.counts = torch.as_tensor(plan.groups.totals(k)).to(like)
+        if plan.chain is not None:
+            start = np.asarray(plan.chain.start_of(k))
+            self.start = torch.as_tensor(start, dtype=torch.int64, device=like.device)
+
+    @property
+    def num_values(self) -> int:
+        """U: 1 + the largest value of any variable."""
+        return 1 + int(self.plan.upper.max(initial=0))
+
+
+@torch.compiler.disable
+@ignore_jit_warnings()
+def bind_fibre(
+    A: Any,
+    k: Any,
+    like: Tensor,
+    *,
+    upper: int | None = None,
+    k_max: Any = None,
+    merge: bool = False,
+) -> Fibre:
+    """Plan ``A x = k`` exactly and bind it to the dtype and device of ``like``.
+
+    Args:
+        A: ``(m, n)``, ``(n,)`` for one row, or a ``GroupSum``; whole numbers.
+        k: ``(*batch, m)``; ``(*batch,)`` for one row; whole numbers.
+        like: a tensor of the law.
+        upper: the largest value by the base law, or None.
+        k_max: as k, without batch: one plan for all 0 <= k <= k_max.
+        merge: whether equal columns are one column of the chain.
+
+    Raises:
+        InfeasibleConstraintError: no point on the fibre.
+        UnboundedSupportError: infinitely many points.
+        IntractableConstraintError: a plan past its budget.
+        ConstraintError: shapes that do not fit, numbers that are not whole.
+    """
+    A, k, integers = _read(A, k, like)
+    matrix = _matrix(A)
+    bounds = None if upper is None else np.full(matrix.shape[1], upper)
+    if k_max is None:
+        plan = plan_fibre(matrix, integers, upper=bounds, merge=merge)
+    else:
+        bound = np.broadcast_to(np.asarray(torch.as_tensor(k_max).cpu()), matrix.shape[:1])
+        plan = plan_fibre(matrix, None, upper=bounds, k_max=bound, merge=merge)
+        check_lattice(plan, integers)
+    return Fibre(plan, like, A, k, integers, upper)
+
+
+@ignore_jit_warnings()
+def bind_integers(A: Any, k: Any, upper: int | None = None) -> IntegerConstraint:
+    """Read ``A x = k`` without a plan, for checks of values.
+
+    Raises:
+        InfeasibleConstraintError: no integer x, of any sign, satisfies it.
+        ConstraintError: shapes that do not fit, numbers that are not whole.
+    """
+    A, k, integers = _read(A, k, torch.as_tensor(k))
+    lattice_of(_matrix(A)).check(integers)
+    return IntegerConstraint(A, k, integers, upper)
+
+
+def same_fibre(one: IntegerConstraint, other: IntegerConstraint) -> bool:
+    """Whether two constraints have the same points: the same row space and sums of one point."""
+    first, second = _with_k(one), _with_k(other)
+    if first.shape[-1] != second.shape[-1]:
+        return False
+    ranks = [np.linalg.matrix_rank(rows) for rows in (first, second)]
+    both = _stacked(first, second)
+    return bool((ranks[0] == ranks[1]).all() and (np.linalg.matrix_rank(both) == ranks[0]).all())
+
+
+def _with_k(constraint: IntegerConstraint) -> np.ndarray:
+    """``(*batch, m, n + 1)`` the rows of A and k."""
+    matrix = _matrix(constraint.A)
+    matrix = matrix.to_dense() if isinstance(matrix, GroupSum) else matrix
+    k = constraint.integers[..., None]
+    matrix = np.broadcast_to(matrix, k.shape[:-2] + matrix.shape)
+    return np.concatenate([matrix, k], axis=-1).astype(float)
+
+
+def _stacked(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    batch = np.broadcast_shapes(first.shape[:-2], second.shape[:-2])
+    rows = [np.broadcast_to(part, batch + part.shape[-2:]) for part in (first, second)]
+    return np.concatenate(rows, axis=-2)
+
+
+def _read(A: Any, k: Any, like: Tensor) -> tuple[Tensor | GroupSum, Tensor, np.ndarray]:
+    if A is None or k is None:
+        missing = " and ".join(name for name, part in (("A", A), ("k", k)) if part is None)
+        raise ConstraintError(f"expected A and k, got no {missing}; give both sides of A x = k.")
+    if not isinstance(A, GroupSum):
+        A = torch.as_tensor(A, device=like.device)
+        _check_matrix(A)
+    k = torch.as_tensor(k, device=like.device)
+    if k.requires_grad:
+        raise ConstraintError(
+            "k: expected whole numbers without a gradient for a discrete law, got a tensor that "
+            "requires one; pass k.detach()."
+        )
+    rows = k[..., None] if not isinstance(A, GroupSum) and A.ndim == 1 else k
+    num_rows = 1 if A.ndim == 1 else A.shape[0]
+    if rows.ndim == 0 or rows.shape[-1] != num_rows:
+        raise ConstraintError(
+            f"k: expected shape (*batch, {num_rows}) for the {num_rows} rows of A, got "
+            f"{tuple(k.shape)}; give one value per row."
+        )
+    integers = as_integers("k", rows.cpu().numpy())
+    return A, k, integers
+
+
+def _check_matrix(A: Tensor) -> None:
+    if A.requires_grad:
+        raise ConstraintError(
+            "A: expected a constant matrix of whole numbers for a discrete law, got a tensor that "
+            "requires a gradient; its fibre is planned exactly, so pass A.detach()."
+        )
+    if A.ndim not in (1, 2):
+        raise ConstraintError(
+            "A: expected shape (m, n), or (n,) for one row, for a discrete law, got "
+            f"{tuple(A.shape)}; a batch of matrices needs a law for each, as their fibres differ."
+        )
+
+
+def _matrix(A: Tensor | GroupSum) -> np.ndarray | GroupSum:
+    if isinstance(A, GroupSum):
+        return A
+    matrix = as_integers("A", A.detach().cpu().numpy())
+    return matrix[None] if matrix.ndim == 1 else matrix

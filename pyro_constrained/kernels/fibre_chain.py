@@ -1,0 +1,127 @@
+"""Sums, draws and marginals over the lattice points of a chain, in log space.
+
+With V = 0 at the last level and V_j(s) = log sum_u exp(theta_j(u) + V_{j+1}(next_j(s, u))), the
+log of the sum over all walks from a start is V_0(start). A weight of zero (theta = -inf) and a
+state without a way on (V = -inf) are right in value and in gradient.
+"""
+
+from weakref import WeakKeyDictionary
+
+import torch
+from pyro.util import ignore_jit_warnings
+from torch import Tensor
+
+from constrained_core.fibre import FibreChain
+from pyro_constrained.kernels.groups import members
+from pyro_constrained.kernels.shapes import broadcast_shapes, expanded
+
+__all__ = ["choose", "draw", "log_partition", "log_sum_exp", "marginals", "messages"]
+
+_TABLES: WeakKeyDictionary[FibreChain, dict[torch.device, list[Tensor]]] = WeakKeyDictionary()
+
+
+def log_sum_exp(terms: Tensor) -> Tensor:
+    """Over the last dimension; -inf, with zero gradients, where all terms are."""
+    largest = terms.detach().amax(-1, keepdim=True)
+    largest = largest.masked_fill(largest == -torch.inf, 0.0)
+    total = (terms - largest).exp().sum(-1)
+    is_zero = total == 0
+    logarithm = total.masked_fill(is_zero, 1.0).log() + largest[..., 0]
+    return logarithm.masked_fill(is_zero, -torch.inf)
+
+
+def choose(weights: Tensor, dim: int = -1) -> Tensor:
+    """An index of a dimension, drawn with probability proportional to its weight."""
+    cumulative = weights.cumsum(dim)
+    total = cumulative.narrow(dim, -1, 1)
+    # Below the total even where the product is rounded: an index of weight zero is never taken.
+    threshold = torch.rand_like(total) * total
+    threshold = torch.minimum(threshold, torch.nextafter(total, torch.zeros_like(total)))
+    return (cumulative <= threshold).sum(dim).clamp_max_(weights.shape[dim] - 1)
+
+
+def messages(chain: FibreChain, theta: Tensor) -> list[Tensor]:
+    """V of every level, ``(*batch, S_j + 1)``; the last entry is the dead state, -inf.
+
+    Args:
+        chain: the plan.
+        theta: ``(*batch, q, U)`` log weight of every value of every column; values that a column
+            does not take are ignored.
+    """
+    level = _with_dead_state(theta.new_zeros(theta.shape[:-2] + (1,)))
+    levels = [level]
+    columns = zip(_tables(chain, theta.device), theta.unbind(-2), strict=True)
+    for table, weights in reversed(list(columns)):
+        later = members(level, table.reshape(-1)).unflatten(-1, table.shape)
+        terms = later + weights[..., None, : table.shape[1]]
+        level = _with_dead_state(log_sum_exp(terms))
+        levels.append(level)
+    return levels[::-1]
+
+
+def log_partition(chain: FibreChain, theta: Tensor, start: Tensor) -> Tensor:
+    """Log of the sum of the weights of all walks.
+
+    Args:
+        chain: the plan.
+        theta: ``(*batch, q, U)`` log weights.
+        start: ``(*batch,)`` states of level 0.
+
+    Returns:
+        ``(*batch,)``.
+    """
+    batch_shape = broadcast_shapes(theta.shape[:-2], start.shape)
+    return _at(messages(chain, theta)[0], start.expand(batch_shape)[..., None])[..., 0]
+
+
+@torch.no_grad()
+def draw(
+    chain: FibreChain, theta: Tensor, start: Tensor, sample_shape: tuple[int, ...] = ()
+) -> Tensor:
+    """Exact draws of the values of all columns, ``(*sample_shape, *batch, q)`` int64."""
+    batch_shape = broadcast_shapes(theta.shape[:-2], start.shape)
+    state = start.expand(tuple(sample_shape) + batch_shape)
+    levels, values = messages(chain, theta)[1:], []
+    for j, (table, level) in enumerate(zip(_tables(chain, theta.device), levels, strict=True)):
+        after = table[state]
+        terms = _at(level, after) + theta[..., j, : table.shape[1]]
+        value = choose((terms - terms.amax(-1, keepdim=True)).exp())
+        values.append(value)
+        state = after.gather(-1, value[..., None])[..., 0]
+    return torch.stack(values, -1)
+
+
+def marginals(chain: FibreChain, theta: Tensor, start: Tensor) -> Tensor:
+    """``(*batch, q, U)`` probability of every value of every column, differentiable again.
+
+    It is the derivative of the log partition function in the log weights.
+    """
+    batch_shape = broadcast_shapes(theta.shape[:-2], start.shape)
+    is_differentiated = theta.requires_grad and torch.is_grad_enabled()
+    with torch.inference_mode(False), torch.enable_grad():
+        theta = expanded(theta, batch_shape + theta.shape[-2:])
+        if not is_differentiated:
+            theta = theta.detach().clone().requires_grad_()
+        total = log_partition(chain, theta, start).sum()
+        return torch.autograd.grad(total, theta, create_graph=is_differentiated)[0]
+
+
+def _at(level: Tensor, index: Tensor) -> Tensor:
+    """Entries of ``level`` ``(*batch, S + 1)`` at ``index`` ``(*shape, *batch, size)``."""
+    return expanded(level, index.shape[:-1] + level.shape[-1:]).gather(-1, index)
+
+
+def _with_dead_state(level: Tensor) -> Tensor:
+    return torch.nn.functional.pad(level, (0, 1), value=-torch.inf)
+
+
+@ignore_jit_warnings()
+def _tables(chain: FibreChain, device: torch.device) -> list[Tensor]:
+    """The transitions ``(S_j, U_j)`` of every column, made once per plan and device."""
+    tables = _TABLES.setdefault(chain, {})
+    if device not in tables:
+        with torch.inference_mode(False):
+            tables[device] = [
+                torch.as_tensor(table, dtype=torch.int64, device=device) for table in chain.next
+            ]
+    return tables[device]

@@ -1,0 +1,276 @@
+"""Groups of variables whose sums are given: closed forms for Poisson, a tree for Bernoulli.
+
+Independent Poissons given their sum are multinomial: a draw halves the members again and again
+and splits the total by a binomial each time. For Bernoullis the law of the sum is the product of
+the polynomials 1 - p_i + p_i z, formed by a balanced tree; a draw goes down the same tree.
+
+The product is formed after an exponential tilt, l_i + lambda, that makes the expected sum the
+given one. Then its coefficient there is the largest (Darroch 1964), at least 1 / (L + 1), so that
+linear space is safe in single precision too. Whatever lambda is, the answer and all its
+derivatives are exact functions: it is a constant, found to a tenth of a unit.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from pyro.util import ignore_jit_warnings
+from torch import Tensor
+from torch.nn.functional import logsigmoid, pad
+
+from constrained_core.fibre import GroupFibre
+from pyro_constrained.kernels.convolutions import convolve
+from pyro_constrained.kernels.fibre_chain import choose
+from pyro_constrained.kernels.groups import group_totals, members
+from pyro_constrained.kernels.plans import plan_tensor
+from pyro_constrained.kernels.shapes import broadcast_shapes, expanded
+
+__all__ = [
+    "bernoulli_draw",
+    "bernoulli_log_partition",
+    "bernoulli_marginals",
+    "expected",
+    "poisson_draw",
+    "poisson_log_prob",
+    "power",
+    "safe_log",
+]
+
+TILT_STEPS = 100
+TILT_TOLERANCE = 0.1
+
+
+def power(count: Tensor, rate: Tensor) -> Tensor:
+    """``count log rate``, 0 where count is 0 and -inf where only rate is; gradients are finite."""
+    is_zero = rate == 0
+    value = count * rate.masked_fill(is_zero, 1.0).log()
+    return value.masked_fill(is_zero & (count > 0), -torch.inf)
+
+
+def safe_log(value: Tensor) -> Tensor:
+    """-inf, with a gradient of zero, at zero and below."""
+    is_positive = value > 0
+    return value.masked_fill(~is_positive, 1.0).log().masked_fill(~is_positive, -torch.inf)
+
+
+def expected(probability: Tensor, log_weight: Tensor) -> Tensor:
+    """Their product; 0, not NaN, where the probability is 0."""
+    return probability * log_weight.masked_fill(probability <= 0, 0.0)
+
+
+def poisson_log_prob(groups: GroupFibre, rate: Tensor, counts: Tensor) -> Tensor:
+    """Log probability of the sums of all groups under independent Poissons.
+
+    Args:
+        groups: the plan.
+        rate: ``(*batch, p)`` rates of ``groups.variables``.
+        counts: ``(*batch, g)`` the sums.
+
+    Returns:
+        ``(*batch,)`` the sum over groups of log Poisson(count; sum of rates).
+    """
+    total = group_totals(rate, _index(groups, rate), groups.num_groups)
+    return (power(counts, total) - total - torch.lgamma(counts + 1)).sum(-1)
+
+
+@torch.no_grad()
+def poisson_draw(
+    groups: GroupFibre, rate: Tensor, counts: Tensor, sample_shape: tuple[int, ...] = ()
+) -> Tensor:
+    """Multinomial draws of the members given the sums, ``(*sample_shape, *batch, p)``."""
+    layout = _members(groups, rate)
+    batch_shape = tuple(sample_shape) + broadcast_shapes(rate.shape[:-1], counts.shape[:-1])
+    levels = [pad(rate, (0, 1))[..., layout]]
+    while levels[-1].shape[-1] > 1:
+        levels[-1] = _even(levels[-1])
+        levels.append(torch.add(*levels[-1].chunk(2, -1)))
+    drawn = counts.expand(batch_shape + counts.shape[-1:])[..., None]
+    for level in reversed(levels[:-1]):
+        drawn = _binomial_split(drawn[..., : level.shape[-1] // 2], *level.chunk(2, -1))
+    drawn = drawn[..., : layout.shape[-1]].reshape(batch_shape + (-1,))
+    found = drawn.new_empty(batch_shape + (rate.shape[-1] + 1,))
+    return found.index_copy_(-1, layout.reshape(-1), drawn)[..., :-1]
+
+
+def _even(level: Tensor) -> Tensor:
+    return pad(level, (0, level.shape[-1] % 2))
+
+
+def _binomial_split(total: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """Counts of both halves; the smaller one is drawn, whose probability is exact when tiny."""
+    small = torch.minimum(left, right)
+    share = small / (left + right).masked_fill(small == 0, 1.0)
+    drawn = torch.binomial(total, expanded(share, total.shape))
+    rest = total - drawn
+    is_left = left <= right
+    return torch.cat([torch.where(is_left, drawn, rest), torch.where(is_left, rest, drawn)], -1)
+
+
+def bernoulli_log_partition(groups: GroupFibre, logits: Tensor, counts: Tensor) -> Tensor:
+    """Log probability of the sums of all groups under independent Bernoullis.
+
+    Args:
+        groups: the plan.
+        logits: ``(*batch, p)`` of ``groups.variables``; -inf and inf are probabilities 0 and 1.
+        counts: ``(*batch, g)`` the sums.
+
+    Returns:
+        ``(*batch,)``; -inf where it cannot be.
+    """
+    problem = _Sums.of(groups, logits, counts)
+    # As log(1 + e^l) without the threshold of softplus, which costs nine digits.
+    normaliser = (problem.log_scale + logsigmoid(-problem.logits)).sum(-1)
+    return (problem.log_coefficient() + normaliser - problem.tilt * problem.counts).sum(-1)
+
+
+def bernoulli_marginals(groups: GroupFibre, logits: Tensor, counts: Tensor) -> Tensor:
+    """``(*batch, p)`` probability of every variable given the sums, differentiable again."""
+    batch_shape = broadcast_shapes(logits.shape[:-1], counts.shape[:-1])
+    is_differentiated = logits.requires_grad and torch.is_grad_enabled()
+    with torch.inference_mode(False), torch.enable_grad():
+        logits = expanded(logits, batch_shape + logits.shape[-1:])
+        if not is_differentiated:
+            logits = logits.detach().clone().requires_grad_()
+        problem = _Sums.of(groups, logits, counts)
+        total = problem.log_coefficient().sum()
+        (slope,) = torch.autograd.grad(total, logits, create_graph=is_differentiated)
+        ones = members(problem.flipped.to(slope.dtype), _index(groups, logits))
+        ones = ones * logits.isfinite() + (logits == torch.inf)
+        return slope + ones
+
+
+@torch.no_grad()
+def bernoulli_draw(
+    groups: GroupFibre, logits: Tensor, counts: Tensor, sample_shape: tuple[int, ...] = ()
+) -> Tensor:
+    """Exact draws given the sums, ``(*sample_shape, *batch, p)`` of zeros and ones."""
+    sums, layout = _Sums.of(groups, logits, counts), _members(groups, logits)
+    shape = torch.Size(sample_shape) + sums.counts.shape
+    drawn = sums.counts.long().expand(shape).reshape(-1, 1, sums.counts.numel())
+    for level in reversed(sums.levels()):
+        drawn = _split(level, drawn[:, : level.shape[1] // 2])
+    drawn = drawn[:, : layout.shape[-1]].movedim(1, -1).reshape(shape + layout.shape[-1:])
+    drawn = torch.where(sums.flipped[..., None], 1 - drawn, drawn)
+    drawn = torch.where(sums.forced, 1, drawn).to(logits.dtype)
+    drawn = drawn.flatten(-2)
+    found = drawn.new_empty(drawn.shape[:-1] + (logits.shape[-1] + 1,))
+    return found.index_copy_(-1, layout.reshape(-1), drawn)[..., :-1]
+
+
+def _split(level: Tensor, counts: Tensor) -> Tensor:
+    """Counts ``(samples, P, N)`` of all nodes from those ``(samples, P / 2, N)`` of their pairs."""
+    left = choose(_pair_terms(level, counts), dim=0)
+    return torch.cat([left, counts - left], 1)
+
+
+def _pair_terms(level: Tensor, counts: Tensor) -> Tensor:
+    """``(D, *samples, P / 2, N)``: left coefficient d times right coefficient count - d."""
+    left, right = level.chunk(2, 1)
+    shape = (len(level),) + (1,) * counts.ndim
+    rest = counts - torch.arange(len(level), device=level.device).view(shape)
+    lift = (len(level),) + (1,) * (counts.ndim - 2) + left.shape[1:]
+    right = right.reshape(lift).expand(rest.shape)
+    found = right.gather(0, rest.clamp(0, len(level) - 1)) * left.reshape(lift)
+    return found.masked_fill((rest < 0) | (rest >= len(level)), 0.0)
+
+
+@dataclass(frozen=True, eq=False)
+class _Sums:
+    """Sums of Bernoullis, reduced to finite logits and at most half of the members.
+
+    Attributes:
+        logits: ``(*batch, g, L)``; -inf where a member is absent or decided.
+        counts: ``(*batch, g)`` what the others must sum to.
+        forced: ``(*batch, g, L)`` members of probability 1.
+        flipped: ``(*batch, g)`` whether zeros are counted, of which there are fewer.
+        tilt: ``(*batch, g)`` lambda.
+        log_scale: ``(*batch, g, L)`` log(1 + exp(logit + tilt)), a constant.
+    """
+
+    logits: Tensor
+    counts: Tensor
+    forced: Tensor
+    flipped: Tensor
+    tilt: Tensor
+    log_scale: Tensor
+
+    @classmethod
+    def of(cls, groups: GroupFibre, logits: Tensor, counts: Tensor) -> "_Sums":
+        layout = _members(groups, logits)
+        padded = pad(logits, (0, 1), value=-torch.inf)
+        padded = members(padded, layout.reshape(-1)).unflatten(-1, layout.shape)
+        shape = broadcast_shapes(padded.shape[:-1], counts.shape)
+        padded, counts = expanded(padded, shape + padded.shape[-1:]), expanded(counts, shape)
+        forced, active = padded == torch.inf, padded.isfinite()
+        counts, size = counts - forced.sum(-1), active.sum(-1)
+        flipped = 2 * counts > size
+        counts = torch.where(flipped, size - counts, counts)
+        padded = torch.where(flipped[..., None], -padded, padded)
+        padded = padded.masked_fill(~active, -torch.inf)
+        tilt = _tilt(padded.detach(), active, counts)
+        log_scale = -logsigmoid(-(padded.detach() + tilt[..., None]))
+        return cls(padded, counts, forced, flipped, tilt, log_scale)
+
+    @ignore_jit_warnings()
+    def levels(self) -> list[Tensor]:
+        """Polynomials ``(D, P, N)`` of the nodes, from the leaves to the pair below the root."""
+        size = self.logits.shape[-1]
+        tilted = (self.logits + self.tilt[..., None] - self.log_scale).exp()
+        leaves = torch.stack([(-self.log_scale).exp(), tilted])
+        leaves = leaves.reshape(2, -1, size).mT
+        capacity = int(self.counts.max()) if self.counts.numel() else 0
+        levels = [_paired(leaves.contiguous())]
+        while levels[-1].shape[1] > 2:
+            left, right = levels[-1].chunk(2, 1)
+            degree = min(2 * len(left) - 2, max(capacity, 1))
+            levels.append(_paired(convolve(left, right, degree + 1)))
+        return levels
+
+    def log_coefficient(self) -> Tensor:
+        """``(*batch, g)`` log of the coefficient at the given sum."""
+        counts = self.counts.long().reshape(1, -1)
+        coefficient = _pair_terms(self.levels()[-1], counts).sum(0).reshape(self.counts.shape)
+        is_zero = coefficient == 0
+        return coefficient.masked_fill(is_zero, 1.0).log().masked_fill(is_zero, -torch.inf)
+
+
+def _paired(level: Tensor) -> Tensor:
+    """With a node that is always zero, the polynomial 1, where the number of nodes is odd."""
+    if level.shape[1] % 2 == 0:
+        return level
+    one = torch.zeros_like(level[:, :1])
+    one[0] = 1.0
+    return torch.cat([level, one], 1)
+
+
+@torch.no_grad()
+@ignore_jit_warnings()
+def _tilt(logits: Tensor, active: Tensor, counts: Tensor) -> Tensor:
+    """lambda with sum sigmoid(logit + lambda) near the count: Newton, kept in a bracket."""
+    size = active.sum(-1).clamp(min=1).to(logits.dtype)
+    # Where the count is 0 or impossible there is no such lambda; one half will do.
+    target = torch.minimum(counts.clamp(min=0.5), size - 0.5)
+    centre = torch.log(target / (size - target))
+    low = centre - logits.masked_fill(~active, -torch.inf).amax(-1)
+    high = centre - logits.masked_fill(~active, torch.inf).amin(-1)
+    any_active = active.any(-1)
+    low, high = low.where(any_active, 0.0), high.where(any_active, 0.0)
+    tilt = (centre - logits.masked_fill(~active, 0.0).sum(-1) / size).clamp(low, high)
+    for _ in range(TILT_STEPS):
+        probability = torch.sigmoid(logits + tilt[..., None])
+        excess = probability.sum(-1) - target
+        if bool((excess.abs() <= TILT_TOLERANCE).logical_or(~any_active).all()):
+            break
+        low, high = torch.where(excess < 0, tilt, low), torch.where(excess > 0, tilt, high)
+        slope = (probability * (1 - probability)).sum(-1)
+        step = tilt - excess / slope
+        inside = (step > low) & (step < high)
+        tilt = torch.where(inside, step, (low + high) / 2)
+    return tilt
+
+
+def _members(groups: GroupFibre, like: Tensor) -> Tensor:
+    return plan_tensor(groups, "members", like, torch.int64)
+
+
+def _index(groups: GroupFibre, like: Tensor) -> Tensor:
+    return plan_tensor(groups, "index", like, torch.int64)

@@ -1,0 +1,357 @@
+"""The independent parts of a discrete law given ``A x = k``, each with its own exact method.
+
+A part has ``variables``, their indices in x, and answers for them alone: values and moments are
+``(*batch, p)``, tables of log probabilities ``(*batch, p, U)``.
+"""
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from constrained_core.fibre import FibreChain, GroupFibre
+from pyro_constrained.kernels import fibre_chain, fibre_groups
+from pyro_constrained.kernels.fibre_groups import safe_log
+from pyro_constrained.kernels.groups import group_totals, members
+from pyro_constrained.kernels.plans import plan_tensor
+
+__all__ = [
+    "BernoulliGroups",
+    "Chain",
+    "Free",
+    "FreePoisson",
+    "MergedChain",
+    "Part",
+    "PoissonGroups",
+]
+
+
+class Part(ABC):
+    """Variables that are independent of all others given ``A x = k``."""
+
+    variables: np.ndarray
+
+    @abstractmethod
+    def log_partition(self) -> Tensor:
+        """``(*batch,)`` log probability of this part of the constraint."""
+
+    def log_weight_sum(self) -> Tensor:
+        """``(*batch,)`` log sum of the weights by which ``log_prob`` scores this part's values;
+        probabilities unless said."""
+        return self.log_partition()
+
+    @abstractmethod
+    def draw(self, sample_shape: tuple[int, ...]) -> Tensor:
+        """Exact draws, ``(*sample_shape, *batch, p)``."""
+
+    @property
+    @abstractmethod
+    def mean(self) -> Tensor:
+        """``(*batch, p)``."""
+
+    @property
+    @abstractmethod
+    def variance(self) -> Tensor:
+        """``(*batch, p)``."""
+
+    @abstractmethod
+    def log_marginals(self, num_values: int) -> Tensor:
+        """``(*batch, p, U)`` log probability of 0..U-1."""
+
+
+class Free(Part):
+    """Variables in no row, with finitely many values: they follow their base law.
+
+    Args:
+        variables: their indices.
+        table: ``(*batch, p, U)`` log probabilities.
+    """
+
+    def __init__(self, variables: np.ndarray, table: Tensor) -> None:
+        self.variables, self.table = variables, table
+
+    def log_partition(self) -> Tensor:
+        return self.table.new_zeros(self.table.shape[:-2])
+
+    def draw(self, sample_shape: tuple[int, ...]) -> Tensor:
+        table = self.table.detach().exp()
+        return fibre_chain.choose(table.expand(tuple(sample_shape) + table.shape)).to(table.dtype)
+
+    @property
+    def mean(self) -> Tensor:
+        return _mean(self.table.exp())
+
+    @property
+    def variance(self) -> Tensor:
+        return _variance(self.table.exp())
+
+    def log_marginals(self, num_values: int) -> Tensor:
+        return _padded(self.table, num_values)
+
+
+class FreePoisson(Part):
+    """Poisson variables in no row.
+
+    Args:
+        variables: their indices.
+        rate: ``(*batch, p)``.
+    """
+
+    def __init__(self, variables: np.ndarray, rate: Tensor) -> None:
+        self.variables, self.rate = variables, rate
+
+    @property
+    def weight(self) -> Tensor:
+        """``(*batch, p)`` w: the values are scored by x log w - log x!."""
+        return self.rate
+
+    def log_weight_sum(self) -> Tensor:
+        return self.rate.sum(-1)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.rate
+
+    @property
+    def variance(self) -> Tensor:
+        return self.rate
+
+    def log_partition(self) -> Tensor:
+        return self.rate.new_zeros(self.rate.shape[:-1])
+
+    def draw(self, sample_shape: tuple[int, ...]) -> Tensor:
+        return torch.poisson(self.rate.detach().expand(tuple(sample_shape) + self.rate.shape))
+
+    def log_marginals(self, num_values: int) -> Tensor:
+        return poisson_weights(self.rate, num_values) - self.rate[..., None]
+
+
+class PoissonGroups(Part):
+    """Poisson variables whose sums are given: multinomial.
+
+    Args:
+        groups: the plan.
+        rate: ``(*batch, p)``.
+        counts: ``(*batch, g)``.
+    """
+
+    def __init__(self, groups: GroupFibre, rate: Tensor, counts: Tensor) -> None:
+        self.variables, self.groups = groups.variables, groups
+        self.rate, self.counts = rate, counts
+
+    def log_partition(self) -> Tensor:
+        return fibre_groups.poisson_log_prob(self.groups, self.rate, self.counts)
+
+    def draw(self, sample_shape: tuple[int, ...]) -> Tensor:
+        rate = self.rate.detach()
+        return fibre_groups.poisson_draw(self.groups, rate, self.counts, sample_shape)
+
+    @cached_property
+    def _index(self) -> Tensor:
+        return plan_tensor(self.groups, "index", self.rate, torch.int64)
+
+    @cached_property
+    def _share(self) -> Tensor:
+        with torch.enable_grad():
+            return _share(self.rate, self._index, self.groups.num_groups)
+
+    @property
+    def weight(self) -> Tensor:
+        """``(*batch, p)`` w: the values are scored by x log w - log x!; shares, so that large
+        rates do not cost digits."""
+        return self._share
+
+    def log_weight_sum(self) -> Tensor:
+        return -torch.lgamma(self.counts + 1).sum(-1)
+
+    @property
+    def _total(self) -> Tensor:
+        return members(self.counts, self._index)
+
+    @property
+    def mean(self) -> Tensor:
+        return self._total * self._share
+
+    @property
+    def variance(self) -> Tensor:
+        return self._total * self._share * (1 - self._share)
+
+    def log_marginals(self, num_values: int) -> Tensor:
+        return _binomial_table(self._total[..., None], self._share[..., None], num_values)
+
+
+class BernoulliGroups(Part):
+    """Bernoulli variables whose sums are given: exactly k of each group.
+
+    Args:
+        groups: the plan.
+        logits: ``(*batch, p)``.
+        counts: ``(*batch, g)``.
+    """
+
+    def __init__(self, groups: GroupFibre, logits: Tensor, counts: Tensor) -> None:
+        self.variables, self.groups = groups.variables, groups
+        self.logits, self.counts = logits, counts
+
+    def log_partition(self) -> Tensor:
+        return fibre_groups.bernoulli_log_partition(self.groups, self.logits, self.counts)
+
+    def draw(self, sample_shape: tuple[int, ...]) -> Tensor:
+        logits = self.logits.detach()
+        return fibre_groups.bernoulli_draw(self.groups, logits, self.counts, sample_shape)
+
+    @cached_property
+    def mean(self) -> Tensor:
+        return fibre_groups.bernoulli_marginals(self.groups, self.logits, self.counts)
+
+    @property
+    def variance(self) -> Tensor:
+        return self.mean * (1 - self.mean)
+
+    def log_marginals(self, num_values: int) -> Tensor:
+        return _padded(torch.stack([safe_log(1 - self.mean), safe_log(self.mean)], -1), num_values)
+
+
+class Chain(Part):
+    """Variables whose rows overlap, by the dynamic programme over the columns.
+
+    Args:
+        chain: the plan.
+        theta: ``(*batch, q, U)`` log weights of the values of every column.
+        start: ``(*batch,)``.
+    """
+
+    def __init__(self, chain: FibreChain, theta: Tensor, start: Tensor) -> None:
+        self.variables, self.chain = chain.variables, chain
+        self.theta, self.start = theta, start
+
+    @cached_property
+    def _column(self) -> Tensor:
+        return plan_tensor(self.chain, "column", self.theta, torch.int64)
+
+    def log_partition(self) -> Tensor:
+        return fibre_chain.log_partition(self.chain, self.theta, self.start)
+
+    def draw(self, sample_shape: tuple[int, ...]) -> Tensor:
+        return self._draw_columns(sample_shape).index_select(-1, self._column)
+
+    def _draw_columns(self, sample_shape: tuple[int, ...]) -> Tensor:
+        theta = self.theta.detach()
+        return fibre_chain.draw(self.chain, theta, self.start, sample_shape).to(theta.dtype)
+
+    @cached_property
+    def _marginals(self) -> Tensor:
+        """``(*batch, p, U)`` of the columns of all variables."""
+        found = fibre_chain.marginals(self.chain, self.theta, self.start)
+        return found.index_select(-2, self._column)
+
+    @property
+    def mean(self) -> Tensor:
+        return _mean(self._marginals)
+
+    @property
+    def variance(self) -> Tensor:
+        return _variance(self._marginals)
+
+    def log_marginals(self, num_values: int) -> Tensor:
+        return _padded(safe_log(self._marginals), num_values)
+
+
+class MergedChain(Chain):
+    """Poisson variables whose rows overlap; those with equal columns share the total of theirs.
+
+    Args:
+        chain: the plan.
+        rate: ``(*batch, p)``.
+        start: ``(*batch,)``.
+    """
+
+    def __init__(self, chain: FibreChain, rate: Tensor, start: Tensor) -> None:
+        self.rate = rate
+        self._columns = GroupFibre(
+            variables=chain.variables,
+            index=chain.column,
+            rows=np.arange(chain.num_columns),
+            divisor=np.ones(chain.num_columns, dtype=np.int64),
+        )
+        column = plan_tensor(chain, "column", rate, torch.int64)
+        total = group_totals(rate, column, chain.num_columns)
+        super().__init__(chain, poisson_weights(total, int(chain.num_values.max())), start)
+
+    @property
+    def weight(self) -> Tensor:
+        """``(*batch, p)`` w: the values are scored by x log w - log x!."""
+        return self.rate
+
+    def log_weight_sum(self) -> Tensor:
+        return super().log_partition()
+
+    def log_partition(self) -> Tensor:
+        return self.log_weight_sum() - self.rate.sum(-1)
+
+    @cached_property
+    def _share(self) -> Tensor:
+        with torch.enable_grad():
+            return _share(self.rate, self._column, self.chain.num_columns)
+
+    def draw(self, sample_shape: tuple[int, ...]) -> Tensor:
+        columns = self._draw_columns(sample_shape)
+        return fibre_groups.poisson_draw(self._columns, self.rate.detach(), columns)
+
+    @property
+    def mean(self) -> Tensor:
+        return self._share * super().mean
+
+    @property
+    def variance(self) -> Tensor:
+        # Of a binomial with a random total.
+        within = self._share * (1 - self._share) * super().mean
+        return within + self._share.square() * super().variance
+
+    def log_marginals(self, num_values: int) -> Tensor:
+        totals = torch.arange(self._marginals.shape[-1], device=self.rate.device)
+        totals = totals.to(self.rate.dtype)[:, None]
+        split = _binomial_table(totals, self._share[..., None, None], num_values)
+        terms = safe_log(self._marginals)[..., None] + split
+        return fibre_chain.log_sum_exp(terms.movedim(-2, -1))
+
+
+def poisson_weights(rate: Tensor, num_values: int) -> Tensor:
+    """``(..., U)`` u log rate - log u! of u = 0..U-1."""
+    value = torch.arange(num_values, device=rate.device).to(rate.dtype)
+    return fibre_groups.power(value, rate[..., None]) - torch.lgamma(value + 1)
+
+
+def _binomial_table(total: Tensor, share: Tensor, num_values: int) -> Tensor:
+    """``(..., U)`` log Binomial(u; total, share) of u = 0..U-1."""
+    value = torch.arange(num_values, device=share.device).to(share.dtype)
+    rest = (total - value).clamp(min=0)
+    ways = torch.lgamma(total + 1) - torch.lgamma(value + 1) - torch.lgamma(rest + 1)
+    table = ways + fibre_groups.power(value, share) + fibre_groups.power(rest, 1 - share)
+    return table.masked_fill(value > total, -torch.inf)
+
+
+def _share(rate: Tensor, index: Tensor, size: int) -> Tensor:
+    """Rates over the sums of their groups; 0 where all are."""
+    total = members(group_totals(rate, index, size), index)
+    return rate / total.masked_fill(total == 0, 1.0)
+
+
+def _values(table: Tensor) -> Tensor:
+    return torch.arange(table.shape[-1], device=table.device).to(table.dtype)
+
+
+def _mean(probability: Tensor) -> Tensor:
+    return probability @ _values(probability)
+
+
+def _variance(probability: Tensor) -> Tensor:
+    deviation = _values(probability) - _mean(probability)[..., None]
+    return (probability * deviation.square()).sum(-1)
+
+
+def _padded(table: Tensor, num_values: int) -> Tensor:
+    return pad(table, (0, num_values - table.shape[-1]), value=-torch.inf)
