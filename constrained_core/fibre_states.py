@@ -9,6 +9,8 @@ from constrained_core.errors import IntractableConstraintError
 
 __all__ = ["Walk", "prune", "walk"]
 
+PIECE = 2**16
+
 
 @dataclass(frozen=True, eq=False)
 class Walk:
@@ -49,28 +51,28 @@ def walk(
         IntractableConstraintError: more transitions; raised before their arrays are made.
     """
     reach = _Reach(columns, num_values, ends)
-    code = reach.row_code(starts, independent)
+    code, is_exact = reach.row_code(starts, independent)
     found = Walk([len(starts)], [], [], [], starts)
-    states, total = starts, 0
-    for j, column in enumerate(columns):
+    states, key, total = starts.astype(reach.word(starts)), starts @ code, 0
+    for j, column in enumerate(columns.astype(states.dtype)):
         first, count = reach.values(states, j)
         total += int(count.sum())
         if total > max_transitions:
             _refuse(total, j + 1, "first", len(columns), max_transitions)
-        source = np.repeat(np.arange(len(states)), count)
+        source = np.repeat(np.arange(len(states), dtype=np.int32), count)
         within = np.arange(len(source)) - np.repeat(np.cumsum(count) - count, count)
-        value = within + first[source]
-        if code is None:
-            left = states[source] - value[:, None] * column
-            states, target = _distinct_rows(left, independent)
-        else:
-            key = (states @ code)[source] - value * (column @ code)
-            _, one, target = np.unique(key, return_index=True, return_inverse=True)
-            states = states[source[one]] - value[one, None] * column
+        value = (within + first[source]).astype(np.int32)
+        key = key[source] - value * (columns[j] @ code)
+        key, one, target = np.unique(key, return_index=True, return_inverse=True)
+        after = states[source[one]] - value[one, None] * column
+        if not is_exact:
+            _require_distinct(states, source, value, column, after, target)
+        states = after
         found.sizes.append(len(states))
-        for kept, new in ((found.source, source), (found.value, value), (found.target, target)):
-            kept.append(new.astype(np.int32))
-    return Walk(found.sizes, found.source, found.value, found.target, states)
+        found.source.append(source)
+        found.value.append(value)
+        found.target.append(target.astype(np.int32))
+    return Walk(found.sizes, found.source, found.value, found.target, states.astype(np.int64))
 
 
 def prune(
@@ -126,19 +128,28 @@ class _Reach:
         last = ((state - far) // size).min(axis=1, initial=self._largest_value[level])
         return first, np.maximum(last - first + 1, 0)
 
-    def row_code(self, starts: np.ndarray, independent: np.ndarray) -> np.ndarray | None:
-        """``(r,)`` weights that give every state its own number, or None past 64 bits."""
-        code = np.zeros(starts.shape[1], dtype=np.int64)
-        if len(starts) == 0:
-            return code
+    def word(self, starts: np.ndarray) -> np.dtype:
+        """The smallest type that holds all states."""
+        largest = np.abs(np.concatenate([self._low, self._high, starts])).max(initial=0)
+        return np.dtype(np.int32 if largest < 2**29 else np.int64)
+
+    def row_code(self, starts: np.ndarray, independent: np.ndarray) -> tuple[np.ndarray, bool]:
+        """``(r,)`` weights that give states a number each, and whether no two can have the same.
+
+        Past 64 bits the weights are random: a hash.
+        """
         used_low, used_high = self._low[0] - self._low, self._high[0] - self._high
         low = np.maximum(self.least, starts.min(axis=0) - used_high).min(axis=0)
         high = np.minimum(self.largest, starts.max(axis=0) - used_low).max(axis=0)
         widths = [int(high[i] - low[i]) + 1 for i in independent]
-        if prod(widths) * 2 > np.iinfo(np.int64).max:
-            return None
-        code[independent] = [prod(widths[:i]) for i in range(len(widths))]
-        return code
+        is_exact = 2 * prod(widths) <= np.iinfo(np.int64).max
+        code = np.zeros(starts.shape[1], dtype=np.int64)
+        code[independent] = (
+            [prod(widths[:i]) for i in range(len(widths))]
+            if is_exact
+            else 2 * np.random.default_rng(0).integers(2**62, size=len(widths)) + 1
+        )
+        return code, is_exact
 
 
 def _suffix_sums(steps: np.ndarray) -> np.ndarray:
@@ -148,16 +159,23 @@ def _suffix_sums(steps: np.ndarray) -> np.ndarray:
     return sums
 
 
-def _distinct_rows(rows: np.ndarray, independent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Distinct rows and the number of each: by a hash, confirmed, or else by sorting whole rows."""
-    weights = np.random.default_rng(0).integers(2**62, size=len(independent))
-    label = rows[:, independent] @ (2 * weights + 1)
-    _, one, number = np.unique(label, return_index=True, return_inverse=True)
-    if not (rows[one][number] == rows).all():
-        _, one, number = np.unique(
-            rows[:, independent], axis=0, return_index=True, return_inverse=True
-        )
-    return rows[one], number.reshape(-1)
+def _require_distinct(
+    states: np.ndarray,
+    source: np.ndarray,
+    value: np.ndarray,
+    column: np.ndarray,
+    after: np.ndarray,
+    target: np.ndarray,
+) -> None:
+    """Check that no two different states had one hash; in pieces, to save memory."""
+    for start in range(0, len(source), PIECE):
+        piece = slice(start, start + PIECE)
+        left = states[source[piece]] - value[piece, None] * column
+        if not (left == after[target[piece]]).all():
+            raise IntractableConstraintError(
+                "the states of A x = k could not be told apart by their hashes; change the order "
+                "of the rows of A."
+            )
 
 
 def _refuse(total: int, done: int, which: str, num_columns: int, max_transitions: int) -> None:

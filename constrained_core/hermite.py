@@ -117,27 +117,38 @@ def echelon_basis(matrix: np.ndarray, order: np.ndarray) -> EchelonBasis:
         matrix: ``(m, n)`` int64.
         order: ``(m,)`` the order in which rows are resolved.
     """
-    vectors = np.unique(matrix, axis=1).T.astype(object)
+    vectors = _widened(np.unique(matrix, axis=1).T)
     pivots: list[int] = []
     for row in order:
         top = len(pivots)
-        rest = vectors[top:]
-        while np.count_nonzero(rest[:, row]) > 1:
-            candidates = np.flatnonzero(rest[:, row])
-            least = candidates[np.argmin(np.abs(rest[candidates, row]))]
-            factor = rest[:, row] // rest[least, row]
-            factor[least] = 0
-            rest -= factor[:, None] * rest[least]
-        if not rest[:, row].any():
+        while np.count_nonzero(vectors[top:, row]) > 1:
+            candidates = top + np.flatnonzero(vectors[top:, row])
+            least = candidates[np.argmin(np.abs(vectors[candidates, row]))]
+            vectors = _reduced(vectors, candidates[candidates != least], least, row)
+        if not vectors[top:, row].any():
             continue
-        found = top + int(np.flatnonzero(rest[:, row])[0])
+        found = top + int(np.flatnonzero(vectors[top:, row])[0])
         vectors[[top, found]] = vectors[[found, top]]
         vectors[top] *= 1 if vectors[top, row] > 0 else -1
         # Entries of the basis stay below their pivot, so that they do not grow.
-        factor = vectors[:top, row] // vectors[top, row]
-        vectors[:top] -= factor[:, None] * vectors[top]
+        vectors = _reduced(vectors, np.arange(top), top, row)
         pivots.append(int(row))
-    return EchelonBasis(vectors[: len(pivots)].T, order, np.array(pivots, dtype=np.int64))
+    entries = vectors[: len(pivots)].T.astype(object)
+    return EchelonBasis(entries, order, np.array(pivots, dtype=np.int64))
+
+
+def _reduced(vectors: np.ndarray, others: np.ndarray, by: int, row: int) -> np.ndarray:
+    """Multiples of one vector taken from others, so that theirs is the remainder in a row."""
+    factor = vectors[others, row] // vectors[by, row]
+    large = np.flatnonzero(factor)
+    vectors[others[large]] -= factor[large, None] * vectors[by]
+    return _widened(vectors)
+
+
+def _widened(vectors: np.ndarray) -> np.ndarray:
+    """Python integers where products could pass 64 bits."""
+    is_small = vectors.dtype == object or np.abs(vectors).max(initial=0) < 2**31
+    return vectors if is_small else vectors.astype(object)
 
 
 def _text(weights: Sequence[Fraction | int], rows: np.ndarray) -> str:

@@ -1,7 +1,7 @@
 """The walk of a chain: paths are points, no state is idle, and padding changes nothing."""
 
+from collections.abc import Callable
 from math import prod
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +10,7 @@ from hypothesis import assume, given
 from constrained_core import (
     FibreChain,
     InfeasibleConstraintError,
+    IntractableConstraintError,
     count_fibre,
     enumerate_fibre,
     fibre_states,
@@ -128,12 +129,19 @@ def test_states_past_64_bits():
     assert count_fibre(plan, k) == prod(each)
 
 
+def hashed(weight: int) -> Callable:
+    """As if states took more than 64 bits; without a weight, as if all hashes were alike."""
+    exact = fibre_states._Reach.row_code
+    return lambda *arguments: (exact(*arguments)[0] * weight, False)
+
+
 @given(system=integer_systems())
-def test_walk_without_a_code(system: System):
+def test_hashed_states(system: System):
     plan = system.plan(grouped=False)
     assume(plan.chain is not None)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fibre_states._Reach, "row_code", lambda *_: None)
+        patch.setattr(fibre_states._Reach, "row_code", hashed(7))
+        patch.setattr(fibre_states, "PIECE", 5)
         other = system.plan(grouped=False, max_transitions=10**6)
     assert other is not plan
     np.testing.assert_array_equal(other.chain.sizes, plan.chain.sizes)
@@ -142,10 +150,6 @@ def test_walk_without_a_code(system: System):
 
 
 def test_hashes_that_collide(monkeypatch: pytest.MonkeyPatch):
-    """Sums of the entries, as hashes, are all alike here."""
-    rows = np.array([[1, 2], [2, 1], [1, 2], [0, 3]])
-    weights = SimpleNamespace(integers=lambda high, size: np.zeros(size, dtype=np.int64))
-    monkeypatch.setattr(np.random, "default_rng", lambda seed: weights)
-    distinct, number = fibre_states._distinct_rows(rows, np.array([0, 1]))
-    np.testing.assert_array_equal(distinct[number], rows)
-    assert len(distinct) == 3
+    monkeypatch.setattr(fibre_states._Reach, "row_code", hashed(0))
+    with pytest.raises(IntractableConstraintError, match="could not be told apart"):
+        plan_fibre([[1, 2, 3]], [77])
