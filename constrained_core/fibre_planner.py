@@ -45,6 +45,7 @@ class _Memory(Generic[T]):
 
 _PARTS: _Memory[FibreParts] = _Memory(max_entries=32)
 _PLANS: _Memory[FibrePlan] = _Memory(max_entries=32)
+_CALLS: _Memory[FibrePlan] = _Memory(max_entries=32)
 
 
 def plan_fibre(
@@ -76,21 +77,42 @@ def plan_fibre(
         UnboundedSupportError: infinitely many points.
         IntractableConstraintError: a chain past its budget.
     """
-    if not isinstance(matrix, GroupSum):
-        matrix = np.ascontiguousarray(as_integers("A", matrix))
+    k, upper, k_max = (None if a is None else np.asarray(a) for a in (k, upper, k_max))
+    matrix = matrix if isinstance(matrix, GroupSum) else np.asarray(matrix)
+    key = (*map(_content, (matrix, k, upper, k_max)), merge, grouped, max_transitions)
+    return _CALLS.get(key, lambda: _plan(matrix, k, upper, k_max, merge, grouped, max_transitions))
+
+
+def _content(array: np.ndarray | GroupSum | None) -> Hashable:
+    if array is None or isinstance(array, GroupSum):
+        return array
+    return array.shape, array.dtype.str, array.tobytes()
+
+
+def _plan(
+    matrix: np.ndarray | GroupSum,
+    k: np.ndarray | None,
+    upper: np.ndarray | None,
+    k_max: np.ndarray | None,
+    merge: bool,
+    grouped: bool,
+    max_transitions: int,
+) -> FibrePlan:
+    """``plan_fibre`` for arguments not met before; plans are shared where only they differ."""
+    matrix = matrix if isinstance(matrix, GroupSum) else as_integers("A", matrix)
     k, upper, k_max = (
         None if value is None else as_integers(name, value)
         for name, value in (("k", k), ("upper", upper), ("k_max", k_max))
     )
     grouped = grouped and (upper is None or bool((upper == 1).all()))
-    content = matrix if isinstance(matrix, GroupSum) else (matrix.shape, matrix.tobytes())
-    parts = _PARTS.get((content, grouped), lambda: split(matrix, grouped))
+    split_key = (_content(matrix), grouped)
+    parts = _PARTS.get(split_key, lambda: split(matrix, grouped))
     if k is not None:
         parts.lattice.check(k)
     task = _Task(parts, k, upper, k_max, merge, max_transitions)
-    plan = _PLANS.get((content, grouped, task.key), task.plan)
+    plan = _PLANS.get((split_key, task.key), task.plan)
     if k is not None:
-        check_lattice(plan, k)
+        _check_points(plan, k)
     return plan
 
 
@@ -159,8 +181,7 @@ class _Task:
     def key(self) -> tuple:
         """All that the plan depends on, beside the parts."""
         arrays = (self._starts, self._bounds, self._row_range, self._upper)
-        contents = (None if a is None else (a.shape, a.tobytes()) for a in arrays)
-        return (*contents, self._merge, self._max_transitions)
+        return (*map(_content, arrays), self._merge, self._max_transitions)
 
     def plan(self) -> FibrePlan:
         """The plan, made anew."""
