@@ -11,7 +11,7 @@ from constrained_core.fibre_states import prune, walk
 
 __all__ = ["make_chain"]
 
-MAX_COEFFICIENTS = 20_000_000
+MAX_COEFFICIENTS = 5_000_000
 
 
 def make_chain(

@@ -26,7 +26,11 @@ def column_order(
         ``(q,)`` column numbers.
     """
     parts = [np.flatnonzero(block == label) for label in np.unique(block)]
-    ordered = [part[_greedy(columns[part], num_values[part], bounds)] for part in parts]
+    ordered = []
+    for part in parts:
+        rows = columns[part].any(axis=0)
+        order = _greedy(columns[np.ix_(part, rows)], num_values[part], bounds[:, rows])
+        ordered.append(part[order])
     return np.concatenate([np.zeros(0, dtype=np.int64), *ordered])
 
 

@@ -1,8 +1,10 @@
 """Plans of fibres: their parts, their bounds, and the points that they stand for."""
 
+import dataclasses
 import gc
 import pickle
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -209,3 +211,19 @@ def test_plans_can_be_pickled(matrix):
     plan = plan_fibre(matrix, k)
     again = pickle.loads(pickle.dumps(plan))
     np.testing.assert_array_equal(enumerate_fibre(again, k), enumerate_fibre(plan, k))
+
+
+def test_plans_are_frozen():
+    plan = plan_fibre([[1, 2, 0, 0], [0, 0, 1, 1]], [3, 2])
+    for part in (plan, plan.groups, plan.chain, plan.lattice):
+        for field in dataclasses.fields(part):
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                setattr(part, field.name, None)
+
+
+def test_threads():
+    """Plans of one content, asked for at once, are right for each."""
+    totals = np.random.default_rng(4).integers(0, 12, size=200)
+    with ThreadPoolExecutor(8) as pool:
+        counts = pool.map(lambda t: count_fibre(plan_fibre([[1, 2]], [t]), np.array([t])), totals)
+        assert list(counts) == (totals // 2 + 1).tolist()
