@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.cases import Case, Groups
+from tests.cases import Groups
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -24,6 +24,8 @@ class Backend(ABC):
 
     name: str
     package: str
+    count_dtype: str
+    """Of draws of discrete laws, where the parameters are float64."""
 
     def __repr__(self) -> str:
         return self.name
@@ -58,7 +60,7 @@ class Backend(ABC):
             return self.library.GroupSum(A.index, A.num_groups, weights=A.weights)
         return self.array(A, dtype) if isinstance(A, np.ndarray) else A
 
-    def law(self, case: Case, dtype: str = "float64", **changed: Any) -> Any:
+    def law(self, case: Any, dtype: str = "float64", **changed: Any) -> Any:
         """The law of a case; `changed` replaces parameters, A or k, or adds options."""
         arguments = {name: self.array(value, dtype) for name, value in case.params.items()}
         arguments |= {"A": case.A, "k": self.array(case.k, dtype)} | changed
@@ -67,6 +69,10 @@ class Backend(ABC):
 
     def draws(self, law: Any, seed: int, shape: tuple[int, ...] = ()) -> np.ndarray:
         return self.numpy(self.sample(law, seed, shape))
+
+    def counts(self, value: Any) -> Any:
+        """Values of a discrete law."""
+        return self.array(value, self.count_dtype)
 
     def log_prob(self, law: Any, x: np.ndarray, dtype: str = "float64") -> np.ndarray:
         return self.numpy(law.log_prob(self.array(x, dtype)))
@@ -84,6 +90,7 @@ class Backend(ABC):
 class TorchBackend(Backend):
     name = "torch"
     package = "pyro_constrained"
+    count_dtype = "float64"
 
     def __init__(self) -> None:
         self.torch = import_module("torch")
@@ -117,6 +124,7 @@ class TorchBackend(Backend):
 class JaxBackend(Backend):
     name = "jax"
     package = "numpyro_constrained"
+    count_dtype = "int64"
 
     def __init__(self) -> None:
         self.jax = import_module("jax")
@@ -152,12 +160,12 @@ BACKENDS = tuple(
 each_backend = pytest.mark.parametrize("backend", BACKENDS, ids=repr)
 
 
-def each_case(cases: tuple[Case, ...]) -> pytest.MarkDecorator:
+def each_case(cases: tuple[Any, ...]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("case", cases, ids=repr)
 
 
 @lru_cache(maxsize=256)
-def shared_law(backend: Backend, case: Case) -> Any:
+def shared_law(backend: Backend, case: Any) -> Any:
     """One float64 instance per case for the tests that only read it."""
     return backend.law(case)
 

@@ -113,9 +113,9 @@ class ConstrainedBernoulli(ConstrainedDiscrete):
     def _make_parts(self, parameter: Tensor) -> list[Part]:
         fibre, parts = self._constraint, []
         plan = fibre.plan
-        if plan.groups is not None:
-            logits = self._select(parameter, plan.groups.variables)
-            parts.append(BernoulliGroups(plan.groups, logits, fibre.counts))
+        for groups, counts in fibre.groups:
+            logits = self._select(parameter, groups.variables)
+            parts.append(BernoulliGroups(groups, logits, counts))
         if plan.chain is not None:
             order = plan.chain.variables[np.argsort(plan.chain.column)]
             parts.append(Chain(plan.chain, _table(self._select(parameter, order)), fibre.start))

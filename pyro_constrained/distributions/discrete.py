@@ -1,6 +1,7 @@
 """What all laws of counts and subsets given ``A x = k`` have in common."""
 
 import copy
+import math
 from abc import abstractmethod
 from functools import cached_property
 from typing import Any
@@ -177,11 +178,6 @@ class ConstrainedDiscrete(ConstrainedDistribution):
     def _draw(self, sample_shape: Any) -> Tensor:
         shape = torch.Size(sample_shape) + self._batch_shape
         lead = shape[: len(shape) - len(self._own_batch_shape)]
-        if bool((self._log_weight_sum == -torch.inf).any()):
-            raise ConstraintError(
-                "sample: expected parameters that give A x = k a positive probability, got one "
-                "of exactly zero; check for rates or probabilities of exactly 0 or 1."
-            )
         return self._joined([part.draw(lead) for part in self._parts])
 
     @ignore_jit_warnings()
@@ -205,7 +201,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
             ConstraintError: k differs within the batch; too many points.
         """
         k = self._constraint.integers
-        k = np.unique(k.reshape(-1, k.shape[-1]), axis=0)
+        k = np.unique(k.reshape(math.prod(k.shape[:-1]), k.shape[-1]), axis=0)
         if len(k) != 1:
             raise ConstraintError(
                 f"enumerate_support: expected one k for the whole batch, got {len(k)} different "

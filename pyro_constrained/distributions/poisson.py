@@ -88,9 +88,9 @@ class ConstrainedPoisson(ConstrainedDiscrete):
     def _make_parts(self, parameter: Tensor) -> list[Part]:
         fibre, parts = self._constraint, []
         plan = fibre.plan
-        if plan.groups is not None:
-            rate = self._select(parameter, plan.groups.variables)
-            parts.append(PoissonGroups(plan.groups, rate, fibre.counts))
+        for groups, counts in fibre.groups:
+            rate = self._select(parameter, groups.variables)
+            parts.append(PoissonGroups(groups, rate, counts))
         if plan.chain is not None:
             rate = self._select(parameter, plan.chain.variables)
             parts.append(MergedChain(plan.chain, rate, fibre.start))

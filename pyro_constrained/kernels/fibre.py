@@ -1,6 +1,7 @@
 """The constraint of a discrete law: whole numbers, planned exactly and bound to tensors."""
 
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -15,11 +16,15 @@ from constrained_core import (
     check_lattice,
     plan_fibre,
 )
+from constrained_core.fibre import GroupFibre
 from constrained_core.lattice import lattice_of
 from pyro_constrained.kernels.groups import group_totals
 from pyro_constrained.kernels.linalg import matvec
 
 __all__ = ["IntegerConstraint", "bind_fibre", "bind_integers", "same_fibre"]
+
+
+_SETS: WeakKeyDictionary[FibrePlan, list[GroupFibre]] = WeakKeyDictionary()
 
 
 class IntegerConstraint:
@@ -75,7 +80,7 @@ class Fibre(IntegerConstraint):
     Attributes:
         plan: the plan.
         rank: r, the number of independent rows.
-        counts: ``(*batch, g)`` the sums of the plan's groups, or None.
+        groups: the plan's groups with their sums ``(*batch, g)``, in sets of similar sizes.
         start: ``(*batch,)`` the start states of the plan's chain, or None.
     """
 
@@ -83,9 +88,10 @@ class Fibre(IntegerConstraint):
         super().__init__(*fields)
         self.plan, self.rank = plan, plan.rank
         k = self.integers
-        self.counts = self.start = None
-        if plan.groups is not None:
-            self.counts = torch.as_tensor(plan.groups.totals(k)).to(like)
+        self.start = None
+        self.groups = [
+            (groups, torch.as_tensor(groups.totals(k)).to(like)) for groups in _by_size(plan)
+        ]
         if plan.chain is not None:
             start = np.asarray(plan.chain.start_of(k))
             self.start = torch.as_tensor(start, dtype=torch.int64, device=like.device)
@@ -94,6 +100,33 @@ class Fibre(IntegerConstraint):
     def num_values(self) -> int:
         """U: 1 + the largest value of any variable."""
         return 1 + int(self.plan.upper.max(initial=0))
+
+
+def _by_size(plan: FibrePlan) -> list[GroupFibre]:
+    """The groups; in sets of similar sizes where one layout of all would be mostly empty."""
+    if plan not in _SETS:
+        _SETS[plan] = [] if plan.groups is None else _size_sets(plan.groups)
+    return _SETS[plan]
+
+
+def _size_sets(groups: GroupFibre) -> list[GroupFibre]:
+    if groups.num_groups * groups.sizes.max() <= 4 * len(groups.variables):
+        return [groups]
+    scale = np.ceil(np.log2(groups.sizes)).astype(int)
+    sets = []
+    for chosen in (np.flatnonzero(scale == size) for size in np.unique(scale)):
+        number = np.full(groups.num_groups, -1)
+        number[chosen] = np.arange(len(chosen))
+        index = number[groups.index]
+        sets.append(
+            GroupFibre(
+                variables=groups.variables[index >= 0],
+                index=index[index >= 0],
+                rows=groups.rows[chosen],
+                divisor=groups.divisor[chosen],
+            )
+        )
+    return sets
 
 
 @torch.compiler.disable

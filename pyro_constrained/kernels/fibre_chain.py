@@ -11,11 +11,20 @@ import torch
 from pyro.util import ignore_jit_warnings
 from torch import Tensor
 
+from constrained_core import ConstraintError
 from constrained_core.fibre import FibreChain
 from pyro_constrained.kernels.groups import members
 from pyro_constrained.kernels.shapes import broadcast_shapes, expanded
 
-__all__ = ["choose", "draw", "log_partition", "log_sum_exp", "marginals", "messages"]
+__all__ = [
+    "choose",
+    "draw",
+    "log_partition",
+    "log_sum_exp",
+    "marginals",
+    "messages",
+    "require_possible",
+]
 
 _TABLES: WeakKeyDictionary[FibreChain, dict[torch.device, list[Tensor]]] = WeakKeyDictionary()
 
@@ -38,6 +47,20 @@ def choose(weights: Tensor, dim: int = -1) -> Tensor:
     threshold = torch.rand_like(total) * total
     threshold = torch.minimum(threshold, torch.nextafter(total, torch.zeros_like(total)))
     return (cumulative <= threshold).sum(dim).clamp_max_(weights.shape[dim] - 1)
+
+
+@ignore_jit_warnings()
+def require_possible(possible: Tensor) -> None:
+    """Raise where the parameters leave no point to draw.
+
+    Raises:
+        ConstraintError: an entry is false.
+    """
+    if not bool(possible.all()):
+        raise ConstraintError(
+            "sample: expected parameters that give A x = k a positive probability, got one of "
+            "exactly zero; check for rates or probabilities of exactly 0 or 1."
+        )
 
 
 def messages(chain: FibreChain, theta: Tensor) -> list[Tensor]:
@@ -81,7 +104,9 @@ def draw(
     """Exact draws of the values of all columns, ``(*sample_shape, *batch, q)`` int64."""
     batch_shape = broadcast_shapes(theta.shape[:-2], start.shape)
     state = start.expand(tuple(sample_shape) + batch_shape)
-    levels, values = messages(chain, theta)[1:], []
+    first, *levels = messages(chain, theta)
+    require_possible(_at(first, state[..., None]) > -torch.inf)
+    values = []
     for j, (table, level) in enumerate(zip(_tables(chain, theta.device), levels, strict=True)):
         after = table[state]
         terms = _at(level, after) + theta[..., j, : table.shape[1]]

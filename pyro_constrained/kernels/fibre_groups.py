@@ -10,6 +10,7 @@ linear space is safe in single precision too. Whatever lambda is, the answer and
 derivatives are exact functions: it is a constant, found to a tenth of a unit.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +20,7 @@ from torch.nn.functional import logsigmoid, pad
 
 from constrained_core.fibre import GroupFibre
 from pyro_constrained.kernels.convolutions import convolve
-from pyro_constrained.kernels.fibre_chain import choose
+from pyro_constrained.kernels.fibre_chain import choose, require_possible
 from pyro_constrained.kernels.groups import group_totals, members
 from pyro_constrained.kernels.plans import plan_tensor
 from pyro_constrained.kernels.shapes import broadcast_shapes, expanded
@@ -80,13 +81,14 @@ def poisson_draw(
     layout = _members(groups, rate)
     batch_shape = tuple(sample_shape) + broadcast_shapes(rate.shape[:-1], counts.shape[:-1])
     levels = [pad(rate, (0, 1))[..., layout]]
+    require_possible((levels[0].sum(-1) > 0) | (counts == 0))
     while levels[-1].shape[-1] > 1:
         levels[-1] = _even(levels[-1])
         levels.append(torch.add(*levels[-1].chunk(2, -1)))
     drawn = counts.expand(batch_shape + counts.shape[-1:])[..., None]
     for level in reversed(levels[:-1]):
         drawn = _binomial_split(drawn[..., : level.shape[-1] // 2], *level.chunk(2, -1))
-    drawn = drawn[..., : layout.shape[-1]].reshape(batch_shape + (-1,))
+    drawn = drawn[..., : layout.shape[-1]].flatten(-2)
     found = drawn.new_empty(batch_shape + (rate.shape[-1] + 1,))
     return found.index_copy_(-1, layout.reshape(-1), drawn)[..., :-1]
 
@@ -145,8 +147,11 @@ def bernoulli_draw(
     """Exact draws given the sums, ``(*sample_shape, *batch, p)`` of zeros and ones."""
     sums, layout = _Sums.of(groups, logits, counts), _members(groups, logits)
     shape = torch.Size(sample_shape) + sums.counts.shape
-    drawn = sums.counts.long().expand(shape).reshape(-1, 1, sums.counts.numel())
-    for level in reversed(sums.levels()):
+    levels = sums.levels()
+    require_possible(sums.coefficient(levels[-1]) > 0)
+    num_samples = math.prod(sample_shape)
+    drawn = sums.counts.long().expand(shape).reshape(num_samples, 1, sums.counts.numel())
+    for level in reversed(levels):
         drawn = _split(level, drawn[:, : level.shape[1] // 2])
     drawn = drawn[:, : layout.shape[-1]].movedim(1, -1).reshape(shape + layout.shape[-1:])
     drawn = torch.where(sums.flipped[..., None], 1 - drawn, drawn)
@@ -216,7 +221,7 @@ class _Sums:
         size = self.logits.shape[-1]
         tilted = (self.logits + self.tilt[..., None] - self.log_scale).exp()
         leaves = torch.stack([(-self.log_scale).exp(), tilted])
-        leaves = leaves.reshape(2, -1, size).mT
+        leaves = leaves.reshape(2, self.counts.numel(), size).mT
         capacity = int(self.counts.max()) if self.counts.numel() else 0
         levels = [_paired(leaves.contiguous())]
         while levels[-1].shape[1] > 2:
@@ -225,12 +230,14 @@ class _Sums:
             levels.append(_paired(convolve(left, right, degree + 1)))
         return levels
 
-    def log_coefficient(self) -> Tensor:
-        """``(*batch, g)`` log of the coefficient at the given sum."""
+    def coefficient(self, top: Tensor) -> Tensor:
+        """``(*batch, g)`` the coefficient of the product of the last pair at the given sum."""
         counts = self.counts.long().reshape(1, -1)
-        coefficient = _pair_terms(self.levels()[-1], counts).sum(0).reshape(self.counts.shape)
-        is_zero = coefficient == 0
-        return coefficient.masked_fill(is_zero, 1.0).log().masked_fill(is_zero, -torch.inf)
+        return _pair_terms(top, counts).sum(0).reshape(self.counts.shape)
+
+    def log_coefficient(self) -> Tensor:
+        """``(*batch, g)`` its logarithm."""
+        return safe_log(self.coefficient(self.levels()[-1]))
 
 
 def _paired(level: Tensor) -> Tensor:
