@@ -11,26 +11,37 @@ from constrained_core import (
 from numpyro_constrained import constraints, reparam, transforms
 from numpyro_constrained import registry as _registry  # noqa: F401  (connects what is below)
 from numpyro_constrained.distributions import (
+    ConstrainedBernoulli,
+    ConstrainedCategorical,
     ConstrainedLowRankMultivariateNormal,
     ConstrainedMultivariateNormal,
     ConstrainedMultivariateStudentT,
     ConstrainedNormal,
+    ConstrainedPoisson,
     constrain,
 )
-from numpyro_constrained.reparam import ConstrainedNormalReparam, auto_reparam
+from numpyro_constrained.reparam import (
+    ConstrainedNormalReparam,
+    MarginalExpectationReparam,
+    auto_reparam,
+)
 from numpyro_constrained.transforms import LinearEqualityTransform
 
 __all__ = [
+    "ConstrainedBernoulli",
+    "ConstrainedCategorical",
     "ConstrainedLowRankMultivariateNormal",
     "ConstrainedMultivariateNormal",
     "ConstrainedMultivariateStudentT",
     "ConstrainedNormal",
     "ConstrainedNormalReparam",
+    "ConstrainedPoisson",
     "ConstraintError",
     "GroupSum",
     "InfeasibleConstraintError",
     "IntractableConstraintError",
     "LinearEqualityTransform",
+    "MarginalExpectationReparam",
     "UnboundedSupportError",
     "auto_reparam",
     "constrain",

@@ -1,4 +1,4 @@
-"""Supports: the affine subspace ``{x : A x = k}``."""
+"""Supports: the affine subspace ``{x : A x = k}`` and its integer points."""
 
 from typing import Any
 
@@ -14,11 +14,12 @@ from numpyro_constrained.kernels.constraint import (
     default_tolerance,
     rebind_constraint,
 )
+from numpyro_constrained.kernels.fibre import IntegerConstraint, bind_integers
 from numpyro_constrained.kernels.leaves import untraced_property
 from numpyro_constrained.kernels.linalg import lift
 from numpyro_constrained.kernels.parameters import floating
 
-__all__ = ["linear_equality"]
+__all__ = ["integer_linear_equality", "linear_equality"]
 
 
 class linear_equality(Constraint):  # a constraint is named as NumPyro names its own
@@ -85,10 +86,7 @@ class linear_equality(Constraint):  # a constraint is named as NumPyro names its
         """Whether ``other`` is the same constraint, by content."""
         if not isinstance(other, linear_equality) or self.tolerance != other.tolerance:
             return False
-        if isinstance(self.A, GroupSum) or isinstance(other.A, GroupSum):
-            return self.A == other.A and array_equiv(self.k, other.k, static=static)
-        same_rows = array_equiv(self.A, other.A, static=static)
-        return same_rows & array_equiv(self.k, other.k, static=static)
+        return _same_content(self, other, static)
 
     def tree_flatten(self) -> tuple:
         aux = {"tolerance": self.tolerance, "_layout": self._layout}
@@ -98,6 +96,65 @@ class linear_equality(Constraint):  # a constraint is named as NumPyro names its
         return (
             f"linear_equality(rank={self._bound.rank}, num_variables={self._bound.num_variables})"
         )
+
+
+class integer_linear_equality(Constraint):
+    """The integer points ``{x : A x = k, 0 <= x <= upper}``.
+
+    Args:
+        A: ``(m, n)``, ``(n,)`` for one row, or a ``GroupSum``; whole numbers.
+        k: ``(*batch, m)``; ``(*batch,)`` for one row; whole numbers.
+        upper: the largest value of every variable; None if there is none.
+
+    Raises:
+        InfeasibleConstraintError: no integer x satisfies A x = k.
+        ConstraintError: shapes that do not fit, numbers that are not whole, a traced A.
+
+    Example:
+        >>> pairs = integer_linear_equality(jnp.ones(3), 2, upper=1)
+        >>> pairs(jnp.array([[1, 0, 1], [2, 0, 0]]))
+        Array([ True, False], dtype=bool)
+    """
+
+    is_discrete = True
+    event_dim = 1
+
+    def __init__(self, A: Any, k: Any, upper: int | None = None) -> None:
+        self._set(bind_integers(A, k, upper))
+
+    @classmethod
+    def of(cls, bound: IntegerConstraint) -> "integer_linear_equality":
+        """The points of a constraint that is already read."""
+        support = cls.__new__(cls)
+        support._set(bound)
+        return support
+
+    def _set(self, bound: IntegerConstraint) -> None:
+        self.A, self.k, self.upper, self._layout = bound.A, bound.k, bound.upper, bound.layout
+
+    def __call__(self, x: Array) -> Array:
+        """``(*batch,)`` whether each vector of ``x`` is one of the points."""
+        bound = IntegerConstraint(self.A, self.k, self._layout, self.upper)
+        return bound.contains(jnp.asarray(x))
+
+    def eq(self, other: object, static: bool = False) -> Any:
+        """Whether ``other`` is the same constraint, by content."""
+        if not isinstance(other, integer_linear_equality) or self.upper != other.upper:
+            return False
+        return _same_content(self, other, static)
+
+    def tree_flatten(self) -> tuple:
+        aux = {"upper": self.upper, "_layout": self._layout}
+        return (self.A, self.k), (("A", "k"), aux)
+
+    def __repr__(self) -> str:
+        return f"integer_linear_equality(num_variables={self.A.shape[-1]}, upper={self.upper})"
+
+
+def _same_content(one: Any, other: Any, static: bool) -> Any:
+    if isinstance(one.A, GroupSum) or isinstance(other.A, GroupSum):
+        return one.A == other.A and array_equiv(one.k, other.k, static=static)
+    return array_equiv(one.A, other.A, static=static) & array_equiv(one.k, other.k, static=static)
 
 
 def _floating(A: Any, k: Any) -> Array:

@@ -9,13 +9,17 @@ from numpyro.distributions.kl import kl_divergence
 from constrained_core import GroupSum
 from numpyro_constrained.constraints import linear_equality
 from numpyro_constrained.distributions import (
+    ConstrainedBernoulli,
+    ConstrainedCategorical,
     ConstrainedLowRankMultivariateNormal,
     ConstrainedMultivariateNormal,
     ConstrainedMultivariateStudentT,
     ConstrainedNormal,
+    ConstrainedPoisson,
     constrain,
 )
 from numpyro_constrained.distributions.base import ConstrainedDistribution
+from numpyro_constrained.distributions.discrete import kl_discrete_discrete
 from numpyro_constrained.distributions.gaussian import ConstrainedGaussian, kl_gaussian_gaussian
 from numpyro_constrained.transforms import LinearEqualityTransform
 
@@ -26,6 +30,8 @@ register_static(GroupSum)
 biject_to.register(linear_equality, LinearEqualityTransform.onto)
 
 kl_divergence.register(ConstrainedGaussian, ConstrainedGaussian)(kl_gaussian_gaussian)
+for family in (ConstrainedPoisson, ConstrainedBernoulli, ConstrainedCategorical):
+    kl_divergence.register(family, family)(kl_discrete_discrete)
 
 
 @constrain.register(dist.Normal, independent_dims=1)
@@ -43,6 +49,31 @@ def _constrain_low_rank(base, A, k, **kw):
     return ConstrainedLowRankMultivariateNormal(
         base.loc, base.cov_factor, base.cov_diag, A, k, **kw
     )
+
+
+@constrain.register(dist.Poisson, independent_dims=1)
+def _constrain_poisson(base, A, k, **kw):
+    return ConstrainedPoisson(base.rate, A, k, **kw)
+
+
+@constrain.register(dist.BernoulliProbs, independent_dims=1)
+def _constrain_bernoulli_probs(base, A, k, **kw):
+    return ConstrainedBernoulli(base.probs, A, k, **kw)
+
+
+@constrain.register(dist.BernoulliLogits, independent_dims=1)
+def _constrain_bernoulli_logits(base, A, k, **kw):
+    return ConstrainedBernoulli(A=A, k=k, logits=base.logits, **kw)
+
+
+@constrain.register(dist.CategoricalProbs, independent_dims=1)
+def _constrain_categorical_probs(base, A, k, **kw):
+    return ConstrainedCategorical(base.probs, A, k, **kw)
+
+
+@constrain.register(dist.CategoricalLogits, independent_dims=1)
+def _constrain_categorical_logits(base, A, k, **kw):
+    return ConstrainedCategorical(A=A, k=k, logits=base.logits, **kw)
 
 
 @promote_batch_shape.register
@@ -94,3 +125,18 @@ def _over_multivariate_student_t(
     return law._with_axes(
         df=df, loc=loc, _factor=scale if scale_tril is None else scale_tril, A=A, k=k
     )
+
+
+@vmap_over.register
+def _over_poisson(law: ConstrainedPoisson, rate=None, A=None, k=None):
+    return law._with_axes(rate=rate, k=k)
+
+
+@vmap_over.register
+def _over_bernoulli(law: ConstrainedBernoulli, probs=None, A=None, k=None, logits=None):
+    return law._with_axes(probs=probs, k=k, logits=logits)
+
+
+@vmap_over.register
+def _over_categorical(law: ConstrainedCategorical, probs=None, A=None, k=None, logits=None):
+    return law._with_axes(probs=probs, k=k, logits=logits)

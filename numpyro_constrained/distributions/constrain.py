@@ -15,8 +15,8 @@ __all__ = ["constrain"]
 class _Constrain:
     """``constrain(base_distribution, A, k, **kw)``: the law given ``A x = k``.
 
-    Known are ``Normal(...).to_event(1)``, ``MultivariateNormal`` and
-    ``LowRankMultivariateNormal``; ``constrain.register`` adds others.
+    Known are ``MultivariateNormal``, ``LowRankMultivariateNormal``, and ``Normal``, ``Poisson``,
+    ``Bernoulli`` and ``Categorical`` with ``to_event(1)``; ``constrain.register`` adds others.
 
     Args:
         base_distribution: a law with event shape ``(n,)``.

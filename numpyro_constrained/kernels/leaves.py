@@ -3,7 +3,17 @@
 from functools import cached_property
 from typing import Any, NamedTuple
 
-__all__ = ["Layout", "unstacked", "untraced_property"]
+from numpyro.distributions.util import lazy_property
+
+__all__ = ["Layout", "derived_property", "unstacked", "untraced_property"]
+
+
+class derived_property(lazy_property):  # named as the property that it is
+    """A property unless the instance holds a leaf of this name; never kept, so that the leaves
+    stay those that were given."""
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        return self if instance is None else self.wrapped(instance)
 
 
 class untraced_property(cached_property):  # named as the property that it is

@@ -14,17 +14,23 @@ from jax.core import Tracer
 
 from constrained_core import ConstraintError
 from numpyro_constrained.kernels.constraint import LinearConstraint
+from numpyro_constrained.kernels.fibre import IntegerConstraint
 from numpyro_constrained.kernels.linalg import lift
 
 __all__ = [
     "batch_shape_of",
+    "check_category_probs",
     "check_covariance",
     "check_finite",
+    "check_logits",
+    "check_nonnegative",
     "check_positive",
+    "check_probs",
     "check_tril",
     "exactly_one",
     "floating",
     "lifted",
+    "require_categories",
     "require_event",
 ]
 
@@ -72,8 +78,18 @@ def lifted(tensor: Array, batch_shape: Sequence[int], event_dim: int) -> Array:
         return lift(tensor, len(batch_shape) + event_dim)
 
 
+def require_categories(name: str, tensor: Array) -> Array:
+    """``tensor`` if it can be ``(*batch, n, C)``."""
+    if tensor.ndim < 2 or tensor.shape[-1] == 0:
+        raise ConstraintError(
+            f"{name}: expected shape (*batch, n, C) for C categories of each variable, got "
+            f"{tuple(tensor.shape)}; give one row of categories per variable."
+        )
+    return tensor
+
+
 def batch_shape_of(
-    constraint: LinearConstraint, **batch_shapes: tuple[int, ...]
+    constraint: LinearConstraint | IntegerConstraint, **batch_shapes: tuple[int, ...]
 ) -> tuple[int, ...]:
     """The common batch shape of the parameters, A and k."""
     batch_shapes["A and k"] = constraint.batch_shape
@@ -111,6 +127,39 @@ def check_positive(name: str, tensor: Array) -> None:
         holds = (values > 0) & np.isfinite(values)
         remedy = "use exp or softplus to make it so"
         _require(name, "positive finite values", values, holds, remedy)
+
+
+def check_nonnegative(name: str, tensor: Array) -> None:
+    """Raise if an entry is negative, NaN or infinite."""
+    if not isinstance(tensor, Tracer):
+        values = np.asarray(tensor)
+        holds = (values >= 0) & np.isfinite(values)
+        remedy = "use exp or softplus to make it so"
+        _require(name, "nonnegative finite values", values, holds, remedy)
+
+
+def check_probs(name: str, tensor: Array) -> None:
+    """Raise if an entry is not in [0, 1]."""
+    if not isinstance(tensor, Tracer):
+        values = np.asarray(tensor)
+        holds = (values >= 0) & (values <= 1)
+        remedy = "use sigmoid, or give logits instead"
+        _require(name, "probabilities in [0, 1]", values, holds, remedy)
+
+
+def check_category_probs(name: str, tensor: Array) -> None:
+    """Raise if an entry is negative or not finite, or a row has no positive one."""
+    check_nonnegative(name, tensor)
+    if not isinstance(tensor, Tracer):
+        total = np.asarray(tensor).sum(-1)
+        _require(f"the sum of {name}", "a positive sum", total, total > 0, "give logits instead")
+
+
+def check_logits(name: str, tensor: Array) -> None:
+    """Raise if an entry is NaN; infinite ones are probabilities of exactly 0 and 1."""
+    if not isinstance(tensor, Tracer):
+        values = np.asarray(tensor)
+        _require(name, "log odds or log probabilities", values, ~np.isnan(values), "check for NaN")
 
 
 def check_covariance(name: str, matrix: Array) -> None:

@@ -1,0 +1,144 @@
+"""Independent Bernoulli variables under integer linear constraints: subsets."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jax import Array
+from jax.nn import log_sigmoid, sigmoid
+from numpyro.distributions import constraints
+
+from numpyro_constrained.distributions.discrete import ConstrainedDiscrete
+from numpyro_constrained.kernels.fibre import bind_fibre
+from numpyro_constrained.kernels.fibre_groups import expected, safe_log
+from numpyro_constrained.kernels.fibre_parts import BernoulliGroups, Chain, Free, Part
+from numpyro_constrained.kernels.leaves import derived_property
+from numpyro_constrained.kernels.linalg import lift
+from numpyro_constrained.kernels.parameters import (
+    batch_shape_of,
+    check_logits,
+    check_probs,
+    exactly_one,
+    floating,
+    lifted,
+    require_event,
+)
+
+__all__ = ["ConstrainedBernoulli"]
+
+
+class ConstrainedBernoulli(ConstrainedDiscrete):
+    """Independent x_i ~ Bernoulli(p_i) given A x = k.
+
+    With A a row of ones it is the law of a subset of exactly k elements (conditional Bernoulli).
+    P(x | A x = k) = prod_i p_i^x_i (1 - p_i)^(1 - x_i) / P(A x = k). Rows that share no variables
+    and have one coefficient each go by a balanced tree of products of polynomials, all else by a
+    dynamic programme over the columns.
+
+    Args:
+        probs: ``(*batch, n)`` in [0, 1], exact zeros and ones included; a number stands for all n.
+        A: ``(m, n)``, ``(n,)`` for one row, or a ``GroupSum``; whole numbers, not traced.
+        k: ``(*batch, m)``; ``(*batch,)`` for one row; whole numbers.
+        logits: ``(*batch, n)`` log odds instead of ``probs``.
+        gradient_estimator: ``score_function`` or ``marginal_expectation``.
+        validate_args: whether parameters and values are checked.
+        k_max: ``(m,)`` plan once for all k with 0 <= k <= k_max.
+
+    Raises:
+        InfeasibleConstraintError: no x of zeros and ones satisfies A x = k.
+        IntractableConstraintError: the dynamic programme would be too large.
+        ConstraintError: shapes that do not fit, numbers that are not whole, probabilities outside
+            [0, 1], NaN, a traced A, a value off the support.
+
+    References:
+        Chen, Dempster, Liu (1994), *Weighted finite population sampling to maximize entropy*.
+        Ahmed, Zeng, Niepert, Van den Broeck (2023), *SIMPLE: A gradient estimator for k-subset
+        sampling*.
+
+    Example:
+        >>> law = ConstrainedBernoulli(jnp.array([0.5, 0.5, 0.2]), jnp.ones(3), 2)
+        >>> print(law.mean)
+        [0.8333 0.8333 0.3333]
+    """
+
+    arg_constraints = {
+        "probs": constraints.independent(constraints.unit_interval, 1),
+        "logits": constraints.real_vector,
+        "k": constraints.dependent(is_discrete=True, event_dim=1),
+    }
+    pytree_data_fields = ("probs", "logits")
+    _event_dims = {"probs": 1, "logits": 1}
+
+    def __init__(
+        self,
+        probs: Any = None,
+        A: Any = None,
+        k: Any = None,
+        *,
+        logits: Any = None,
+        gradient_estimator: str = "score_function",
+        validate_args: bool | None = None,
+        k_max: Any = None,
+    ) -> None:
+        name, given = exactly_one(probs=probs, logits=logits)
+        (given,) = floating(given)
+        constraint = bind_fibre(A, k, given, upper=1, k_max=k_max)
+        given = require_event(name, given, (constraint.num_variables,))
+        if self._validates(validate_args):
+            check_probs(name, given) if name == "probs" else check_logits(name, given)
+        batch_shape = batch_shape_of(constraint, **{name: given.shape[:-1]})
+        self.__dict__[name] = lifted(given, batch_shape, 1)
+        super().__init__(constraint, batch_shape, gradient_estimator, validate_args)
+
+    @derived_property
+    def logits(self) -> Array:
+        """``(*batch, n)`` log odds of the base law; infinite, with a gradient of zero, at
+        probabilities of exactly 0 and 1."""
+        return safe_log(self.probs) - safe_log(1 - self.probs)
+
+    @derived_property
+    def probs(self) -> Array:
+        """``(*batch, n)`` probabilities of the base law."""
+        return sigmoid(self.logits)
+
+    @property
+    def base_dist(self) -> dist.Distribution:
+        """The independent Bernoulli law without the constraint."""
+        if self.__dict__.get("probs") is not None:
+            return dist.Bernoulli(probs=self._expanded(self.probs, 1)).to_event(1)
+        return dist.Bernoulli(logits=self._expanded(self.logits, 1)).to_event(1)
+
+    @property
+    def _parameter(self) -> Array:
+        return self.logits
+
+    def _make_parts(self, parameter: Array) -> list[Part]:
+        fibre, parts = self._constraint, []
+        plan = fibre.plan
+        if plan.groups is not None:
+            logits = parameter[..., plan.groups.variables]
+            parts.append(BernoulliGroups(plan.groups, logits, fibre.counts, fibre.capacity))
+        if plan.chain is not None:
+            order = plan.chain.variables[np.argsort(plan.chain.column)]
+            parts.append(Chain(plan.chain, _table(parameter[..., order]), fibre.start))
+        if plan.free.size:
+            parts.append(Free(plan.free, _table(self._free_parameter(parameter))))
+        return parts
+
+    def _log_weight(self, value: Array) -> Array:
+        # Linear in the value, so that the gradient of a draw passes.
+        logits = lift(self._parameter, value.ndim)
+        is_finite = jnp.isfinite(logits)
+        finite = jnp.where(is_finite, logits, 0.0)
+        weight = value * finite + jnp.where(is_finite, log_sigmoid(-finite), 0.0)
+        return jnp.where(~is_finite & ((logits > 0) != (value > 0)), -jnp.inf, weight)
+
+    def _expected_log_weight(self, other: ConstrainedDiscrete) -> Array:
+        mean = other.mean
+        one = expected(mean, log_sigmoid(self._parameter))
+        return (one + expected(1 - mean, log_sigmoid(-self._parameter))).sum(-1)
+
+
+def _table(logits: Array) -> Array:
+    return jnp.stack([log_sigmoid(-logits), log_sigmoid(logits)], -1)

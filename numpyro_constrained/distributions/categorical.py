@@ -1,0 +1,134 @@
+"""Independent categorical variables under integer linear constraints."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jax import Array
+from jax.nn import log_softmax
+from numpyro.distributions import constraints
+
+from numpyro_constrained.distributions.discrete import ConstrainedDiscrete
+from numpyro_constrained.kernels.fibre import bind_fibre
+from numpyro_constrained.kernels.fibre_groups import expected, safe_log
+from numpyro_constrained.kernels.fibre_parts import Chain, Free, Part
+from numpyro_constrained.kernels.leaves import derived_property
+from numpyro_constrained.kernels.linalg import lift
+from numpyro_constrained.kernels.parameters import (
+    batch_shape_of,
+    check_category_probs,
+    check_logits,
+    exactly_one,
+    floating,
+    lifted,
+    require_categories,
+    require_event,
+)
+
+__all__ = ["ConstrainedCategorical"]
+
+
+class ConstrainedCategorical(ConstrainedDiscrete):
+    """Independent x_i in 0..C-1 with P(x_i = c) = p_ic, given A x = k.
+
+    The values enter A x as numbers: levels, sizes, ranks. By a dynamic programme over the columns.
+
+    Args:
+        probs: ``(*batch, n, C)`` nonnegative, normalised over the last dimension.
+        A: ``(m, n)``, ``(n,)`` for one row, or a ``GroupSum``; whole numbers, not traced.
+        k: ``(*batch, m)``; ``(*batch,)`` for one row; whole numbers.
+        logits: ``(*batch, n, C)`` log probabilities up to a constant, instead of ``probs``.
+        gradient_estimator: ``score_function`` or ``marginal_expectation``.
+        validate_args: whether parameters and values are checked.
+        k_max: ``(m,)`` plan once for all k with 0 <= k <= k_max.
+
+    Raises:
+        InfeasibleConstraintError: no x in 0..C-1 satisfies A x = k.
+        IntractableConstraintError: the dynamic programme would be too large.
+        ConstraintError: shapes that do not fit, numbers that are not whole, negative or NaN
+            probabilities, a traced A, a value off the support.
+
+    Example:
+        >>> law = ConstrainedCategorical(jnp.ones((2, 3)) / 3, jnp.ones(2), 1)
+        >>> law.enumerate_support().tolist()
+        [[0, 1], [1, 0]]
+    """
+
+    arg_constraints = {
+        "probs": constraints.independent(constraints.simplex, 1),
+        "logits": constraints.independent(constraints.real, 2),
+        "k": constraints.dependent(is_discrete=True, event_dim=1),
+    }
+    pytree_data_fields = ("probs", "logits")
+    _event_dims = {"probs": 2, "logits": 2}
+    _parameter_event_dim = 2
+
+    def __init__(
+        self,
+        probs: Any = None,
+        A: Any = None,
+        k: Any = None,
+        *,
+        logits: Any = None,
+        gradient_estimator: str = "score_function",
+        validate_args: bool | None = None,
+        k_max: Any = None,
+    ) -> None:
+        name, given = exactly_one(probs=probs, logits=logits)
+        (given,) = floating(given)
+        upper = require_categories(name, given).shape[-1] - 1
+        constraint = bind_fibre(A, k, given, upper=upper, k_max=k_max, grouped=False)
+        given = require_event(name, given, (constraint.num_variables, upper + 1))
+        if self._validates(validate_args):
+            check_category_probs(name, given) if name == "probs" else check_logits(name, given)
+        batch_shape = batch_shape_of(constraint, **{name: given.shape[:-2]})
+        self.__dict__[name] = lifted(_normalised(name, given), batch_shape, 2)
+        super().__init__(constraint, batch_shape, gradient_estimator, validate_args)
+
+    @derived_property
+    def logits(self) -> Array:
+        """``(*batch, n, C)`` log probabilities of the base law."""
+        return safe_log(self.probs)
+
+    @derived_property
+    def probs(self) -> Array:
+        """``(*batch, n, C)`` probabilities of the base law."""
+        return jnp.exp(self.logits)
+
+    @property
+    def base_dist(self) -> dist.Distribution:
+        """The independent categorical law without the constraint."""
+        if self.__dict__.get("probs") is not None:
+            return dist.Categorical(probs=self._expanded(self.probs, 2)).to_event(1)
+        return dist.Categorical(logits=self._expanded(self.logits, 2)).to_event(1)
+
+    @property
+    def _parameter(self) -> Array:
+        return self.logits
+
+    def _make_parts(self, parameter: Array) -> list[Part]:
+        plan, parts = self._constraint.plan, []
+        if plan.chain is not None:
+            order = plan.chain.variables[np.argsort(plan.chain.column)]
+            parts.append(Chain(plan.chain, parameter[..., order, :], self._constraint.start))
+        if plan.free.size:
+            parts.append(Free(plan.free, self._free_parameter(parameter)))
+        return parts
+
+    def _log_weight(self, value: Array) -> Array:
+        table = lift(self._parameter, value.ndim + 1)
+        batch_shape = jnp.broadcast_shapes(value.shape[:-1], table.shape[:-2])
+        index = jnp.broadcast_to(value, batch_shape + value.shape[-1:]).astype(np.int32)
+        table = jnp.broadcast_to(table, batch_shape + table.shape[-2:])
+        return jnp.take_along_axis(table, index[..., None], -1)[..., 0]
+
+    def _expected_log_weight(self, other: ConstrainedDiscrete) -> Array:
+        table = jnp.exp(other.marginal_log_prob())
+        missing = self._parameter.shape[-1] - table.shape[-1]
+        table = jnp.pad(table, [(0, 0)] * (table.ndim - 1) + [(0, missing)])
+        return expected(table, self._parameter).sum((-2, -1))
+
+
+def _normalised(name: str, given: Array) -> Array:
+    return given / given.sum(-1, keepdims=True) if name == "probs" else log_softmax(given, -1)

@@ -1,0 +1,314 @@
+"""What all laws of counts and subsets given ``A x = k`` have in common."""
+
+import copy
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.core import Tracer
+from numpyro.distributions import constraints
+from numpyro.util import is_prng_key
+
+from constrained_core import ConstraintError, enumerate_fibre
+from numpyro_constrained.constraints import integer_linear_equality
+from numpyro_constrained.distributions.base import ConstrainedDistribution
+from numpyro_constrained.estimators import check_estimator, with_gradient
+from numpyro_constrained.kernels.fibre import Fibre, rebind_fibre, same_fibre
+from numpyro_constrained.kernels.fibre_parts import Part
+from numpyro_constrained.kernels.leaves import untraced_property
+from numpyro_constrained.kernels.linalg import lift
+
+__all__ = ["ConstrainedDiscrete", "kl_discrete_discrete"]
+
+ESTIMATORS = ("score_function", "marginal_expectation")
+
+
+class ConstrainedDiscrete(ConstrainedDistribution):
+    """Independent discrete variables given A x = k: exact, by a dynamic programme where needed.
+
+    The plan of the fibre is static: a law that is an argument of ``jit`` is compiled once per plan.
+    Draws are integers, and floating under ``marginal_expectation``, so that they have a gradient.
+
+    NumPyro's own enumeration knows values 0..U-1 only, so that ``has_enumerate_support`` is false:
+    enumerate a ``Categorical`` index into ``enumerate_support()`` with logits ``log_prob`` of it.
+    """
+
+    pytree_aux_fields: tuple[str, ...] = ("gradient_estimator", "_plan", "_capacity", "_upper")
+    _parameter_event_dim = 1
+
+    def __init__(
+        self,
+        constraint: Fibre,
+        batch_shape: tuple[int, ...],
+        gradient_estimator: str,
+        validate_args: bool | None,
+    ) -> None:
+        self.gradient_estimator = check_estimator(gradient_estimator, ESTIMATORS)
+        self._plan, self._capacity = constraint.plan, constraint.capacity
+        self._upper = constraint.upper
+        super().__init__(constraint, batch_shape, None, validate_args)
+
+    def _condition(self, constraint: Any) -> Any:
+        return constraint
+
+    @untraced_property
+    def _conditional(self) -> Fibre:
+        batch_dims = self._leaf().ndim - self._parameter_event_dim
+        fields = self._plan, self._capacity, self.A, self.k, self._layout, self._upper
+        return rebind_fibre(*fields, batch_dims)
+
+    @property
+    def _constraint(self) -> Any:
+        return self._conditional
+
+    @property
+    @abstractmethod
+    def _parameter(self) -> Array:
+        """What the parts are made from, ``(*batch, n)`` or ``(*batch, n, C)``."""
+
+    @abstractmethod
+    def _make_parts(self, parameter: Array) -> list[Part]:
+        """The independent parts, from the parameter that ``_parameter`` holds."""
+
+    @abstractmethod
+    def _log_weight(self, value: Array) -> Array:
+        """``(*batch, n)`` log weights of values on the support."""
+
+    @abstractmethod
+    def _expected_log_weight(self, other: "ConstrainedDiscrete") -> Array:
+        """``(*batch,)`` expected sum of this law's log weights under another law, without terms
+        that are the same for all laws of the family."""
+
+    def _expected_shared_log_weight(self) -> Array | float:
+        """``(*batch,)`` expectation of those terms under this law."""
+        return 0.0
+
+    def _leaf(self) -> Array:
+        return self._parameter
+
+    @property
+    def _parts(self) -> list[Part]:
+        return self._make_parts(self._parameter)
+
+    @property
+    def rank(self) -> int:
+        """r, the number of independent rows of A."""
+        return self._plan.rank
+
+    @constraints.dependent_property(is_discrete=True, event_dim=1)
+    def support(self) -> integer_linear_equality:
+        """The integer points ``{x : A x = k, 0 <= x <= upper}``."""
+        return integer_linear_equality.of(self._constraint)
+
+    @property
+    def has_rsample(self) -> bool:
+        """Whether gradients flow through a draw: those of the constrained mean."""
+        return self.gradient_estimator == "marginal_expectation"
+
+    def with_estimator(self, gradient_estimator: str) -> "ConstrainedDiscrete":
+        """The same law with another gradient estimator."""
+        new = copy.copy(self)
+        new.__dict__.update(self.__dict__)
+        new.gradient_estimator = check_estimator(gradient_estimator, ESTIMATORS)
+        return new
+
+    def expand(self, batch_shape: Sequence[int]) -> "ConstrainedDiscrete":
+        """The same law with a larger batch shape; new leading dimensions cost nothing."""
+        return super().expand(batch_shape)  # type: ignore[return-value]
+
+    @property
+    def mean(self) -> Array:
+        """``(*batch, n)`` E[x | A x = k]."""
+        return self._moments()[0]
+
+    @property
+    def variance(self) -> Array:
+        """``(*batch, n)`` Var[x | A x = k]."""
+        return self._moments()[1]
+
+    def _moments(self) -> tuple[Array, Array]:
+        means, variances = zip(*(part.moments() for part in self._parts), strict=True)
+        return self._expanded(self._joined(means), 1), self._expanded(self._joined(variances), 1)
+
+    def marginal_log_prob(self) -> Array:
+        """``(*batch, n, U)`` log P(x_i = u | A x = k) for u = 0..U-1; -inf where impossible.
+
+        Raises:
+            ConstraintError: a variable in no row has infinitely many values.
+        """
+        unbounded = np.flatnonzero(self._plan.upper < 0)
+        if unbounded.size:
+            raise ConstraintError(
+                f"marginal_log_prob: expected a largest value of every variable, but variable "
+                f"{unbounded[0]} is in no row of A and unbounded; ask its base law, or leave it "
+                "out of the constrained one."
+            )
+        num_values = self._constraint.num_values
+        tables = [part.log_marginals(num_values) for part in self._parts]
+        return self._expanded(self._joined(tables, 2), 2)
+
+    def constraint_log_prob(self) -> Array:
+        """``(*batch,)`` log probability of the event A x = k under the base law.
+
+        It is what a soft-constraint loss maximises.
+        """
+        return self._expanded(self._total([part.log_partition() for part in self._parts]), 0)
+
+    def _log_weight_sum(self) -> Array:
+        return self._total([part.log_weight_sum() for part in self._parts])
+
+    def _total(self, parts: list[Array]) -> Array:
+        """Sum over parts, of the rank of the batch; -inf where k has no point."""
+        rank = len(self._batch_shape)
+        total = sum((lift(part, rank) for part in parts), jnp.zeros((1,) * rank))
+        total = total.astype(self._leaf().dtype)
+        return jnp.where(lift(jnp.asarray(self._constraint.possible), rank), total, -jnp.inf)
+
+    def entropy(self) -> Array:
+        """``(*batch,)`` exact entropy.
+
+        Raises:
+            ConstraintError: a variable in no row has infinitely many values.
+        """
+        expected = self._expected_log_weight(self) + self._expected_shared_log_weight()
+        return self._expanded(self._log_weight_sum() - expected, 0)
+
+    def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
+        """Exact draws ``(*sample_shape, *batch, n)``, with the gradient of the estimator."""
+        assert is_prng_key(key)
+        draw = self._draw(key, tuple(sample_shape)).astype(jnp.result_type(int))
+        if not self.has_rsample:
+            return draw
+        mean = self.mean
+        draw = draw.astype(mean.dtype)
+        return with_gradient(self.gradient_estimator, draw, lift(mean, draw.ndim))
+
+    def rsample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
+        """Exact draws whose gradient is that of the constrained mean."""
+        if not self.has_rsample:
+            raise NotImplementedError(
+                "a law with gradient_estimator='score_function' has no reparametrised draw; use "
+                "sample, or gradient_estimator='marginal_expectation'."
+            )
+        return self.sample(key, sample_shape)
+
+    def _draw(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
+        lead, parameter = self._own_parameter()
+        parts = self._make_parts(parameter)
+        keys = jax.random.split(key, max(len(parts), 1))
+        shape = sample_shape + self._batch_shape
+        drawn = [
+            part.draw(key, sample_shape + lead).reshape(*shape, len(part.variables))
+            for part, key in zip(parts, keys, strict=True)
+        ]
+        return self._joined(drawn)
+
+    def _own_parameter(self) -> tuple[tuple[int, ...], Array]:
+        """Leading batch dimensions along which the law is the same, and the parameter for the
+        others: a dimension that k does not have is there in full, so that draws differ."""
+        parameter, rank = self._parameter, len(self._batch_shape)
+        k_batch = self._constraint.batch_shape
+        k_batch = (1,) * (rank - len(k_batch)) + k_batch
+        own = jnp.broadcast_shapes(k_batch, parameter.shape[:rank])
+        same = next((i for i, size in enumerate(own) if size != 1), rank)
+        sizes = zip(parameter.shape[same:], k_batch[same:], self._batch_shape[same:], strict=False)
+        batch_shape = tuple(size if of_k == full else full for size, of_k, full in sizes)
+        event_shape = parameter.shape[rank:]
+        parameter = parameter.reshape(parameter.shape[same:])
+        return self._batch_shape[:same], jnp.broadcast_to(parameter, batch_shape + event_shape)
+
+    def _free_parameter(self, parameter: Array) -> Array:
+        """That of the variables in no row, whose draws differ even where it does not."""
+        axis = parameter.ndim - self._parameter_event_dim
+        batch_shape, event_shape = parameter.shape[:axis], parameter.shape[axis:]
+        batch_shape = jnp.broadcast_shapes(batch_shape, self._constraint.batch_shape)
+        parameter = lift(parameter, len(batch_shape + event_shape))
+        parameter = jnp.broadcast_to(parameter, batch_shape + event_shape)
+        return jnp.take(parameter, self._plan.free, axis=-self._parameter_event_dim)
+
+    def log_prob(self, value: Any) -> Array:
+        """``(*batch,)`` log probability; -inf off the support.
+
+        Raises:
+            ConstraintError: the value is off the support, under ``validate_args``.
+        """
+        value = self._checked_value(value)
+        inside = self._on_support(value)
+        value = jnp.where(inside[..., None], value, 0.0)
+        score = self._log_weight(value).sum(-1)
+        total = lift(self._log_weight_sum(), score.ndim)
+        is_possible = inside & (total > -jnp.inf)
+        log_prob = jnp.where(is_possible, score - jnp.where(is_possible, total, 0.0), -jnp.inf)
+        return self._expanded(log_prob, 0)
+
+    def enumerate_support(self, expand: bool = True) -> Array:
+        """All points of the fibre in lexicographic order, ``(count, *batch, n)``; the batch
+        dimensions are ones where ``expand`` is false.
+
+        Raises:
+            ConstraintError: k is traced or differs within the batch; too many points.
+        """
+        k = self._constraint.integers
+        if k is None:
+            raise ConstraintError(
+                "enumerate_support: expected a k that is known, got a traced array; the number of "
+                "points depends on it, so make k outside jit and vmap."
+            )
+        k = np.unique(k.reshape(-1, k.shape[-1]), axis=0)
+        if len(k) != 1:
+            raise ConstraintError(
+                f"enumerate_support: expected one k for the whole batch, got {len(k)} different "
+                "ones, whose fibres differ; enumerate a law of each k."
+            )
+        points = jnp.asarray(enumerate_fibre(self._plan, k[0]), jnp.result_type(int))
+        points = points.reshape((-1,) + (1,) * len(self._batch_shape) + self._event_shape)
+        shape = points.shape[:1] + self._batch_shape + self._event_shape
+        return jnp.broadcast_to(points, shape) if expand else points
+
+    def _floating(self, value: Any) -> Array:
+        value = jnp.asarray(value)
+        is_floating = jnp.issubdtype(value.dtype, jnp.floating)
+        return value if is_floating else value.astype(self._leaf().dtype)
+
+    def _on_support(self, value: Array) -> Array:
+        inside = self._constraint.contains(value)
+        if self._validate_args and not isinstance(inside, Tracer) and not inside.all():
+            gap = float(jnp.abs(self.residual(value)).max())
+            raise ConstraintError(
+                "value: expected whole numbers 0 <= x <= upper with A x = k, got a largest "
+                f"residual |A x - k| of {gap:g} and values from {float(value.min()):g} to "
+                f"{float(value.max()):g}; check the value, or where k changed after it was drawn."
+            )
+        return inside
+
+    def _joined(self, parts: Sequence[Array], event_dim: int = 1) -> Array:
+        """Answers of the parts in the order of the variables."""
+        order = np.argsort(np.concatenate([part.variables for part in self._parts]))
+        rank = max(part.ndim for part in parts)
+        parts = [lift(part, rank) for part in parts]
+        batch = jnp.broadcast_shapes(*(part.shape[: rank - event_dim] for part in parts))
+        parts = [jnp.broadcast_to(p, batch + p.shape[rank - event_dim :]) for p in parts]
+        joined = jnp.concatenate(parts, -event_dim)
+        is_ordered = bool((order == np.arange(len(order))).all())
+        return joined if is_ordered else jnp.take(joined, order, axis=-event_dim)
+
+
+def kl_discrete_discrete(p: ConstrainedDiscrete, q: ConstrainedDiscrete) -> Array:
+    """KL(p || q) of two laws of one family on one fibre.
+
+    Raises:
+        ConstraintError: the fibres differ, so that the divergence is infinite.
+    """
+    if not same_fibre(p._constraint, q._constraint):
+        raise ConstraintError(
+            "kl_divergence: expected two laws on the same fibre A x = k, got "
+            f"{p!r} and {q!r}, which differ in A or k; the divergence is infinite."
+        )
+    rank = max(len(p.batch_shape), len(q.batch_shape))
+    p, q = (law.expand((1,) * (rank - len(law.batch_shape)) + law.batch_shape) for law in (p, q))
+    expected = p._expected_log_weight(p) - q._expected_log_weight(p)
+    return p._expanded(q._expanded(expected - p._log_weight_sum() + q._log_weight_sum(), 0), 0)

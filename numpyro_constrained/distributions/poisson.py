@@ -1,0 +1,121 @@
+"""Independent Poisson counts under integer linear constraints."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jax import Array
+from jax.scipy.special import gammaln
+from numpyro.distributions import constraints
+
+from numpyro_constrained.distributions.discrete import ConstrainedDiscrete
+from numpyro_constrained.kernels.fibre import bind_fibre
+from numpyro_constrained.kernels.fibre_groups import expected, power, safe_log
+from numpyro_constrained.kernels.fibre_parts import FreePoisson, MergedChain, Part, PoissonGroups
+from numpyro_constrained.kernels.linalg import lift
+from numpyro_constrained.kernels.parameters import (
+    batch_shape_of,
+    check_nonnegative,
+    floating,
+    lifted,
+    require_event,
+)
+
+__all__ = ["ConstrainedPoisson"]
+
+
+class ConstrainedPoisson(ConstrainedDiscrete):
+    """Independent x_i ~ Poisson(lambda_i) given A x = k.
+
+    P(x | A x = k) = prod_i lambda_i^x_i / x_i! / Z(k). One row of ones, and disjoint groups, are
+    multinomial: closed forms at any size. All else goes by a dynamic programme over the columns,
+    in which equal columns are one (a sum of Poissons is Poisson).
+
+    Args:
+        rate: ``(*batch, n)`` lambda, nonnegative; a number stands for all n.
+        A: ``(m, n)``, ``(n,)`` for one row, or a ``GroupSum``; whole numbers, not traced.
+        k: ``(*batch, m)``; ``(*batch,)`` for one row; whole numbers.
+        gradient_estimator: ``score_function`` or ``marginal_expectation``.
+        validate_args: whether parameters and values are checked.
+        k_max: ``(m,)`` plan once for all k with 0 <= k <= k_max; needed where k is traced.
+
+    Raises:
+        InfeasibleConstraintError: no x of nonnegative whole numbers satisfies A x = k.
+        UnboundedSupportError: infinitely many do.
+        IntractableConstraintError: the dynamic programme would be too large.
+        ConstraintError: shapes that do not fit, numbers that are not whole, negative or NaN rates,
+            a traced A, a value off the support.
+
+    Example:
+        >>> A = jnp.array([[1, 1, 0], [0, 1, 1]])
+        >>> law = ConstrainedPoisson(jnp.array([1.0, 2.0, 3.0]), A, jnp.array([1, 1]))
+        >>> print(jnp.exp(law.log_prob(law.enumerate_support())))
+        [0.4 0.6]
+    """
+
+    arg_constraints = {
+        "rate": constraints.independent(constraints.nonnegative, 1),
+        "k": constraints.dependent(is_discrete=True, event_dim=1),
+    }
+    pytree_data_fields = ("rate",)
+    _event_dims = {"rate": 1}
+
+    def __init__(
+        self,
+        rate: Any,
+        A: Any,
+        k: Any,
+        *,
+        gradient_estimator: str = "score_function",
+        validate_args: bool | None = None,
+        k_max: Any = None,
+    ) -> None:
+        (rate,) = floating(rate)
+        constraint = bind_fibre(A, k, rate, k_max=k_max, merge=True)
+        rate = require_event("rate", rate, (constraint.num_variables,))
+        if self._validates(validate_args):
+            check_nonnegative("rate", rate)
+        batch_shape = batch_shape_of(constraint, rate=rate.shape[:-1])
+        self.rate: Array = lifted(rate, batch_shape, 1)
+        super().__init__(constraint, batch_shape, gradient_estimator, validate_args)
+
+    @property
+    def base_dist(self) -> dist.Distribution:
+        """The independent Poisson law without the constraint."""
+        return dist.Poisson(self._expanded(self.rate, 1)).to_event(1)
+
+    @property
+    def _parameter(self) -> Array:
+        return self.rate
+
+    def _make_parts(self, parameter: Array) -> list[Part]:
+        fibre, parts = self._constraint, []
+        plan = fibre.plan
+        if plan.groups is not None:
+            rate = parameter[..., plan.groups.variables]
+            largest = int(plan.upper[plan.groups.variables].max(initial=0))
+            parts.append(PoissonGroups(plan.groups, rate, fibre.counts, largest))
+        if plan.chain is not None:
+            rate = parameter[..., plan.chain.variables]
+            parts.append(MergedChain(plan.chain, rate, fibre.start))
+        if plan.free.size:
+            parts.append(FreePoisson(plan.free, self._free_parameter(parameter)))
+        return parts
+
+    @property
+    def _weight(self) -> Array:
+        """``(*batch, n)`` w: values are scored by x log w - log x!."""
+        return self._joined([part.weight for part in self._parts])
+
+    def _log_weight(self, value: Array) -> Array:
+        return power(value, lift(self._weight, value.ndim)) - gammaln(value + 1)
+
+    def _expected_log_weight(self, other: ConstrainedDiscrete) -> Array:
+        return expected(other.mean, safe_log(self._weight)).sum(-1)
+
+    def _expected_shared_log_weight(self) -> Array:
+        table = self.marginal_log_prob()
+        values = np.arange(table.shape[-1]).astype(table.dtype)
+        weight = gammaln(values + 1).reshape((1,) * (table.ndim - 1) + values.shape)
+        return -(jnp.exp(table) * weight).sum((-2, -1))

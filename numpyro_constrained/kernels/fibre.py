@@ -1,0 +1,301 @@
+"""The constraint of a discrete law: whole numbers, planned exactly and bound to arrays."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.core import Tracer
+from jax.lax import stop_gradient
+
+from constrained_core import (
+    ConstraintError,
+    FibrePlan,
+    GroupSum,
+    as_integers,
+    check_lattice,
+    plan_fibre,
+)
+from constrained_core.lattice import lattice_of
+from numpyro_constrained.kernels.fibre_chain import find_start
+from numpyro_constrained.kernels.leaves import Layout, unstacked
+from numpyro_constrained.kernels.linalg import lift, matvec
+
+__all__ = [
+    "Fibre",
+    "IntegerConstraint",
+    "bind_fibre",
+    "bind_integers",
+    "rebind_fibre",
+    "same_fibre",
+]
+
+
+class IntegerConstraint:
+    """``A x = k`` in whole numbers, 0 <= x <= upper.
+
+    Attributes:
+        layout: how A and k are to be read.
+        A, k: as given, as arrays (A may be a ``GroupSum``).
+        upper: largest value by the base law, or None.
+        integers: ``(*batch, m)`` k, or None where it is traced.
+    """
+
+    def __init__(self, A: Any, k: Array, layout: Layout, upper: int | None) -> None:
+        self.A, self.k, self.layout, self.upper = A, k, layout, upper
+        self.num_variables = int(A.shape[-1])
+        k_rows = k[..., None] if self.is_vector else k
+        self.batch_shape = k_rows.shape[:-1]
+        is_known = not isinstance(k, Tracer)
+        self.integers = np.asarray(k_rows).astype(np.int64) if is_known else None
+        self._k_rows = k_rows
+
+    @property
+    def is_vector(self) -> bool:
+        """Whether A was given as one row ``(n,)``, so that k has no row dimension."""
+        return self.layout.is_vector
+
+    @property
+    def is_traced(self) -> bool:
+        """Whether k or A belongs to a trace."""
+        return any(isinstance(part, Tracer) for part in (self.A, self.k))
+
+    def residual(self, value: Array) -> Array:
+        """``A value - k``, in the rows of A."""
+        value = lift(value, 1 + len(self.batch_shape))
+        total = self._total(value)
+        return total - lift(self.k, total.ndim)
+
+    def _total(self, value: Array) -> Array:
+        if isinstance(self.A, GroupSum):
+            if self.A.weights is not None:
+                weights = self.A.weights.astype(value.dtype)
+                value = value * weights.reshape((1,) * (value.ndim - 1) + weights.shape)
+            totals = jnp.zeros(value.shape[:-1] + (self.A.num_groups,), value.dtype)
+            return totals.at[..., self.A.index].add(value)
+        return value @ self.A if self.is_vector else matvec(self.A, value)
+
+    def contains(self, value: Array) -> Array:
+        """``(*batch,)`` whether every entry is a whole number in range and the sums are right."""
+        value = stop_gradient(value).astype(jnp.result_type(float))
+        inside = ((value >= 0) & (value == jnp.floor(value))).all(-1)
+        if self.upper is not None:
+            inside = inside & (value <= self.upper).all(-1)
+        exact = self.residual(value) == 0
+        exact = exact if self.is_vector else exact.all(-1)
+        return lift(inside, exact.ndim) & exact
+
+
+class Fibre(IntegerConstraint):
+    """A planned constraint.
+
+    Attributes:
+        plan: the plan.
+        capacity: at least the number of ones, or of zeros if they are fewer, of every group of
+            the plan.
+        counts: ``(*batch, g)`` the sums of the plan's groups, or None.
+        start: ``(*batch,)`` the start states of the plan's chain, or None.
+        possible: ``(*batch,)`` false where a traced k has no point for a reason other than a dead
+            start.
+    """
+
+    def __init__(
+        self,
+        plan: FibrePlan,
+        capacity: int | None,
+        A: Any,
+        k: Array,
+        layout: Layout,
+        upper: int | None,
+    ) -> None:
+        super().__init__(A, k, layout, upper)
+        self.plan, self.rank = plan, plan.rank
+        self.counts: Any = None
+        self.start: Any = None
+        self.possible: Any = np.True_
+        if self.integers is None:
+            self._bind_traced()
+        else:
+            self._bind_known(self.integers)
+        self.capacity = self._largest_capacity() if capacity is None else capacity
+
+    def _bind_known(self, k: np.ndarray) -> None:
+        """Everything stays a NumPy constant, also inside a trace."""
+        groups, chain = self.plan.groups, self.plan.chain
+        if groups is not None:
+            self.counts = groups.totals(k)
+        if chain is not None:
+            start = chain.find(k)
+            self.start = np.where(start < 0, chain.stacked.shape[1], start).astype(np.int32)
+
+    def _bind_traced(self) -> None:
+        plan, given = self.plan, self._k_rows
+        whole = jnp.rint(given)
+        is_whole = (whole == given).all(-1)
+        k = whole.astype(jnp.result_type(int))
+        zero_rows = np.flatnonzero(plan.lattice.divisor.astype(np.int64) == 0)
+        self.possible = is_whole & (k[..., zero_rows] == 0).all(-1)
+        if plan.groups is not None:
+            divisor = plan.groups.divisor.astype(k.dtype).reshape((1,) * (k.ndim - 1) + (-1,))
+            sums = k[..., plan.groups.rows]
+            counts = sums // divisor
+            is_sum = (counts * divisor == sums) & (counts >= 0)
+            self.counts = jnp.maximum(counts, 0)
+            self.possible = self.possible & is_sum.all(-1)
+        if plan.chain is not None:
+            self.start = find_start(plan.chain, k)
+
+    def _largest_capacity(self) -> int:
+        groups = self.plan.groups
+        if groups is None or self.upper is None:
+            return 0
+        if self.integers is None:
+            limit = self.plan.row_range[1, groups.rows] // np.abs(groups.divisor)
+            return int(np.minimum(limit, groups.sizes // 2).max(initial=0))
+        return int(np.minimum(self.counts, groups.sizes - self.counts).max(initial=0))
+
+    @property
+    def num_values(self) -> int:
+        """U: 1 + the largest value of any variable."""
+        return 1 + int(self.plan.upper.max(initial=0))
+
+
+def bind_fibre(
+    A: Any,
+    k: Any,
+    like: Array,
+    upper: int | None = None,
+    k_max: Any = None,
+    merge: bool = False,
+    grouped: bool = True,
+) -> Fibre:
+    """Plan ``A x = k`` exactly and bind it to the dtype of ``like``.
+
+    Args:
+        A: ``(m, n)``, ``(n,)`` for one row, or a ``GroupSum``; whole numbers, not traced.
+        k: ``(*batch, m)``; ``(*batch,)`` for one row; whole numbers.
+        like: an array of the law.
+        upper: largest value by the base law, or None.
+        k_max: as k, without batch: one plan for all 0 <= k <= k_max.
+        merge: whether equal columns are one column of the chain.
+        grouped: whether blocks of one row have a method of their own.
+
+    Raises:
+        InfeasibleConstraintError: no point on the fibre.
+        UnboundedSupportError: infinitely many points.
+        IntractableConstraintError: a plan past its budget.
+        ConstraintError: shapes that do not fit, numbers that are not whole, a traced A.
+    """
+    matrix, k, layout, integers = _read(A, k)
+    num_variables = matrix.shape[-1]
+    options = {
+        "upper": None if upper is None else np.full(num_variables, upper),
+        "merge": merge,
+        "grouped": grouped,
+    }
+    if k_max is None and integers is not None:
+        plan = plan_fibre(matrix, integers, **options)
+    else:
+        bound = None if k_max is None else np.broadcast_to(np.asarray(k_max), matrix.shape[:1])
+        plan = plan_fibre(matrix, None, k_max=bound, **options)
+        if integers is not None:
+            check_lattice(plan, integers)
+    A, k = _leaves(A, k, like.dtype)
+    return Fibre(plan, None, A, k, layout, upper)
+
+
+def rebind_fibre(
+    plan: FibrePlan,
+    capacity: int,
+    A: Any,
+    k: Array,
+    layout: Layout,
+    upper: int | None,
+    batch_dims: int,
+) -> Fibre:
+    """The constraint again from the leaves A and k of a pytree, which ``vmap`` may have stacked."""
+    k = unstacked(k, 0 if layout.is_vector else 1, layout.k_batch, batch_dims)
+    return Fibre(plan, capacity, A, k, layout, upper)
+
+
+def bind_integers(A: Any, k: Any, upper: int | None = None) -> IntegerConstraint:
+    """Read ``A x = k`` without a plan, for checks of values.
+
+    Raises:
+        InfeasibleConstraintError: no integer x, of any sign, satisfies it.
+        ConstraintError: shapes that do not fit, numbers that are not whole, a traced A.
+    """
+    matrix, k, layout, integers = _read(A, k)
+    if integers is not None:
+        lattice_of(matrix).check(integers)
+    A, k = _leaves(A, k, jnp.result_type(float))
+    return IntegerConstraint(A, k, layout, upper)
+
+
+def same_fibre(one: IntegerConstraint, other: IntegerConstraint) -> bool:
+    """Whether two constraints have the same rows and sums, as far as they are known."""
+    if isinstance(one.A, GroupSum) or isinstance(other.A, GroupSum):
+        same_rows = one.A == other.A
+    else:
+        same_rows = one.A.shape == other.A.shape and _agree(one.A, other.A)
+    return bool(same_rows) and _agree(one.k, other.k)
+
+
+def _agree(one: Any, other: Any) -> bool:
+    if isinstance(one, Tracer) or isinstance(other, Tracer):
+        return True
+    one, other = np.asarray(one), np.asarray(other)
+    try:
+        return bool(np.equal(one, other).all())
+    except ValueError:
+        return False
+
+
+def _leaves(A: Any, k: Any, dtype: Any) -> tuple[Any, Array]:
+    """A and k as arrays; what is known stays known inside a trace."""
+    with jax.ensure_compile_time_eval():
+        A = A if isinstance(A, GroupSum) else jnp.asarray(np.asarray(A), dtype)
+        leaf = jnp.asarray(k, dtype)
+    if not isinstance(leaf, Tracer) and (np.asarray(leaf, np.float64) != np.asarray(k)).any():
+        raise ConstraintError(
+            f"k: expected whole numbers that {np.dtype(dtype).name} can hold, got a largest of "
+            f"{int(np.abs(k).max())}; use float64 parameters."
+        )
+    return A, leaf
+
+
+def _read(A: Any, k: Any) -> tuple[Any, Any, Layout, np.ndarray | None]:
+    """The matrix as integers, k, how they are to be read, and k as integers if it is known."""
+    if A is None or k is None:
+        missing = " and ".join(name for name, part in (("A", A), ("k", k)) if part is None)
+        raise ConstraintError(f"expected A and k, got no {missing}; give both sides of A x = k.")
+    matrix = A if isinstance(A, GroupSum) else _matrix(A)
+    is_vector = not isinstance(A, GroupSum) and np.ndim(A) == 1
+    is_traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(k))
+    k = jnp.asarray(k) if is_traced else np.asarray(k)
+    rows, m = k[..., None] if is_vector else k, matrix.shape[0]
+    if rows.ndim == 0 or rows.shape[-1] != m:
+        raise ConstraintError(
+            f"k: expected shape (*batch, {m}) for the {m} rows of A, got {tuple(k.shape)}; give "
+            "one value per row."
+        )
+    row_dims = 0 if isinstance(A, GroupSum) else 1 if is_vector else 2
+    layout = Layout(row_dims, 0, rows.ndim - 1)
+    return matrix, k, layout, None if is_traced else as_integers("k", rows)
+
+
+def _matrix(A: Any) -> np.ndarray:
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(A)):
+        raise ConstraintError(
+            "A: expected a constant matrix of whole numbers for a discrete law, got a traced "
+            "array; its fibre is planned exactly from the values of A, so make A outside jit, "
+            "vmap and grad, as a NumPy array."
+        )
+    A = np.asarray(A)
+    if A.ndim not in (1, 2):
+        raise ConstraintError(
+            "A: expected shape (m, n), or (n,) for one row, for a discrete law, got "
+            f"{tuple(A.shape)}; a batch of matrices needs a law for each, as their fibres differ."
+        )
+    return np.atleast_2d(as_integers("A", A))

@@ -1,0 +1,327 @@
+"""The independent parts of a discrete law given ``A x = k``, each with its own exact method.
+
+A part has ``variables``, their indices in x, and answers for them alone: values and moments are
+``(*batch, p)``, tables of log probabilities ``(*batch, p, U)``.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.lax import stop_gradient
+from jax.scipy.special import gammaln
+
+from constrained_core.fibre import FibreChain, GroupFibre
+from numpyro_constrained.kernels import fibre_chain, fibre_groups
+from numpyro_constrained.kernels.fibre_groups import power, safe_log
+from numpyro_constrained.kernels.linalg import lift
+
+__all__ = [
+    "BernoulliGroups",
+    "Chain",
+    "Free",
+    "FreePoisson",
+    "MergedChain",
+    "Part",
+    "PoissonGroups",
+]
+
+
+class Part(ABC):
+    """Variables that are independent of all others given ``A x = k``."""
+
+    variables: np.ndarray
+
+    @abstractmethod
+    def log_partition(self) -> Array:
+        """``(*batch,)`` log probability of this part of the constraint."""
+
+    def log_weight_sum(self) -> Array:
+        """``(*batch,)`` log sum of the weights by which ``log_prob`` scores this part's values;
+        probabilities unless said."""
+        return self.log_partition()
+
+    @abstractmethod
+    def draw(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
+        """Exact draws, ``(*sample_shape, *batch, p)``."""
+
+    @abstractmethod
+    def moments(self) -> tuple[Array, Array]:
+        """``(*batch, p)`` mean and variance."""
+
+    @abstractmethod
+    def log_marginals(self, num_values: int) -> Array:
+        """``(*batch, p, U)`` log probability of 0..U-1."""
+
+
+class Free(Part):
+    """Variables in no row, with finitely many values: they follow their base law.
+
+    Args:
+        variables: their indices.
+        table: ``(*batch, p, U)`` log probabilities.
+    """
+
+    def __init__(self, variables: np.ndarray, table: Array) -> None:
+        self.variables, self.table = variables, table
+
+    def log_partition(self) -> Array:
+        return jnp.zeros(self.table.shape[:-2], self.table.dtype)
+
+    def draw(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
+        weights = jnp.moveaxis(jnp.exp(stop_gradient(self.table)), -1, 0)
+        shape = weights.shape[:1] + tuple(sample_shape) + weights.shape[1:]
+        weights = weights.reshape(
+            weights.shape[:1] + (1,) * len(tuple(sample_shape)) + weights.shape[1:]
+        )
+        return fibre_chain.choose(key, jnp.broadcast_to(weights, shape))
+
+    def moments(self) -> tuple[Array, Array]:
+        return _moments(jnp.exp(self.table))
+
+    def log_marginals(self, num_values: int) -> Array:
+        return _padded(self.table, num_values)
+
+
+class FreePoisson(Part):
+    """Poisson variables in no row.
+
+    Args:
+        variables: their indices.
+        rate: ``(*batch, p)``.
+    """
+
+    def __init__(self, variables: np.ndarray, rate: Array) -> None:
+        self.variables, self.rate = variables, rate
+
+    @property
+    def weight(self) -> Array:
+        """``(*batch, p)`` w: the values are scored by x log w - log x!."""
+        return self.rate
+
+    def log_weight_sum(self) -> Array:
+        return self.rate.sum(-1)
+
+    def log_partition(self) -> Array:
+        return jnp.zeros(self.rate.shape[:-1], self.rate.dtype)
+
+    def draw(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
+        shape = tuple(sample_shape) + self.rate.shape
+        rate = jnp.broadcast_to(lift(stop_gradient(self.rate), len(shape)), shape)
+        return jax.random.poisson(key, rate)
+
+    def moments(self) -> tuple[Array, Array]:
+        return self.rate, self.rate
+
+    def log_marginals(self, num_values: int) -> Array:
+        return _poisson_weights(self.rate, num_values) - self.rate[..., None]
+
+
+class PoissonGroups(Part):
+    """Poisson variables whose sums are given: multinomial.
+
+    Args:
+        groups: the plan.
+        rate: ``(*batch, p)``.
+        counts: ``(*batch, g)``.
+        largest: a bound of the counts.
+    """
+
+    def __init__(self, groups: GroupFibre, rate: Array, counts: Any, largest: int | None) -> None:
+        self.variables, self.groups = groups.variables, groups
+        self.rate, self.counts, self.largest = rate, jnp.asarray(counts), largest
+
+    def log_partition(self) -> Array:
+        return fibre_groups.poisson_log_prob(self.groups, self.rate, self.counts)
+
+    def draw(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
+        shape = tuple(sample_shape)
+        return fibre_groups.poisson_draw(
+            key, self.groups, self.rate, self.counts, shape, self.largest
+        )
+
+    @property
+    def weight(self) -> Array:
+        """``(*batch, p)`` w: the values are scored by x log w - log x!; shares, so that large
+        rates do not cost digits."""
+        return _share(self.groups, self.rate)
+
+    def log_weight_sum(self) -> Array:
+        return -gammaln(self.counts.astype(self.rate.dtype) + 1).sum(-1)
+
+    def moments(self) -> tuple[Array, Array]:
+        mean = self._total(self.weight) * self.weight
+        return mean, mean * (1 - self.weight)
+
+    def log_marginals(self, num_values: int) -> Array:
+        share = self.weight
+        return _binomial_table(self._total(share)[..., None], share[..., None], num_values)
+
+    def _total(self, share: Array) -> Array:
+        return lift(self.counts[..., self.groups.index], share.ndim).astype(share.dtype)
+
+
+class BernoulliGroups(Part):
+    """Bernoulli variables whose sums are given: exactly k of each group.
+
+    Args:
+        groups: the plan.
+        logits: ``(*batch, p)``.
+        counts: ``(*batch, g)``.
+        capacity: at least the number of ones, or of zeros if they are fewer, of every group.
+    """
+
+    def __init__(self, groups: GroupFibre, logits: Array, counts: Any, capacity: int) -> None:
+        self.variables, self.groups = groups.variables, groups
+        self.logits, self.counts, self.capacity = logits, jnp.asarray(counts), capacity
+
+    def log_partition(self) -> Array:
+        return fibre_groups.bernoulli_log_partition(
+            self.groups, self.logits, self.counts, self.capacity
+        )
+
+    def draw(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
+        shape = tuple(sample_shape)
+        return fibre_groups.bernoulli_draw(
+            key, self.groups, self.logits, self.counts, self.capacity, shape
+        )
+
+    def _marginals(self) -> Array:
+        return fibre_groups.bernoulli_marginals(
+            self.groups, self.logits, self.counts, self.capacity
+        )
+
+    def moments(self) -> tuple[Array, Array]:
+        zero, one = jnp.moveaxis(self._marginals(), -1, 0)
+        return one, zero * one
+
+    def log_marginals(self, num_values: int) -> Array:
+        return _padded(safe_log(self._marginals()), num_values)
+
+
+class Chain(Part):
+    """Variables whose rows overlap, by the dynamic programme over the columns.
+
+    Args:
+        chain: the plan.
+        theta: ``(*batch, q, U)`` log weights of the values of every column.
+        start: ``(*batch,)``.
+    """
+
+    def __init__(self, chain: FibreChain, theta: Array, start: Any) -> None:
+        self.variables, self.chain = chain.variables, chain
+        self.theta, self.start = theta, jnp.asarray(start)
+
+    def log_partition(self) -> Array:
+        return fibre_chain.log_partition(self.chain, self.theta, self.start)
+
+    def draw(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
+        return self._draw_columns(key, sample_shape)[..., self.chain.column]
+
+    def _draw_columns(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
+        return fibre_chain.draw(key, self.chain, self.theta, self.start, sample_shape)
+
+    def _marginals(self) -> Array:
+        """``(*batch, p, U)`` of the columns of all variables."""
+        found = fibre_chain.marginals(self.chain, self.theta, self.start)
+        return found[..., self.chain.column, :]
+
+    def moments(self) -> tuple[Array, Array]:
+        return _moments(self._marginals())
+
+    def log_marginals(self, num_values: int) -> Array:
+        return _padded(safe_log(self._marginals()), num_values)
+
+
+class MergedChain(Chain):
+    """Poisson variables whose rows overlap; those with equal columns share the total of theirs.
+
+    Args:
+        chain: the plan.
+        rate: ``(*batch, p)``.
+        start: ``(*batch,)``.
+    """
+
+    def __init__(self, chain: FibreChain, rate: Array, start: Any) -> None:
+        self.rate = rate
+        self._columns = GroupFibre(
+            variables=chain.variables,
+            index=chain.column,
+            rows=np.arange(chain.num_columns),
+            divisor=np.ones(chain.num_columns, dtype=np.int64),
+        )
+        total = fibre_groups.group_totals(self._columns, rate)
+        super().__init__(chain, _poisson_weights(total, int(chain.num_values.max())), start)
+
+    @property
+    def weight(self) -> Array:
+        """``(*batch, p)`` w: the values are scored by x log w - log x!."""
+        return self.rate
+
+    def log_weight_sum(self) -> Array:
+        return super().log_partition()
+
+    def log_partition(self) -> Array:
+        total = self.log_weight_sum()
+        return total - lift(self.rate.sum(-1), total.ndim)
+
+    def draw(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
+        key_columns, key_split = jax.random.split(key)
+        columns = self._draw_columns(key_columns, sample_shape)
+        if self.chain.num_columns == len(self.variables):
+            return columns[..., self.chain.column]
+        largest = int(self.chain.num_values.max()) - 1
+        return fibre_groups.poisson_draw(key_split, self._columns, self.rate, columns, (), largest)
+
+    def moments(self) -> tuple[Array, Array]:
+        mean, variance = super().moments()
+        share = lift(_share(self._columns, self.rate), mean.ndim)
+        # Of a binomial with a random total.
+        return share * mean, share * (1 - share) * mean + jnp.square(share) * variance
+
+    def log_marginals(self, num_values: int) -> Array:
+        marginals = self._marginals()
+        share = lift(_share(self._columns, self.rate), marginals.ndim - 1)
+        totals = np.arange(marginals.shape[-1]).astype(share.dtype)
+        totals = totals.reshape((1,) * (marginals.ndim - 1) + (-1, 1))
+        split = _binomial_table(totals, share[..., None, None], num_values)
+        return fibre_chain.log_sum_exp(safe_log(marginals)[..., None] + split, axis=-2)
+
+
+def _values(num_values: int, like: Array, ndim: int) -> np.ndarray:
+    return np.arange(num_values).astype(like.dtype).reshape((1,) * (ndim - 1) + (-1,))
+
+
+def _poisson_weights(rate: Array, num_values: int) -> Array:
+    """``(..., U)`` u log rate - log u! of u = 0..U-1."""
+    value = _values(num_values, rate, rate.ndim + 1)
+    return power(value, rate[..., None]) - gammaln(value + 1)
+
+
+def _binomial_table(total: Any, share: Array, num_values: int) -> Array:
+    """``(..., U)`` log Binomial(u; total, share) of u = 0..U-1."""
+    value = _values(num_values, share, share.ndim)
+    rest = jnp.maximum(total - value, 0)
+    ways = gammaln(total + 1) - gammaln(value + 1) - gammaln(rest + 1)
+    table = ways + power(value, share) + power(rest, 1 - share)
+    return jnp.where(value > total, -jnp.inf, table)
+
+
+def _share(groups: GroupFibre, rate: Array) -> Array:
+    """Rates over the sums of their groups; 0 where all are."""
+    total = fibre_groups.group_totals(groups, rate)
+    return rate / jnp.where(total == 0, 1.0, total)[..., groups.index]
+
+
+def _moments(probability: Array) -> tuple[Array, Array]:
+    value = _values(probability.shape[-1], probability, probability.ndim)
+    mean = (probability * value).sum(-1)
+    return mean, (probability * jnp.square(value - mean[..., None])).sum(-1)
+
+
+def _padded(table: Array, num_values: int) -> Array:
+    missing = num_values - table.shape[-1]
+    return jnp.pad(table, [(0, 0)] * (table.ndim - 1) + [(0, missing)], constant_values=-jnp.inf)
