@@ -89,12 +89,14 @@ class Fibre(IntegerConstraint):
         self.plan, self.rank = plan, plan.rank
         k = self.integers
         self.start = None
-        self.groups = [
-            (groups, torch.as_tensor(groups.totals(k)).to(like)) for groups in _by_size(plan)
-        ]
-        if plan.chain is not None:
-            start = np.asarray(plan.chain.start_of(k))
-            self.start = torch.as_tensor(start, dtype=torch.int64, device=like.device)
+        # A law made in inference mode still differentiates for its moments.
+        with torch.inference_mode(False):
+            self.groups = [
+                (groups, torch.as_tensor(groups.totals(k)).to(like)) for groups in _by_size(plan)
+            ]
+            if plan.chain is not None:
+                start = np.asarray(plan.chain.start_of(k))
+                self.start = torch.as_tensor(start, dtype=torch.int64, device=like.device)
 
     @property
     def num_values(self) -> int:

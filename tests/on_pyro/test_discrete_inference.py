@@ -1,0 +1,271 @@
+"""Discrete laws in Pyro programs: ELBOs, enumeration, plates, prediction, reparametrisation."""
+
+import pickle
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from pyro import poutine
+from pyro.infer import (
+    SVI,
+    JitTrace_ELBO,
+    Predictive,
+    Trace_ELBO,
+    TraceEnum_ELBO,
+    TraceGraph_ELBO,
+    config_enumerate,
+    infer_discrete,
+)
+from pyro.optim import Adam
+
+from pyro_constrained import (
+    ConstrainedBernoulli,
+    ConstrainedNormal,
+    ConstrainedPoisson,
+    MarginalExpectationReparam,
+    auto_reparam,
+)
+from tests.on_pyro.models import tensor
+
+ONES = torch.ones(4, dtype=torch.float64)
+PRIOR, WEIGHTS = tensor([0.5, -0.3, 0.2, 0.1]), tensor([1.0, -0.5, 2.0, 0.3])
+START = tensor([0.2, 0.4, -0.6, 0.1])
+DATA, NOISE = tensor(1.2), 0.8
+
+
+def model():
+    x = pyro.sample("x", ConstrainedBernoulli(logits=PRIOR, A=ONES, k=2))
+    pyro.sample("y", dist.Normal(x @ WEIGHTS, NOISE), obs=DATA)
+
+
+def guide(gradient_estimator="score_function"):
+    logits = pyro.param("logits", START.clone())
+    law = ConstrainedBernoulli(logits=logits, A=ONES, k=2, gradient_estimator=gradient_estimator)
+    pyro.sample("x", law)
+
+
+def points() -> torch.Tensor:
+    return ConstrainedBernoulli(logits=PRIOR, A=ONES, k=2).enumerate_support()
+
+
+def log_joint(x: torch.Tensor) -> torch.Tensor:
+    prior = ConstrainedBernoulli(logits=PRIOR, A=ONES, k=2).log_prob(x)
+    return prior + dist.Normal(x @ WEIGHTS, NOISE).log_prob(DATA)
+
+
+def exact_loss_and_gradient(at: torch.Tensor = START) -> tuple[float, torch.Tensor]:
+    logits = at.clone().requires_grad_()
+    q = ConstrainedBernoulli(logits=logits, A=ONES, k=2)
+    x = points()
+    log_q = q.log_prob(x)
+    loss = (log_q.exp() * (log_q - log_joint(x))).sum()
+    return float(loss.detach()), torch.autograd.grad(loss, logits)[0]
+
+
+def loss_and_gradient(elbo, model=model, guide=guide) -> tuple[float, torch.Tensor]:
+    pyro.clear_param_store()
+    loss = elbo.loss_and_grads(model, guide)
+    return float(loss), pyro.param("logits").unconstrained().grad.clone()
+
+
+@pytest.mark.parametrize("kind", [Trace_ELBO, TraceGraph_ELBO])
+def test_reinforce_is_unbiased(kind):
+    elbo = kind(num_particles=400, vectorize_particles=True, max_plate_nesting=0)
+    found = [loss_and_gradient(elbo) for _ in range(30)]
+    loss, gradient = exact_loss_and_gradient()
+    losses = np.array([one for one, _ in found])
+    assert losses.mean() == pytest.approx(loss, abs=5 * losses.std() / np.sqrt(30))
+    gradients = torch.stack([one for _, one in found])
+    error = gradients.std(0) / np.sqrt(30)
+    assert ((gradients.mean(0) - gradient).abs() < 5 * error).all()
+
+
+def test_enumeration_is_exact():
+    """TraceEnum sums over the points of the fibre in the guide."""
+    elbo = TraceEnum_ELBO(max_plate_nesting=0)
+    found = loss_and_gradient(elbo, guide=config_enumerate(guide))
+    loss, gradient = exact_loss_and_gradient()
+    assert found[0] == pytest.approx(loss, rel=1e-10)
+    torch.testing.assert_close(found[1], gradient)
+
+
+def test_enumeration_in_the_model_gives_the_evidence():
+    elbo = TraceEnum_ELBO(max_plate_nesting=0)
+    found = elbo.loss(config_enumerate(model), lambda: None)
+    assert found == pytest.approx(-float(log_joint(points()).logsumexp(0)), rel=1e-10)
+
+
+def test_posterior_by_infer_discrete():
+    """Pyro gathers values without event dimensions only: the place in the fibre is such a value."""
+    law = ConstrainedBernoulli(logits=PRIOR, A=ONES, k=2)
+    x = law.enumerate_support()
+
+    def many():
+        with pyro.plate("draws", 4000):
+            place = pyro.sample("place", dist.Categorical(logits=law.log_prob(x)))
+            pyro.sample("y", dist.Normal(x[place] @ WEIGHTS, NOISE), obs=DATA.expand(4000))
+        return place
+
+    drawn = infer_discrete(config_enumerate(many), first_available_dim=-2)()
+    found = torch.bincount(drawn, minlength=len(x)) / 4000
+    assert (found - torch.softmax(log_joint(x), 0)).abs().max() < 0.05
+
+
+def test_enumeration_inside_a_plate():
+    """Three problems with counts of their own; enumerated and summed by hand."""
+    rates = tensor([[1.0, 2.0, 0.5], [0.3, 0.7, 1.0], [2.0, 2.0, 1.0]])
+    data = tensor([0.5, 1.0, -0.3])
+    weights = tensor([1.0, -1.0, 0.5])
+
+    @config_enumerate
+    def counted():
+        with pyro.plate("problems", 3):
+            x = pyro.sample("x", ConstrainedPoisson(rates, torch.ones(3), 3))
+            pyro.sample("y", dist.Normal(x @ weights, 1.0), obs=data)
+
+    found = TraceEnum_ELBO(max_plate_nesting=1).loss(counted, lambda: None)
+    law = ConstrainedPoisson(rates, torch.ones(3), 3)
+    x = law.enumerate_support()
+    joint = law.log_prob(x) + dist.Normal(x @ weights, 1.0).log_prob(data)
+    assert found == pytest.approx(-float(joint.logsumexp(0).sum()), rel=1e-10)
+
+
+def test_svi_finds_the_optimum():
+    before = exact_loss_and_gradient(START)[0]
+    elbo = TraceEnum_ELBO(max_plate_nesting=0)
+    svi = SVI(model, config_enumerate(guide), Adam({"lr": 0.1}), elbo)
+    for _ in range(300):
+        svi.step()
+    after, gradient = exact_loss_and_gradient(pyro.param("logits").detach())
+    assert after < before
+    assert gradient.abs().max() < 1e-3
+
+
+def test_jit_trace_elbo():
+    loss, gradient = exact_loss_and_gradient()
+    logits = pyro.param("logits", START.clone())
+    elbo = JitTrace_ELBO(
+        num_particles=4000,
+        vectorize_particles=True,
+        max_plate_nesting=0,
+        ignore_jit_warnings=True,
+    )
+    for _ in range(3):
+        logits.grad = None
+        assert elbo.loss_and_grads(model, guide) == pytest.approx(loss, abs=0.1)
+        assert (logits.grad - gradient).abs().max() < 0.2
+
+
+def test_marginal_expectation_is_exact_where_the_joint_is_linear():
+    """log p(x) - log q(x) is linear in x: every draw has the gradient of the divergence."""
+
+    def prior():
+        pyro.sample("x", ConstrainedBernoulli(logits=PRIOR, A=ONES, k=2))
+
+    def divergence(logits):
+        p = ConstrainedBernoulli(logits=PRIOR, A=ONES, k=2)
+        q = ConstrainedBernoulli(logits=logits, A=ONES, k=2)
+        return torch.distributions.kl_divergence(q, p)
+
+    logits = START.clone().requires_grad_()
+    (expected,) = torch.autograd.grad(divergence(logits), logits)
+    reparam = MarginalExpectationReparam()
+    q = poutine.reparam(guide, config={"x": reparam})
+    elbo = Trace_ELBO(num_particles=4000, vectorize_particles=True, max_plate_nesting=0)
+    _, found = loss_and_gradient(elbo, prior, q)
+    assert (found - expected).abs().max() < 0.05
+
+
+def test_marginal_expectation_reparam():
+    trace = poutine.trace(
+        poutine.reparam(guide, config={"x": MarginalExpectationReparam()})
+    ).get_trace()
+    site = trace.nodes["x"]
+    assert site["fn"].has_rsample
+    assert site["value"].requires_grad
+    assert site["value"].sum() == 2
+    assert not site["is_observed"]
+    logits = pyro.param("logits")
+    (found,) = torch.autograd.grad(site["value"] @ WEIGHTS, logits, retain_graph=True)
+    mean = ConstrainedBernoulli(logits=logits, A=ONES, k=2).mean @ WEIGHTS
+    torch.testing.assert_close(found, torch.autograd.grad(mean, logits)[0])
+
+
+def test_marginal_expectation_reparam_of_an_event():
+    def independent():
+        law = ConstrainedBernoulli(logits=START.expand(3, 4), A=ONES, k=2)
+        return pyro.sample("x", law.to_event(1))
+
+    with poutine.reparam(config={"x": MarginalExpectationReparam()}):
+        trace = poutine.trace(independent).get_trace()
+    assert trace.nodes["x"]["fn"].event_shape == (3, 4)
+    assert trace.nodes["x"]["fn"].has_rsample
+
+
+def test_marginal_expectation_reparam_refuses():
+    normal = dist.Normal(torch.zeros(4), 1.0).to_event(1)
+    for law, obs in ((normal, None), (ConstrainedBernoulli(0.5, ONES, 2), tensor([1, 1, 0, 0]))):
+        reparam = poutine.reparam(config={"x": MarginalExpectationReparam()})
+        with reparam, pytest.raises(ValueError, match="'x'"):
+            pyro.sample("x", law, obs=obs)
+
+
+def test_auto_reparam():
+    """Normal sites become noise; a discrete one keeps the estimator that it asks for."""
+
+    def mixed():
+        pyro.sample("n", ConstrainedNormal(torch.zeros(4), 1.0, ONES, 1.0))
+        guide("marginal_expectation")
+
+    trace = poutine.trace(poutine.reparam(mixed, config=auto_reparam)).get_trace()
+    assert "n_base" in trace.nodes
+    assert trace.nodes["x"]["fn"].has_rsample
+    plain = poutine.trace(poutine.reparam(guide, config=auto_reparam)).get_trace()
+    assert not plain.nodes["x"]["fn"].has_rsample
+
+
+def test_predictive():
+    found = Predictive(model, guide=guide, num_samples=50)()
+    assert found["x"].reshape(50, 4).sum(-1).eq(2).all()
+    found = Predictive(model, guide=guide, num_samples=50, parallel=True)()
+    assert found["x"].reshape(50, 4).sum(-1).eq(2).all()
+
+
+def test_plate_with_a_mask():
+    mask = torch.tensor([True, False, True])
+
+    def masked():
+        with pyro.plate("problems", 3), poutine.mask(mask=mask):
+            return pyro.sample("x", ConstrainedBernoulli(logits=PRIOR, A=ONES, k=2))
+
+    trace = poutine.trace(masked).get_trace()
+    trace.compute_log_prob()
+    log_prob = trace.nodes["x"]["log_prob"]
+    assert log_prob.shape == (3,)
+    assert log_prob[1] == 0
+    assert (log_prob[mask] < 0).all()
+
+
+def test_the_constraint_as_a_likelihood():
+    """Rates learned from the event alone: its log probability is a factor of the model."""
+    routing = tensor([[1, 1, 0], [0, 1, 1]])
+    counts = tensor([[7, 9], [5, 8], [6, 10]])
+
+    def observed():
+        rate = pyro.param("rate", torch.ones(3), constraint=dist.constraints.positive)
+        law = ConstrainedPoisson(rate, routing, counts)
+        pyro.factor("links", law.constraint_log_prob().sum())
+
+    svi = SVI(observed, lambda: None, Adam({"lr": 0.1}), Trace_ELBO())
+    losses = [svi.step() for _ in range(150)]
+    assert losses[-1] < losses[0]
+    expected = routing @ pyro.param("rate").detach()
+    torch.testing.assert_close(expected, counts.mean(0), rtol=0.05, atol=0.05)
+
+
+def test_a_trace_is_pickled():
+    trace = poutine.trace(model).get_trace()
+    again = pickle.loads(pickle.dumps(trace.nodes["x"]["fn"]))
+    assert again.log_prob(trace.nodes["x"]["value"]).isfinite()
