@@ -111,16 +111,16 @@ class ConstrainedBernoulli(ConstrainedDiscrete):
         return dist.Bernoulli(logits=self.logits).to_event(1)
 
     def _make_parts(self, parameter: Tensor) -> list[Part]:
-        fibre, parts = self._constraint, []
-        plan = fibre.plan
+        fibre, free = self._constraint, self._constraint.plan.free
+        parts: list[Part] = []
         for groups, counts in fibre.groups:
             logits = self._select(parameter, groups.variables)
             parts.append(BernoulliGroups(groups, logits, counts))
-        if plan.chain is not None:
-            order = plan.chain.variables[np.argsort(plan.chain.column)]
-            parts.append(Chain(plan.chain, _table(self._select(parameter, order)), fibre.start))
-        if plan.free.size:
-            parts.append(Free(plan.free, _table(self._free_parameter)))
+        for chain, start in fibre.chain:
+            order = chain.variables[np.argsort(chain.column)]
+            parts.append(Chain(chain, _table(self._select(parameter, order)), start))
+        if free.size:
+            parts.append(Free(free, _table(self._free_parameter)))
         return parts
 
     def _log_weight(self, value: Tensor) -> Tensor:

@@ -110,12 +110,13 @@ class ConstrainedCategorical(ConstrainedDiscrete):
         return dist.Categorical(logits=self.logits).to_event(1)
 
     def _make_parts(self, parameter: Tensor) -> list[Part]:
-        plan, parts = self._constraint.plan, []
-        if plan.chain is not None:
-            order = plan.chain.variables[np.argsort(plan.chain.column)]
-            parts.append(Chain(plan.chain, self._select(parameter, order), self._constraint.start))
-        if plan.free.size:
-            parts.append(Free(plan.free, self._free_parameter))
+        fibre, free = self._constraint, self._constraint.plan.free
+        parts: list[Part] = []
+        for chain, start in fibre.chain:
+            order = chain.variables[np.argsort(chain.column)]
+            parts.append(Chain(chain, self._select(parameter, order), start))
+        if free.size:
+            parts.append(Free(free, self._free_parameter))
         return parts
 
     def _log_weight(self, value: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 import copy
 import math
 from abc import abstractmethod
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -45,7 +46,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         super().__init__(constraint, batch_shape, None, validate_args)  # type: ignore[arg-type]
 
     @abstractmethod
-    def _make_parts(self, parameter: Tensor) -> list[Part]:
+    def _make_parts(self, parameter: Tensor) -> Sequence[Part]:
         """The independent parts, from the parameter that ``_parameter`` holds."""
 
     @abstractmethod
@@ -62,7 +63,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         return 0.0
 
     @cached_property
-    def _parts(self) -> list[Part]:
+    def _parts(self) -> Sequence[Part]:
         with torch.enable_grad():
             return self._make_parts(self._parameter)
 
@@ -90,7 +91,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         return self._parameter.new_zeros(())
 
     @constraints.dependent_property(is_discrete=True, event_dim=1)
-    def support(self) -> integer_linear_equality:  # type: ignore[override]  # whole numbers
+    def support(self) -> integer_linear_equality:  # whole numbers
         """The integer points ``{x : A x = k, 0 <= x <= upper}``."""
         return integer_linear_equality.of(self._constraint)
 

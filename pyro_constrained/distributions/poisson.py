@@ -1,5 +1,6 @@
 """Independent Poisson counts under integer linear constraints."""
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -12,7 +13,12 @@ from torch.distributions import constraints
 from pyro_constrained.distributions.discrete import ConstrainedDiscrete
 from pyro_constrained.kernels.fibre import bind_fibre
 from pyro_constrained.kernels.fibre_groups import power
-from pyro_constrained.kernels.fibre_parts import FreePoisson, MergedChain, Part, PoissonGroups
+from pyro_constrained.kernels.fibre_parts import (
+    FreePoisson,
+    MergedChain,
+    PoissonGroups,
+    PoissonPart,
+)
 from pyro_constrained.kernels.parameters import (
     batch_shape_of,
     check_nonnegative,
@@ -58,6 +64,7 @@ class ConstrainedPoisson(ConstrainedDiscrete):
         "k": constraints.dependent(is_discrete=True, event_dim=1),
     }
     _event_dims = {"rate": 1}
+    _parts: Sequence[PoissonPart]
 
     @ignore_jit_warnings()
     def __init__(
@@ -85,17 +92,17 @@ class ConstrainedPoisson(ConstrainedDiscrete):
         """The independent Poisson law without the constraint."""
         return dist.Poisson(self.rate).to_event(1)
 
-    def _make_parts(self, parameter: Tensor) -> list[Part]:
-        fibre, parts = self._constraint, []
-        plan = fibre.plan
+    def _make_parts(self, parameter: Tensor) -> list[PoissonPart]:
+        fibre, free = self._constraint, self._constraint.plan.free
+        parts: list[PoissonPart] = []
         for groups, counts in fibre.groups:
             rate = self._select(parameter, groups.variables)
             parts.append(PoissonGroups(groups, rate, counts))
-        if plan.chain is not None:
-            rate = self._select(parameter, plan.chain.variables)
-            parts.append(MergedChain(plan.chain, rate, fibre.start))
-        if plan.free.size:
-            parts.append(FreePoisson(plan.free, self._free_parameter))
+        for chain, start in fibre.chain:
+            rate = self._select(parameter, chain.variables)
+            parts.append(MergedChain(chain, rate, start))
+        if free.size:
+            parts.append(FreePoisson(free, self._free_parameter))
         return parts
 
     @cached_property

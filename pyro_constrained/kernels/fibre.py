@@ -67,7 +67,7 @@ class IntegerConstraint:
         """``(*batch,)`` whether every entry is a whole number in range and the sums are right."""
         with torch.no_grad():
             value = value.double()
-            inside = ((value >= 0) & (value == value.floor())).all(-1)
+            inside = (value.abs().floor() == value).all(-1)
             if self.upper is not None:
                 inside = inside & (value <= self.upper).all(-1)
             exact = self.residual(value) == 0
@@ -81,22 +81,23 @@ class Fibre(IntegerConstraint):
         plan: the plan.
         rank: r, the number of independent rows.
         groups: the plan's groups with their sums ``(*batch, g)``, in sets of similar sizes.
-        start: ``(*batch,)`` the start states of the plan's chain, or None.
+        chain: the plan's chain with its start states ``(*batch,)``, or an empty list.
     """
 
     def __init__(self, plan: FibrePlan, like: Tensor, *fields: Any) -> None:
         super().__init__(*fields)
         self.plan, self.rank = plan, plan.rank
         k = self.integers
-        self.start = None
         # A law made in inference mode still differentiates for its moments.
         with torch.inference_mode(False):
             self.groups = [
                 (groups, torch.as_tensor(groups.totals(k)).to(like)) for groups in _by_size(plan)
             ]
-            if plan.chain is not None:
-                start = np.asarray(plan.chain.start_of(k))
-                self.start = torch.as_tensor(start, dtype=torch.int64, device=like.device)
+            self.chain = [
+                (chain, torch.as_tensor(np.asarray(chain.start_of(k))).to(like.device))
+                for chain in (plan.chain,)
+                if chain is not None
+            ]
 
     @property
     def num_values(self) -> int:

@@ -17,6 +17,7 @@ from pyro_constrained.kernels.groups import members
 from pyro_constrained.kernels.shapes import broadcast_shapes, expanded
 
 __all__ = [
+    "below",
     "choose",
     "draw",
     "log_partition",
@@ -39,13 +40,17 @@ def log_sum_exp(terms: Tensor) -> Tensor:
     return logarithm.masked_fill(is_zero, -torch.inf)
 
 
+def below(uniform: Tensor, total: Tensor) -> Tensor:
+    """``uniform * total``, below the total even where the product is rounded: inversion then never
+    takes an index of weight zero."""
+    return torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))
+
+
 def choose(weights: Tensor, dim: int = -1) -> Tensor:
     """An index of a dimension, drawn with probability proportional to its weight."""
     cumulative = weights.cumsum(dim)
     total = cumulative.narrow(dim, -1, 1)
-    # Below the total even where the product is rounded: an index of weight zero is never taken.
-    threshold = torch.rand_like(total) * total
-    threshold = torch.minimum(threshold, torch.nextafter(total, torch.zeros_like(total)))
+    threshold = below(torch.rand_like(total), total)
     return (cumulative <= threshold).sum(dim).clamp_max_(weights.shape[dim] - 1)
 
 

@@ -20,7 +20,7 @@ from torch.nn.functional import logsigmoid, pad
 
 from constrained_core.fibre import GroupFibre
 from pyro_constrained.kernels.convolutions import convolve
-from pyro_constrained.kernels.fibre_chain import choose, require_possible
+from pyro_constrained.kernels.fibre_chain import below, choose, require_possible
 from pyro_constrained.kernels.groups import group_totals, members
 from pyro_constrained.kernels.plans import plan_tensor
 from pyro_constrained.kernels.shapes import broadcast_shapes, expanded
@@ -32,17 +32,22 @@ __all__ = [
     "expected",
     "poisson_draw",
     "poisson_log_prob",
+    "poisson_shares",
     "power",
     "safe_log",
+    "spread",
 ]
 
 TILT_STEPS = 100
 TILT_TOLERANCE = 0.1
 
 
+@ignore_jit_warnings()
 def power(count: Tensor, rate: Tensor) -> Tensor:
     """``count log rate``, 0 where count is 0 and -inf where only rate is; gradients are finite."""
     is_zero = rate == 0
+    if not bool(is_zero.any()):
+        return count * rate.log()
     value = count * rate.masked_fill(is_zero, 1.0).log()
     return value.masked_fill(is_zero & (count > 0), -torch.inf)
 
@@ -69,8 +74,25 @@ def poisson_log_prob(groups: GroupFibre, rate: Tensor, counts: Tensor) -> Tensor
     Returns:
         ``(*batch,)`` the sum over groups of log Poisson(count; sum of rates).
     """
-    total = group_totals(rate, _index(groups, rate), groups.num_groups)
+    total = _totals(groups, rate)
     return (power(counts, total) - total - torch.lgamma(counts + 1)).sum(-1)
+
+
+def poisson_shares(groups: GroupFibre, rate: Tensor) -> Tensor:
+    """``(*batch, p)`` rates over the sums of their groups; 0 where all of a group are."""
+    total = spread(groups, _totals(groups, rate))
+    return rate / total.masked_fill(total == 0, 1.0)
+
+
+def spread(groups: GroupFibre, figures: Tensor) -> Tensor:
+    """``(*batch, g)`` to ``(*batch, p)``, or to ``(*batch, 1)`` where there is one group."""
+    return figures if groups.num_groups == 1 else members(figures, _index(groups, figures))
+
+
+def _totals(groups: GroupFibre, rate: Tensor) -> Tensor:
+    if groups.num_groups == 1:
+        return rate.sum(-1, keepdim=True)
+    return group_totals(rate, _index(groups, rate), groups.num_groups)
 
 
 @torch.no_grad()
@@ -79,18 +101,40 @@ def poisson_draw(
 ) -> Tensor:
     """Multinomial draws of the members given the sums, ``(*sample_shape, *batch, p)``."""
     layout = _members(groups, rate)
-    batch_shape = tuple(sample_shape) + broadcast_shapes(rate.shape[:-1], counts.shape[:-1])
-    levels = [pad(rate, (0, 1))[..., layout]]
-    require_possible((levels[0].sum(-1) > 0) | (counts == 0))
+    rates = pad(rate, (0, 1)).index_select(-1, layout.reshape(-1)).unflatten(-1, layout.shape)
+    require_possible((rates.sum(-1) > 0) | (counts == 0))
+    largest = int(counts.max()) if counts.numel() else 0
+    by = _one_by_one if largest <= 2 * layout.shape[-1] else _by_halves
+    drawn = by(rates, counts, torch.Size(sample_shape)).flatten(-2)
+    found = drawn.new_empty(drawn.shape[:-1] + (rate.shape[-1] + 1,))
+    return found.index_copy_(-1, layout.reshape(-1), drawn)[..., :-1]
+
+
+def _one_by_one(rates: Tensor, counts: Tensor, sample_shape: torch.Size) -> Tensor:
+    """``(*sample_shape, *batch, g, L)`` by inversion, for totals that are not large."""
+    largest, num_samples = int(counts.max()) if counts.numel() else 0, sample_shape.numel()
+    shape = broadcast_shapes(rates.shape[:-1], counts.shape)
+    cumulative = rates.cumsum(-1).expand(shape + rates.shape[-1:]).contiguous()
+    threshold = below(torch.rand(shape + (num_samples * largest,)).to(rates), cumulative[..., -1:])
+    index = torch.searchsorted(cumulative, threshold, right=True)
+    index = index.clamp_max_(rates.shape[-1] - 1).unflatten(-1, (num_samples, largest))
+    is_drawn = torch.arange(largest, device=rates.device) < counts[..., None, None]
+    drawn = rates.new_zeros(shape + (num_samples, rates.shape[-1]))
+    drawn.scatter_add_(-1, index, is_drawn.to(rates.dtype).expand(index.shape))
+    return drawn.movedim(-2, 0).reshape(sample_shape + shape + rates.shape[-1:])
+
+
+def _by_halves(rates: Tensor, counts: Tensor, sample_shape: torch.Size) -> Tensor:
+    """``(*sample_shape, *batch, g, L)`` by binomial splits, in log2 L steps."""
+    shape = sample_shape + broadcast_shapes(rates.shape[:-1], counts.shape)
+    levels = [rates]
     while levels[-1].shape[-1] > 1:
         levels[-1] = _even(levels[-1])
         levels.append(torch.add(*levels[-1].chunk(2, -1)))
-    drawn = counts.expand(batch_shape + counts.shape[-1:])[..., None]
+    drawn = counts.expand(shape)[..., None]
     for level in reversed(levels[:-1]):
         drawn = _binomial_split(drawn[..., : level.shape[-1] // 2], *level.chunk(2, -1))
-    drawn = drawn[..., : layout.shape[-1]].flatten(-2)
-    found = drawn.new_empty(batch_shape + (rate.shape[-1] + 1,))
-    return found.index_copy_(-1, layout.reshape(-1), drawn)[..., :-1]
+    return drawn[..., : rates.shape[-1]]
 
 
 def _even(level: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 from constrained_core.fibre import FibreChain, GroupFibre
 from pyro_constrained.kernels import fibre_chain, fibre_groups
 from pyro_constrained.kernels.fibre_groups import safe_log
-from pyro_constrained.kernels.groups import group_totals, members
+from pyro_constrained.kernels.groups import group_totals
 from pyro_constrained.kernels.plans import plan_tensor
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "MergedChain",
     "Part",
     "PoissonGroups",
+    "PoissonPart",
 ]
 
 
@@ -92,7 +93,16 @@ class Free(Part):
         return _padded(self.table, num_values)
 
 
-class FreePoisson(Part):
+class PoissonPart(Part):
+    """Poisson variables, of which values are scored by x log w - log x!."""
+
+    @property
+    @abstractmethod
+    def weight(self) -> Tensor:
+        """``(*batch, p)`` w."""
+
+
+class FreePoisson(PoissonPart):
     """Poisson variables in no row.
 
     Args:
@@ -105,7 +115,6 @@ class FreePoisson(Part):
 
     @property
     def weight(self) -> Tensor:
-        """``(*batch, p)`` w: the values are scored by x log w - log x!."""
         return self.rate
 
     def log_weight_sum(self) -> Tensor:
@@ -129,7 +138,7 @@ class FreePoisson(Part):
         return poisson_weights(self.rate, num_values) - self.rate[..., None]
 
 
-class PoissonGroups(Part):
+class PoissonGroups(PoissonPart):
     """Poisson variables whose sums are given: multinomial.
 
     Args:
@@ -150,18 +159,13 @@ class PoissonGroups(Part):
         return fibre_groups.poisson_draw(self.groups, rate, self.counts, sample_shape)
 
     @cached_property
-    def _index(self) -> Tensor:
-        return plan_tensor(self.groups, "index", self.rate, torch.int64)
-
-    @cached_property
     def _share(self) -> Tensor:
         with torch.enable_grad():
-            return _share(self.rate, self._index, self.groups.num_groups)
+            return fibre_groups.poisson_shares(self.groups, self.rate)
 
     @property
     def weight(self) -> Tensor:
-        """``(*batch, p)`` w: the values are scored by x log w - log x!; shares, so that large
-        rates do not cost digits."""
+        # Shares, so that large rates do not cost digits.
         return self._share
 
     def log_weight_sum(self) -> Tensor:
@@ -169,7 +173,7 @@ class PoissonGroups(Part):
 
     @property
     def _total(self) -> Tensor:
-        return members(self.counts, self._index)
+        return fibre_groups.spread(self.groups, self.counts)
 
     @property
     def mean(self) -> Tensor:
@@ -260,7 +264,7 @@ class Chain(Part):
         return _padded(safe_log(self._marginals), num_values)
 
 
-class MergedChain(Chain):
+class MergedChain(Chain, PoissonPart):
     """Poisson variables whose rows overlap; those with equal columns share the total of theirs.
 
     Args:
@@ -283,7 +287,6 @@ class MergedChain(Chain):
 
     @property
     def weight(self) -> Tensor:
-        """``(*batch, p)`` w: the values are scored by x log w - log x!."""
         return self.rate
 
     def log_weight_sum(self) -> Tensor:
@@ -295,7 +298,7 @@ class MergedChain(Chain):
     @cached_property
     def _share(self) -> Tensor:
         with torch.enable_grad():
-            return _share(self.rate, self._column, self.chain.num_columns)
+            return fibre_groups.poisson_shares(self._columns, self.rate)
 
     def draw(self, sample_shape: tuple[int, ...]) -> Tensor:
         columns = self._draw_columns(sample_shape)
@@ -332,12 +335,6 @@ def _binomial_table(total: Tensor, share: Tensor, num_values: int) -> Tensor:
     ways = torch.lgamma(total + 1) - torch.lgamma(value + 1) - torch.lgamma(rest + 1)
     table = ways + fibre_groups.power(value, share) + fibre_groups.power(rest, 1 - share)
     return table.masked_fill(value > total, -torch.inf)
-
-
-def _share(rate: Tensor, index: Tensor, size: int) -> Tensor:
-    """Rates over the sums of their groups; 0 where all are."""
-    total = members(group_totals(rate, index, size), index)
-    return rate / total.masked_fill(total == 0, 1.0)
 
 
 def _values(table: Tensor) -> Tensor:

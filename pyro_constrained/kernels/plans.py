@@ -6,14 +6,17 @@ import torch
 from pyro.util import ignore_jit_warnings
 from torch import Tensor
 
+from constrained_core.fibre import FibreChain, GroupFibre
 from constrained_core.plan import Plan
 
 __all__ = ["plan_tensor"]
 
-_TENSORS: WeakKeyDictionary[Plan, dict[tuple, Tensor]] = WeakKeyDictionary()
+AnyPlan = Plan | GroupFibre | FibreChain
+
+_TENSORS: WeakKeyDictionary[AnyPlan, dict[tuple, Tensor]] = WeakKeyDictionary()
 
 
-def plan_tensor(plan: Plan, name: str, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+def plan_tensor(plan: AnyPlan, name: str, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """The plan's array ``name`` on the device of ``like``, in its dtype unless another is given."""
     tensors = _TENSORS.setdefault(plan, {})
     key = name, dtype or like.dtype, like.device
