@@ -105,9 +105,14 @@ def poisson_draw(
     require_possible((rates.sum(-1) > 0) | (counts == 0))
     largest = int(counts.max()) if counts.numel() else 0
     by = _one_by_one if largest <= 2 * layout.shape[-1] else _by_halves
-    drawn = by(rates, counts, torch.Size(sample_shape)).flatten(-2)
-    found = drawn.new_empty(drawn.shape[:-1] + (rate.shape[-1] + 1,))
-    return found.index_copy_(-1, layout.reshape(-1), drawn)[..., :-1]
+    return _in_order(groups, by(rates, counts, torch.Size(sample_shape)))
+
+
+def _in_order(groups: GroupFibre, figures: Tensor) -> Tensor:
+    """``(..., g, L)`` figures of the members to ``(..., p)``."""
+    layout, figures = _members(groups, figures).reshape(-1), figures.flatten(-2)
+    found = figures.new_zeros(figures.shape[:-1] + (len(groups.index) + 1,))
+    return found.index_copy(-1, layout, figures)[..., :-1]
 
 
 def _one_by_one(rates: Tensor, counts: Tensor, sample_shape: torch.Size) -> Tensor:
@@ -162,26 +167,29 @@ def bernoulli_log_partition(groups: GroupFibre, logits: Tensor, counts: Tensor) 
     Returns:
         ``(*batch,)``; -inf where it cannot be.
     """
-    problem = _Sums.of(groups, logits, counts)
+    sums = _Sums.of(groups, logits, counts)
     # As log(1 + e^l) without the threshold of softplus, which costs nine digits.
-    normaliser = (problem.log_scale + logsigmoid(-problem.logits)).sum(-1)
-    return (problem.log_coefficient() + normaliser - problem.tilt * problem.counts).sum(-1)
+    normaliser = (sums.log_scale + logsigmoid(-sums.logits)).sum(-1)
+    return (sums.log_coefficient(sums.leaves()) + normaliser - sums.tilt * sums.counts).sum(-1)
 
 
 def bernoulli_marginals(groups: GroupFibre, logits: Tensor, counts: Tensor) -> Tensor:
-    """``(*batch, p)`` probability of every variable given the sums, differentiable again."""
-    batch_shape = broadcast_shapes(logits.shape[:-1], counts.shape[:-1])
+    """``(*batch, p, 2)`` probability of 0 and 1 given the sums, differentiable again."""
+    sums = _Sums.of(groups, logits, counts)
     is_differentiated = logits.requires_grad and torch.is_grad_enabled()
     with torch.inference_mode(False), torch.enable_grad():
-        logits = expanded(logits, batch_shape + logits.shape[-1:])
+        leaves = sums.leaves()
         if not is_differentiated:
-            logits = logits.detach().clone().requires_grad_()
-        problem = _Sums.of(groups, logits, counts)
-        total = problem.log_coefficient().sum()
-        (slope,) = torch.autograd.grad(total, logits, create_graph=is_differentiated)
-        ones = members(problem.flipped.to(slope.dtype), _index(groups, logits))
-        ones = ones * logits.isfinite() + (logits == torch.inf)
-        return slope + ones
+            leaves = leaves.detach().clone().requires_grad_()
+        total = sums.log_coefficient(leaves).sum()
+        (slope,) = torch.autograd.grad(total, leaves, create_graph=is_differentiated)
+    sides = (leaves * slope).mT.reshape((2,) + sums.logits.shape)
+    if not is_differentiated:
+        sides = sides.detach()
+    sides = torch.where(sums.flipped[..., None], sides.flip(0), sides)
+    certain = torch.stack([torch.zeros_like(sides[0]), torch.ones_like(sides[0])])
+    sides = torch.where(sums.forced, certain, sides)
+    return _in_order(groups, sides).movedim(0, -1)
 
 
 @torch.no_grad()
@@ -191,7 +199,7 @@ def bernoulli_draw(
     """Exact draws given the sums, ``(*sample_shape, *batch, p)`` of zeros and ones."""
     sums, layout = _Sums.of(groups, logits, counts), _members(groups, logits)
     shape = torch.Size(sample_shape) + sums.counts.shape
-    levels = sums.levels()
+    levels = sums.levels(sums.leaves())
     require_possible(sums.coefficient(levels[-1]) > 0)
     num_samples = math.prod(sample_shape)
     drawn = sums.counts.long().expand(shape).reshape(num_samples, 1, sums.counts.numel())
@@ -200,9 +208,7 @@ def bernoulli_draw(
     drawn = drawn[:, : layout.shape[-1]].movedim(1, -1).reshape(shape + layout.shape[-1:])
     drawn = torch.where(sums.flipped[..., None], 1 - drawn, drawn)
     drawn = torch.where(sums.forced, 1, drawn).to(logits.dtype)
-    drawn = drawn.flatten(-2)
-    found = drawn.new_empty(drawn.shape[:-1] + (logits.shape[-1] + 1,))
-    return found.index_copy_(-1, layout.reshape(-1), drawn)[..., :-1]
+    return _in_order(groups, drawn)
 
 
 def _split(level: Tensor, counts: Tensor) -> Tensor:
@@ -259,13 +265,15 @@ class _Sums:
         log_scale = -logsigmoid(-(padded.detach() + tilt[..., None]))
         return cls(padded, counts, forced, flipped, tilt, log_scale)
 
-    @ignore_jit_warnings()
-    def levels(self) -> list[Tensor]:
-        """Polynomials ``(D, P, N)`` of the nodes, from the leaves to the pair below the root."""
-        size = self.logits.shape[-1]
+    def leaves(self) -> Tensor:
+        """``(2, L, N)`` tilted weights of 0 and 1 of every member."""
         tilted = (self.logits + self.tilt[..., None] - self.log_scale).exp()
         leaves = torch.stack([(-self.log_scale).exp(), tilted])
-        leaves = leaves.reshape(2, self.counts.numel(), size).mT
+        return leaves.reshape(2, self.counts.numel(), self.logits.shape[-1]).mT
+
+    @ignore_jit_warnings()
+    def levels(self, leaves: Tensor) -> list[Tensor]:
+        """Polynomials ``(D, P, N)`` of the nodes, from the leaves to the pair below the root."""
         capacity = int(self.counts.max()) if self.counts.numel() else 0
         levels = [_paired(leaves.contiguous())]
         while levels[-1].shape[1] > 2:
@@ -279,9 +287,9 @@ class _Sums:
         counts = self.counts.long().reshape(1, -1)
         return _pair_terms(top, counts).sum(0).reshape(self.counts.shape)
 
-    def log_coefficient(self) -> Tensor:
+    def log_coefficient(self, leaves: Tensor) -> Tensor:
         """``(*batch, g)`` its logarithm."""
-        return safe_log(self.coefficient(self.levels()[-1]))
+        return safe_log(self.coefficient(self.levels(leaves)[-1]))
 
 
 def _paired(level: Tensor) -> Tensor:

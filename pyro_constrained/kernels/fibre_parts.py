@@ -208,15 +208,19 @@ class BernoulliGroups(Part):
         return fibre_groups.bernoulli_draw(self.groups, logits, self.counts, sample_shape)
 
     @cached_property
-    def mean(self) -> Tensor:
+    def _marginals(self) -> Tensor:
         return fibre_groups.bernoulli_marginals(self.groups, self.logits, self.counts)
 
     @property
+    def mean(self) -> Tensor:
+        return self._marginals[..., 1]
+
+    @property
     def variance(self) -> Tensor:
-        return self.mean * (1 - self.mean)
+        return self._marginals[..., 0] * self._marginals[..., 1]
 
     def log_marginals(self, num_values: int) -> Tensor:
-        return _padded(torch.stack([safe_log(1 - self.mean), safe_log(self.mean)], -1), num_values)
+        return _padded(safe_log(self._marginals), num_values)
 
 
 class Chain(Part):

@@ -206,6 +206,20 @@ def test_large_logits(backend, size, k):
 
 
 @each_backend
+@pytest.mark.parametrize("A", [np.ones(4), np.array([1, 1, 2, 1])])
+def test_tiny_marginals_keep_their_digits(backend, A):
+    logits = np.array([60.0, -60.0, 0.3, 1.0])
+    case = DiscreteCase("", BERNOULLI, {"logits": logits}, A, np.array(2))
+    points = DiscreteProblem("bernoulli", np.full(4, 0.5), case.dense_A, case.rows_k).points
+    weights = points @ logits
+    found = backend.value(backend.law(case), "marginal_log_prob")
+    for i, u in np.ndindex(4, 2):
+        hits = weights[points[:, i] == u]
+        expected = special.logsumexp(hits) - special.logsumexp(weights) if hits.size else -np.inf
+        assert found[i, u] == pytest.approx(expected, rel=1e-9, abs=1e-12)
+
+
+@each_backend
 @each_case(
     select("poisson-margins", "poisson-mixed", "bernoulli-ones", "bernoulli-signed")
     + select("bernoulli-outer", "categorical-logits", "poisson-outer")
