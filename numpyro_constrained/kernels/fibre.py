@@ -45,11 +45,11 @@ class IntegerConstraint:
     def __init__(self, A: Any, k: Array, layout: Layout, upper: int | None) -> None:
         self.A, self.k, self.layout, self.upper = A, k, layout, upper
         self.num_variables = int(A.shape[-1])
-        k_rows = k[..., None] if self.is_vector else k
-        self.batch_shape = k_rows.shape[:-1]
         is_known = not isinstance(k, Tracer)
-        self.integers = np.asarray(k_rows).astype(np.int64) if is_known else None
-        self._k_rows = k_rows
+        given: Any = np.asarray(k) if is_known else k  # what is known stays known inside a trace
+        self._k_rows = given[..., None] if self.is_vector else given
+        self.batch_shape = self._k_rows.shape[:-1]
+        self.integers = self._k_rows.astype(np.int64) if is_known else None
 
     @property
     def is_vector(self) -> bool:

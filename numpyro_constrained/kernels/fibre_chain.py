@@ -59,7 +59,7 @@ def messages(chain: FibreChain, theta: Array) -> tuple[Array, Array]:
     """
     batch_shape = theta.shape[:-2]
     first, later = _levels(chain.stacked, _by_column(chain, theta))
-    return first.reshape(-1, *batch_shape), later.reshape(*later.shape[:2], *batch_shape)
+    return first.reshape(len(first), *batch_shape), later.reshape(*later.shape[:2], *batch_shape)
 
 
 @jax.jit
@@ -99,7 +99,7 @@ def draw(
     """Exact draws of the values of all columns, ``(*sample_shape, *batch, q)``."""
     batch_shape = jnp.broadcast_shapes(theta.shape[:-2], start.shape)
     shape = tuple(sample_shape) + batch_shape
-    element = np.broadcast_to(_batch_index(theta.shape[:-2], batch_shape), shape).reshape(-1)
+    element = np.broadcast_to(_batch_index(theta.shape[:-2], batch_shape), shape).ravel()
     start = jnp.broadcast_to(start, shape).reshape(-1).astype(np.int32)
     theta = _by_column(chain, stop_gradient(theta))
     values = _walk(key, chain.stacked, theta, start, element)
@@ -149,7 +149,7 @@ def find_start(chain: FibreChain, k: Array) -> Array:
 def _by_column(chain: FibreChain, theta: Array) -> Array:
     """``(q, U, batch)`` the log weights, with the batch last: states then are rows."""
     theta = theta[..., : chain.stacked.shape[2]]
-    return jnp.moveaxis(theta.reshape(-1, *theta.shape[-2:]), 0, -1)
+    return jnp.moveaxis(theta.reshape(prod(theta.shape[:-2]), *theta.shape[-2:]), 0, -1)
 
 
 def _batch_index(theta_batch: tuple[int, ...], batch_shape: tuple[int, ...]) -> np.ndarray:

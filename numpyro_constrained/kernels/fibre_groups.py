@@ -115,19 +115,24 @@ class _Layout(NamedTuple):
     groups: GroupFibre
     batch_shape: tuple[int, ...]
 
+    @property
+    def batch_size(self) -> int:
+        """b."""
+        return prod(self.batch_shape)
+
     def spread(self, values: Array, missing: float) -> Array:
         """``(*batch, p)`` to ``(L, g b)``, with ``missing`` where a group has no more members."""
         members = self.groups.members
         pad = jnp.full(values.shape[:-1] + (1,), missing, values.dtype)
         values = jnp.concatenate([values, pad], -1)
         values = jnp.broadcast_to(values, self.batch_shape + values.shape[-1:])
-        values = values.reshape(prod(self.batch_shape), -1).T[members.T]
-        return values.reshape(members.shape[1], -1)
+        values = values.reshape(self.batch_size, values.shape[-1]).T[members.T]
+        return values.reshape(members.shape[1], len(members) * self.batch_size)
 
     def flat_counts(self, counts: Array) -> Array:
         """``(*batch, g)`` to ``(g b,)``."""
         counts = jnp.broadcast_to(counts, self.batch_shape + counts.shape[-1:])
-        return counts.reshape(prod(self.batch_shape), -1).T.reshape(-1)
+        return counts.reshape(self.batch_size, counts.shape[-1]).T.reshape(-1)
 
     def gather(self, values: Array, shape: tuple[int, ...]) -> Array:
         """``(L, prod(shape), g b)`` to ``(*shape, *batch, p)``, the inverse of ``spread``."""
@@ -135,12 +140,13 @@ class _Layout(NamedTuple):
         group, slot = np.nonzero(members < num_members)
         position = np.argsort(members[group, slot])
         group, slot = group[position], slot[position]
-        values = values.reshape(*values.shape[:2], len(members), -1)[slot, :, group]
+        values = values.reshape(*values.shape[:2], len(members), self.batch_size)[slot, :, group]
         return jnp.moveaxis(values, 0, -1).reshape(shape + self.batch_shape + (num_members,))
 
     def batch_sum(self, values: Array) -> Array:
         """``(g b,)`` to ``(*batch,)``: sums over groups."""
-        return values.reshape(self.groups.num_groups, -1).sum(0).reshape(self.batch_shape)
+        values = values.reshape(self.groups.num_groups, self.batch_size)
+        return values.sum(0).reshape(self.batch_shape)
 
 
 class _Sums(NamedTuple):
@@ -164,7 +170,7 @@ class _Sums(NamedTuple):
 
     @classmethod
     def of(cls, layout: _Layout, logits: Array, counts: Array, capacity: int) -> "_Sums":
-        num_members = np.repeat(layout.groups.sizes, prod(layout.batch_shape))
+        num_members = np.repeat(layout.groups.sizes, layout.batch_size)
         is_member = np.arange(layout.groups.members.shape[1])[:, None] < num_members
         counts, given = layout.flat_counts(counts), layout.spread(logits, 0.0)
         flipped = 2 * counts > num_members

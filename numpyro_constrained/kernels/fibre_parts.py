@@ -6,6 +6,7 @@ A part has ``variables``, their indices in x, and answers for them alone: values
 
 from abc import ABC, abstractmethod
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,8 @@ __all__ = [
     "Part",
     "PoissonGroups",
 ]
+
+_COLUMNS: WeakKeyDictionary[FibreChain, GroupFibre] = WeakKeyDictionary()
 
 
 class Part(ABC):
@@ -246,13 +249,7 @@ class MergedChain(Chain):
     """
 
     def __init__(self, chain: FibreChain, rate: Array, start: Any) -> None:
-        self.rate = rate
-        self._columns = GroupFibre(
-            variables=chain.variables,
-            index=chain.column,
-            rows=np.arange(chain.num_columns),
-            divisor=np.ones(chain.num_columns, dtype=np.int64),
-        )
+        self.rate, self._columns = rate, _columns_of(chain)
         total = fibre_groups.group_totals(self._columns, rate)
         super().__init__(chain, _poisson_weights(total, int(chain.num_values.max())), start)
 
@@ -289,6 +286,18 @@ class MergedChain(Chain):
         totals = totals.reshape((1,) * (marginals.ndim - 1) + (-1, 1))
         split = _binomial_table(totals, share[..., None, None], num_values)
         return fibre_chain.log_sum_exp(safe_log(marginals)[..., None] + split, axis=-2)
+
+
+def _columns_of(chain: FibreChain) -> GroupFibre:
+    """The columns of a chain as groups; made once, as it is static for ``jit``."""
+    if chain not in _COLUMNS:
+        _COLUMNS[chain] = GroupFibre(
+            variables=chain.variables,
+            index=chain.column,
+            rows=np.arange(chain.num_columns),
+            divisor=np.ones(chain.num_columns, dtype=np.int64),
+        )
+    return _COLUMNS[chain]
 
 
 def _values(num_values: int, like: Array, ndim: int) -> np.ndarray:

@@ -1,0 +1,418 @@
+"""The discrete laws in JAX: oracles, trees, jit, vmap, scan, traced k, single precision."""
+
+import pickle
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+import pytest
+from jax import Array
+from numpyro.distributions.batch_util import promote_batch_shape, vmap_over
+from scipy import stats
+
+from numpyro_constrained import (
+    ConstrainedBernoulli,
+    ConstrainedCategorical,
+    ConstrainedPoisson,
+    ConstraintError,
+    GroupSum,
+    constrain,
+)
+from numpyro_constrained.constraints import integer_linear_equality
+from tests.on_numpyro.models import KEY, array, assert_close
+
+A = np.array([[1, 1, 1, 0, 0], [0, 1, 0, 1, 0]])
+RATE, LOGITS = array([0.5, 2.0, 1.0, 0.3, 4.0]), array([0.3, -1.0, 0.0, 2.0, -0.5])
+TABLE_LOGITS = array(np.random.default_rng(0).normal(size=(5, 3)))
+ONES, GROUPS = np.ones(5), GroupSum([0, 1, 0, 0, 1], num_groups=2)
+
+Poisson, Bernoulli, Categorical = ConstrainedPoisson, ConstrainedBernoulli, ConstrainedCategorical
+
+# Class and arguments, all by name; of every kind of part, alone and together.
+TABLE = {
+    "poisson_row": (Poisson, {"rate": RATE, "A": ONES, "k": 4}),
+    "poisson_groups": (Poisson, {"rate": RATE, "A": GROUPS, "k": np.array([3, 2])}),
+    "poisson_chain": (Poisson, {"rate": RATE[:4], "A": A[:, :4], "k": np.array([3, 2])}),
+    "poisson_batch": (
+        Poisson,
+        {"rate": jnp.stack([RATE, 2 * RATE])[:, None], "A": GROUPS, "k": np.array([[3, 2]] * 3)},
+    ),
+    "bernoulli_row": (Bernoulli, {"logits": LOGITS, "A": ONES, "k": 2}),
+    "bernoulli_probs": (
+        Bernoulli,
+        {"probs": array([0.0, 0.3, 1.0, 0.5, 0.9]), "A": GROUPS, "k": np.array([2, 1])},
+    ),
+    "bernoulli_chain": (Bernoulli, {"logits": LOGITS, "A": A, "k": np.array([2, 1])}),
+    "categorical": (Categorical, {"logits": TABLE_LOGITS, "A": A, "k": np.array([3, 2])}),
+}
+each_law = pytest.mark.parametrize("name", TABLE)
+KINDS = ["poisson_row", "poisson_chain", "bernoulli_row", "bernoulli_chain", "categorical"]
+each_kind = pytest.mark.parametrize("name", KINDS)
+
+
+def build(name: str, **changed):
+    law, arguments = TABLE[name]
+    return law(**(arguments | changed))
+
+
+def parameter_of(name: str) -> str:
+    return next(iter(TABLE[name][1]))
+
+
+def summary(law, key: Array) -> dict[str, Array]:
+    """A draw, its probability, and all that a law knows about itself."""
+    x = law.sample(key, (2,))
+    found = {"x": x, "log_prob": law.log_prob(x), "mean": law.mean, "variance": law.variance}
+    found |= {"entropy": law.entropy(), "evidence": law.constraint_log_prob()}
+    return found | {"marginals": jnp.exp(law.marginal_log_prob()), "residual": law.residual(x)}
+
+
+@each_law
+@pytest.mark.rank_promotion("allow")  # the base laws are NumPyro's
+def test_against_enumeration(name):
+    law = build(name)
+    points = law.enumerate_support()
+    assert points.shape == (len(points), *law.batch_shape, 5 - (name == "poisson_chain"))
+    base = law.base_dist.log_prob(points)
+    evidence = jax.scipy.special.logsumexp(base, 0)
+    assert_close(law.constraint_log_prob(), evidence, rtol=1e-12, atol=1e-12)
+    probability = jnp.exp(base - evidence)
+    assert_close(jnp.exp(law.log_prob(points)), probability, rtol=1e-12, atol=1e-12)
+    mean = (probability[..., None] * points).sum(0)
+    assert_close(law.mean, mean, rtol=1e-12, atol=1e-12)
+    assert_close(law.variance, (probability[..., None] * (points - mean) ** 2).sum(0), rtol=1e-11)
+    table = jnp.exp(law.marginal_log_prob())
+    indicator = points[..., None] == jnp.arange(table.shape[-1])
+    assert_close(table, (probability[..., None, None] * indicator).sum(0), rtol=1e-11)
+    surprise = jnp.where(probability > 0, -probability * jnp.log(probability), 0.0).sum(0)
+    assert_close(law.entropy(), surprise, rtol=1e-11)
+
+
+@each_law
+def test_frequencies_of_draws(name):
+    law = build(name)
+    points = np.asarray(law.enumerate_support(expand=False)).reshape(-1, law.event_shape[0])
+    draws = np.asarray(law.sample(KEY, (4000,))).reshape(4000, -1, points.shape[-1])
+    probability = np.exp(np.asarray(law.log_prob(law.enumerate_support())))
+    for b in range(draws.shape[1]):
+        expected = 4000 * probability.reshape(len(points), -1)[:, b]
+        found = (draws[:, b][:, None] == points).all(-1).sum(0)
+        assert found.sum() == 4000
+        assert (found[expected == 0] == 0).all()
+        common = expected >= 5
+        rest = [expected[~common].sum() + 1e-9], [found[~common].sum() + 1e-9]
+        observed = np.append(found[common], rest[1])
+        assert stats.chisquare(observed, np.append(expected[common], rest[0])).pvalue > 1e-4
+
+
+@each_law
+def test_gradients(name):
+    """Of the log probability of the constraint and of a moment, against finite differences."""
+    key = parameter_of(name)
+    start = TABLE[name][1][key]
+    if name == "bernoulli_probs":
+        start = array([0.2, 0.3, 0.8, 0.5, 0.9])
+    direction = array(np.random.default_rng(1).normal(size=start.shape))
+
+    def score(step):
+        law = build(name, **{key: start + step * direction * jnp.minimum(start, 1) * 0.1})
+        return law.constraint_log_prob().sum() + (law.mean**2).sum()
+
+    slope = (score(1e-4) - score(-1e-4)) / 2e-4
+    assert_close(jax.grad(score)(0.0), slope, rtol=1e-6, atol=1e-8)
+    curvature = (jax.grad(score)(1e-4) - jax.grad(score)(-1e-4)) / 2e-4
+    assert_close(jax.grad(jax.grad(score))(0.0), curvature, rtol=1e-5, atol=1e-6)
+
+
+@each_kind
+def test_jit_with_the_law_as_argument_closure_and_result(name):
+    law = build(name)
+    expected = summary(law, KEY)
+    assert_close(jax.jit(summary)(law, KEY), expected)
+    assert_close(jax.jit(lambda key: summary(law, key))(KEY), expected)
+    made = jax.jit(lambda value: build(name, **{parameter_of(name): value}))(
+        TABLE[name][1][parameter_of(name)]
+    )
+    assert type(made) is type(law)
+    assert_close(made.log_prob(expected["x"]), expected["log_prob"])
+
+
+def test_jit_compiles_once_for_one_plan():
+    traced = []
+
+    @jax.jit
+    def mean(law):
+        traced.append(law)
+        return law.mean
+
+    for scale in (1.0, 2.0):
+        law = build("poisson_chain", rate=scale * RATE[:4])
+        assert_close(mean(law), law.mean)
+    assert len(traced) == 1
+
+
+@each_law
+def test_trees(name):
+    law = build(name)
+    leaves, structure = jax.tree.flatten(law)
+    assert len(leaves) == (2 if isinstance(law.A, GroupSum) else 3)
+    assert structure == jax.tree.structure(build(name))
+    again = jax.tree.unflatten(structure, leaves)
+    x = law.sample(KEY)
+    assert_close(again.sample(KEY), x)
+    assert_close(again.log_prob(x), law.log_prob(x))
+    assert repr(again) == repr(law)
+
+
+@each_law
+def test_pickle(name):
+    law = build(name)
+    again = pickle.loads(pickle.dumps(law))
+    assert_close(again.log_prob(again.sample(KEY)), law.log_prob(law.sample(KEY)))
+
+
+@each_law
+def test_native_members(name):
+    law = build(name, validate_args=False)
+    x = law.sample(KEY, (3,))
+    assert law.is_discrete
+    assert law.event_dim == law.support.event_dim == 1
+    assert jnp.issubdtype(x.dtype, jnp.integer)
+    assert x.shape == law.shape((3,))
+    assert law.support(x).shape == (3, *law.batch_shape)
+    assert law.support(x).all()
+    assert not law.support(x + 1).any()
+    assert (law.log_prob(x + 1) == -jnp.inf).all()
+    assert (law.log_prob(x + 0.5) == -jnp.inf).all()
+    assert (law.residual(x) == 0).all()
+    shapes = {key: np.shape(value) for key, value in TABLE[name][1].items()}
+    assert law.infer_shapes(**shapes) == (law.batch_shape, law.event_shape)
+    for key, constraint in law.arg_constraints.items():
+        if key in TABLE[name][1] and key != "k":
+            assert constraint(getattr(law, key)).all()
+
+
+@each_law
+def test_expand_mask_and_events(name):
+    law = build(name)
+    for shape in ((2, *law.batch_shape), (2, 1, *law.batch_shape)):
+        larger = law.expand(shape)
+        x = larger.sample(KEY, (30,))
+        assert x.shape == (30, *shape, *law.event_shape)
+        assert_close(larger.log_prob(x), law.log_prob(x))
+        if name != "bernoulli_probs":  # of a few points
+            assert not (x[:, :1] == x[:, 1:]).all()
+    joint = law.expand((2, *law.batch_shape)).to_event(1)
+    assert joint.log_prob(joint.sample(KEY)).shape == law.batch_shape[:0] + joint.batch_shape
+    assert (law.mask(False).log_prob(law.sample(KEY)) == 0).all()
+
+
+def test_inner_expansion_draws_anew():
+    law = build("poisson_batch").expand((4, 2, 3))
+    x = law.sample(KEY)
+    assert x.shape == (4, 2, 3, 5)
+    assert not (x[..., :1, :] == x).all()
+
+
+@each_kind
+def test_vmap_over_parameters(name):
+    law, key = build(name), parameter_of(name)
+    stacked = jnp.stack([TABLE[name][1][key], 1.5 * TABLE[name][1][key]])
+    axes = vmap_over(law, **{key: 0})
+    laws = jax.vmap(lambda value: build(name, **{key: value}), out_axes=axes)(stacked)
+    singles = [build(name, **{key: value}) for value in stacked]
+    xs = jnp.stack([single.sample(KEY) for single in singles])
+    expected = jnp.stack([s.log_prob(x) for s, x in zip(singles, xs, strict=True)])
+    assert_close(jax.vmap(lambda one, x: one.log_prob(x), in_axes=(axes, 0))(laws, xs), expected)
+    promoted = promote_batch_shape(laws)
+    assert promoted.batch_shape == (2,)
+    assert_close(promoted.log_prob(xs), expected)
+    keys = jax.random.split(KEY, 2)
+    drawn = jax.vmap(lambda value, key_: build(name, **{key: value}).sample(key_))(stacked, keys)
+    assert law.support(drawn).all()
+
+
+@each_kind
+def test_scan_and_cond(name):
+    law = build(name)
+    keys = jax.random.split(KEY, 3)
+    _, found = jax.lax.scan(lambda one, key: (one, one.log_prob(law.sample(key))), law, keys)
+    assert_close(found, jnp.stack([law.log_prob(law.sample(key)) for key in keys]))
+    other = build(name, **{parameter_of(name): 2 * TABLE[name][1][parameter_of(name)]})
+    chosen = jax.jit(lambda flag: jax.lax.cond(flag, lambda: law, lambda: other).mean)
+    assert_close(chosen(True), law.mean)
+    assert_close(chosen(False), other.mean)
+
+
+BOUNDS = {"poisson_row": 4, "poisson_groups": [3, 2], "poisson_chain": [3, 2]}
+
+
+@pytest.mark.parametrize(
+    "name", [n for n in TABLE if n not in ("poisson_batch", "bernoulli_probs")]
+)
+def test_traced_k(name):
+    """With a bound of k where the base law has none; a k without points has probability zero."""
+    arguments = TABLE[name][1]
+    k = np.asarray(arguments["k"])
+    bound = {"k_max": np.asarray(BOUNDS[name])} if name in BOUNDS else {}
+
+    @jax.jit
+    def ask(k):
+        law = build(name, k=k, **bound)
+        x = law.sample(KEY, (5,))
+        return {"inside": law.support(x), "mean": law.mean, "log": law.constraint_log_prob()}
+
+    law = build(name)
+    for given in (k, k.astype(float)):
+        found = ask(given)
+        assert found["inside"].all()
+        assert_close(found["mean"], law.mean)
+        assert_close(found["log"], law.constraint_log_prob())
+    assert ask(k + 0.5)["log"] == -jnp.inf
+    assert ask(k - 100)["log"] == -jnp.inf
+    if name in BOUNDS:
+        assert build(name, **bound).constraint_log_prob().shape == ()
+    ks = np.stack([k, k - k // 2])
+    found = jax.vmap(lambda one: build(name, k=one, **bound).constraint_log_prob())(ks)
+    assert_close(found, build(name, k=ks).constraint_log_prob())
+
+
+def test_traced_k_without_a_bound():
+    with pytest.raises(ConstraintError, match="k_max"):
+        jax.jit(lambda k: build("poisson_chain", k=k).mean)(np.array([3, 2]))
+
+
+def test_traced_matrix():
+    with pytest.raises(ConstraintError, match="traced"):
+        jax.jit(lambda rows: build("bernoulli_chain", A=rows).mean)(A)
+
+
+def test_infeasible_impossible_and_wrong():
+    for changed in ({"k": 7}, {"A": 2 * ONES, "k": 3}, {"k": -1}, {"k": 1.5}):
+        with pytest.raises(ConstraintError):
+            build("bernoulli_row", **changed)
+    with pytest.raises(ConstraintError, match="rate"):
+        build("poisson_row", rate=-RATE, validate_args=True)
+    with pytest.raises(ConstraintError, match="probs"):
+        Bernoulli(2 * ONES, ONES, 2, validate_args=True)
+    law = Bernoulli(np.array([0.0, 0.0, 0.5]), np.ones(3), 2)
+    assert law.constraint_log_prob() == -jnp.inf
+    with pytest.raises(ConstraintError, match="expected whole numbers"):
+        build("bernoulli_row", validate_args=True).log_prob(np.ones(5))
+    with pytest.raises(ConstraintError, match="gradient_estimator"):
+        build("bernoulli_row", gradient_estimator="pathwise")
+
+
+@each_law
+def test_marginal_expectation(name):
+    """The value is the draw, the gradient that of the mean."""
+    law = build(name, gradient_estimator="marginal_expectation")
+    plain = build(name)
+    assert law.has_rsample and not plain.has_rsample
+    assert_close(law.sample(KEY), plain.sample(KEY).astype(float))
+    key, weight = parameter_of(name), array([1.0, -2.0, 0.5, 3.0, 0.1])[: law.event_shape[0]]
+
+    def score(value, make):
+        built = build(name, **{key: value}, gradient_estimator="marginal_expectation")
+        return (make(built) @ weight).sum()
+
+    value = TABLE[name][1][key]
+    found = jax.grad(score)(value, lambda built: built.rsample(KEY))
+    assert_close(found, jax.grad(score)(value, lambda built: built.mean))
+    with pytest.raises(NotImplementedError):
+        plain.rsample(KEY)
+
+
+@each_kind
+def test_single_precision(name):
+    high, key = build(name), parameter_of(name)
+    with jax.enable_x64(False):
+        law = build(name, **{key: np.asarray(TABLE[name][1][key], np.float32)})
+        x = law.sample(KEY, (3,))
+        found = law.log_prob(x)
+        assert x.dtype == np.int32
+        assert found.dtype == np.float32
+        assert law.support(x).all()
+    np.testing.assert_allclose(found, high.log_prob(np.asarray(x)), rtol=1e-4, atol=1e-5)
+
+
+@each_kind
+def test_nothing_leaks(name):
+    shared = build(name)
+
+    def use(key, value):
+        law = build(name, **{parameter_of(name): value})
+        return law.log_prob(shared.sample(key)).sum() + shared.mean.sum() + shared.entropy().sum()
+
+    value = TABLE[name][1][parameter_of(name)]
+    with jax.checking_leaks():
+        first = jax.jit(use)(KEY, value)
+        jax.grad(use, argnums=1)(KEY, value)
+    assert_close(use(KEY, value), first)
+
+
+def test_constrain():
+    bases = {
+        Poisson: dist.Poisson(RATE),
+        Bernoulli: dist.Bernoulli(logits=LOGITS),
+        Categorical: dist.Categorical(logits=TABLE_LOGITS),
+    }
+    for law, base in bases.items():
+        assert isinstance(constrain(base.to_event(1), ONES, 3), law)
+    assert isinstance(constrain(dist.Bernoulli(0.5 * ONES).to_event(1), ONES, 3), Bernoulli)
+    probs = jnp.exp(TABLE_LOGITS) / jnp.exp(TABLE_LOGITS).sum(-1, keepdims=True)
+    found = constrain(dist.Categorical(probs).expand((2, 5)).to_event(1), ONES, 3)
+    assert found.batch_shape == (2,)
+
+
+@each_kind
+def test_divergence(name):
+    key = parameter_of(name)
+    p, q = build(name), build(name, **{key: 0.5 * TABLE[name][1][key] + 0.1})
+    points = p.enumerate_support()
+    gap = p.log_prob(points) - q.log_prob(points)
+    assert_close(dist.kl_divergence(p, q), (jnp.exp(p.log_prob(points)) * gap).sum(0))
+    other = build(name, k=np.asarray(TABLE[name][1]["k"]) + 1)
+    with pytest.raises(ConstraintError, match="same fibre"):
+        dist.kl_divergence(p, other)
+
+
+def test_degenerate_shapes():
+    single = Bernoulli(array([0.3]), np.ones(1), 1)
+    assert single.log_prob(single.sample(KEY)) == 0
+    empty = Poisson(jnp.ones((0, 3)), np.ones(3), 2)
+    assert empty.log_prob(empty.sample(KEY)).shape == (0,)
+    free = Poisson(RATE, np.zeros((0, 5)), np.zeros(0))
+    x = free.sample(KEY)
+    assert_close(free.log_prob(x), dist.Poisson(RATE).to_event(1).log_prob(x))
+    assert free.rank == 0
+    point = Poisson(RATE[:2], np.eye(2), np.array([3, 1]))
+    assert point.sample(KEY).tolist() == [3, 1]
+    assert_close(point.log_prob(np.array([3, 1])), array(0.0), atol=1e-12)
+
+
+def test_extreme_parameters():
+    law = Poisson(array([1e-10, 1e6, 1.0]), np.ones(3), 1000)
+    expected = stats.multinomial(1000, np.array([1e-10, 1e6, 1.0]) / (1e6 + 1 + 1e-10))
+    x = np.array([0, 998, 2])
+    np.testing.assert_allclose(law.log_prob(x), expected.logpmf(x), rtol=1e-10)
+    logits = array([40.0, -40.0, 40.0, -40.0, 0.0])
+    law = Bernoulli(logits=logits, A=ONES, k=2)
+    np.testing.assert_allclose(law.constraint_log_prob(), np.log(0.5), rtol=1e-10)
+    np.testing.assert_allclose(
+        jnp.exp(law.marginal_log_prob())[1, 1], 2 * np.exp(-80.0), rtol=1e-10
+    )
+    assert jnp.isfinite(
+        jax.grad(lambda z: Bernoulli(logits=z, A=ONES, k=2).entropy())(logits)
+    ).all()
+
+
+def test_support_by_itself():
+    support = integer_linear_equality(ONES, 2, upper=1)
+    assert support(np.array([1, 1, 0, 0, 0]))
+    assert not support(np.array([2, 0, 0, 0, 0]))
+    leaves, structure = jax.tree.flatten(support)
+    assert jax.tree.unflatten(structure, leaves) == support
+    assert support.eq(integer_linear_equality(ONES, 2, upper=1))
+    assert not support.eq(integer_linear_equality(ONES, 3, upper=1))
