@@ -76,7 +76,7 @@ class MarginalExpectationReparam(Reparam):
         >>> guide = numpyro.handlers.seed(guide, rng_seed=0)
         >>> import jax
         >>> print(jax.grad(lambda logits: guide(logits)[0])(jnp.zeros(3)))
-        [ 0.222 -0.111 -0.111]
+        [ 0.222... -0.111... -0.111...]
     """
 
     def __call__(self, name: str, fn: Any, obs: Any) -> tuple[Any, Any]:

@@ -114,8 +114,8 @@ class ConstrainedBernoulli(ConstrainedDiscrete):
         return self.logits
 
     def _make_parts(self, parameter: Array) -> list[Part]:
-        fibre, parts = self._constraint, []
-        plan = fibre.plan
+        fibre = self._constraint
+        plan, parts = fibre.plan, list[Part]()
         if plan.groups is not None:
             logits = parameter[..., plan.groups.variables]
             parts.append(BernoulliGroups(plan.groups, logits, fibre.counts, fibre.capacity))

@@ -108,7 +108,7 @@ class ConstrainedCategorical(ConstrainedDiscrete):
         return self.logits
 
     def _make_parts(self, parameter: Array) -> list[Part]:
-        plan, parts = self._constraint.plan, []
+        plan, parts = self._plan, list[Part]()
         if plan.chain is not None:
             order = plan.chain.variables[np.argsort(plan.chain.column)]
             parts.append(Chain(plan.chain, parameter[..., order, :], self._constraint.start))

@@ -50,7 +50,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         self.gradient_estimator = check_estimator(gradient_estimator, ESTIMATORS)
         self._plan, self._capacity = constraint.plan, constraint.capacity
         self._upper = constraint.upper
-        super().__init__(constraint, batch_shape, None, validate_args)
+        super().__init__(constraint, batch_shape, None, validate_args)  # type: ignore[arg-type]
 
     def _condition(self, constraint: Any) -> Any:
         return constraint
@@ -118,7 +118,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
 
     def expand(self, batch_shape: Sequence[int]) -> "ConstrainedDiscrete":
         """The same law with a larger batch shape; new leading dimensions cost nothing."""
-        return super().expand(batch_shape)  # type: ignore[return-value]
+        return super().expand(batch_shape)
 
     @property
     def mean(self) -> Array:

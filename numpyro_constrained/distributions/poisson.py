@@ -90,8 +90,8 @@ class ConstrainedPoisson(ConstrainedDiscrete):
         return self.rate
 
     def _make_parts(self, parameter: Array) -> list[Part]:
-        fibre, parts = self._constraint, []
-        plan = fibre.plan
+        fibre = self._constraint
+        plan, parts = fibre.plan, list[Part]()
         if plan.groups is not None:
             rate = parameter[..., plan.groups.variables]
             largest = int(plan.upper[plan.groups.variables].max(initial=0))
@@ -106,7 +106,7 @@ class ConstrainedPoisson(ConstrainedDiscrete):
     @property
     def _weight(self) -> Array:
         """``(*batch, n)`` w: values are scored by x log w - log x!."""
-        return self._joined([part.weight for part in self._parts])
+        return self._joined([part.weight for part in self._parts])  # type: ignore[attr-defined]
 
     def _log_weight(self, value: Array) -> Array:
         return power(value, lift(self._weight, value.ndim)) - gammaln(value + 1)

@@ -6,7 +6,6 @@ terms are sums of positive numbers: each coefficient is right to a few roundings
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
 __all__ = ["convolve", "correlate"]
@@ -21,7 +20,7 @@ def convolve(one: Array, other: Array, size: int) -> Array:
         part = jax.lax.dynamic_slice_in_dim(total, j, len(other)) + coefficient[None] * other
         return jax.lax.dynamic_update_slice_in_dim(total, part, j, 0), None
 
-    return jax.lax.scan(add, total, (one, np.arange(len(one))))[0][:size]
+    return jax.lax.scan(add, total, (one, jnp.arange(len(one))))[0][:size]
 
 
 def correlate(one: Array, other: Array, size: int) -> Array:
@@ -35,4 +34,4 @@ def correlate(one: Array, other: Array, size: int) -> Array:
         return total + coefficient[None] * part, None
 
     total = jnp.zeros((size,) + one.shape[1:], one.dtype)
-    return jax.lax.scan(add, total, (other, np.arange(len(other))))[0]
+    return jax.lax.scan(add, total, (other, jnp.arange(len(other))))[0]

@@ -189,7 +189,7 @@ def bind_fibre(
     """
     matrix, k, layout, integers = _read(A, k)
     num_variables = matrix.shape[-1]
-    options = {
+    options: dict[str, Any] = {
         "upper": None if upper is None else np.full(num_variables, upper),
         "merge": merge,
         "grouped": grouped,

@@ -12,7 +12,7 @@ derivatives are exact functions: it is a constant, found to a tenth of a unit.
 
 from functools import partial
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +44,7 @@ TILT_STEPS = 100
 TILT_TOLERANCE = 0.1
 
 
-def power(count: Array, rate: Array) -> Array:
+def power(count: Any, rate: Array) -> Array:
     """``count log rate``, 0 where count is 0 and -inf where only rate is; gradients are finite."""
     is_zero = rate == 0
     value = count * jnp.log(jnp.where(is_zero, 1.0, rate))

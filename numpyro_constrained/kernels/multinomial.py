@@ -1,6 +1,6 @@
 """Multinomial draws: one by one where totals are small, by halving the categories otherwise."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +8,9 @@ import numpy as np
 from jax import Array
 
 __all__ = ["multinomial_draw"]
+
+FEW = 512
+"""Totals up to here are drawn one by one whatever the number of categories."""
 
 WIDTH = 16
 """Categories are split by binomials about so many steps: each holds 1 / WIDTH of them."""
@@ -23,7 +26,7 @@ def multinomial_draw(
         totals: ``(N,)``.
         largest: a bound of the totals, if there is one.
     """
-    if largest is not None and largest <= 4 * len(weights):
+    if largest is not None and largest <= max(FEW, 4 * len(weights)):
         return _one_by_one(key, weights, totals, num_samples, largest)
     return _by_halves(key, weights, totals, num_samples)
 
@@ -77,7 +80,8 @@ class _Tree(NamedTuple):
             missing = -nodes.shape[1] % width
             padded = np.pad(nodes, ((0, 0), (0, missing)), constant_values=size)
             parts.append(padded.reshape(3, -1, width))
-        return cls(*np.concatenate(parts, 1).astype(np.int32), leaves, size + 1)
+        parent, left, right = np.concatenate(parts, 1).astype(np.int32)
+        return cls(parent, left, right, leaves, size + 1)
 
 
 def _by_halves(key: Array, weights: Array, totals: Array, num_samples: int) -> Array:
@@ -90,7 +94,7 @@ def _by_halves(key: Array, weights: Array, totals: Array, num_samples: int) -> A
         parent, left, right = nodes
         return sums.at[parent].set(sums[left] + sums[right]), None
 
-    nodes = tree.parent, tree.left, tree.right
+    nodes: Any = (tree.parent, tree.left, tree.right)
     sums, _ = jax.lax.scan(add, sums, nodes, reverse=True)
 
     def split(counts: Array, step: tuple[Array, ...]) -> tuple[Array, None]:
