@@ -34,13 +34,13 @@ MAX_LINES = 450
 
 # "path" or "path: name" -> why the twins differ there. Beyond this table, a parameter `key` may be
 # there in JAX only, and `tensor` and `torch.Size()` are read as `array` and `()`.
+BY_VALUE = "PyTorch sees whether rows need balancing; values of a trace are not known"
 CACHE = "JAX may stage the computation: values of a trace must not be kept"
 FUSED = "PyTorch runs operation by operation: fused ones are worth a method; XLA fuses by itself"
 LAYOUT = "vmap and scan rebuild pytrees from leaves: the shapes as given are kept beside them"
 PYTREE = "NumPyro's protocol of pytrees and their equality"
 RANKS = "JAX raises on silent rank promotion, so that ranks are lifted explicitly"
 DEVIATIONS = {
-    "kernels/groups.py": "XLA's gather and scatter-add are equally fast; PyTorch's pairs are not",
     "kernels/shapes.py": "torch.broadcast_shapes is slow; shapes are static in JAX",
     "constraints.py: linear_equality.bind": "PyTorch binds to a device too; JAX places arrays",
     "constraints.py: linear_equality.check": "PyTorch's name for what is __call__ in NumPyro",
@@ -60,7 +60,6 @@ DEVIATIONS = {
     "distributions/multivariate_student_t.py: ConstrainedMultivariateStudentT.scale_tril": (
         "in PyTorch an attribute only where given; a pytree has the same leaves always"
     ),
-    "kernels/conditional.py: Conditional.draw": FUSED,
     "kernels/conditional.py: Conditional.is_traced": CACHE,
     "kernels/constraint.py: LinearConstraint.__init__": LAYOUT,
     "kernels/constraint.py: LinearConstraint.is_differentiated": "JAX arrays do not tell",
@@ -68,20 +67,25 @@ DEVIATIONS = {
     "kernels/constraint.py: LinearConstraint.lifted": RANKS,
     "kernels/constraint.py: bind_constraint": "PyTorch binds to a device too; JAX places arrays",
     "kernels/constraint.py: rebind_constraint": LAYOUT,
+    "kernels/groups.py: Groups.pick": "PyTorch pairs the fast forward and backward passes by hand",
+    "kernels/groups.py: Groups.sum": "PyTorch pairs the fast forward and backward passes by hand",
+    "kernels/groups.py: plan_groups": "PyTorch binds to a device too; JAX places arrays",
     "kernels/leaves.py": LAYOUT,
     "kernels/linalg.py: add_matvec": FUSED,
     "kernels/linalg.py: lift": RANKS,
     "kernels/linalg.py: matmul": "accelerators round products of JAX arrays unless told not to",
-    "kernels/linalg.py: solve_gram": "a PyTorch Gram keeps its inverse instead",
     "kernels/linalg.py: solve_lower_matrix": RANKS,
     "kernels/linalg.py: sum_of_squares": FUSED,
     "kernels/parameters.py: check_finite": "one fused pass in PyTorch",
     "kernels/parameters.py: check_positive": "one fused pass in PyTorch",
     "kernels/parameters.py: lifted": RANKS,
     "kernels/plans.py: plan_tensor": "PyTorch binds to a device too; JAX places arrays",
-    "kernels/rows.py: DenseGram": "PyTorch keeps the inverse: one product instead of two solves",
+    "kernels/rows.py: DenseGram.__init__": BY_VALUE,
+    "kernels/rows.py: DenseGram.if_safe": BY_VALUE,
+    "kernels/rows.py: DenseGram.of": BY_VALUE,
+    "kernels/rows.py: DenseRows.balanced": BY_VALUE,
     "kernels/rows.py: Rows.magnitude": "in JAX a part of `contains`, for rows of all kinds",
-    "kernels/rows.py: Rows.without": FUSED,
+    "kernels/rows.py: Rows.add_adjoint": FUSED,
     "reparam.py: ConstrainedNormalReparam.apply": "Pyro's name for what is __call__ in NumPyro",
     "transforms/linear_equality.py: LinearEqualityTransform.__init__": "PyTorch caches values",
     "transforms/linear_equality.py: LinearEqualityTransform.eq": PYTREE,

@@ -70,7 +70,7 @@ class ConstrainedLocationScale(ConstrainedDistribution):
 
     def _variance_factor(self) -> Array:
         """``(*batch, 1)`` variance over squared scale."""
-        return jnp.ones_like(self._conditional.mean[..., :1])
+        return jnp.ones_like(self._conditional.loc[..., :1])
 
     def _noise_factor(self, key: Array, shape: tuple[int, ...]) -> Array | float:
         """Factor ``(*shape, 1)`` of the noise of a draw."""
@@ -90,10 +90,11 @@ class ConstrainedLocationScale(ConstrainedDistribution):
         assert is_prng_key(key)
         law, shape = self._conditional, tuple(sample_shape) + self._batch_shape
         key_noise, key_factor = jax.random.split(key)
-        noise = jax.random.normal(key_noise, shape + (law.noise_size,), law.mean.dtype)
-        deviation = law.deviation(noise) * self._noise_factor(key_factor, shape)
-        mean = lift(law.mean, deviation.ndim)
-        return with_gradient(self.gradient_estimator, law.settle(mean + deviation), mean)
+        noise = jax.random.normal(key_noise, shape + (law.noise_size,), self.loc.dtype)
+        draw = law.draw(noise * self._noise_factor(key_factor, shape))
+        if self.gradient_estimator == "pathwise":  # needs no mean
+            return draw
+        return with_gradient(self.gradient_estimator, draw, lift(law.mean, draw.ndim))
 
     def log_prob(self, value: Any) -> Array:
         """``(*batch,)`` log density with respect to Hausdorff measure on the subspace.
@@ -105,11 +106,10 @@ class ConstrainedLocationScale(ConstrainedDistribution):
         """
         value = self._checked_value(value)
         inside = self._on_support(value)
-        deviation = value - lift(self._conditional.mean, value.ndim)
         if self._conditional.constraint.free_size == 0:
-            log_density = 0.0 * deviation.sum(-1)
+            log_density = 0.0 * (value - lift(self._conditional.mean, value.ndim)).sum(-1)
         else:
-            log_density = self._log_density(self._conditional.mahalanobis(deviation))
+            log_density = self._log_density(self._conditional.distance(value))
         return self._expanded(jnp.where(inside, log_density, -jnp.inf), 0)
 
     @abstractmethod

@@ -33,6 +33,7 @@ class Conditional(ABC):
 
     Attributes:
         constraint: the constraint B x = c.
+        loc: ``(*batch, n)`` of the law without the constraint.
         mean: ``(*batch, n)``, on the subspace up to rounding; ``settled_mean`` to the last bits.
         half_log_det: ``(*batch,)`` 1/2 log pdet of the conditional covariance.
         constraint_half_log_det: ``(*batch,)`` 1/2 log det F.
@@ -40,6 +41,7 @@ class Conditional(ABC):
     """
 
     constraint: LinearConstraint
+    loc: Array
     mean: Array
     half_log_det: Array
     constraint_half_log_det: Array
@@ -48,7 +50,7 @@ class Conditional(ABC):
     @property
     def is_traced(self) -> bool:
         """Whether anything here belongs to a trace."""
-        parts = self.mean, self.half_log_det, self.constraint.target
+        parts = self.loc, self.half_log_det, self.constraint.target
         return any(isinstance(part, Tracer) for part in parts)
 
     # What is computed when asked for is not kept: it may be asked for inside a trace.
@@ -67,6 +69,11 @@ class Conditional(ABC):
     def deviation(self, noise: Array) -> Array:
         """Draw of x - mean from white noise ``(..., noise_size)``."""
 
+    def draw(self, noise: Array) -> Array:
+        """Draw of x from white noise, on the subspace to the last bits."""
+        deviation = self.deviation(noise)
+        return self.settle(lift(self.mean, deviation.ndim) + deviation)
+
     @abstractmethod
     def gain(self, mismatch: Array) -> Array:
         """Sigma B' F^-1 mismatch: what to add to a point that misses c by ``mismatch``."""
@@ -74,6 +81,10 @@ class Conditional(ABC):
     @abstractmethod
     def mahalanobis(self, deviation: Array) -> Array:
         """Squared length of a deviation in the metric of the conditional covariance."""
+
+    def distance(self, value: Array) -> Array:
+        """Squared length of ``value - mean`` in that metric."""
+        return self.mahalanobis(value - lift(self.mean, value.ndim))
 
     @abstractmethod
     def variance(self) -> Array:
@@ -97,7 +108,7 @@ class Conditional(ABC):
 
     def covariance(self) -> Array:
         """``(*batch, n, n)`` conditional covariance."""
-        identity = _leading_identity(self.mean.shape[-1], self)
+        identity = _leading_identity(self.loc.shape[-1], self)
         return jnp.moveaxis(self.covariance_matvec(identity), 0, -2)
 
     def settle(self, value: Array) -> Array:
@@ -113,18 +124,23 @@ class _WhitenedConditional(Conditional):
     def __init__(self, loc: Array, rows: Rows, log_det: Array, constraint: LinearConstraint):
         self.constraint, self.whitened_rows = constraint, rows
         self.balanced = rows.balanced()
-        self.rows = self.balanced.rows
-        self.gram = self.rows.gram()
+        self.rows, self.gram = self.balanced.rows, self.balanced.gram
         self.noise_size = loc.shape[-1]
         self.constraint_half_log_det = self.balanced.log_det + self.gram.half_log_det
         log_volume = lift(constraint.log_volume, log_det.ndim)
         self.half_log_det = log_det - self.constraint_half_log_det + log_volume
-        self.mismatch = lift(constraint.target, loc.ndim) - constraint.rows.apply(loc)
-        self.mean = loc + self.gain(self.mismatch)
+        mismatch = lift(constraint.target, loc.ndim) - constraint.rows.apply(loc)
+        self.mismatch = self.balanced.reduce(mismatch)
+        self.multipliers = self.gram.solve(self.mismatch)
+        self.loc = loc
+
+    @property
+    def mean(self) -> Array:  # type: ignore[override]
+        return self.loc + self._multiply(self.rows.adjoint(self.multipliers))
 
     @property
     def surprise(self) -> Array:
-        return jnp.square(self.whiten(self.mismatch)).sum(-1)
+        return (self.mismatch * self.multipliers).sum(-1)
 
     @abstractmethod
     def _multiply(self, vector: Array) -> Array:
@@ -142,15 +158,21 @@ class _WhitenedConditional(Conditional):
         explained = self.rows.adjoint(self.gram.solve(self.rows.apply(noise)))
         return self._multiply(noise - explained)
 
-    def whiten(self, mismatch: Array) -> Array:
-        """``C^-1 mismatch`` for F = C C'."""
-        return self.gram.whiten(self.balanced.reduce(mismatch))
+    def draw(self, noise: Array) -> Array:
+        mismatch = lift(self.mismatch, noise.ndim) - self.rows.apply(noise)
+        white = noise + self.rows.adjoint(self.gram.solve(mismatch))
+        return self.settle(lift(self.loc, noise.ndim) + self._multiply(white))
 
     def gain(self, mismatch: Array) -> Array:
         return self._multiply(self.rows.adjoint(self.gram.solve(self.balanced.reduce(mismatch))))
 
     def mahalanobis(self, deviation: Array) -> Array:
         return jnp.square(self._divide(deviation)).sum(-1)
+
+    def distance(self, value: Array) -> Array:
+        white = self._divide(value - lift(self.loc, value.ndim))
+        explained = self.rows.adjoint(self.multipliers)
+        return jnp.square(white - lift(explained, white.ndim)).sum(-1)
 
     @property
     def null_space(self) -> NullSpace:
@@ -227,8 +249,8 @@ def _above_rounding(free: Array, constraint: LinearConstraint) -> Array:
 
 def _leading_identity(size: int, *laws: Conditional) -> Array:
     """``(size, 1, ..., 1, size)``: unit vectors as samples of ``laws``."""
-    batch_dims = max(law.mean.ndim for law in laws) - 1
-    identity = jnp.eye(size, dtype=laws[0].mean.dtype)
+    batch_dims = max(law.loc.ndim for law in laws) - 1
+    identity = jnp.eye(size, dtype=laws[0].loc.dtype)
     return identity.reshape((size,) + (1,) * batch_dims + (size,))
 
 
@@ -243,17 +265,20 @@ class LowRankConditional(Conditional):
         self, loc: Array, cov_factor: Array, scale: Array, constraint: LinearConstraint
     ) -> None:
         self.constraint = constraint
+        self.loc = loc
         self.diagonal = diagonal = DiagonalConditional(loc, scale, constraint)
         self.noise_size = loc.shape[-1] + cov_factor.shape[-1]
         loadings = jnp.moveaxis(cov_factor, -1, 0)
-        moved = constraint.rows.apply(loadings)
-        whitened = jnp.moveaxis(diagonal.whiten(moved), 0, -2)
-        posterior = _capacitance(whitened)
-        free = jnp.moveaxis(loadings - diagonal.gain(moved), 0, -2)
+        moved = diagonal.balanced.reduce(constraint.rows.apply(loadings))
+        multipliers = diagonal.gram.solve(moved)
+        explained = lift(scale, loadings.ndim) * diagonal.rows.adjoint(multipliers)
+        free = jnp.moveaxis(loadings - explained, 0, -2)
+        moved = jnp.moveaxis(moved, 0, -2)
+        posterior = _capacitance(matmul(moved, jnp.moveaxis(multipliers, 0, -1)))
         self.loadings = solve_lower_matrix(posterior, free)
         self.scaled_loadings = self.loadings / scale[..., None, :]
-        self.capacitance = _capacitance(self.scaled_loadings)
-        self.shift = solve_lower(posterior, matvec(whitened, diagonal.whiten(diagonal.mismatch)))
+        self.capacitance = _capacitance(matmul(self.scaled_loadings, self.scaled_loadings.mT))
+        self.shift = solve_lower(posterior, matvec(moved, diagonal.multipliers))
         self.mean = diagonal.mean + matvec(self.loadings.mT, self.shift)
         self.half_log_det = diagonal.half_log_det + _half_log_det(self.capacitance)
         self.constraint_half_log_det = diagonal.constraint_half_log_det + _half_log_det(posterior)
@@ -263,7 +288,7 @@ class LowRankConditional(Conditional):
         return self.diagonal.surprise - jnp.square(self.shift).sum(-1)
 
     def deviation(self, noise: Array) -> Array:
-        num_variables = self.mean.shape[-1]
+        num_variables = self.loc.shape[-1]
         low_rank = matvec(self.loadings.mT, noise[..., num_variables:])
         return self.diagonal.deviation(noise[..., :num_variables]) + low_rank
 
@@ -287,7 +312,7 @@ class LowRankConditional(Conditional):
     def precision_trace(self, other: Conditional) -> Array:
         scaled = self.scaled_loadings / self.diagonal.scale[..., None, :]
         explaining = solve_lower_matrix(self.capacitance, scaled)
-        columns = jnp.moveaxis(lift(explaining, other.mean.ndim + 1), -2, 0)
+        columns = jnp.moveaxis(lift(explaining, other.loc.ndim + 1), -2, 0)
         explained = (columns * other.covariance_matvec(columns)).sum((0, -1))
         return self.diagonal.precision_trace(other) - explained
 
@@ -311,9 +336,8 @@ class LowRankConditional(Conditional):
         return self.capacitance + _identity_like(self.capacitance)
 
 
-def _capacitance(loadings: Array) -> Array:
-    """Cholesky factor of ``I + Z Z'`` for loadings Z ``(*batch, q, p)``."""
-    product = matmul(loadings, loadings.mT)
+def _capacitance(product: Array) -> Array:
+    """Cholesky factor of ``I + Z Z'`` from Z Z' ``(*batch, q, q)``."""
     return cholesky(product + _identity_like(product), "the capacitance of cov_factor")
 
 

@@ -18,6 +18,7 @@ from constrained_core import (
     plan_constraint,
 )
 from constrained_core.plan import DensePlan, GroupPlan, Plan, RowPlan
+from numpyro_constrained.kernels.groups import Groups, plan_groups
 from numpyro_constrained.kernels.leaves import Layout, unstacked
 from numpyro_constrained.kernels.linalg import lift, matmul, matvec, solve_lower
 from numpyro_constrained.kernels.null_space import BlockNullSpace, NullSpace
@@ -367,7 +368,7 @@ def _given_rows(A: Any, plan: Plan, like: Array) -> Rows:
     if isinstance(plan, GroupPlan):
         return _group_rows(plan, like, prefix="given_")
     index = np.zeros(plan.num_variables, np.int32)
-    return GroupRows(index, plan.num_rows, jnp.zeros(plan.num_variables, like.dtype))
+    return GroupRows(Groups(index, plan.num_rows), jnp.zeros(plan.num_variables, like.dtype))
 
 
 def _structured_rows(plan: RowPlan | GroupPlan, like: Array) -> Rows:
@@ -380,8 +381,7 @@ def _structured_rows(plan: RowPlan | GroupPlan, like: Array) -> Rows:
 def _group_rows(plan: GroupPlan, like: Array, prefix: str = "") -> GroupRows:
     plain = plan.weights is None
     return GroupRows(
-        plan_tensor(plan, prefix + "index", like, np.int32),
-        plan.num_rows if prefix else plan.rank,
+        plan_groups(plan, prefix + "index", plan.num_rows if prefix else plan.rank, like),
         _ones(plan, like) if plain else plan_tensor(plan, prefix + "weights", like),
         plain,
         plan,

@@ -17,7 +17,6 @@ __all__ = [
     "matmul",
     "matvec",
     "precision_to_tril",
-    "solve_gram",
     "solve_lower",
     "solve_lower_adjoint",
     "solve_lower_matrix",
@@ -72,11 +71,6 @@ def solve_lower_adjoint(factor: Any, vector: Array) -> Array:
     return _over_columns(_solve_lower_adjoint, factor, vector)
 
 
-def solve_gram(factor: Any, vector: Array) -> Array:
-    """``(L L')^-1 vector`` for lower triangular L."""
-    return _over_columns(_solve_gram, factor, vector)
-
-
 def solve_lower_matrix(factor: Any, columns: Array, adjoint: bool = False) -> Array:
     """``L^-1 columns``, or ``L^-T columns``, for columns ``(*batch, r, p)``."""
     batch_shape = jnp.broadcast_shapes(factor.shape[:-2], columns.shape[:-2])
@@ -91,10 +85,6 @@ def solve_lower_matrix(factor: Any, columns: Array, adjoint: bool = False) -> Ar
 
 def _solve_lower_adjoint(factor: Any, columns: Array) -> Array:
     return solve_lower_matrix(factor, columns, adjoint=True)
-
-
-def _solve_gram(factor: Any, columns: Array) -> Array:
-    return _solve_lower_adjoint(factor, solve_lower_matrix(factor, columns))
 
 
 def _over_columns(operation: Callable, matrix: Any, vector: Array) -> Array:

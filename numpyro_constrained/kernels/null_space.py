@@ -13,6 +13,7 @@ import numpy as np
 from jax import Array
 from jax.lax import stop_gradient
 
+from numpyro_constrained.kernels.groups import Groups
 from numpyro_constrained.kernels.linalg import lift, matvec
 
 __all__ = ["BlockNullSpace", "GroupNullSpace", "NullSpace", "SingleNullSpace"]
@@ -63,24 +64,20 @@ class GroupNullSpace(NullSpace):
     """One reflection per group, of weights ``(*batch, n)``."""
 
     def __init__(
-        self, index: np.ndarray, pivots: np.ndarray, free: np.ndarray, weights: Array
+        self, groups: Groups, pivots: np.ndarray, free: np.ndarray, weights: Array
     ) -> None:
-        self.index, self.pivots, self.free = index, pivots, free
-        unit = weights / jnp.sqrt(self._sum(weights * weights))[..., index]
+        self.groups, self.pivots, self.free = groups, pivots, free
+        unit = weights / groups.members(jnp.sqrt(groups.totals(weights * weights)))
         first, self.factor = _reflection_vector(unit, unit[..., pivots])
         self.vector = unit.at[..., pivots].set(first)
 
-    def _sum(self, vector: Array) -> Array:
-        totals = jnp.zeros(vector.shape[:-1] + self.pivots.shape, vector.dtype)
-        return totals.at[..., self.index].add(vector)
-
     def _reflect(self, vector: Array) -> Array:
         normal, factor = (lift(part, vector.ndim) for part in (self.vector, self.factor))
-        inner = factor * self._sum(normal * vector)
-        return vector - normal * inner[..., self.index]
+        inner = factor * self.groups.totals(normal * vector)
+        return vector - normal * self.groups.members(inner)
 
     def embed(self, coordinates: Array) -> Array:
-        padded = jnp.zeros(coordinates.shape[:-1] + self.index.shape, coordinates.dtype)
+        padded = jnp.zeros(coordinates.shape[:-1] + self.groups.index.shape, coordinates.dtype)
         return self._reflect(padded.at[..., self.free].set(coordinates))
 
     def extract(self, vector: Array) -> Array:

@@ -14,12 +14,12 @@ from jax import Array
 from jax.lax import stop_gradient
 
 from constrained_core.plan import GroupPlan
+from numpyro_constrained.kernels.groups import Groups
 from numpyro_constrained.kernels.linalg import (
     cholesky,
     lift,
     matmul,
     matvec,
-    solve_gram,
     solve_lower,
     solve_lower_matrix,
 )
@@ -35,13 +35,9 @@ __all__ = ["DenseRows", "Gram", "GroupRows", "Rows", "SingleRow"]
 
 
 class Gram(ABC):
-    """Factor of a symmetric positive definite r x r matrix F = C C'."""
+    """A symmetric positive definite r x r matrix F, factored."""
 
     half_log_det: Array
-
-    @abstractmethod
-    def whiten(self, vector: Array) -> Array:
-        """``C^-1 vector``."""
 
     @abstractmethod
     def solve(self, vector: Array) -> Array:
@@ -55,34 +51,50 @@ class DiagonalGram(Gram):
         self.diagonal = diagonal
         self.half_log_det = 0.5 * jnp.log(diagonal).sum(-1)
 
-    def whiten(self, vector: Array) -> Array:
-        return vector / lift(jnp.sqrt(self.diagonal), vector.ndim)
-
     def solve(self, vector: Array) -> Array:
         return vector / lift(self.diagonal, vector.ndim)
 
 
 class DenseGram(Gram):
-    """F is dense, held as its Cholesky factor."""
+    """F is dense, held as its inverse."""
 
     def __init__(self, matrix: Array) -> None:
-        self.factor = cholesky(matrix, "the covariance of A x")
-        self.half_log_det = jnp.log(jnp.diagonal(self.factor, axis1=-2, axis2=-1)).sum(-1)
-
-    def whiten(self, vector: Array) -> Array:
-        return solve_lower(self.factor, vector)
+        self.half_log_det, self.inverse = _half_log_det_and_inverse(matrix)
 
     def solve(self, vector: Array) -> Array:
-        return solve_gram(self.factor, vector)
+        return matvec(self.inverse, vector)
+
+
+@jax.custom_jvp
+def _half_log_det_and_inverse(matrix: Array) -> tuple[Array, Array]:
+    """``1/2 log det F`` and ``F^-1``; derivatives take the inverse, not the factorisation."""
+    factor = cholesky(matrix, "the covariance of A x")
+    identity = lift(jnp.eye(matrix.shape[-1], dtype=matrix.dtype), matrix.ndim)
+    half = solve_lower_matrix(factor, identity)
+    return jnp.log(_diagonal(factor)).sum(-1), matmul(half.mT, half)
+
+
+@_half_log_det_and_inverse.defjvp
+def _half_log_det_and_inverse_jvp(primals: tuple, tangents: tuple) -> tuple:
+    half_log_det, inverse = _half_log_det_and_inverse(*primals)
+    (tangent,) = tangents
+    through = matmul(matmul(inverse, tangent), inverse)
+    return (half_log_det, inverse), (0.5 * (inverse * tangent).sum((-2, -1)), -through)
+
+
+def _diagonal(matrix: Array) -> Array:
+    return jnp.diagonal(matrix, axis1=-2, axis2=-1)
 
 
 class Balanced(NamedTuple):
-    """Rows S = T S~: the balanced rows S~, the lower triangular T (None for the identity)
-    and log|det T|. T is a constant: nothing that the row space determines depends on it."""
+    """Rows S = T S~: the balanced rows S~ and their Gram matrix, the lower triangular T (None for
+    the identity) and log|det T|. T is a constant: nothing that the row space determines depends
+    on it."""
 
     rows: "Rows"
-    triangle: Array | None
-    log_det: Array | float
+    gram: Gram
+    triangle: Array | None = None
+    log_det: Array | float = 0.0
 
     def reduce(self, vector: Array) -> Array:
         """``T^-1 vector``."""
@@ -112,8 +124,8 @@ class Rows(ABC):
         """Factor of ``B B'``."""
 
     def balanced(self) -> "Balanced":
-        """The same row space in rows of comparable size, where their Gram matrix is safe."""
-        return Balanced(self, None, 0.0)
+        """The same row space in rows whose Gram matrix can be factored safely."""
+        return Balanced(self, self.gram())
 
     @abstractmethod
     def leverage(self, gram: Gram) -> Array:
@@ -160,7 +172,7 @@ class SingleRow(Rows):
         return DiagonalGram((self.weights * self.weights).sum(-1, keepdims=True))
 
     def leverage(self, gram: Gram) -> Array:
-        return jnp.square(gram.whiten(self.weights))
+        return gram.solve(jnp.square(self.weights))
 
     def absolute(self) -> "SingleRow":
         return self if self.plain else SingleRow(abs(self.weights))
@@ -170,57 +182,51 @@ class SingleRow(Rows):
 
 
 class GroupRows(Rows):
-    """Disjoint rows: variable i is in row ``index[i]`` with weight ``weights[..., i]``.
+    """Disjoint rows: every variable is in the row of its group, with weight ``weights[..., i]``.
 
     ``plain`` says that all weights are one; ``plan`` tells the pivots of the null space.
     """
 
     def __init__(
         self,
-        index: np.ndarray,
-        size: int,
+        groups: Groups,
         weights: Any,
         plain: bool = False,
         plan: GroupPlan | None = None,
     ) -> None:
-        self.index, self.size, self.weights = index, size, weights
+        self.groups, self.weights = groups, weights
         self.plain, self.plan = plain, plan
-        self.num_variables = len(index)
-
-    def _sum(self, vector: Array) -> Array:
-        totals = jnp.zeros(vector.shape[:-1] + (self.size,), vector.dtype)
-        return totals.at[..., self.index].add(vector)
-
-    def _members(self, vector: Array) -> Array:
-        return vector[..., self.index]
+        self.size, self.num_variables = groups.size, len(groups.index)
 
     def apply(self, vector: Array) -> Array:
-        return self._sum(vector if self.plain else vector * lift(self.weights, vector.ndim))
+        return self.groups.totals(
+            vector if self.plain else vector * lift(self.weights, vector.ndim)
+        )
 
     def adjoint(self, vector: Array) -> Array:
-        members = self._members(vector)
+        members = self.groups.members(vector)
         return members if self.plain else members * lift(self.weights, members.ndim)
 
     def scaled(self, scale: Array) -> "GroupRows":
         weights = scale if self.plain else lift(self.weights, scale.ndim) * scale
-        return GroupRows(self.index, self.size, weights, plan=self.plan)
+        return GroupRows(self.groups, weights, plan=self.plan)
 
     def gram(self) -> Gram:
-        return DiagonalGram(self._sum(self.weights * self.weights))
+        return DiagonalGram(self.groups.totals(self.weights * self.weights))
 
     def leverage(self, gram: Gram) -> Array:
         inverse = gram.solve(jnp.ones((*self.weights.shape[:-1], self.size), self.weights.dtype))
-        return jnp.square(self.weights) * self._members(inverse)
+        return jnp.square(self.weights) * self.groups.members(inverse)
 
     def absolute(self) -> "GroupRows":
-        return self if self.plain else GroupRows(self.index, self.size, abs(self.weights))
+        return self if self.plain else GroupRows(self.groups, abs(self.weights))
 
     def null_space(self) -> NullSpace:
         if self.plan is None:
             raise TypeError("rows made without a plan have no null space")
         pivots = plan_tensor(self.plan, "pivots", self.weights, np.int32)
         free = plan_tensor(self.plan, "free", self.weights, np.int32)
-        return GroupNullSpace(self.index, pivots, free, self.weights)
+        return GroupNullSpace(self.groups, pivots, free, self.weights)
 
 
 class DenseRows(Rows):
@@ -241,8 +247,9 @@ class DenseRows(Rows):
         the Gram matrix of the rows themselves would lose the small ones to rounding."""
         packed, _, _ = jax.lax.linalg.lu(stop_gradient(self.matrix).mT)
         triangle = jnp.triu(packed[..., : self.size, :]).mT
-        log_det = jnp.log(jnp.abs(jnp.diagonal(triangle, axis1=-2, axis2=-1))).sum(-1)
-        return Balanced(DenseRows(solve_lower_matrix(triangle, self.matrix)), triangle, log_det)
+        log_det = jnp.log(jnp.abs(_diagonal(triangle))).sum(-1)
+        rows = DenseRows(solve_lower_matrix(triangle, self.matrix))
+        return Balanced(rows, rows.gram(), triangle, log_det)
 
     def scaled(self, scale: Array) -> "DenseRows":
         return DenseRows(lift(self.matrix, scale.ndim + 1) * scale[..., None, :])
@@ -251,8 +258,8 @@ class DenseRows(Rows):
         return DenseGram(matmul(self.matrix, self.matrix.mT))
 
     def leverage(self, gram: Gram) -> Array:
-        whitened = gram.whiten(jnp.moveaxis(self.matrix, -1, 0))
-        return jnp.moveaxis(jnp.square(whitened).sum(-1), 0, -1)
+        solved = gram.solve(jnp.moveaxis(self.matrix, -1, 0))
+        return (self.matrix * jnp.moveaxis(solved, 0, -1)).sum(-2)
 
     def absolute(self) -> "DenseRows":
         return DenseRows(abs(self.matrix))

@@ -59,7 +59,7 @@ class ConstrainedLocationScale(ConstrainedDistribution):
 
     def _variance_factor(self) -> Tensor:
         """``(*batch, 1)`` variance over squared scale."""
-        return self._conditional.mean.new_ones(1)
+        return self.loc.new_ones(1)
 
     def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
         """Draws ``(*sample_shape, *batch, n)`` that obey the law to the last bits."""
@@ -78,9 +78,12 @@ class ConstrainedLocationScale(ConstrainedDistribution):
     def _draw(self, sample_shape: Any) -> Tensor:
         law, shape = self._conditional, torch.Size(sample_shape) + self._batch_shape
         noise = _standard_normal(
-            shape + (law.noise_size,), dtype=law.mean.dtype, device=law.mean.device
+            shape + (law.noise_size,), dtype=self.loc.dtype, device=self.loc.device
         )
-        return with_gradient(self.gradient_estimator, self._from_noise(noise), law.mean)
+        draw = self._from_noise(noise)
+        if self.gradient_estimator == "pathwise":  # needs no mean
+            return draw
+        return with_gradient(self.gradient_estimator, draw, law.mean)
 
     def _from_noise(self, noise: Tensor) -> Tensor:
         """Draw from white noise."""
@@ -97,11 +100,10 @@ class ConstrainedLocationScale(ConstrainedDistribution):
         """
         self._check_value(value)
         inside = self._on_support(value)
-        deviation = value - self._conditional.mean
         if self._conditional.constraint.free_size == 0:
-            log_density = 0.0 * deviation.sum(-1)
+            log_density = 0.0 * (value - self._conditional.mean).sum(-1)
         else:
-            log_density = self._log_density(self._conditional.mahalanobis(deviation))
+            log_density = self._log_density(self._conditional.distance(value))
         return self._expanded(torch.where(inside, log_density, -torch.inf), 0)
 
     @abstractmethod

@@ -132,7 +132,7 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
         law = self._conditional
         chi2 = Chi2((self.df + self.rank).expand(noise.shape[:-1])).rsample()
         spread = ((self.df + law.surprise) / chi2).sqrt()
-        return law.settle(law.mean + law.deviation(noise) * spread[..., None])
+        return law.draw(noise * spread[..., None])
 
     def _log_density(self, mahalanobis: Tensor) -> Tensor:
         law, n = self._conditional, self.event_shape[0]

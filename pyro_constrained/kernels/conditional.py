@@ -31,6 +31,7 @@ class Conditional(ABC):
 
     Attributes:
         constraint: the constraint B x = c.
+        loc: ``(*batch, n)`` of the law without the constraint.
         mean: ``(*batch, n)``, on the subspace up to rounding; ``settled_mean`` to the last bits.
         half_log_det: ``(*batch,)`` 1/2 log pdet of the conditional covariance.
         constraint_half_log_det: ``(*batch,)`` 1/2 log det F.
@@ -38,6 +39,7 @@ class Conditional(ABC):
     """
 
     constraint: LinearConstraint
+    loc: Tensor
     mean: Tensor
     half_log_det: Tensor
     constraint_half_log_det: Tensor
@@ -70,6 +72,10 @@ class Conditional(ABC):
     def mahalanobis(self, deviation: Tensor) -> Tensor:
         """Squared length of a deviation in the metric of the conditional covariance."""
 
+    def distance(self, value: Tensor) -> Tensor:
+        """Squared length of ``value - mean`` in that metric."""
+        return self.mahalanobis(value - self.mean)
+
     @abstractmethod
     def variance(self) -> Tensor:
         """``(*batch, n)`` diagonal of the conditional covariance."""
@@ -92,7 +98,7 @@ class Conditional(ABC):
 
     def covariance(self) -> Tensor:
         """``(*batch, n, n)`` conditional covariance."""
-        identity = _leading_identity(self.mean.shape[-1], self.mean)
+        identity = _leading_identity(self.loc.shape[-1], self.loc)
         return self.covariance_matvec(identity).movedim(0, -2)
 
     def settle(self, value: Tensor) -> Tensor:
@@ -109,18 +115,30 @@ class _WhitenedConditional(Conditional):
     def __init__(self, loc: Tensor, rows: Rows, log_det: Tensor, constraint: LinearConstraint):
         self.constraint, self.whitened_rows = constraint, rows
         self.balanced = rows.balanced()
-        self.rows = self.balanced.rows
-        self.gram = self.rows.gram()
+        self.rows, self.gram = self.balanced.rows, self.balanced.gram
         self.noise_size = loc.shape[-1]
         self.constraint_half_log_det = self.balanced.log_det + self.gram.half_log_det
         self.half_log_det = log_det - self.constraint_half_log_det + constraint.log_volume
-        self.mismatch = constraint.target - constraint.rows.apply(loc)
-        self.mean = self._multiply_add(loc, self._explained(self.mismatch))
+        self.mismatch = self.balanced.reduce(constraint.target - constraint.rows.apply(loc))
+        self.loc = loc
+
+    # What a call may not need is made when it is asked for, within the graph.
+
+    @cached_property
+    def multipliers(self) -> Tensor:
+        """``(*batch, r)`` F^-1 mismatch."""
+        with torch.enable_grad():
+            return self.gram.solve(self.mismatch)
+
+    @cached_property
+    def mean(self) -> Tensor:  # type: ignore[override]
+        with torch.enable_grad():
+            return self._multiply_add(self.loc, self.rows.adjoint(self.multipliers))
 
     @cached_property
     def surprise(self) -> Tensor:
         with torch.enable_grad():
-            return sum_of_squares(self.whiten(self.mismatch))
+            return (self.mismatch * self.multipliers).sum(-1)
 
     @abstractmethod
     def _multiply(self, vector: Tensor) -> Tensor:
@@ -138,27 +156,25 @@ class _WhitenedConditional(Conditional):
     def _divide(self, vector: Tensor) -> Tensor:
         """``L^-1 vector``."""
 
-    def _tangent_noise(self, noise: Tensor) -> Tensor:
-        return self.rows.without(noise, self.gram.solve(self.rows.apply(noise)))
-
-    def _explained(self, mismatch: Tensor) -> Tensor:
-        return self.rows.adjoint(self.gram.solve(self.balanced.reduce(mismatch)))
-
     def deviation(self, noise: Tensor) -> Tensor:
-        return self._multiply(self._tangent_noise(noise))
+        multipliers = self.gram.solve(-self.rows.apply(noise))
+        return self._multiply(self.rows.add_adjoint(noise, multipliers))
 
     def draw(self, noise: Tensor) -> Tensor:
-        return self.settle(self._multiply_add(self.mean, self._tangent_noise(noise)))
-
-    def whiten(self, mismatch: Tensor) -> Tensor:
-        """``C^-1 mismatch`` for F = C C'."""
-        return self.gram.whiten(self.balanced.reduce(mismatch))
+        multipliers = self.gram.solve(self.mismatch - self.rows.apply(noise))
+        white = self.rows.add_adjoint(noise, multipliers)
+        return self.settle(self._multiply_add(self.loc, white))
 
     def gain(self, mismatch: Tensor) -> Tensor:
-        return self._multiply(self._explained(mismatch))
+        multipliers = self.gram.solve(self.balanced.reduce(mismatch))
+        return self._multiply(self.rows.adjoint(multipliers))
 
     def mahalanobis(self, deviation: Tensor) -> Tensor:
         return sum_of_squares(self._divide(deviation))
+
+    def distance(self, value: Tensor) -> Tensor:
+        white = self._divide(value - self.loc)
+        return sum_of_squares(self.rows.add_adjoint(white, -self.multipliers))
 
     @cached_property
     def null_space(self) -> NullSpace:
@@ -229,7 +245,7 @@ class DenseConditional(_WhitenedConditional):
         return variance * _above_rounding(free, self.constraint)
 
     def precision_trace(self, other: Conditional) -> Tensor:
-        unit_noise = _leading_identity(other.noise_size, other.mean)
+        unit_noise = _leading_identity(other.noise_size, other.loc)
         return self.mahalanobis(other.deviation(unit_noise)).sum(0)
 
 
@@ -240,7 +256,7 @@ def _above_rounding(free: Tensor, constraint: LinearConstraint) -> Tensor:
 
 
 def _leading_identity(size: int, like: Tensor) -> Tensor:
-    """``(size, 1, ..., 1, size)``: unit vectors as samples of a law whose mean is ``like``."""
+    """``(size, 1, ..., 1, size)``: unit vectors as samples of a law whose loc is ``like``."""
     identity = torch.eye(size, dtype=like.dtype, device=like.device)
     return identity.reshape((size,) + (1,) * (like.ndim - 1) + (size,))
 
@@ -256,18 +272,20 @@ class LowRankConditional(Conditional):
         self, loc: Tensor, cov_factor: Tensor, scale: Tensor, constraint: LinearConstraint
     ) -> None:
         self.constraint = constraint
+        self.loc = loc
         self.diagonal = diagonal = DiagonalConditional(loc, scale, constraint)
         self.noise_size = loc.shape[-1] + cov_factor.shape[-1]
         cov_factor = cov_factor.reshape((1,) * (loc.ndim + 1 - cov_factor.ndim) + cov_factor.shape)
         loadings = cov_factor.movedim(-1, 0)
-        moved = constraint.rows.apply(loadings)
-        whitened = diagonal.whiten(moved).movedim(0, -2)
-        posterior = _capacitance(whitened)
-        free = (loadings - diagonal.gain(moved)).movedim(0, -2)
+        moved = diagonal.balanced.reduce(constraint.rows.apply(loadings))
+        multipliers = diagonal.gram.solve(moved)
+        free = (loadings - scale * diagonal.rows.adjoint(multipliers)).movedim(0, -2)
+        moved = moved.movedim(0, -2)
+        posterior = _capacitance(moved @ multipliers.movedim(0, -1))
         self.loadings = torch.linalg.solve_triangular(posterior, free, upper=False)
         self.scaled_loadings = self.loadings / scale[..., None, :]
-        self.capacitance = _capacitance(self.scaled_loadings)
-        self.shift = solve_lower(posterior, matvec(whitened, diagonal.whiten(diagonal.mismatch)))
+        self.capacitance = _capacitance(self.scaled_loadings @ self.scaled_loadings.mT)
+        self.shift = solve_lower(posterior, matvec(moved, diagonal.multipliers))
         self.mean = diagonal.mean + matvec(self.loadings.mT, self.shift)
         self.half_log_det = diagonal.half_log_det + _half_log_det(self.capacitance)
         self.constraint_half_log_det = diagonal.constraint_half_log_det + _half_log_det(posterior)
@@ -278,7 +296,7 @@ class LowRankConditional(Conditional):
             return self.diagonal.surprise - sum_of_squares(self.shift)
 
     def deviation(self, noise: Tensor) -> Tensor:
-        num_variables = self.mean.shape[-1]
+        num_variables = self.loc.shape[-1]
         low_rank = matvec(self.loadings.mT, noise[..., num_variables:])
         return self.diagonal.deviation(noise[..., :num_variables]) + low_rank
 
@@ -328,10 +346,10 @@ class LowRankConditional(Conditional):
         return identity + self.capacitance
 
 
-def _capacitance(loadings: Tensor) -> Tensor:
-    """Cholesky factor of ``I + Z Z'`` for loadings Z ``(*batch, q, p)``."""
-    identity = torch.eye(loadings.shape[-2], dtype=loadings.dtype, device=loadings.device)
-    return cholesky(identity + loadings @ loadings.mT, "the capacitance of cov_factor")
+def _capacitance(product: Tensor) -> Tensor:
+    """Cholesky factor of ``I + Z Z'`` from Z Z' ``(*batch, q, q)``."""
+    identity = torch.eye(product.shape[-1], dtype=product.dtype, device=product.device)
+    return cholesky(identity + product, "the capacitance of cov_factor")
 
 
 def _half_log_det(factor: Tensor) -> Tensor:

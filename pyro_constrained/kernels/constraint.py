@@ -17,6 +17,7 @@ from constrained_core import (
     plan_constraint,
 )
 from constrained_core.plan import DensePlan, GroupPlan, Plan, RowPlan
+from pyro_constrained.kernels.groups import Groups, plan_groups
 from pyro_constrained.kernels.linalg import matvec, solve_lower
 from pyro_constrained.kernels.null_space import BlockNullSpace, NullSpace
 from pyro_constrained.kernels.plans import plan_tensor
@@ -266,25 +267,33 @@ def _matrix(A: Tensor) -> np.ndarray:
 def _given_rows(A: Tensor | GroupSum, plan: Plan, like: Tensor) -> Rows:
     if isinstance(A, Tensor):
         A = A.to(like.dtype)
-        return SingleRow(A) if A.ndim == 1 else DenseRows(A)
+        return (
+            SingleRow(A, _is_plain(plan) and plan.row_scale[0] == 1)
+            if A.ndim == 1
+            else DenseRows(A)
+        )
     if isinstance(plan, GroupPlan):
         return _group_rows(plan, like, prefix="given_")
     index = torch.zeros(plan.num_variables, dtype=torch.int64, device=like.device)
-    return GroupRows(index, plan.num_rows, like.new_zeros(plan.num_variables))
+    return GroupRows(Groups(index, plan.num_rows), like.new_zeros(plan.num_variables))
 
 
 def _structured_rows(plan: RowPlan | GroupPlan, like: Tensor) -> Rows:
     if isinstance(plan, GroupPlan):
         return _group_rows(plan, like)
-    plain = plan.weights is None
+    plain = _is_plain(plan)
     return SingleRow(_ones(plan, like) if plain else plan_tensor(plan, "weights", like), plain)
+
+
+def _is_plain(plan: Plan) -> bool:
+    """Whether the constraint is one sum of all variables."""
+    return isinstance(plan, RowPlan) and plan.weights is None
 
 
 def _group_rows(plan: GroupPlan, like: Tensor, prefix: str = "") -> GroupRows:
     plain = plan.weights is None
     return GroupRows(
-        plan_tensor(plan, prefix + "index", like, torch.int64),
-        plan.num_rows if prefix else plan.rank,
+        plan_groups(plan, prefix + "index", plan.num_rows if prefix else plan.rank, like),
         _ones(plan, like) if plain else plan_tensor(plan, prefix + "weights", like),
         plain,
         plan,

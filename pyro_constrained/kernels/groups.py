@@ -1,55 +1,111 @@
 """Sums over groups and their adjoint, each the fast backward pass of the other.
 
 PyTorch differentiates ``index_select`` by ``index_add`` and ``scatter_add`` by ``gather``; the two
-fast ones of these four are ``scatter_add`` and ``index_select``.
+fast ones of these four are ``scatter_add`` and ``index_select``. Long vectors on a CPU are summed
+by a sparse product, in half the time of ``scatter_add``.
 """
 
+import warnings
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
 
-__all__ = ["group_totals", "members"]
+from constrained_core.plan import Plan
+from pyro_constrained.kernels.plans import plan_tensor
+
+__all__ = ["Groups", "plan_groups"]
+
+LONG = 10_000
+"""Length from which a sparse product is faster than ``scatter_add``."""
 
 
-class _GroupTotals(torch.autograd.Function):
+class Groups:
+    """The group of every entry of a vector.
+
+    Args:
+        index: ``(n,)`` int64, the group of every entry.
+        size: number of groups.
+    """
+
+    def __init__(self, index: Tensor, size: int) -> None:
+        self.index, self.size = index, size
+        self._incidence: dict[torch.dtype, Tensor] = {}
+
+    def __reduce__(self) -> tuple:
+        return Groups, (self.index, self.size)
+
+    def totals(self, vector: Tensor) -> Tensor:
+        """``(..., n)`` to ``(..., size)``: sums over the members of each group."""
+        # TorchScript's tracer takes no functions of objects.
+        return self.sum(vector) if torch.jit.is_tracing() else _Totals.apply(vector, self)
+
+    def members(self, totals: Tensor) -> Tensor:
+        """``(..., size)`` to ``(..., n)``: to every entry the figure of its group."""
+        return self.pick(totals) if torch.jit.is_tracing() else _Members.apply(totals, self)
+
+    def pick(self, totals: Tensor) -> Tensor:
+        """``members``, differentiated by PyTorch."""
+        return totals.index_select(-1, self.index)
+
+    def sum(self, vector: Tensor) -> Tensor:
+        """``totals``, differentiated by PyTorch."""
+        if self._is_long(vector):
+            return self._product(vector)
+        totals = vector.new_zeros(vector.shape[:-1] + (self.size,))
+        return totals.scatter_add_(-1, self.index.expand(vector.shape), vector)
+
     @staticmethod
-    def forward(vector: Tensor, index: Tensor, size: int) -> Tensor:
-        totals = vector.new_zeros(vector.shape[:-1] + (size,))
-        return totals.scatter_add_(-1, index.expand(vector.shape), vector)
+    def _is_long(vector: Tensor) -> bool:
+        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+            return False
+        return vector.ndim == 1 and vector.shape[0] > LONG and vector.is_cpu
 
+    def _product(self, vector: Tensor) -> Tensor:
+        if vector.dtype not in self._incidence:
+            self._incidence[vector.dtype] = self._make_incidence(vector.dtype)
+        return self._incidence[vector.dtype] @ vector
+
+    def _make_incidence(self, dtype: torch.dtype) -> Tensor:
+        columns = torch.argsort(self.index, stable=True).int()
+        ends = torch.bincount(self.index, minlength=self.size).cumsum(0).int()
+        starts = torch.cat([ends.new_zeros(1), ends])
+        ones, shape = torch.ones(len(columns), dtype=dtype), (self.size, len(columns))
+        with warnings.catch_warnings(), torch.inference_mode(False):
+            warnings.filterwarnings("ignore", message="Sparse")  # "in beta state"
+            return torch.sparse_csr_tensor(starts, columns, ones, shape, check_invariants=False)
+
+
+class _Totals(torch.autograd.Function):
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        ctx.save_for_backward(inputs[1])
+    def forward(ctx: Any, vector: Tensor, groups: Groups) -> Tensor:
+        ctx.groups = groups
+        return groups.sum(vector)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple:
-        (index,) = ctx.saved_tensors
-        return _Members.apply(gradients[0], index), None, None
+        return _Members.apply(gradients[0], ctx.groups), None
 
 
 class _Members(torch.autograd.Function):
     @staticmethod
-    def forward(totals: Tensor, index: Tensor) -> Tensor:
-        return totals.index_select(-1, index)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        totals, index = inputs
-        ctx.save_for_backward(index)
-        ctx.size = totals.shape[-1]
+    def forward(ctx: Any, totals: Tensor, groups: Groups) -> Tensor:
+        ctx.groups = groups
+        return groups.pick(totals)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple:
-        (index,) = ctx.saved_tensors
-        return _GroupTotals.apply(gradients[0], index, ctx.size), None
+        return _Totals.apply(gradients[0], ctx.groups), None
 
 
-def group_totals(vector: Tensor, index: Tensor, size: int) -> Tensor:
-    """``(..., n)`` to ``(..., size)``: sums over the entries with the same index."""
-    return _GroupTotals.apply(vector, index, size)
+_GROUPS: WeakKeyDictionary[Plan, dict[tuple, Groups]] = WeakKeyDictionary()
 
 
-def members(totals: Tensor, index: Tensor) -> Tensor:
-    """``(..., size)`` to ``(..., n)``: to every entry the figure of its group."""
-    return _Members.apply(totals, index)
+def plan_groups(plan: Plan, name: str, size: int, like: Tensor) -> Groups:
+    """The groups that the plan's array ``name`` tells, on the device of ``like``; made once."""
+    groups = _GROUPS.setdefault(plan, {})
+    key = name, like.device
+    if key not in groups:
+        groups[key] = Groups(plan_tensor(plan, name, like, torch.int64), size)
+    return groups[key]

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from constrained_core.structure import reflection_signs
-from pyro_constrained.kernels.groups import group_totals, members
+from pyro_constrained.kernels.groups import Groups
 from pyro_constrained.kernels.linalg import matvec
 
 __all__ = ["BlockNullSpace", "GroupNullSpace", "NullSpace", "SingleNullSpace"]
@@ -56,22 +56,18 @@ class SingleNullSpace(NullSpace):
 class GroupNullSpace(NullSpace):
     """One reflection per group, of weights ``(*batch, n)``."""
 
-    def __init__(self, index: Tensor, pivots: Tensor, free: Tensor, weights: Tensor) -> None:
-        self.index, self.pivots, self.free = index, pivots, free
-        unit = weights / members(self._sum(weights * weights).sqrt(), index)
+    def __init__(self, groups: Groups, pivots: Tensor, free: Tensor, weights: Tensor) -> None:
+        self.groups, self.pivots, self.free = groups, pivots, free
+        unit = weights / groups.members(groups.totals(weights * weights).sqrt())
         first, self.factor = _reflection_vector(unit, unit.index_select(-1, pivots))
         self.vector = unit.index_copy(-1, pivots, first)
 
-    @ignore_jit_warnings()
-    def _sum(self, vector: Tensor) -> Tensor:
-        return group_totals(vector, self.index, len(self.pivots))
-
     def _reflect(self, vector: Tensor) -> Tensor:
-        inner = self.factor * self._sum(self.vector * vector)
-        return vector - self.vector * members(inner, self.index)
+        inner = self.factor * self.groups.totals(self.vector * vector)
+        return vector - self.vector * self.groups.members(inner)
 
     def embed(self, coordinates: Tensor) -> Tensor:
-        padded = coordinates.new_zeros(coordinates.shape[:-1] + self.index.shape)
+        padded = coordinates.new_zeros(coordinates.shape[:-1] + self.groups.index.shape)
         return self._reflect(padded.index_copy(-1, self.free, coordinates))
 
     def extract(self, vector: Tensor) -> Tensor:

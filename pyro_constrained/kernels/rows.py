@@ -5,13 +5,14 @@ Gram matrix. Vectors are ``(*sample, *batch, n)`` or ``(*sample, *batch, r)``.
 """
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from pyro.util import ignore_jit_warnings
 from torch import Tensor
 
 from constrained_core.plan import GroupPlan
-from pyro_constrained.kernels.groups import group_totals, members
+from pyro_constrained.kernels.groups import Groups
 from pyro_constrained.kernels.linalg import (
     add_matvec,
     cholesky,
@@ -29,15 +30,14 @@ from pyro_constrained.kernels.plans import plan_tensor
 
 __all__ = ["DenseRows", "Gram", "GroupRows", "Rows", "SingleRow"]
 
+WIDE_ANGLE = 100.0
+"""Squared cosecant of the angle between a row and the others up to which F is factored directly."""
+
 
 class Gram(ABC):
-    """Factor of a symmetric positive definite r x r matrix F = C C'."""
+    """A symmetric positive definite r x r matrix F, factored."""
 
     half_log_det: Tensor
-
-    @abstractmethod
-    def whiten(self, vector: Tensor) -> Tensor:
-        """``C^-1 vector``."""
 
     @abstractmethod
     def solve(self, vector: Tensor) -> Tensor:
@@ -51,35 +51,71 @@ class DiagonalGram(Gram):
         self.diagonal = diagonal
         self.half_log_det = 0.5 * diagonal.log().sum(-1)
 
-    def whiten(self, vector: Tensor) -> Tensor:
-        return vector / self.diagonal.sqrt()
-
     def solve(self, vector: Tensor) -> Tensor:
         return vector / self.diagonal
 
 
 class DenseGram(Gram):
-    """F is dense and well conditioned, held as its Cholesky factor and its inverse."""
+    """F is dense, held as its inverse."""
 
-    def __init__(self, matrix: Tensor) -> None:
-        self.factor = cholesky(matrix, "the covariance of A x")
-        self.half_log_det = self.factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        self.inverse = torch.cholesky_inverse(self.factor)
+    def __init__(self, matrix: Tensor, factor: Tensor) -> None:
+        self.half_log_det, self.inverse = _HalfLogDetAndInverse.apply(matrix, factor)
 
-    def whiten(self, vector: Tensor) -> Tensor:
-        return solve_lower(self.factor, vector)
+    @classmethod
+    def of(cls, matrix: Tensor) -> "DenseGram":
+        """Factor F; an error if it is not positive definite."""
+        return cls(matrix, cholesky(matrix.detach(), "the covariance of A x"))
+
+    @classmethod
+    @ignore_jit_warnings()
+    def if_safe(cls, matrix: Tensor) -> "DenseGram | None":
+        """Factor F = S S', unless a row of S is at a narrow angle to the others."""
+        factor, info = torch.linalg.cholesky_ex(matrix.detach())
+        if info.any():
+            return None
+        gram = cls(matrix, factor)
+        squared_cosecants = _diagonal(gram.inverse.detach()) * _diagonal(matrix.detach())
+        is_safe = squared_cosecants.numel() == 0 or float(squared_cosecants.amax()) < WIDE_ANGLE
+        return gram if is_safe else None
 
     def solve(self, vector: Tensor) -> Tensor:
         return matvec(self.inverse, vector)
 
 
+class _HalfLogDetAndInverse(torch.autograd.Function):
+    """``1/2 log det F`` and ``F^-1``; derivatives take the inverse, not the factorisation."""
+
+    @staticmethod
+    def forward(ctx: Any, matrix: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
+        inverse = torch.cholesky_inverse(factor)
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(inverse)
+        return _diagonal(factor).log().sum(-1), inverse
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, None]:
+        (inverse,) = ctx.saved_tensors
+        to_log_det, to_inverse = gradients
+        total = None if to_log_det is None else 0.5 * to_log_det[..., None, None] * inverse
+        if to_inverse is not None:
+            through = inverse @ to_inverse @ inverse
+            total = -through if total is None else total - through
+        return total, None
+
+
+def _diagonal(matrix: Tensor) -> Tensor:
+    return matrix.diagonal(dim1=-2, dim2=-1)
+
+
 class Balanced(NamedTuple):
-    """Rows S = T S~: the balanced rows S~, the lower triangular T (None for the identity) and
-    log|det T|. T is a constant: nothing that the row space determines depends on it."""
+    """Rows S = T S~: the balanced rows S~ and their Gram matrix, the lower triangular T (None for
+    the identity) and log|det T|. T is a constant: nothing that the row space determines depends
+    on it."""
 
     rows: "Rows"
-    triangle: Tensor | None
-    log_det: Tensor | float
+    gram: Gram
+    triangle: Tensor | None = None
+    log_det: Tensor | float = 0.0
 
     def reduce(self, vector: Tensor) -> Tensor:
         """``T^-1 vector``."""
@@ -100,9 +136,9 @@ class Rows(ABC):
     def adjoint(self, vector: Tensor) -> Tensor:
         """``B' vector``."""
 
-    def without(self, vector: Tensor, coefficients: Tensor) -> Tensor:
-        """``vector - B' coefficients``."""
-        return vector - self.adjoint(coefficients)
+    @abstractmethod
+    def add_adjoint(self, vector: Tensor, multipliers: Tensor) -> Tensor:
+        """``vector + B' multipliers``."""
 
     def magnitude(self, value: Tensor) -> Tensor:
         """``|B| |value|``, the size of the terms of ``B value``."""
@@ -117,8 +153,8 @@ class Rows(ABC):
         """Factor of ``B B'``."""
 
     def balanced(self) -> "Balanced":
-        """The same row space in rows of comparable size, where their Gram matrix is safe."""
-        return Balanced(self, None, 0.0)
+        """The same row space in rows whose Gram matrix can be factored safely."""
+        return Balanced(self, self.gram())
 
     @abstractmethod
     def leverage(self, gram: Gram) -> Tensor:
@@ -158,8 +194,8 @@ class SingleRow(Rows):
             return vector.expand(vector.shape[:-1] + (self.num_variables,))
         return vector * self.weights
 
-    def without(self, vector: Tensor, coefficients: Tensor) -> Tensor:
-        return torch.addcmul(vector, self.weights, coefficients, value=-1)
+    def add_adjoint(self, vector: Tensor, multipliers: Tensor) -> Tensor:
+        return torch.addcmul(vector, self.weights, multipliers)
 
     def scaled(self, scale: Tensor) -> "SingleRow":
         return SingleRow(scale if self.plain else self.weights * scale)
@@ -173,67 +209,71 @@ class SingleRow(Rows):
         return SingleRow(matvec(matrix.mT, self.weights))
 
     def leverage(self, gram: Gram) -> Tensor:
-        return gram.whiten(self.weights).square()
+        return gram.solve(self.weights.square())
 
     def absolute(self) -> "SingleRow":
         return self if self.plain else SingleRow(self.weights.abs())
+
+    def magnitude(self, value: Tensor) -> Tensor:
+        if self.plain:
+            return torch.linalg.vector_norm(value, ord=1, dim=-1, keepdim=True)
+        return super().magnitude(value)
 
     def null_space(self) -> NullSpace:
         return SingleNullSpace(self.weights)
 
 
 class GroupRows(Rows):
-    """Disjoint rows: variable i is in row ``index[i]`` with weight ``weights[..., i]``.
+    """Disjoint rows: every variable is in the row of its group, with weight ``weights[..., i]``.
 
     ``plain`` says that all weights are one; ``plan`` tells the pivots of the null space.
     """
 
     def __init__(
         self,
-        index: Tensor,
-        size: int,
+        groups: Groups,
         weights: Tensor,
         plain: bool = False,
         plan: GroupPlan | None = None,
     ) -> None:
-        self.index, self.size, self.weights = index, size, weights
+        self.groups, self.weights = groups, weights
         self.plain, self.plan = plain, plan
-        self.num_variables = len(index)
-
-    def _sum(self, vector: Tensor) -> Tensor:
-        return group_totals(vector, self.index, self.size)
-
-    def _members(self, vector: Tensor) -> Tensor:
-        return members(vector, self.index)
+        self.size, self.num_variables = groups.size, len(groups.index)
 
     def apply(self, vector: Tensor) -> Tensor:
-        return self._sum(vector if self.plain else vector * self.weights)
+        return self.groups.totals(vector if self.plain else vector * self.weights)
 
     def adjoint(self, vector: Tensor) -> Tensor:
-        return self._members(vector) if self.plain else self._members(vector) * self.weights
+        return (
+            self.groups.members(vector)
+            if self.plain
+            else self.groups.members(vector) * self.weights
+        )
 
-    def without(self, vector: Tensor, coefficients: Tensor) -> Tensor:
-        return torch.addcmul(vector, self.weights, self._members(coefficients), value=-1)
+    def add_adjoint(self, vector: Tensor, multipliers: Tensor) -> Tensor:
+        return torch.addcmul(vector, self.weights, self.groups.members(multipliers))
 
     def scaled(self, scale: Tensor) -> "GroupRows":
         weights = scale if self.plain else self.weights * scale
-        return GroupRows(self.index, self.size, weights, plan=self.plan)
+        return GroupRows(self.groups, weights, plan=self.plan)
 
     def gram(self) -> Gram:
-        return DiagonalGram(self._sum(self.weights * self.weights))
+        return DiagonalGram(self.groups.totals(self.weights * self.weights))
 
     def leverage(self, gram: Gram) -> Tensor:
-        return self.weights.square() * self._members(gram.solve(self.weights.new_ones(self.size)))
+        return self.weights.square() * self.groups.members(
+            gram.solve(self.weights.new_ones(self.size))
+        )
 
     def absolute(self) -> "GroupRows":
-        return self if self.plain else GroupRows(self.index, self.size, self.weights.abs())
+        return self if self.plain else GroupRows(self.groups, self.weights.abs())
 
     def null_space(self) -> NullSpace:
         if self.plan is None:
             raise TypeError("rows made without a plan have no null space")
         pivots = plan_tensor(self.plan, "pivots", self.weights, torch.int64)
         free = plan_tensor(self.plan, "free", self.weights, torch.int64)
-        return GroupNullSpace(self.index, pivots, free, self.weights)
+        return GroupNullSpace(self.groups, pivots, free, self.weights)
 
 
 class DenseRows(Rows):
@@ -250,17 +290,21 @@ class DenseRows(Rows):
         return matvec(self.matrix.mT, vector)
 
     def balanced(self) -> Balanced:
-        """Partial pivoting picks variables of large scale: rows of 1e-6 and 1e6 stay apart, where
-        the Gram matrix of the rows themselves would lose the small ones to rounding."""
+        """Rows at wide angles stay as they are. Elsewhere, partial pivoting picks variables of
+        large scale: rows of 1e-6 and 1e6 stay apart, where the Gram matrix of the rows themselves
+        would lose the small ones to rounding."""
+        gram = DenseGram.if_safe(self.matrix @ self.matrix.mT)
+        if gram is not None:
+            return Balanced(self, gram)
         with torch.no_grad():
             packed, _ = torch.linalg.lu_factor(self.matrix.mT)
             triangle = packed[..., : self.size, :].mT.tril()
-            log_det = triangle.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)
-        matrix = torch.linalg.solve_triangular(triangle, self.matrix, upper=False)
-        return Balanced(DenseRows(matrix), triangle, log_det)
+            log_det = _diagonal(triangle).abs().log().sum(-1)
+        rows = DenseRows(torch.linalg.solve_triangular(triangle, self.matrix, upper=False))
+        return Balanced(rows, rows.gram(), triangle, log_det)
 
-    def without(self, vector: Tensor, coefficients: Tensor) -> Tensor:
-        return add_matvec(vector, self.matrix.mT, -coefficients)
+    def add_adjoint(self, vector: Tensor, multipliers: Tensor) -> Tensor:
+        return add_matvec(vector, self.matrix.mT, multipliers)
 
     def magnitude(self, value: Tensor) -> Tensor:
         # Rounding at the scale of the largest variable: it counts only where all others are 0.
@@ -272,10 +316,10 @@ class DenseRows(Rows):
         return DenseRows(self.matrix * scale[..., None, :])
 
     def gram(self) -> Gram:
-        return DenseGram(self.matrix @ self.matrix.mT)
+        return DenseGram.of(self.matrix @ self.matrix.mT)
 
     def leverage(self, gram: Gram) -> Tensor:
-        return gram.whiten(self.matrix.movedim(-1, 0)).square().sum(-1).movedim(0, -1)
+        return (self.matrix * gram.solve(self.matrix.movedim(-1, 0)).movedim(0, -1)).sum(-2)
 
     def absolute(self) -> "DenseRows":
         return DenseRows(self.matrix.abs())
