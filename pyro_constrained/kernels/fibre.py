@@ -18,8 +18,9 @@ from constrained_core import (
 )
 from constrained_core.fibre import GroupFibre
 from constrained_core.lattice import lattice_of
-from pyro_constrained.kernels.groups import group_totals
+from pyro_constrained.kernels.groups import plan_groups
 from pyro_constrained.kernels.linalg import matvec
+from pyro_constrained.kernels.plans import plan_tensor
 
 __all__ = ["IntegerConstraint", "bind_fibre", "bind_integers", "same_fibre"]
 
@@ -57,9 +58,8 @@ class IntegerConstraint:
     def _total(self, value: Tensor) -> Tensor:
         if isinstance(self.A, GroupSum):
             if self.A.weights is not None:
-                value = value * torch.tensor(self.A.weights).to(value)
-            index = torch.tensor(self.A.index, device=value.device)
-            return group_totals(value, index, self.A.num_groups)
+                value = value * plan_tensor(self.A, "weights", value)
+            return plan_groups(self.A, "index", self.A.num_groups, value).totals(value)
         matrix = self.A.to(value.dtype)
         return value @ matrix if self.is_vector else matvec(matrix, value)
 

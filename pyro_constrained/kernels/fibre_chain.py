@@ -13,7 +13,7 @@ from torch import Tensor
 
 from constrained_core import ConstraintError
 from constrained_core.fibre import FibreChain
-from pyro_constrained.kernels.groups import members
+from pyro_constrained.kernels.groups import Groups
 from pyro_constrained.kernels.shapes import broadcast_shapes, expanded
 
 __all__ = [
@@ -80,8 +80,8 @@ def messages(chain: FibreChain, theta: Tensor) -> list[Tensor]:
     levels = [level]
     columns = zip(_tables(chain, theta.device), theta.unbind(-2), strict=True)
     for table, weights in reversed(list(columns)):
-        later = members(level, table.reshape(-1)).unflatten(-1, table.shape)
-        terms = later + weights[..., None, : table.shape[1]]
+        later = Groups(table.reshape(-1), level.shape[-1]).members(level)
+        terms = later.unflatten(-1, table.shape) + weights[..., None, : table.shape[1]]
         level = _with_dead_state(log_sum_exp(terms))
         levels.append(level)
     return levels[::-1]

@@ -21,7 +21,7 @@ from torch.nn.functional import logsigmoid, pad
 from constrained_core.fibre import GroupFibre
 from pyro_constrained.kernels.convolutions import convolve
 from pyro_constrained.kernels.fibre_chain import below, choose, require_possible
-from pyro_constrained.kernels.groups import group_totals, members
+from pyro_constrained.kernels.groups import Groups, plan_groups
 from pyro_constrained.kernels.plans import plan_tensor
 from pyro_constrained.kernels.shapes import broadcast_shapes, expanded
 
@@ -86,13 +86,13 @@ def poisson_shares(groups: GroupFibre, rate: Tensor) -> Tensor:
 
 def spread(groups: GroupFibre, figures: Tensor) -> Tensor:
     """``(*batch, g)`` to ``(*batch, p)``, or to ``(*batch, 1)`` where there is one group."""
-    return figures if groups.num_groups == 1 else members(figures, _index(groups, figures))
+    return figures if groups.num_groups == 1 else _groups(groups, figures).members(figures)
 
 
 def _totals(groups: GroupFibre, rate: Tensor) -> Tensor:
     if groups.num_groups == 1:
         return rate.sum(-1, keepdim=True)
-    return group_totals(rate, _index(groups, rate), groups.num_groups)
+    return _groups(groups, rate).totals(rate)
 
 
 @torch.no_grad()
@@ -331,5 +331,5 @@ def _members(groups: GroupFibre, like: Tensor) -> Tensor:
     return plan_tensor(groups, "members", like, torch.int64)
 
 
-def _index(groups: GroupFibre, like: Tensor) -> Tensor:
-    return plan_tensor(groups, "index", like, torch.int64)
+def _groups(groups: GroupFibre, like: Tensor) -> Groups:
+    return plan_groups(groups, "index", groups.num_groups, like)

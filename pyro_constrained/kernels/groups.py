@@ -12,8 +12,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from constrained_core.plan import Plan
-from pyro_constrained.kernels.plans import plan_tensor
+from pyro_constrained.kernels.plans import AnyPlan, plan_tensor
 
 __all__ = ["Groups", "plan_groups"]
 
@@ -99,10 +98,10 @@ class _Members(torch.autograd.Function):
         return _Totals.apply(gradients[0], ctx.groups), None
 
 
-_GROUPS: WeakKeyDictionary[Plan, dict[tuple, Groups]] = WeakKeyDictionary()
+_GROUPS: WeakKeyDictionary[AnyPlan, dict[tuple, Groups]] = WeakKeyDictionary()
 
 
-def plan_groups(plan: Plan, name: str, size: int, like: Tensor) -> Groups:
+def plan_groups(plan: AnyPlan, name: str, size: int, like: Tensor) -> Groups:
     """The groups that the plan's array ``name`` tells, on the device of ``like``; made once."""
     groups = _GROUPS.setdefault(plan, {})
     key = name, like.device

@@ -7,11 +7,12 @@ from pyro.util import ignore_jit_warnings
 from torch import Tensor
 
 from constrained_core.fibre import FibreChain, GroupFibre
+from constrained_core.groups import GroupSum
 from constrained_core.plan import Plan
 
-__all__ = ["plan_tensor"]
+__all__ = ["AnyPlan", "plan_tensor"]
 
-AnyPlan = Plan | GroupFibre | FibreChain
+AnyPlan = Plan | GroupFibre | FibreChain | GroupSum
 
 _TENSORS: WeakKeyDictionary[AnyPlan, dict[tuple, Tensor]] = WeakKeyDictionary()
 
