@@ -252,7 +252,8 @@ class _Sums:
     def of(cls, groups: GroupFibre, logits: Tensor, counts: Tensor) -> "_Sums":
         layout = _members(groups, logits)
         padded = pad(logits, (0, 1), value=-torch.inf)
-        padded = members(padded, layout.reshape(-1)).unflatten(-1, layout.shape)
+        padded = Groups(layout.reshape(-1), padded.shape[-1]).members(padded)
+        padded = padded.unflatten(-1, layout.shape)
         shape = broadcast_shapes(padded.shape[:-1], counts.shape)
         padded, counts = expanded(padded, shape + padded.shape[-1:]), expanded(counts, shape)
         forced, active = padded == torch.inf, padded.isfinite()

@@ -15,7 +15,7 @@ from torch.nn.functional import pad
 from constrained_core.fibre import FibreChain, GroupFibre
 from pyro_constrained.kernels import fibre_chain, fibre_groups
 from pyro_constrained.kernels.fibre_groups import safe_log
-from pyro_constrained.kernels.groups import group_totals
+from pyro_constrained.kernels.groups import plan_groups
 from pyro_constrained.kernels.plans import plan_tensor
 
 __all__ = [
@@ -285,8 +285,7 @@ class MergedChain(Chain, PoissonPart):
             rows=np.arange(chain.num_columns),
             divisor=np.ones(chain.num_columns, dtype=np.int64),
         )
-        column = plan_tensor(chain, "column", rate, torch.int64)
-        total = group_totals(rate, column, chain.num_columns)
+        total = plan_groups(chain, "column", chain.num_columns, rate).totals(rate)
         super().__init__(chain, poisson_weights(total, int(chain.num_values.max())), start)
 
     @property
