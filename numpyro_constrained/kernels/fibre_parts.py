@@ -6,7 +6,6 @@ A part has ``variables``, their indices in x, and answers for them alone: values
 
 from abc import ABC, abstractmethod
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import jax
 import jax.numpy as jnp
@@ -28,9 +27,8 @@ __all__ = [
     "MergedChain",
     "Part",
     "PoissonGroups",
+    "PoissonPart",
 ]
-
-_COLUMNS: WeakKeyDictionary[FibreChain, GroupFibre] = WeakKeyDictionary()
 
 
 class Part(ABC):
@@ -51,9 +49,15 @@ class Part(ABC):
     def draw(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
         """Exact draws, ``(*sample_shape, *batch, p)``."""
 
+    @property
     @abstractmethod
-    def moments(self) -> tuple[Array, Array]:
-        """``(*batch, p)`` mean and variance."""
+    def mean(self) -> Array:
+        """``(*batch, p)``."""
+
+    @property
+    @abstractmethod
+    def variance(self) -> Array:
+        """``(*batch, p)``."""
 
     @abstractmethod
     def log_marginals(self, num_values: int) -> Array:
@@ -82,14 +86,28 @@ class Free(Part):
         )
         return fibre_chain.choose(key, jnp.broadcast_to(weights, shape))
 
-    def moments(self) -> tuple[Array, Array]:
-        return _moments(jnp.exp(self.table))
+    @property
+    def mean(self) -> Array:
+        return _mean(jnp.exp(self.table))
+
+    @property
+    def variance(self) -> Array:
+        return _variance(jnp.exp(self.table))
 
     def log_marginals(self, num_values: int) -> Array:
         return _padded(self.table, num_values)
 
 
-class FreePoisson(Part):
+class PoissonPart(Part):
+    """Poisson variables, of which values are scored by x log w - log x!."""
+
+    @property
+    @abstractmethod
+    def weight(self) -> Array:
+        """``(*batch, p)`` w."""
+
+
+class FreePoisson(PoissonPart):
     """Poisson variables in no row.
 
     Args:
@@ -102,7 +120,6 @@ class FreePoisson(Part):
 
     @property
     def weight(self) -> Array:
-        """``(*batch, p)`` w: the values are scored by x log w - log x!."""
         return self.rate
 
     def log_weight_sum(self) -> Array:
@@ -116,14 +133,19 @@ class FreePoisson(Part):
         rate = jnp.broadcast_to(lift(stop_gradient(self.rate), len(shape)), shape)
         return jax.random.poisson(key, rate)
 
-    def moments(self) -> tuple[Array, Array]:
-        return self.rate, self.rate
+    @property
+    def mean(self) -> Array:
+        return self.rate
+
+    @property
+    def variance(self) -> Array:
+        return self.rate
 
     def log_marginals(self, num_values: int) -> Array:
         return _poisson_weights(self.rate, num_values) - self.rate[..., None]
 
 
-class PoissonGroups(Part):
+class PoissonGroups(PoissonPart):
     """Poisson variables whose sums are given: multinomial.
 
     Args:
@@ -148,23 +170,27 @@ class PoissonGroups(Part):
 
     @property
     def weight(self) -> Array:
-        """``(*batch, p)`` w: the values are scored by x log w - log x!; shares, so that large
-        rates do not cost digits."""
-        return _share(self.groups, self.rate)
+        # Shares, so that large rates do not cost digits.
+        return fibre_groups.poisson_shares(self.groups, self.rate)
 
     def log_weight_sum(self) -> Array:
         return -gammaln(self.counts.astype(self.rate.dtype) + 1).sum(-1)
 
-    def moments(self) -> tuple[Array, Array]:
-        mean = self._total(self.weight) * self.weight
-        return mean, mean * (1 - self.weight)
+    @property
+    def mean(self) -> Array:
+        return self._total(self.weight) * self.weight
+
+    @property
+    def variance(self) -> Array:
+        return self._total(self.weight) * self.weight * (1 - self.weight)
 
     def log_marginals(self, num_values: int) -> Array:
         share = self.weight
         return _binomial_table(self._total(share)[..., None], share[..., None], num_values)
 
     def _total(self, share: Array) -> Array:
-        return lift(self.counts[..., self.groups.index], share.ndim).astype(share.dtype)
+        total = fibre_groups.spread(self.groups, self.counts)
+        return lift(total, share.ndim).astype(share.dtype)
 
 
 class BernoulliGroups(Part):
@@ -197,9 +223,14 @@ class BernoulliGroups(Part):
             self.groups, self.logits, self.counts, self.capacity
         )
 
-    def moments(self) -> tuple[Array, Array]:
+    @property
+    def mean(self) -> Array:
+        return self._marginals()[..., 1]
+
+    @property
+    def variance(self) -> Array:
         zero, one = jnp.moveaxis(self._marginals(), -1, 0)
-        return one, zero * one
+        return zero * one
 
     def log_marginals(self, num_values: int) -> Array:
         return _padded(safe_log(self._marginals()), num_values)
@@ -232,14 +263,19 @@ class Chain(Part):
         found = fibre_chain.marginals(self.chain, self.theta, self.start)
         return found[..., self.chain.column, :]
 
-    def moments(self) -> tuple[Array, Array]:
-        return _moments(self._marginals())
+    @property
+    def mean(self) -> Array:
+        return _mean(self._marginals())
+
+    @property
+    def variance(self) -> Array:
+        return _variance(self._marginals())
 
     def log_marginals(self, num_values: int) -> Array:
         return _padded(safe_log(self._marginals()), num_values)
 
 
-class MergedChain(Chain):
+class MergedChain(Chain, PoissonPart):
     """Poisson variables whose rows overlap; those with equal columns share the total of theirs.
 
     Args:
@@ -249,13 +285,12 @@ class MergedChain(Chain):
     """
 
     def __init__(self, chain: FibreChain, rate: Array, start: Any) -> None:
-        self.rate, self._columns = rate, _columns_of(chain)
+        self.rate, self._columns = rate, chain.columns
         total = fibre_groups.group_totals(self._columns, rate)
         super().__init__(chain, _poisson_weights(total, int(chain.num_values.max())), start)
 
     @property
     def weight(self) -> Array:
-        """``(*batch, p)`` w: the values are scored by x log w - log x!."""
         return self.rate
 
     def log_weight_sum(self) -> Array:
@@ -273,31 +308,29 @@ class MergedChain(Chain):
         largest = int(self.chain.num_values.max()) - 1
         return fibre_groups.poisson_draw(key_split, self._columns, self.rate, columns, (), largest)
 
-    def moments(self) -> tuple[Array, Array]:
-        mean, variance = super().moments()
-        share = lift(_share(self._columns, self.rate), mean.ndim)
+    def _share(self, ndim: int) -> Array:
+        return lift(fibre_groups.poisson_shares(self._columns, self.rate), ndim)
+
+    @property
+    def mean(self) -> Array:
+        total = _mean(self._marginals())
+        return self._share(total.ndim) * total
+
+    @property
+    def variance(self) -> Array:
+        marginals = self._marginals()
+        share = self._share(marginals.ndim - 1)
         # Of a binomial with a random total.
-        return share * mean, share * (1 - share) * mean + jnp.square(share) * variance
+        within = share * (1 - share) * _mean(marginals)
+        return within + jnp.square(share) * _variance(marginals)
 
     def log_marginals(self, num_values: int) -> Array:
         marginals = self._marginals()
-        share = lift(_share(self._columns, self.rate), marginals.ndim - 1)
+        share = self._share(marginals.ndim - 1)
         totals = np.arange(marginals.shape[-1]).astype(share.dtype)
         totals = totals.reshape((1,) * (marginals.ndim - 1) + (-1, 1))
         split = _binomial_table(totals, share[..., None, None], num_values)
         return fibre_chain.log_sum_exp(safe_log(marginals)[..., None] + split, axis=-2)
-
-
-def _columns_of(chain: FibreChain) -> GroupFibre:
-    """The columns of a chain as groups; made once, as it is static for ``jit``."""
-    if chain not in _COLUMNS:
-        _COLUMNS[chain] = GroupFibre(
-            variables=chain.variables,
-            index=chain.column,
-            rows=np.arange(chain.num_columns),
-            divisor=np.ones(chain.num_columns, dtype=np.int64),
-        )
-    return _COLUMNS[chain]
 
 
 def _values(num_values: int, like: Array, ndim: int) -> np.ndarray:
@@ -319,18 +352,17 @@ def _binomial_table(total: Any, share: Array, num_values: int) -> Array:
     return jnp.where(value > total, -jnp.inf, table)
 
 
-def _share(groups: GroupFibre, rate: Array) -> Array:
-    """Rates over the sums of their groups; 0 where all are."""
-    total = fibre_groups.group_totals(groups, rate)
-    return rate / jnp.where(total == 0, 1.0, total)[..., groups.index]
+def _mean(probability: Array) -> Array:
+    return (probability * _values(probability.shape[-1], probability, probability.ndim)).sum(-1)
 
 
-def _moments(probability: Array) -> tuple[Array, Array]:
+def _variance(probability: Array) -> Array:
     value = _values(probability.shape[-1], probability, probability.ndim)
-    mean = (probability * value).sum(-1)
-    return mean, (probability * jnp.square(value - mean[..., None])).sum(-1)
+    deviation = value - _mean(probability)[..., None]
+    return (probability * jnp.square(deviation)).sum(-1)
 
 
 def _padded(table: Array, num_values: int) -> Array:
+    table = table[..., :num_values]  # no variable may reach the largest value of its base law
     missing = num_values - table.shape[-1]
     return jnp.pad(table, [(0, 0)] * (table.ndim - 1) + [(0, missing)], constant_values=-jnp.inf)

@@ -1,8 +1,8 @@
 """Groups of variables whose sums are given: closed forms for Poisson, a tree for Bernoulli.
 
-Independent Poissons given their sum are multinomial: a draw halves the members again and again
-and splits the total by a binomial each time. For Bernoullis the law of the sum is the product of
-the polynomials 1 - p_i + p_i z, formed by a balanced tree; a draw goes down the same tree.
+Independent Poissons given their sum are multinomial. For Bernoullis the law of the sum is the
+product of the polynomials 1 - p_i + p_i z, formed by a balanced tree; a draw goes down the same
+tree.
 
 The product is formed after an exponential tilt, l_i + lambda, that makes the expected sum the
 given one. Then its coefficient there is the largest (Darroch 1964), at least 1 / (L + 1), so that
@@ -20,8 +20,9 @@ from torch.nn.functional import logsigmoid, pad
 
 from constrained_core.fibre import GroupFibre
 from pyro_constrained.kernels.convolutions import convolve
-from pyro_constrained.kernels.fibre_chain import below, choose, require_possible
+from pyro_constrained.kernels.fibre_chain import choose, require_possible
 from pyro_constrained.kernels.groups import Groups, plan_groups
+from pyro_constrained.kernels.multinomial import multinomial_draw
 from pyro_constrained.kernels.plans import plan_tensor
 from pyro_constrained.kernels.shapes import broadcast_shapes, expanded
 
@@ -30,6 +31,7 @@ __all__ = [
     "bernoulli_log_partition",
     "bernoulli_marginals",
     "expected",
+    "group_totals",
     "poisson_draw",
     "poisson_log_prob",
     "poisson_shares",
@@ -59,7 +61,7 @@ def safe_log(value: Tensor) -> Tensor:
 
 
 def expected(probability: Tensor, log_weight: Tensor) -> Tensor:
-    """Their product; 0, not NaN, where the probability is 0."""
+    """Their product; 0, not NaN, where the probability is."""
     return probability * log_weight.masked_fill(probability <= 0, 0.0)
 
 
@@ -74,13 +76,13 @@ def poisson_log_prob(groups: GroupFibre, rate: Tensor, counts: Tensor) -> Tensor
     Returns:
         ``(*batch,)`` the sum over groups of log Poisson(count; sum of rates).
     """
-    total = _totals(groups, rate)
+    total = group_totals(groups, rate)
     return (power(counts, total) - total - torch.lgamma(counts + 1)).sum(-1)
 
 
 def poisson_shares(groups: GroupFibre, rate: Tensor) -> Tensor:
     """``(*batch, p)`` rates over the sums of their groups; 0 where all of a group are."""
-    total = spread(groups, _totals(groups, rate))
+    total = spread(groups, group_totals(groups, rate))
     return rate / total.masked_fill(total == 0, 1.0)
 
 
@@ -89,7 +91,8 @@ def spread(groups: GroupFibre, figures: Tensor) -> Tensor:
     return figures if groups.num_groups == 1 else _groups(groups, figures).members(figures)
 
 
-def _totals(groups: GroupFibre, rate: Tensor) -> Tensor:
+def group_totals(groups: GroupFibre, rate: Tensor) -> Tensor:
+    """``(*batch, p)`` to ``(*batch, g)``: sums over the members of every group."""
     if groups.num_groups == 1:
         return rate.sum(-1, keepdim=True)
     return _groups(groups, rate).totals(rate)
@@ -97,15 +100,26 @@ def _totals(groups: GroupFibre, rate: Tensor) -> Tensor:
 
 @torch.no_grad()
 def poisson_draw(
-    groups: GroupFibre, rate: Tensor, counts: Tensor, sample_shape: tuple[int, ...] = ()
+    groups: GroupFibre,
+    rate: Tensor,
+    counts: Tensor,
+    sample_shape: tuple[int, ...] = (),
+    largest: int | None = None,
 ) -> Tensor:
-    """Multinomial draws of the members given the sums, ``(*sample_shape, *batch, p)``."""
+    """Multinomial draws of the members given the sums, ``(*sample_shape, *batch, p)``.
+
+    Args:
+        groups: the plan.
+        rate: ``(*batch, p)``.
+        counts: ``(*batch, g)`` the sums.
+        sample_shape: shape of independent draws.
+        largest: a bound of the sums, if there is one: small sums are drawn one by one.
+    """
     layout = _members(groups, rate)
     rates = pad(rate, (0, 1)).index_select(-1, layout.reshape(-1)).unflatten(-1, layout.shape)
     require_possible((rates.sum(-1) > 0) | (counts == 0))
-    largest = int(counts.max()) if counts.numel() else 0
-    by = _one_by_one if largest <= 2 * layout.shape[-1] else _by_halves
-    return _in_order(groups, by(rates, counts, torch.Size(sample_shape)))
+    drawn = multinomial_draw(rates, counts, math.prod(sample_shape), largest)
+    return _in_order(groups, drawn.reshape(tuple(sample_shape) + drawn.shape[1:]))
 
 
 def _in_order(groups: GroupFibre, figures: Tensor) -> Tensor:
@@ -115,67 +129,31 @@ def _in_order(groups: GroupFibre, figures: Tensor) -> Tensor:
     return found.index_copy(-1, layout, figures)[..., :-1]
 
 
-def _one_by_one(rates: Tensor, counts: Tensor, sample_shape: torch.Size) -> Tensor:
-    """``(*sample_shape, *batch, g, L)`` by inversion, for totals that are not large."""
-    largest, num_samples = int(counts.max()) if counts.numel() else 0, sample_shape.numel()
-    shape = broadcast_shapes(rates.shape[:-1], counts.shape)
-    cumulative = rates.cumsum(-1).expand(shape + rates.shape[-1:]).contiguous()
-    threshold = below(torch.rand(shape + (num_samples * largest,)).to(rates), cumulative[..., -1:])
-    index = torch.searchsorted(cumulative, threshold, right=True)
-    index = index.clamp_max_(rates.shape[-1] - 1).unflatten(-1, (num_samples, largest))
-    is_drawn = torch.arange(largest, device=rates.device) < counts[..., None, None]
-    drawn = rates.new_zeros(shape + (num_samples, rates.shape[-1]))
-    drawn.scatter_add_(-1, index, is_drawn.to(rates.dtype).expand(index.shape))
-    return drawn.movedim(-2, 0).reshape(sample_shape + shape + rates.shape[-1:])
-
-
-def _by_halves(rates: Tensor, counts: Tensor, sample_shape: torch.Size) -> Tensor:
-    """``(*sample_shape, *batch, g, L)`` by binomial splits, in log2 L steps."""
-    shape = sample_shape + broadcast_shapes(rates.shape[:-1], counts.shape)
-    levels = [rates]
-    while levels[-1].shape[-1] > 1:
-        levels[-1] = _even(levels[-1])
-        levels.append(torch.add(*levels[-1].chunk(2, -1)))
-    drawn = counts.expand(shape)[..., None]
-    for level in reversed(levels[:-1]):
-        drawn = _binomial_split(drawn[..., : level.shape[-1] // 2], *level.chunk(2, -1))
-    return drawn[..., : rates.shape[-1]]
-
-
-def _even(level: Tensor) -> Tensor:
-    return pad(level, (0, level.shape[-1] % 2))
-
-
-def _binomial_split(total: Tensor, left: Tensor, right: Tensor) -> Tensor:
-    """Counts of both halves; the smaller one is drawn, whose probability is exact when tiny."""
-    small = torch.minimum(left, right)
-    share = small / (left + right).masked_fill(small == 0, 1.0)
-    drawn = torch.binomial(total, expanded(share, total.shape))
-    rest = total - drawn
-    is_left = left <= right
-    return torch.cat([torch.where(is_left, drawn, rest), torch.where(is_left, rest, drawn)], -1)
-
-
-def bernoulli_log_partition(groups: GroupFibre, logits: Tensor, counts: Tensor) -> Tensor:
+def bernoulli_log_partition(
+    groups: GroupFibre, logits: Tensor, counts: Tensor, capacity: int
+) -> Tensor:
     """Log probability of the sums of all groups under independent Bernoullis.
 
     Args:
         groups: the plan.
         logits: ``(*batch, p)`` of ``groups.variables``; -inf and inf are probabilities 0 and 1.
         counts: ``(*batch, g)`` the sums.
+        capacity: at least the number of ones, or of zeros if they are fewer, of every group.
 
     Returns:
         ``(*batch,)``; -inf where it cannot be.
     """
-    sums = _Sums.of(groups, logits, counts)
+    sums = _Sums.of(groups, logits, counts, capacity)
     # As log(1 + e^l) without the threshold of softplus, which costs nine digits.
     normaliser = (sums.log_scale + logsigmoid(-sums.logits)).sum(-1)
     return (sums.log_coefficient(sums.leaves()) + normaliser - sums.tilt * sums.counts).sum(-1)
 
 
-def bernoulli_marginals(groups: GroupFibre, logits: Tensor, counts: Tensor) -> Tensor:
+def bernoulli_marginals(
+    groups: GroupFibre, logits: Tensor, counts: Tensor, capacity: int
+) -> Tensor:
     """``(*batch, p, 2)`` probability of 0 and 1 given the sums, differentiable again."""
-    sums = _Sums.of(groups, logits, counts)
+    sums = _Sums.of(groups, logits, counts, capacity)
     is_differentiated = logits.requires_grad and torch.is_grad_enabled()
     with torch.inference_mode(False), torch.enable_grad():
         leaves = sums.leaves()
@@ -187,17 +165,21 @@ def bernoulli_marginals(groups: GroupFibre, logits: Tensor, counts: Tensor) -> T
     if not is_differentiated:
         sides = sides.detach()
     sides = torch.where(sums.flipped[..., None], sides.flip(0), sides)
-    certain = torch.stack([torch.zeros_like(sides[0]), torch.ones_like(sides[0])])
-    sides = torch.where(sums.forced, certain, sides)
+    decided = torch.stack([~sums.forced, sums.forced]).to(sides.dtype)
+    sides = torch.where(sums.active, sides, decided)
     return _in_order(groups, sides).movedim(0, -1)
 
 
 @torch.no_grad()
 def bernoulli_draw(
-    groups: GroupFibre, logits: Tensor, counts: Tensor, sample_shape: tuple[int, ...] = ()
+    groups: GroupFibre,
+    logits: Tensor,
+    counts: Tensor,
+    capacity: int,
+    sample_shape: tuple[int, ...] = (),
 ) -> Tensor:
     """Exact draws given the sums, ``(*sample_shape, *batch, p)`` of zeros and ones."""
-    sums, layout = _Sums.of(groups, logits, counts), _members(groups, logits)
+    sums, layout = _Sums.of(groups, logits, counts, capacity), _members(groups, logits)
     shape = torch.Size(sample_shape) + sums.counts.shape
     levels = sums.levels(sums.leaves())
     require_possible(sums.coefficient(levels[-1]) > 0)
@@ -207,13 +189,13 @@ def bernoulli_draw(
         drawn = _split(level, drawn[:, : level.shape[1] // 2])
     drawn = drawn[:, : layout.shape[-1]].movedim(1, -1).reshape(shape + layout.shape[-1:])
     drawn = torch.where(sums.flipped[..., None], 1 - drawn, drawn)
-    drawn = torch.where(sums.forced, 1, drawn).to(logits.dtype)
+    drawn = torch.where(sums.active, drawn, sums.forced).to(logits.dtype)
     return _in_order(groups, drawn)
 
 
 def _split(level: Tensor, counts: Tensor) -> Tensor:
     """Counts ``(samples, P, N)`` of all nodes from those ``(samples, P / 2, N)`` of their pairs."""
-    left = choose(_pair_terms(level, counts), dim=0)
+    left = choose(_pair_terms(level, counts))
     return torch.cat([left, counts - left], 1)
 
 
@@ -235,21 +217,25 @@ class _Sums:
     Attributes:
         logits: ``(*batch, g, L)``; -inf where a member is absent or decided.
         counts: ``(*batch, g)`` what the others must sum to.
+        active: ``(*batch, g, L)`` members that are there and undecided.
         forced: ``(*batch, g, L)`` members of probability 1.
         flipped: ``(*batch, g)`` whether zeros are counted, of which there are fewer.
         tilt: ``(*batch, g)`` lambda.
         log_scale: ``(*batch, g, L)`` log(1 + exp(logit + tilt)), a constant.
+        capacity: no count is larger.
     """
 
     logits: Tensor
     counts: Tensor
+    active: Tensor
     forced: Tensor
     flipped: Tensor
     tilt: Tensor
     log_scale: Tensor
+    capacity: int
 
     @classmethod
-    def of(cls, groups: GroupFibre, logits: Tensor, counts: Tensor) -> "_Sums":
+    def of(cls, groups: GroupFibre, logits: Tensor, counts: Tensor, capacity: int) -> "_Sums":
         layout = _members(groups, logits)
         padded = pad(logits, (0, 1), value=-torch.inf)
         padded = Groups(layout.reshape(-1), padded.shape[-1]).members(padded)
@@ -264,7 +250,7 @@ class _Sums:
         padded = padded.masked_fill(~active, -torch.inf)
         tilt = _tilt(padded.detach(), active, counts)
         log_scale = -logsigmoid(-(padded.detach() + tilt[..., None]))
-        return cls(padded, counts, forced, flipped, tilt, log_scale)
+        return cls(padded, counts, active, forced, flipped, tilt, log_scale, capacity)
 
     def leaves(self) -> Tensor:
         """``(2, L, N)`` tilted weights of 0 and 1 of every member."""
@@ -272,14 +258,12 @@ class _Sums:
         leaves = torch.stack([(-self.log_scale).exp(), tilted])
         return leaves.reshape(2, self.counts.numel(), self.logits.shape[-1]).mT
 
-    @ignore_jit_warnings()
     def levels(self, leaves: Tensor) -> list[Tensor]:
         """Polynomials ``(D, P, N)`` of the nodes, from the leaves to the pair below the root."""
-        capacity = int(self.counts.max()) if self.counts.numel() else 0
         levels = [_paired(leaves.contiguous())]
         while levels[-1].shape[1] > 2:
             left, right = levels[-1].chunk(2, 1)
-            degree = min(2 * len(left) - 2, max(capacity, 1))
+            degree = min(2 * len(left) - 2, max(self.capacity, 1))
             levels.append(_paired(convolve(left, right, degree + 1)))
         return levels
 

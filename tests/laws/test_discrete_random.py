@@ -1,7 +1,7 @@
 """Random small systems against enumeration, known special cases, and extreme parameters."""
 
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import special, stats
@@ -53,6 +53,26 @@ def check(backend, case: DiscreteCase) -> None:
 @pytest.mark.parametrize("law", [BERNOULLI, CATEGORICAL])
 def test_random_bounded_systems(backend, law, data):
     check(backend, data.draw(systems(law)))
+
+
+@each_backend
+@settings(max_examples=20)  # each of another shape, which JAX compiles
+@given(data=st.data(), single=st.booleans())
+def test_random_systems_with_decided_variables(backend, data, single):
+    """Probabilities of exactly 0 and 1, from all but one to all but none of the ones drawn."""
+    n = data.draw(st.integers(1, 8))
+    x, decided = (data.draw(hnp.arrays(bool, n)) for _ in range(2))
+    probs = np.where(decided, x, data.draw(hnp.arrays(float, n, elements=st.floats(0.05, 0.95))))
+    A = np.ones((1, n), int) if single else np.array([np.ones(n, int), np.arange(n) % 2])
+    case = DiscreteCase("decided", BERNOULLI, {"probs": probs}, A, A @ x)
+    (problem,) = case.problems.values()
+    law = backend.law(case)
+    assert_close(backend.value(law, "mean"), problem.mean, TIGHT)
+    marginals = np.exp(backend.value(law, "marginal_log_prob"))
+    assert_close(marginals, problem.marginals(marginals.shape[-1]), TIGHT)
+    drawn = backend.draws(law, 0, (7,))
+    np.testing.assert_array_equal(drawn @ A.T, np.broadcast_to(A @ x, (7, len(A))))
+    assert np.all(np.isfinite(backend.numpy(law.log_prob(backend.counts(drawn)))))
 
 
 @each_backend
