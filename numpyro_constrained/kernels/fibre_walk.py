@@ -1,0 +1,188 @@
+"""A walk on a fibre: an exact draw along one direction after another, for many chains at once."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+from constrained_core.fibre_walk import WINDOW_DROP, WalkPlan
+
+__all__ = ["Directions", "LogWeights", "bind_weights", "first_directions", "walk"]
+
+
+class LogWeights(NamedTuple):
+    """The log weight of value v of active variable i: ``slope[i] v + table[offset[i] + v]``."""
+
+    slope: Array
+    table: Array
+    offset: Array
+
+    def at(self, index: Array, value: Array) -> Array:
+        """Of values of the variables ``index``, both ``(L,)``."""
+        return self.slope[index] * value + self.table[self.offset[index] + value]
+
+
+class Directions(NamedTuple):
+    """The tableau of a chain: columns of the basis, the others, and these in terms of it."""
+
+    basis: Array
+    others: Array
+    entries: Array
+
+
+def first_directions(plan: WalkPlan, num_chains: int) -> Directions | None:
+    """The tableau with which every chain starts; None where the moves are fixed."""
+    if plan.tableau is None:
+        return None
+    parts = plan.tableau.basis, plan.tableau.others, plan.tableau.entries
+    return Directions(*(jnp.repeat(jnp.asarray(part)[None], num_chains, 0) for part in parts))
+
+
+def bind_weights(plan: WalkPlan, parameter: Array) -> LogWeights:
+    """The log weights of the active variables.
+
+    Args:
+        plan: the plan of the walk.
+        parameter: ``(n,)`` rates of counts, or ``(n, C)`` log weights of values.
+    """
+    offset = jnp.asarray(plan.weights.offset()[plan.active])
+    dtype = parameter.dtype
+    if parameter.ndim == 2:
+        return LogWeights(jnp.zeros(len(plan.active), dtype), parameter.ravel(), offset)
+    slope = jnp.log(jnp.maximum(parameter[plan.active], jnp.finfo(dtype).tiny))
+    return LogWeights(slope, jnp.asarray(plan.weights.table(plan.largest), dtype), offset)
+
+
+@partial(jax.jit, static_argnums=(0, 3, 4))
+def walk(
+    plan: WalkPlan,
+    weights: LogWeights,
+    state: tuple[Array, Directions | None],
+    num_draws: int,
+    num_steps: int,
+    key: Array,
+) -> tuple[tuple[Array, Directions | None], Array]:
+    """Walk chains and keep points of them.
+
+    Args:
+        plan: the plan of the walk.
+        weights: those of the p active variables.
+        state: points ``(chains, p)`` and, where A is unimodular, a tableau of every chain.
+        num_draws: number of points to keep.
+        num_steps: number of steps from one to the next.
+        key: random key.
+
+    Returns:
+        The last state, and the points ``(chains, num_draws, p)``.
+    """
+
+    def step(state: tuple, key: Array) -> tuple[tuple, None]:
+        return _step(plan, weights, state, key), None
+
+    def draw(state: tuple, key: Array) -> tuple[tuple, Array]:
+        state, _ = lax.scan(step, state, jax.random.split(key, num_steps))
+        return state, state[0]
+
+    def chain(key: Array, state: tuple) -> tuple[tuple, Array]:
+        return lax.scan(draw, state, jax.random.split(key, num_draws))
+
+    return jax.vmap(chain)(jax.random.split(key, len(state[0])), state)
+
+
+def _step(plan: WalkPlan, weights: LogWeights, state: tuple, key: Array) -> tuple:
+    x, directions = state
+    direction_key, line_key, exchange_key = jax.random.split(key, 3)
+    if directions is None:
+        index, move = jnp.arange(x.shape[-1]), _move(plan, direction_key)
+        return x + move * _draw(plan, weights, x, index, move, line_key), None
+    column = jax.random.randint(direction_key, (), 0, len(directions.others))
+    index = jnp.append(directions.basis, directions.others[column])
+    move = jnp.append(-directions.entries[:, column], 1)
+    step = _draw(plan, weights, x[index], index, move, line_key)
+    return x.at[index].add(move * step), _exchanged(plan, directions, column, exchange_key)
+
+
+def _move(plan: WalkPlan, key: Array) -> Array:
+    """``(p,)`` one of the moves, or every second time a random combination of some."""
+    moves = jnp.asarray(plan.moves)
+    keys = jax.random.split(key, 5)
+    one = jax.random.randint(keys[0], (), 0, len(moves))
+    if not plan.mixes:
+        return moves[one]
+    # Any integer combination can come: geometric sizes, a few of the moves.
+    share = jnp.minimum(1.0, 2.0 ** jax.random.randint(keys[1], (), 0, 6) / len(moves))
+    chosen = jax.random.uniform(keys[2], (len(moves),)) < share * jax.random.bernoulli(keys[3])
+    noise = jax.random.uniform(keys[4], (len(moves),), minval=-1.0, maxval=1.0)
+    size = 1 + jnp.floor(-jnp.log2(jnp.maximum(jnp.abs(noise), 1e-9)) / 2)
+    factor = jnp.where(chosen, jnp.sign(noise) * size, 0).astype(moves.dtype)
+    return factor.at[one].set(1) @ moves
+
+
+def _draw(
+    plan: WalkPlan, weights: LogWeights, x: Array, index: Array, move: Array, key: Array
+) -> Array:
+    """The t of ``x + t move`` from its conditional law.
+
+    Args:
+        x: ``(L,)`` the values of the variables ``index``, of which ``move`` may leave some.
+    """
+    low, high = jnp.asarray(plan.bounds[:, plan.active])[:, index]
+    least, largest = _range(x, move, low, high)
+    grid = jnp.arange(plan.window)
+
+    @jax.vmap
+    def score(step: Array) -> Array:
+        values = jnp.clip(x + step * move, low, high)
+        inside = (step >= least) & (step <= largest)
+        return jnp.where(inside, weights.at(index, values).sum(), -jnp.inf)
+
+    start, end = least, largest
+    for _ in range(plan.num_refinements):
+        # Log weights of counts are concave along a line: their mass is where a grid finds it.
+        stride = (end - start) // plan.window + 1
+        on_grid = score(start + stride * grid)
+        heavy = on_grid >= on_grid.max() - WINDOW_DROP
+        first, last = jnp.argmax(heavy), plan.window - 1 - jnp.argmax(heavy[::-1])
+        start, end = (
+            jnp.maximum(start, start + stride * (first - 1)),
+            jnp.minimum(end, start + stride * (last + 1)),
+        )
+    block_key, draw_key = jax.random.split(key)
+    if plan.num_refinements:
+        # Mass wider than the window: a block of the line, placed at random around the point.
+        block = -jax.random.randint(block_key, (), 0, plan.window)
+        start = jnp.where(end - start < plan.window, start, block)
+    steps = start + grid
+    return steps[jax.random.categorical(draw_key, score(steps))]
+
+
+def _range(x: Array, move: Array, low: Array, high: Array) -> tuple[Array, Array]:
+    """The least and the largest t with ``low <= x + t move <= high``."""
+    size = jnp.maximum(jnp.abs(move), 1)
+    up = jnp.where(move > 0, high - x, x - low) // size
+    down = jnp.where(move > 0, x - low, high - x) // size
+    most = jnp.iinfo(x.dtype).max
+    least = -jnp.where(move == 0, most, down).min()
+    return least, jnp.where(move == 0, most, up).min()
+
+
+def _exchanged(plan: WalkPlan, directions: Directions, column: Array, key: Array) -> Directions:
+    """Column ``others[column]`` enters the basis, one of its circuit leaves: rarely a large one.
+
+    The walk on bases does not look at x, so that every step keeps the law of x as it is.
+    """
+    basis, others, entries = directions
+    stay = jnp.asarray(plan.stay_weight, jnp.result_type(float))
+    members = jnp.append(basis, others[column])
+    in_circuit = jnp.append(entries[:, column], 1) != 0
+    row = jax.random.categorical(key, jnp.where(in_circuit, -stay[members], -jnp.inf))
+    stays, row = row == len(basis), jnp.minimum(row, len(basis) - 1)
+    pivot = entries[row, column]
+    pivot_row = (pivot * entries[row]).at[column].set(pivot)
+    rest = entries[:, column]
+    changed = entries.at[:, column].set(0) - jnp.outer(rest, pivot_row)
+    changed = changed.at[row].set(pivot_row)
+    new = Directions(basis.at[row].set(others[column]), others.at[column].set(basis[row]), changed)
+    return jax.tree.map(lambda old, new: jnp.where(stays, old, new), directions, new)
