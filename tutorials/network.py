@@ -67,8 +67,8 @@ class Settings:
     packets: float = 25.0
     svi_steps: int = 400
     learning_rate: float = 0.05
-    warmup: int = 150
-    samples: int = 200
+    warmup: int = 80
+    samples: int = 120
     rate_draws: int = 50
     seed: int = 0
 

@@ -29,6 +29,7 @@ import torch
 from numpy import ndarray
 from pyro.infer import MCMC, NUTS, SVI, Trace_ELBO
 from pyro.infer.autoguide import AutoMultivariateNormal
+from pyro.infer.reparam import NeuTraReparam
 from pyro.optim import ClippedAdam
 from torch import Tensor
 
@@ -71,8 +72,8 @@ def model(hour: Hour) -> None:
 # --- Inference ------------------------------------------------------------------------------------
 
 
-def fit_svi(hour: Hour, settings: Settings) -> Tensor:
-    """Draws of the rates from a normal approximation of the posterior of their logs."""
+def fit_svi(hour: Hour, settings: Settings) -> AutoMultivariateNormal:
+    """A normal approximation of the posterior of the log rates."""
     pyro.clear_param_store()
     pyro.set_rng_seed(settings.seed)
     guide = AutoMultivariateNormal(model, init_scale=0.1)
@@ -82,18 +83,17 @@ def fit_svi(hour: Hour, settings: Settings) -> Tensor:
     with inference_progress(f"SVI, {hour.number}:00", settings.svi_steps) as report:
         for _ in range(settings.svi_steps):
             report(1, -svi.step(hour))
-    with torch.no_grad():
-        return rates(guide.get_posterior().sample((settings.rate_draws,)), hour)
+    return guide.requires_grad_(False)
 
 
-def fit_nuts(hour: Hour, settings: Settings) -> Tensor:
-    """Draws of the rates from their posterior."""
-    pyro.set_rng_seed(settings.seed)
-    kernel = NUTS(model, max_tree_depth=6)
-    start = {"z": torch.zeros(NUM_FLOWS)}
-    mcmc = MCMC(kernel, settings.samples, settings.warmup, initial_params=start)
+def run_nuts(guide: AutoMultivariateNormal, hour: Hour, settings: Settings) -> Tensor:
+    """Draws of z from the posterior itself, in coordinates that make the guide standard normal."""
+    neutra = NeuTraReparam(guide)
+    kernel = NUTS(neutra.reparam(model), max_tree_depth=5)
+    mcmc = MCMC(kernel, settings.samples, settings.warmup)
     mcmc.run(hour)
-    return rates(mcmc.get_samples()["z"], hour)
+    (coordinates,) = mcmc.get_samples().values()
+    return neutra.transform_sample(coordinates)["z"]
 
 
 @torch.no_grad()
@@ -105,13 +105,14 @@ def flow_probabilities(rate_draws: Tensor, hour: Hour) -> Tensor:
 
 def study(hour: Hour, settings: Settings) -> Result:
     """Rates and flows of one hour by all methods."""
+    guide = fit_svi(hour, settings)
     found = {
         "gravity": tensor(hour.gravity_rates)[None],
-        "SVI": fit_svi(hour, settings),
+        "SVI": rates(guide.get_posterior().sample((settings.rate_draws,)), hour),
         "rates known*": tensor(hour.true_rates)[None],
     }
     if hour.number == settings.nuts_hour:
-        found["NUTS"] = fit_nuts(hour, settings)
+        found["NUTS"] = rates(run_nuts(guide, hour, settings), hour)
     thinned = {
         name: draws[:: -(-len(draws) // settings.rate_draws)] for name, draws in found.items()
     }
