@@ -59,6 +59,30 @@ class GroupFibre:
         """``(*batch, g)`` sums of the groups from a feasible k, ``(*batch, m)``."""
         return k[..., self.rows] // self.divisor
 
+    def capacity(self, totals: np.ndarray) -> int:
+        """The largest number of ones, or of zeros if they are fewer, of a group of subsets with
+        such ``(*batch, g)`` sums."""
+        return int(np.minimum(totals, self.sizes - totals).max(initial=0))
+
+    @cached_property
+    def by_size(self) -> "tuple[GroupFibre, ...]":
+        """The groups; in sets of similar sizes where one layout of all would be mostly empty."""
+        if self.num_groups * self.sizes.max(initial=0) <= 4 * len(self.variables):
+            return (self,)
+        scale = np.ceil(np.log2(self.sizes)).astype(int)
+        return tuple(self._chosen(np.flatnonzero(scale == size)) for size in np.unique(scale))
+
+    def _chosen(self, groups: np.ndarray) -> "GroupFibre":
+        number = np.full(self.num_groups, -1)
+        number[groups] = np.arange(len(groups))
+        index = number[self.index]
+        return GroupFibre(
+            variables=self.variables[index >= 0],
+            index=index[index >= 0],
+            rows=self.rows[groups],
+            divisor=self.divisor[groups],
+        )
+
 
 @dataclass(frozen=True, eq=False)
 class FibreChain:
@@ -90,6 +114,16 @@ class FibreChain:
     def num_columns(self) -> int:
         """q."""
         return len(self.next)
+
+    @cached_property
+    def columns(self) -> GroupFibre:
+        """The variables as groups: those of one column share its value."""
+        return GroupFibre(
+            variables=self.variables,
+            index=self.column,
+            rows=np.arange(self.num_columns),
+            divisor=np.ones(self.num_columns, dtype=np.int64),
+        )
 
     @property
     def num_transitions(self) -> int:

@@ -9,7 +9,7 @@ from constrained_core.errors import ConstraintError, InfeasibleConstraintError
 from constrained_core.groups import GroupSum
 from constrained_core.hermite import EchelonBasis, echelon_basis
 
-__all__ = ["Lattice", "as_integers", "integer_weights", "lattice_of"]
+__all__ = ["Lattice", "as_integers", "integer_weights", "lattice_of", "same_solutions"]
 
 LARGEST = 2**53
 """Integers up to here survive a way through floats."""
@@ -91,3 +91,41 @@ def lattice_of(matrix: np.ndarray | GroupSum) -> Lattice:
     order = np.argsort(np.count_nonzero(matrix, axis=1), kind="stable")
     basis = echelon_basis(matrix, order)
     return Lattice(np.sort(basis.pivots), np.gcd.reduce(matrix, axis=1, initial=0), basis)
+
+
+def same_solutions(
+    one: np.ndarray | GroupSum,
+    other: np.ndarray | GroupSum,
+    k: tuple[np.ndarray, np.ndarray] | None,
+) -> bool:
+    """Whether two constraints, each with an integer solution, have the same ones.
+
+    Args:
+        one, other: ``(m, n)`` matrices, which need not have the same rows.
+        k: the right-hand sides ``(*batch, m)`` of both; None where they are not known: then
+            only the matrices are compared.
+    """
+    if one.shape[-1] != other.shape[-1]:
+        return False
+    if isinstance(one, GroupSum) and one == other:
+        return k is None or bool((k[0] == k[1]).all())
+    rows = [_dense(matrix) for matrix in (one, other)]
+    both = lattice_of(np.concatenate(rows))
+    if any(len(lattice_of(matrix).kept) != len(both.kept) for matrix in rows):
+        return False
+    return k is None or _is_solvable(both, *k)
+
+
+def _dense(matrix: np.ndarray | GroupSum) -> np.ndarray:
+    return as_integers("A", matrix.to_dense() if isinstance(matrix, GroupSum) else matrix)
+
+
+def _is_solvable(lattice: Lattice, *k: np.ndarray) -> bool:
+    """Whether the rows of two constraints have a common solution for their joined sides."""
+    batch = np.broadcast_shapes(*(part.shape[:-1] for part in k))
+    joined = np.concatenate([np.broadcast_to(part, batch + part.shape[-1:]) for part in k], -1)
+    try:
+        lattice.check(joined)
+    except InfeasibleConstraintError:
+        return False
+    return True

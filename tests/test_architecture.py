@@ -35,6 +35,7 @@ MAX_LINES = 450
 # "path" or "path: name" -> why the twins differ there. Beyond this table, a parameter `key` may be
 # there in JAX only, and `tensor` and `torch.Size()` are read as `array` and `()`.
 BY_VALUE = "PyTorch sees whether rows need balancing; values of a trace are not known"
+CALL = "PyTorch's and Pyro's names for what is __call__ in NumPyro"
 CACHE = "JAX may stage the computation: values of a trace must not be kept"
 FUSED = "PyTorch runs operation by operation: fused ones are worth a method; XLA fuses by itself"
 LAYOUT = "vmap and scan rebuild pytrees from leaves: the shapes as given are kept beside them"
@@ -42,14 +43,22 @@ PYTREE = "NumPyro's protocol of pytrees and their equality"
 RANKS = "JAX raises on silent rank promotion, so that ranks are lifted explicitly"
 DEVIATIONS = {
     "kernels/shapes.py": "torch.broadcast_shapes is slow; shapes are static in JAX",
+    "constraints.py: integer_linear_equality.check": CALL,
+    "constraints.py: integer_linear_equality.eq": PYTREE,
+    "constraints.py: integer_linear_equality.tree_flatten": PYTREE,
     "constraints.py: linear_equality.bind": "PyTorch binds to a device too; JAX places arrays",
-    "constraints.py: linear_equality.check": "PyTorch's name for what is __call__ in NumPyro",
+    "constraints.py: linear_equality.check": CALL,
     "constraints.py: linear_equality.eq": PYTREE,
     "constraints.py: linear_equality.feasible_like": "NumPyro's protocol of constraints",
     "constraints.py: linear_equality.tree_flatten": PYTREE,
     "distributions/base.py: ConstrainedDistribution.expand": "PyTorch passes the instance to fill",
     "distributions/base.py: ConstrainedDistribution.infer_shapes": "Pyro passes names only",
     "distributions/base.py: ConstrainedDistribution.stddev": "PyTorch's base class has it",
+    "distributions/discrete.py: ConstrainedDiscrete.__init__": LAYOUT,
+    "distributions/discrete.py: ConstrainedDiscrete.expand": "PyTorch passes the instance to fill",
+    "distributions/discrete.py: ConstrainedDiscrete.sample": (
+        "NumPyro draws latent sites by sample and differentiates through it"
+    ),
     "distributions/location_scale.py: ConstrainedLocationScale.__init__": LAYOUT,
     "distributions/location_scale.py: ConstrainedLocationScale.sample": (
         "NumPyro draws latent sites by sample and differentiates through it"
@@ -67,6 +76,11 @@ DEVIATIONS = {
     "kernels/constraint.py: LinearConstraint.lifted": RANKS,
     "kernels/constraint.py: bind_constraint": "PyTorch binds to a device too; JAX places arrays",
     "kernels/constraint.py: rebind_constraint": LAYOUT,
+    "kernels/fibre.py: Fibre.__init__": LAYOUT,
+    "kernels/fibre.py: IntegerConstraint.__init__": LAYOUT,
+    "kernels/fibre.py: IntegerConstraint.is_traced": CACHE,
+    "kernels/fibre.py: rebind_fibre": LAYOUT,
+    "kernels/fibre_chain.py: require_possible": "JAX cannot raise for values of a trace",
     "kernels/groups.py: Groups.pick": "PyTorch pairs the fast forward and backward passes by hand",
     "kernels/groups.py: Groups.sum": "PyTorch pairs the fast forward and backward passes by hand",
     "kernels/groups.py: plan_groups": "PyTorch binds to a device too; JAX places arrays",
@@ -86,7 +100,8 @@ DEVIATIONS = {
     "kernels/rows.py: DenseRows.balanced": BY_VALUE,
     "kernels/rows.py: Rows.magnitude": "in JAX a part of `contains`, for rows of all kinds",
     "kernels/rows.py: Rows.add_adjoint": FUSED,
-    "reparam.py: ConstrainedNormalReparam.apply": "Pyro's name for what is __call__ in NumPyro",
+    "reparam.py: ConstrainedNormalReparam.apply": CALL,
+    "reparam.py: MarginalExpectationReparam.apply": CALL,
     "transforms/linear_equality.py: LinearEqualityTransform.__init__": "PyTorch caches values",
     "transforms/linear_equality.py: LinearEqualityTransform.eq": PYTREE,
     "transforms/linear_equality.py: LinearEqualityTransform.log_abs_det_jacobian": (
@@ -97,10 +112,11 @@ DEVIATIONS = {
     "transforms/linear_equality.py: LinearEqualityTransform.with_cache": "PyTorch caches values",
 }
 
-# What DESIGN promises of the Gaussian part, with the arguments of the constructors.
+# What DESIGN promises, with the arguments of the constructors.
 ESTIMATOR = "gradient_estimator='pathwise'"
 GIVEN = ["A", "k"]
 OPTIONAL = ["A=None", "k=None"]
+DISCRETE = ["gradient_estimator='score_function'", "validate_args=None", "k_max=None"]
 SIGNATURES = {
     "ConstrainedMultivariateNormal": (
         ["loc", "covariance_matrix=None", *OPTIONAL],
@@ -115,26 +131,33 @@ SIGNATURES = {
         ["df", "loc", "scale_tril=None", *OPTIONAL],
         ["scale=None", ESTIMATOR, "validate_args=None"],
     ),
+    "ConstrainedPoisson": (["rate", *GIVEN], DISCRETE),
+    "ConstrainedBernoulli": (["probs=None", *OPTIONAL], ["logits=None", *DISCRETE]),
+    "ConstrainedCategorical": (["probs=None", *OPTIONAL], ["logits=None", *DISCRETE]),
     "LinearEqualityTransform": (GIVEN, []),
+    "integer_linear_equality": (GIVEN, []),
     "linear_equality": (GIVEN, []),
 }
 PUBLIC = [
     *(name for name in SIGNATURES if name.startswith("Constrained")),
-    *("constrain", "GroupSum", "constraints.linear_equality", "transforms.LinearEqualityTransform"),
+    *("constrain", "GroupSum", "transforms.LinearEqualityTransform"),
+    *("constraints.integer_linear_equality", "constraints.linear_equality"),
     *("reparam.ConstrainedNormalReparam", "reparam.auto_reparam", "errors.ConstraintError"),
+    "reparam.MarginalExpectationReparam",
     *("ConstraintError", "InfeasibleConstraintError", "IntractableConstraintError"),
     *("UnboundedSupportError", "errors.InfeasibleConstraintError"),
     *("errors.IntractableConstraintError", "errors.UnboundedSupportError"),
 ]
 MEMBERS = [
-    *("A", "k", "rank", "base_dist", "mean", "variance", "covariance", "support", "log_prob"),
-    *("sample", "rsample", "expand", "entropy", "constraint_log_prob", "residual", "project"),
-    *("expected_l1", "expected_l2", "crps"),
+    *("A", "k", "rank", "base_dist", "mean", "variance", "support", "log_prob", "sample"),
+    *("rsample", "expand", "entropy", "constraint_log_prob", "residual"),
 ]
+GAUSSIAN = ["covariance", "project", "expected_l1", "expected_l2", "crps"]
+COUNTS = ["marginal_log_prob", "enumerate_support", "has_rsample", "with_estimator"]
 NOT_OF_STUDENT_T = {"expected_l1", "crps"}
 
 LAYERS = [["kernels"], ["constraints", "transforms", "estimators"], ["distributions"]]
-LAYERS += [["reparam", "registry"], [""]]
+LAYERS += [["reparam", "registry", "fiber_sampler"], [""]]
 FOREIGN = {CORE: {"numpy", "scipy"}, TORCH: {"torch", "pyro"}, JAX: {"jax", "numpyro"}}
 
 
@@ -277,7 +300,7 @@ def test_works_without_the_other_framework(package: str):
 @pytest.mark.parametrize("package", TWINS)
 @pytest.mark.parametrize("name", SIGNATURES)
 def test_constructor_arguments(package: str, name: str):
-    extra = {"self", "support_tolerance=None", "tolerance=None", "cache_size=0"}
+    extra = {"self", "support_tolerance=None", "tolerance=None", "cache_size=0", "upper=None"}
     given = parameters(methods(classes(package)[name])["__init__"])
     positional, _, keywords = ", ".join(p for p in given if p not in extra).partition(", *, ")
     assert (positional.split(", "), keywords.split(", ") if keywords else []) == SIGNATURES[name]
@@ -287,7 +310,8 @@ def test_constructor_arguments(package: str, name: str):
 @pytest.mark.parametrize("name", [name for name in SIGNATURES if name.startswith("Constrained")])
 def test_members_of_every_law(package: str, name: str):
     exempt = NOT_OF_STUDENT_T if "StudentT" in name else set()
-    missing = [member for member in MEMBERS if not has_member(package, name, member)]
+    own = COUNTS if SIGNATURES[name][1][-3:] == DISCRETE else GAUSSIAN
+    missing = [member for member in MEMBERS + own if not has_member(package, name, member)]
     assert set(missing) == exempt
 
 

@@ -114,14 +114,13 @@ class ConstrainedBernoulli(ConstrainedDiscrete):
         return self.logits
 
     def _make_parts(self, parameter: Array) -> list[Part]:
-        fibre = self._constraint
-        plan, parts = fibre.plan, list[Part]()
-        if plan.groups is not None:
-            logits = parameter[..., plan.groups.variables]
-            parts.append(BernoulliGroups(plan.groups, logits, fibre.counts, fibre.capacity))
-        if plan.chain is not None:
-            order = plan.chain.variables[np.argsort(plan.chain.column)]
-            parts.append(Chain(plan.chain, _table(parameter[..., order]), fibre.start))
+        fibre, plan, parts = self._constraint, self._plan, list[Part]()
+        for groups, counts in fibre.groups:
+            logits = parameter[..., groups.variables]
+            parts.append(BernoulliGroups(groups, logits, counts, fibre.capacity))
+        for chain, start in fibre.chain:
+            order = chain.variables[np.argsort(chain.column)]
+            parts.append(Chain(chain, _table(parameter[..., order]), start))
         if plan.free.size:
             parts.append(Free(plan.free, _table(self._free_parameter(parameter))))
         return parts

@@ -109,9 +109,9 @@ class ConstrainedCategorical(ConstrainedDiscrete):
 
     def _make_parts(self, parameter: Array) -> list[Part]:
         plan, parts = self._plan, list[Part]()
-        if plan.chain is not None:
-            order = plan.chain.variables[np.argsort(plan.chain.column)]
-            parts.append(Chain(plan.chain, parameter[..., order, :], self._constraint.start))
+        for chain, start in self._constraint.chain:
+            order = chain.variables[np.argsort(chain.column)]
+            parts.append(Chain(chain, parameter[..., order, :], start))
         if plan.free.size:
             parts.append(Free(plan.free, self._free_parameter(parameter)))
         return parts

@@ -71,7 +71,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         """What the parts are made from, ``(*batch, n)`` or ``(*batch, n, C)``."""
 
     @abstractmethod
-    def _make_parts(self, parameter: Array) -> list[Part]:
+    def _make_parts(self, parameter: Array) -> Sequence[Part]:
         """The independent parts, from the parameter that ``_parameter`` holds."""
 
     @abstractmethod
@@ -91,7 +91,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         return self._parameter
 
     @property
-    def _parts(self) -> list[Part]:
+    def _parts(self) -> Sequence[Part]:
         return self._make_parts(self._parameter)
 
     @property
@@ -123,16 +123,12 @@ class ConstrainedDiscrete(ConstrainedDistribution):
     @property
     def mean(self) -> Array:
         """``(*batch, n)`` E[x | A x = k]."""
-        return self._moments()[0]
+        return self._expanded(self._joined([part.mean for part in self._parts]), 1)
 
     @property
     def variance(self) -> Array:
         """``(*batch, n)`` Var[x | A x = k]."""
-        return self._moments()[1]
-
-    def _moments(self) -> tuple[Array, Array]:
-        means, variances = zip(*(part.moments() for part in self._parts), strict=True)
-        return self._expanded(self._joined(means), 1), self._expanded(self._joined(variances), 1)
+        return self._expanded(self._joined([part.variance for part in self._parts]), 1)
 
     def marginal_log_prob(self) -> Array:
         """``(*batch, n, U)`` log P(x_i = u | A x = k) for u = 0..U-1; -inf where impossible.

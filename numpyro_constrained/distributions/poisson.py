@@ -12,7 +12,12 @@ from numpyro.distributions import constraints
 from numpyro_constrained.distributions.discrete import ConstrainedDiscrete
 from numpyro_constrained.kernels.fibre import bind_fibre
 from numpyro_constrained.kernels.fibre_groups import expected, power, safe_log
-from numpyro_constrained.kernels.fibre_parts import FreePoisson, MergedChain, Part, PoissonGroups
+from numpyro_constrained.kernels.fibre_parts import (
+    FreePoisson,
+    MergedChain,
+    PoissonGroups,
+    PoissonPart,
+)
 from numpyro_constrained.kernels.linalg import lift
 from numpyro_constrained.kernels.parameters import (
     batch_shape_of,
@@ -89,16 +94,14 @@ class ConstrainedPoisson(ConstrainedDiscrete):
     def _parameter(self) -> Array:
         return self.rate
 
-    def _make_parts(self, parameter: Array) -> list[Part]:
-        fibre = self._constraint
-        plan, parts = fibre.plan, list[Part]()
-        if plan.groups is not None:
-            rate = parameter[..., plan.groups.variables]
-            largest = int(plan.upper[plan.groups.variables].max(initial=0))
-            parts.append(PoissonGroups(plan.groups, rate, fibre.counts, largest))
-        if plan.chain is not None:
-            rate = parameter[..., plan.chain.variables]
-            parts.append(MergedChain(plan.chain, rate, fibre.start))
+    def _make_parts(self, parameter: Array) -> list[PoissonPart]:
+        fibre, plan, parts = self._constraint, self._plan, list[PoissonPart]()
+        for groups, counts in fibre.groups:
+            largest = int(plan.upper[groups.variables].max(initial=0))
+            rate = parameter[..., groups.variables]
+            parts.append(PoissonGroups(groups, rate, counts, largest))
+        for chain, start in fibre.chain:
+            parts.append(MergedChain(chain, parameter[..., chain.variables], start))
         if plan.free.size:
             parts.append(FreePoisson(plan.free, self._free_parameter(parameter)))
         return parts
@@ -106,7 +109,7 @@ class ConstrainedPoisson(ConstrainedDiscrete):
     @property
     def _weight(self) -> Array:
         """``(*batch, n)`` w: values are scored by x log w - log x!."""
-        return self._joined([part.weight for part in self._parts])  # type: ignore[attr-defined]
+        return self._joined([part.weight for part in self._parts])
 
     def _log_weight(self, value: Array) -> Array:
         return power(value, lift(self._weight, value.ndim)) - gammaln(value + 1)

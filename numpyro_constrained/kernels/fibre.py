@@ -17,8 +17,8 @@ from constrained_core import (
     check_lattice,
     plan_fibre,
 )
-from constrained_core.lattice import lattice_of
-from numpyro_constrained.kernels.fibre_chain import find_start
+from constrained_core.fibre import FibreChain, GroupFibre
+from constrained_core.lattice import lattice_of, same_solutions
 from numpyro_constrained.kernels.leaves import Layout, unstacked
 from numpyro_constrained.kernels.linalg import lift, matvec
 
@@ -92,10 +92,10 @@ class Fibre(IntegerConstraint):
 
     Attributes:
         plan: the plan.
-        capacity: at least the number of ones, or of zeros if they are fewer, of every group of
-            the plan.
-        counts: ``(*batch, g)`` the sums of the plan's groups, or None.
-        start: ``(*batch,)`` the start states of the plan's chain, or None.
+        rank: r, the number of independent rows.
+        groups: the plan's groups with their sums ``(*batch, g)``, in sets of similar sizes.
+        capacity: at least the number of ones, or of zeros if they are fewer, of every group.
+        chain: the plan's chain with its start states ``(*batch,)``, or an empty list.
         possible: ``(*batch,)`` false where a traced k has no point for a reason other than a dead
             start.
     """
@@ -111,25 +111,20 @@ class Fibre(IntegerConstraint):
     ) -> None:
         super().__init__(A, k, layout, upper)
         self.plan, self.rank = plan, plan.rank
-        self.counts: Any = None
-        self.start: Any = None
+        groups = () if plan.groups is None else plan.groups.by_size
+        chains = () if plan.chain is None else (plan.chain,)
         self.possible: Any = np.True_
         if self.integers is None:
-            self._bind_traced()
-        else:
-            self._bind_known(self.integers)
+            k = self._read_traced()
+            self.groups = [(part, jnp.maximum(_totals(part, k), 0)) for part in groups]
+            self.chain = [(chain, _find_start(chain, k)) for chain in chains]
+        else:  # everything stays a NumPy constant, also inside a trace
+            self.groups = [(part, part.totals(self.integers)) for part in groups]
+            self.chain = [(chain, _known_start(chain, self.integers)) for chain in chains]
         self.capacity = self._largest_capacity() if capacity is None else capacity
 
-    def _bind_known(self, k: np.ndarray) -> None:
-        """Everything stays a NumPy constant, also inside a trace."""
-        groups, chain = self.plan.groups, self.plan.chain
-        if groups is not None:
-            self.counts = groups.totals(k)
-        if chain is not None:
-            start = chain.find(k)
-            self.start = np.where(start < 0, chain.stacked.shape[1], start).astype(np.int32)
-
-    def _bind_traced(self) -> None:
+    def _read_traced(self) -> Array:
+        """k as integers; ``possible`` tells where it is none that the groups can have."""
         plan, given = self.plan, self._k_rows
         whole = jnp.rint(given)
         is_whole = (whole == given).all(-1)
@@ -137,14 +132,10 @@ class Fibre(IntegerConstraint):
         zero_rows = np.flatnonzero(plan.lattice.divisor.astype(np.int64) == 0)
         self.possible = is_whole & (k[..., zero_rows] == 0).all(-1)
         if plan.groups is not None:
-            divisor = plan.groups.divisor.astype(k.dtype).reshape((1,) * (k.ndim - 1) + (-1,))
-            sums = k[..., plan.groups.rows]
-            counts = sums // divisor
-            is_sum = (counts * divisor == sums) & (counts >= 0)
-            self.counts = jnp.maximum(counts, 0)
-            self.possible = self.possible & is_sum.all(-1)
-        if plan.chain is not None:
-            self.start = find_start(plan.chain, k)
+            counts = _totals(plan.groups, k)
+            is_sum = counts * _divisor(plan.groups, k) == k[..., plan.groups.rows]
+            self.possible = self.possible & (is_sum & (counts >= 0)).all(-1)
+        return k
 
     def _largest_capacity(self) -> int:
         groups = self.plan.groups
@@ -152,8 +143,8 @@ class Fibre(IntegerConstraint):
             return 0
         if self.integers is None:
             limit = self.plan.row_range[1, groups.rows] // np.abs(groups.divisor)
-            return int(np.minimum(limit, groups.sizes // 2).max(initial=0))
-        return int(np.minimum(self.counts, groups.sizes - self.counts).max(initial=0))
+            return groups.capacity(np.minimum(limit, groups.sizes // 2).astype(np.int64))
+        return groups.capacity(groups.totals(self.integers))
 
     @property
     def num_values(self) -> int:
@@ -161,16 +152,40 @@ class Fibre(IntegerConstraint):
         return 1 + int(self.plan.upper.max(initial=0))
 
 
+def _divisor(groups: GroupFibre, k: Array) -> np.ndarray:
+    return groups.divisor.astype(k.dtype).reshape((1,) * (k.ndim - 1) + (-1,))
+
+
+def _totals(groups: GroupFibre, k: Array) -> Array:
+    """``GroupFibre.totals`` for a k that is traced."""
+    return k[..., groups.rows] // _divisor(groups, k)
+
+
+def _known_start(chain: FibreChain, k: np.ndarray) -> np.ndarray:
+    """``(*batch,)`` states of level 0 of the right-hand sides; dead if there is none."""
+    start = chain.find(k)
+    return np.where(start < 0, chain.stacked.shape[1], start).astype(np.int32)
+
+
+def _find_start(chain: FibreChain, k: Array) -> Array:
+    """``_known_start`` for a k that is traced."""
+    given = k[..., None, np.asarray(chain.rows, np.int32)]
+    starts = np.asarray(chain.starts).astype(k.dtype)
+    found = (given == starts.reshape((1,) * (k.ndim - 1) + starts.shape)).all(-1)
+    return jnp.where(found.any(-1), found.argmax(-1), chain.stacked.shape[1])
+
+
 def bind_fibre(
     A: Any,
     k: Any,
     like: Array,
+    *,
     upper: int | None = None,
     k_max: Any = None,
     merge: bool = False,
     grouped: bool = True,
 ) -> Fibre:
-    """Plan ``A x = k`` exactly and bind it to the dtype of ``like``.
+    """Plan ``A x = k`` exactly and bind it to ``like``.
 
     Args:
         A: ``(m, n)``, ``(n,)`` for one row, or a ``GroupSum``; whole numbers, not traced.
@@ -234,22 +249,15 @@ def bind_integers(A: Any, k: Any, upper: int | None = None) -> IntegerConstraint
 
 
 def same_fibre(one: IntegerConstraint, other: IntegerConstraint) -> bool:
-    """Whether two constraints have the same rows and sums, as far as they are known."""
-    if isinstance(one.A, GroupSum) or isinstance(other.A, GroupSum):
-        same_rows = one.A == other.A
-    else:
-        same_rows = one.A.shape == other.A.shape and _agree(one.A, other.A)
-    return bool(same_rows) and _agree(one.k, other.k)
-
-
-def _agree(one: Any, other: Any) -> bool:
-    if isinstance(one, Tracer) or isinstance(other, Tracer):
-        return True
-    one, other = np.asarray(one), np.asarray(other)
-    try:
-        return bool(np.equal(one, other).all())
-    except ValueError:
-        return False
+    """Whether two constraints have the same points, as far as they are known."""
+    if any(isinstance(part.A, Tracer) for part in (one, other)):
+        return one.upper == other.upper and one.num_variables == other.num_variables
+    matrices = (
+        part.A if isinstance(part.A, GroupSum) else _matrix(part.A) for part in (one, other)
+    )
+    is_known = one.integers is not None and other.integers is not None
+    k = (one.integers, other.integers) if is_known else None
+    return one.upper == other.upper and same_solutions(*matrices, k)
 
 
 def _leaves(A: Any, k: Any, dtype: Any) -> tuple[Any, Array]:

@@ -15,7 +15,7 @@ from jax.lax import stop_gradient
 
 from constrained_core.fibre import FibreChain
 
-__all__ = ["choose", "draw", "find_start", "log_partition", "log_sum_exp", "marginals", "messages"]
+__all__ = ["below", "choose", "draw", "log_partition", "log_sum_exp", "marginals", "messages"]
 
 
 def log_sum_exp(terms: Array, axis: int = -1) -> Array:
@@ -28,6 +28,12 @@ def log_sum_exp(terms: Array, axis: int = -1) -> Array:
     return jnp.where(is_zero, -jnp.inf, logarithm)
 
 
+def below(uniform: Array, total: Array) -> Array:
+    """``uniform * total``, below the total even where the product is rounded: inversion then never
+    takes an index of weight zero."""
+    return jnp.minimum(uniform * total, jnp.nextafter(total, jnp.zeros_like(total)))
+
+
 def choose(key: Array, weights: Array) -> Array:
     """An index of the first dimension, drawn with probability proportional to its weight.
 
@@ -35,8 +41,7 @@ def choose(key: Array, weights: Array) -> Array:
     """
     zero = jnp.zeros(weights.shape[1:], weights.dtype)
     total, _ = jax.lax.scan(lambda total, weight: (total + weight, None), zero, weights)
-    threshold = jax.random.uniform(key, zero.shape, zero.dtype) * total
-    threshold = jnp.where(threshold < total, threshold, 0.0)
+    threshold = below(jax.random.uniform(key, zero.shape, zero.dtype), total)
 
     def count(state: tuple[Array, Array], weight: Array) -> tuple[tuple[Array, Array], None]:
         total, index = state
@@ -48,14 +53,15 @@ def choose(key: Array, weights: Array) -> Array:
 
 
 def messages(chain: FibreChain, theta: Array) -> tuple[Array, Array]:
-    """V of level 0, ``(S + 1, *batch)``, and of all later levels, ``(q, S + 1, *batch)``.
-
-    The last entry of a level is the dead state, -inf.
+    """V of every level; the last entry of a level is the dead state, -inf.
 
     Args:
         chain: the plan.
         theta: ``(*batch, q, U)`` log weight of every value of every column; values that a column
             does not take are ignored.
+
+    Returns:
+        ``(S + 1, *batch)`` of level 0, and ``(q, S + 1, *batch)`` of all later levels.
     """
     batch_shape = theta.shape[:-2]
     first, later = _levels(chain.stacked, _by_column(chain, theta))
@@ -133,17 +139,6 @@ def marginals(chain: FibreChain, theta: Array, start: Array) -> Array:
     batch_shape = jnp.broadcast_shapes(theta.shape[:-2], start.shape)
     theta = jnp.broadcast_to(theta, batch_shape + theta.shape[-2:])
     return jax.grad(lambda theta: log_partition(chain, theta, start).sum())(theta)
-
-
-def find_start(chain: FibreChain, k: Array) -> Array:
-    """``(*batch,)`` states of level 0 of ``(*batch, m)`` right-hand sides; dead if there is none.
-
-    It is ``FibreChain.find`` for a k that may be traced.
-    """
-    given = k[..., None, np.asarray(chain.rows, np.int32)]
-    starts = np.asarray(chain.starts).astype(k.dtype)
-    found = (given == starts.reshape((1,) * (k.ndim - 1) + starts.shape)).all(-1)
-    return jnp.where(found.any(-1), found.argmax(-1), chain.stacked.shape[1])
 
 
 def _by_column(chain: FibreChain, theta: Array) -> Array:

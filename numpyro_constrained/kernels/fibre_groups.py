@@ -36,8 +36,10 @@ __all__ = [
     "group_totals",
     "poisson_draw",
     "poisson_log_prob",
+    "poisson_shares",
     "power",
     "safe_log",
+    "spread",
 ]
 
 TILT_STEPS = 100
@@ -58,7 +60,7 @@ def safe_log(value: Array) -> Array:
 
 
 def expected(probability: Array, log_weight: Array) -> Array:
-    """Their product; 0 where the probability is."""
+    """Their product; 0, not NaN, where the probability is."""
     is_zero = probability <= 0
     return jnp.where(is_zero, 0.0, probability * jnp.where(is_zero, 0.0, log_weight))
 
@@ -78,6 +80,17 @@ def poisson_log_prob(groups: GroupFibre, rate: Array, counts: Array) -> Array:
     ndim = max(total.ndim, counts.ndim)
     total, counts = lift(total, ndim), lift(counts, ndim).astype(rate.dtype)
     return (power(counts, total) - total - gammaln(counts + 1)).sum(-1)
+
+
+def poisson_shares(groups: GroupFibre, rate: Array) -> Array:
+    """``(*batch, p)`` rates over the sums of their groups; 0 where all of a group are."""
+    total = group_totals(groups, rate)
+    return rate / spread(groups, jnp.where(total == 0, 1.0, total))
+
+
+def spread(groups: GroupFibre, figures: Array) -> Array:
+    """``(*batch, g)`` to ``(*batch, p)``, or to ``(*batch, 1)`` where there is one group."""
+    return figures if groups.num_groups == 1 else figures[..., groups.index]
 
 
 def group_totals(groups: GroupFibre, rate: Array) -> Array:

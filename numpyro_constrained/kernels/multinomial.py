@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from numpyro_constrained.kernels.fibre_chain import below
+
 __all__ = ["multinomial_draw"]
 
 FEW = 512
@@ -19,12 +21,15 @@ WIDTH = 16
 def multinomial_draw(
     key: Array, weights: Array, totals: Array, num_samples: int, largest: int | None
 ) -> Array:
-    """Draws ``(L, num_samples, N)`` of how ``totals`` fall on L categories.
+    """How ``totals`` fall on L categories, drawn ``num_samples`` times.
 
     Args:
         weights: ``(L, N)`` nonnegative, up to a factor of every column.
         totals: ``(N,)``.
         largest: a bound of the totals, if there is one.
+
+    Returns:
+        ``(L, num_samples, N)``.
     """
     if largest is not None and largest <= max(FEW, 4 * len(weights)):
         return _one_by_one(key, weights, totals, num_samples, largest)
@@ -39,8 +44,7 @@ def _one_by_one(key: Array, weights: Array, totals: Array, num_samples: int, lar
 
     def draw(key: Array, cumulative: Array, total: Array) -> Array:
         uniform = jax.random.uniform(key, (num_samples, largest), cumulative.dtype)
-        threshold = uniform * cumulative[-1]
-        threshold = jnp.where(threshold < cumulative[-1], threshold, 0.0)
+        threshold = below(uniform, cumulative[-1])
         index = jnp.searchsorted(cumulative, threshold, side="right")
         counts = jnp.zeros((num_samples, len(cumulative)), totals.dtype)
         is_drawn = (np.arange(largest)[None] < total).astype(totals.dtype)

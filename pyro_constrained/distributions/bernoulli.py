@@ -95,7 +95,8 @@ class ConstrainedBernoulli(ConstrainedDiscrete):
 
     @lazy_property
     def logits(self) -> Tensor:
-        """``(*batch, n)`` log odds of the base law."""
+        """``(*batch, n)`` log odds of the base law; infinite, with a gradient of zero, at
+        probabilities of exactly 0 and 1."""
         return _logits(self.probs)
 
     @lazy_property
@@ -115,7 +116,7 @@ class ConstrainedBernoulli(ConstrainedDiscrete):
         parts: list[Part] = []
         for groups, counts in fibre.groups:
             logits = self._select(parameter, groups.variables)
-            parts.append(BernoulliGroups(groups, logits, counts))
+            parts.append(BernoulliGroups(groups, logits, counts, fibre.capacity))
         for chain, start in fibre.chain:
             order = chain.variables[np.argsort(chain.column)]
             parts.append(Chain(chain, _table(self._select(parameter, order)), start))

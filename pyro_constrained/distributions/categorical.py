@@ -78,7 +78,8 @@ class ConstrainedCategorical(ConstrainedDiscrete):
         name, given = exactly_one(probs=probs, logits=logits)
         (given,) = floating(given)
         given = require_categories(name, given)
-        constraint = bind_fibre(A, k, given, upper=given.shape[-1] - 1, k_max=k_max)
+        upper = given.shape[-1] - 1
+        constraint = bind_fibre(A, k, given, upper=upper, k_max=k_max, grouped=False)
         n = constraint.num_variables
         given = require_event(name, given, (n, given.shape[-1]))
         if self._validates(validate_args):

@@ -97,7 +97,8 @@ class ConstrainedPoisson(ConstrainedDiscrete):
         parts: list[PoissonPart] = []
         for groups, counts in fibre.groups:
             rate = self._select(parameter, groups.variables)
-            parts.append(PoissonGroups(groups, rate, counts))
+            largest = int(fibre.plan.upper[groups.variables].max(initial=0))
+            parts.append(PoissonGroups(groups, rate, counts, largest))
         for chain, start in fibre.chain:
             rate = self._select(parameter, chain.variables)
             parts.append(MergedChain(chain, rate, start))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["convolve"]
+__all__ = ["convolve", "correlate"]
 
 
 class _Convolve(torch.autograd.Function):
@@ -30,15 +30,13 @@ class _Convolve(torch.autograd.Function):
         one, other = ctx.saved_tensors
         (gradient,) = gradients
         return (
-            _Correlate.apply(gradient, other, len(one)) if ctx.needs_input_grad[0] else None,
-            _Correlate.apply(gradient, one, len(other)) if ctx.needs_input_grad[1] else None,
+            correlate(gradient, other, len(one)) if ctx.needs_input_grad[0] else None,
+            correlate(gradient, one, len(other)) if ctx.needs_input_grad[1] else None,
             None,
         )
 
 
 class _Correlate(torch.autograd.Function):
-    """``out[i] = sum_j one[i + j] other[j]``."""
-
     @staticmethod
     def forward(one: Tensor, other: Tensor, size: int) -> Tensor:
         total = one.new_zeros((size,) + one.shape[1:])
@@ -56,8 +54,8 @@ class _Correlate(torch.autograd.Function):
         one, other = ctx.saved_tensors
         (gradient,) = gradients
         return (
-            _Convolve.apply(gradient, other, len(one)) if ctx.needs_input_grad[0] else None,
-            _Correlate.apply(one, gradient, len(other)) if ctx.needs_input_grad[1] else None,
+            convolve(gradient, other, len(one)) if ctx.needs_input_grad[0] else None,
+            correlate(one, gradient, len(other)) if ctx.needs_input_grad[1] else None,
             None,
         )
 
@@ -65,3 +63,8 @@ class _Correlate(torch.autograd.Function):
 def convolve(one: Tensor, other: Tensor, size: int) -> Tensor:
     """``(a, ...)`` and ``(b, ...)`` to ``(size, ...)``: the lowest coefficients of the product."""
     return _Convolve.apply(one, other, size)
+
+
+def correlate(one: Tensor, other: Tensor, size: int) -> Tensor:
+    """``out[i] = sum_j one[i + j] other[j]`` for i below ``size``: the adjoint of a product."""
+    return _Correlate.apply(one, other, size)

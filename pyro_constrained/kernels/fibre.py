@@ -1,7 +1,6 @@
 """The constraint of a discrete law: whole numbers, planned exactly and bound to tensors."""
 
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -16,16 +15,12 @@ from constrained_core import (
     check_lattice,
     plan_fibre,
 )
-from constrained_core.fibre import GroupFibre
-from constrained_core.lattice import lattice_of
+from constrained_core.lattice import lattice_of, same_solutions
 from pyro_constrained.kernels.groups import plan_groups
 from pyro_constrained.kernels.linalg import matvec
 from pyro_constrained.kernels.plans import plan_tensor
 
-__all__ = ["IntegerConstraint", "bind_fibre", "bind_integers", "same_fibre"]
-
-
-_SETS: WeakKeyDictionary[FibrePlan, list[GroupFibre]] = WeakKeyDictionary()
+__all__ = ["Fibre", "IntegerConstraint", "bind_fibre", "bind_integers", "same_fibre"]
 
 
 class IntegerConstraint:
@@ -81,17 +76,20 @@ class Fibre(IntegerConstraint):
         plan: the plan.
         rank: r, the number of independent rows.
         groups: the plan's groups with their sums ``(*batch, g)``, in sets of similar sizes.
+        capacity: at least the number of ones, or of zeros if they are fewer, of every group.
         chain: the plan's chain with its start states ``(*batch,)``, or an empty list.
     """
 
     def __init__(self, plan: FibrePlan, like: Tensor, *fields: Any) -> None:
         super().__init__(*fields)
         self.plan, self.rank = plan, plan.rank
-        k = self.integers
+        k, groups = self.integers, plan.groups
+        self.capacity = 0 if groups is None else groups.capacity(groups.totals(k))
         # A law made in inference mode still differentiates for its moments.
         with torch.inference_mode(False):
             self.groups = [
-                (groups, torch.as_tensor(groups.totals(k)).to(like)) for groups in _by_size(plan)
+                (part, torch.as_tensor(part.totals(k)).to(like))
+                for part in (() if groups is None else groups.by_size)
             ]
             self.chain = [
                 (chain, torch.as_tensor(np.asarray(chain.start_of(k))).to(like.device))
@@ -105,33 +103,6 @@ class Fibre(IntegerConstraint):
         return 1 + int(self.plan.upper.max(initial=0))
 
 
-def _by_size(plan: FibrePlan) -> list[GroupFibre]:
-    """The groups; in sets of similar sizes where one layout of all would be mostly empty."""
-    if plan not in _SETS:
-        _SETS[plan] = [] if plan.groups is None else _size_sets(plan.groups)
-    return _SETS[plan]
-
-
-def _size_sets(groups: GroupFibre) -> list[GroupFibre]:
-    if groups.num_groups * groups.sizes.max() <= 4 * len(groups.variables):
-        return [groups]
-    scale = np.ceil(np.log2(groups.sizes)).astype(int)
-    sets = []
-    for chosen in (np.flatnonzero(scale == size) for size in np.unique(scale)):
-        number = np.full(groups.num_groups, -1)
-        number[chosen] = np.arange(len(chosen))
-        index = number[groups.index]
-        sets.append(
-            GroupFibre(
-                variables=groups.variables[index >= 0],
-                index=index[index >= 0],
-                rows=groups.rows[chosen],
-                divisor=groups.divisor[chosen],
-            )
-        )
-    return sets
-
-
 @torch.compiler.disable
 @ignore_jit_warnings()
 def bind_fibre(
@@ -142,8 +113,9 @@ def bind_fibre(
     upper: int | None = None,
     k_max: Any = None,
     merge: bool = False,
+    grouped: bool = True,
 ) -> Fibre:
-    """Plan ``A x = k`` exactly and bind it to the dtype and device of ``like``.
+    """Plan ``A x = k`` exactly and bind it to ``like``.
 
     Args:
         A: ``(m, n)``, ``(n,)`` for one row, or a ``GroupSum``; whole numbers.
@@ -152,6 +124,7 @@ def bind_fibre(
         upper: the largest value by the base law, or None.
         k_max: as k, without batch: one plan for all 0 <= k <= k_max.
         merge: whether equal columns are one column of the chain.
+        grouped: whether blocks of one row have a method of their own.
 
     Raises:
         InfeasibleConstraintError: no point on the fibre.
@@ -162,11 +135,12 @@ def bind_fibre(
     A, k, integers = _read(A, k, like)
     matrix = _matrix(A)
     bounds = None if upper is None else np.full(matrix.shape[1], upper)
+    options: dict[str, Any] = {"upper": bounds, "merge": merge, "grouped": grouped}
     if k_max is None:
-        plan = plan_fibre(matrix, integers, upper=bounds, merge=merge)
+        plan = plan_fibre(matrix, integers, **options)
     else:
         bound = np.broadcast_to(np.asarray(torch.as_tensor(k_max).cpu()), matrix.shape[:1])
-        plan = plan_fibre(matrix, None, upper=bounds, k_max=bound, merge=merge)
+        plan = plan_fibre(matrix, None, k_max=bound, **options)
         check_lattice(plan, integers)
     return Fibre(plan, like, A, k, integers, upper)
 
@@ -185,28 +159,10 @@ def bind_integers(A: Any, k: Any, upper: int | None = None) -> IntegerConstraint
 
 
 def same_fibre(one: IntegerConstraint, other: IntegerConstraint) -> bool:
-    """Whether two constraints have the same points: the same row space and sums of one point."""
-    first, second = _with_k(one), _with_k(other)
-    if first.shape[-1] != second.shape[-1]:
-        return False
-    ranks = [np.linalg.matrix_rank(rows) for rows in (first, second)]
-    both = _stacked(first, second)
-    return bool((ranks[0] == ranks[1]).all() and (np.linalg.matrix_rank(both) == ranks[0]).all())
-
-
-def _with_k(constraint: IntegerConstraint) -> np.ndarray:
-    """``(*batch, m, n + 1)`` the rows of A and k."""
-    matrix = _matrix(constraint.A)
-    matrix = matrix.to_dense() if isinstance(matrix, GroupSum) else matrix
-    k = constraint.integers[..., None]
-    matrix = np.broadcast_to(matrix, k.shape[:-2] + matrix.shape)
-    return np.concatenate([matrix, k], axis=-1).astype(float)
-
-
-def _stacked(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    batch = np.broadcast_shapes(first.shape[:-2], second.shape[:-2])
-    rows = [np.broadcast_to(part, batch + part.shape[-2:]) for part in (first, second)]
-    return np.concatenate(rows, axis=-2)
+    """Whether two constraints have the same points, as far as they are known."""
+    matrices = _matrix(one.A), _matrix(other.A)
+    k = one.integers, other.integers
+    return one.upper == other.upper and same_solutions(*matrices, k)
 
 
 def _read(A: Any, k: Any, like: Tensor) -> tuple[Tensor | GroupSum, Tensor, np.ndarray]:

@@ -30,13 +30,13 @@ __all__ = [
 _TABLES: WeakKeyDictionary[FibreChain, dict[torch.device, list[Tensor]]] = WeakKeyDictionary()
 
 
-def log_sum_exp(terms: Tensor) -> Tensor:
-    """Over the last dimension; -inf, with zero gradients, where all terms are."""
-    largest = terms.detach().amax(-1, keepdim=True)
+def log_sum_exp(terms: Tensor, axis: int = -1) -> Tensor:
+    """Over one dimension; -inf, with zero gradients, where all terms are."""
+    largest = terms.detach().amax(axis, keepdim=True)
     largest = largest.masked_fill(largest == -torch.inf, 0.0)
-    total = (terms - largest).exp().sum(-1)
+    total = (terms - largest).exp().sum(axis)
     is_zero = total == 0
-    logarithm = total.masked_fill(is_zero, 1.0).log() + largest[..., 0]
+    logarithm = total.masked_fill(is_zero, 1.0).log() + largest.squeeze(axis)
     return logarithm.masked_fill(is_zero, -torch.inf)
 
 
@@ -46,12 +46,11 @@ def below(uniform: Tensor, total: Tensor) -> Tensor:
     return torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))
 
 
-def choose(weights: Tensor, dim: int = -1) -> Tensor:
-    """An index of a dimension, drawn with probability proportional to its weight."""
-    cumulative = weights.cumsum(dim)
-    total = cumulative.narrow(dim, -1, 1)
-    threshold = below(torch.rand_like(total), total)
-    return (cumulative <= threshold).sum(dim).clamp_max_(weights.shape[dim] - 1)
+def choose(weights: Tensor) -> Tensor:
+    """An index of the first dimension, drawn with probability proportional to its weight."""
+    cumulative = weights.cumsum(0)
+    threshold = below(torch.rand_like(cumulative[-1]), cumulative[-1])
+    return (cumulative <= threshold).sum(0).clamp_max_(len(weights) - 1)
 
 
 @ignore_jit_warnings()
@@ -69,12 +68,15 @@ def require_possible(possible: Tensor) -> None:
 
 
 def messages(chain: FibreChain, theta: Tensor) -> list[Tensor]:
-    """V of every level, ``(*batch, S_j + 1)``; the last entry is the dead state, -inf.
+    """V of every level; the last entry of a level is the dead state, -inf.
 
     Args:
         chain: the plan.
         theta: ``(*batch, q, U)`` log weight of every value of every column; values that a column
             does not take are ignored.
+
+    Returns:
+        ``(*batch, S_j + 1)`` of every level.
     """
     level = _with_dead_state(theta.new_zeros(theta.shape[:-2] + (1,)))
     levels = [level]
@@ -106,7 +108,7 @@ def log_partition(chain: FibreChain, theta: Tensor, start: Tensor) -> Tensor:
 def draw(
     chain: FibreChain, theta: Tensor, start: Tensor, sample_shape: tuple[int, ...] = ()
 ) -> Tensor:
-    """Exact draws of the values of all columns, ``(*sample_shape, *batch, q)`` int64."""
+    """Exact draws of the values of all columns, ``(*sample_shape, *batch, q)``."""
     batch_shape = broadcast_shapes(theta.shape[:-2], start.shape)
     state = start.expand(tuple(sample_shape) + batch_shape)
     first, *levels = messages(chain, theta)
@@ -115,7 +117,7 @@ def draw(
     for j, (table, level) in enumerate(zip(_tables(chain, theta.device), levels, strict=True)):
         after = table[state]
         terms = _at(level, after) + theta[..., j, : table.shape[1]]
-        value = choose((terms - terms.amax(-1, keepdim=True)).exp())
+        value = choose((terms - terms.amax(-1, keepdim=True)).exp().movedim(-1, 0))
         values.append(value)
         state = after.gather(-1, value[..., None])[..., 0]
     return torch.stack(values, -1)

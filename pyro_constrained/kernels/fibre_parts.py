@@ -15,7 +15,6 @@ from torch.nn.functional import pad
 from constrained_core.fibre import FibreChain, GroupFibre
 from pyro_constrained.kernels import fibre_chain, fibre_groups
 from pyro_constrained.kernels.fibre_groups import safe_log
-from pyro_constrained.kernels.groups import plan_groups
 from pyro_constrained.kernels.plans import plan_tensor
 
 __all__ = [
@@ -79,7 +78,8 @@ class Free(Part):
 
     def draw(self, sample_shape: tuple[int, ...]) -> Tensor:
         table = self.table.detach().exp()
-        return fibre_chain.choose(table.expand(tuple(sample_shape) + table.shape)).to(table.dtype)
+        weights = table.expand(tuple(sample_shape) + table.shape).movedim(-1, 0)
+        return fibre_chain.choose(weights).to(table.dtype)
 
     @property
     def mean(self) -> Tensor:
@@ -135,7 +135,7 @@ class FreePoisson(PoissonPart):
         return torch.poisson(self.rate.detach().expand(tuple(sample_shape) + self.rate.shape))
 
     def log_marginals(self, num_values: int) -> Tensor:
-        return poisson_weights(self.rate, num_values) - self.rate[..., None]
+        return _poisson_weights(self.rate, num_values) - self.rate[..., None]
 
 
 class PoissonGroups(PoissonPart):
@@ -145,18 +145,21 @@ class PoissonGroups(PoissonPart):
         groups: the plan.
         rate: ``(*batch, p)``.
         counts: ``(*batch, g)``.
+        largest: a bound of the counts.
     """
 
-    def __init__(self, groups: GroupFibre, rate: Tensor, counts: Tensor) -> None:
+    def __init__(
+        self, groups: GroupFibre, rate: Tensor, counts: Tensor, largest: int | None
+    ) -> None:
         self.variables, self.groups = groups.variables, groups
-        self.rate, self.counts = rate, counts
+        self.rate, self.counts, self.largest = rate, counts, largest
 
     def log_partition(self) -> Tensor:
         return fibre_groups.poisson_log_prob(self.groups, self.rate, self.counts)
 
     def draw(self, sample_shape: tuple[int, ...]) -> Tensor:
         rate = self.rate.detach()
-        return fibre_groups.poisson_draw(self.groups, rate, self.counts, sample_shape)
+        return fibre_groups.poisson_draw(self.groups, rate, self.counts, sample_shape, self.largest)
 
     @cached_property
     def _share(self) -> Tensor:
@@ -194,22 +197,29 @@ class BernoulliGroups(Part):
         groups: the plan.
         logits: ``(*batch, p)``.
         counts: ``(*batch, g)``.
+        capacity: at least the number of ones, or of zeros if they are fewer, of every group.
     """
 
-    def __init__(self, groups: GroupFibre, logits: Tensor, counts: Tensor) -> None:
+    def __init__(self, groups: GroupFibre, logits: Tensor, counts: Tensor, capacity: int) -> None:
         self.variables, self.groups = groups.variables, groups
-        self.logits, self.counts = logits, counts
+        self.logits, self.counts, self.capacity = logits, counts, capacity
 
     def log_partition(self) -> Tensor:
-        return fibre_groups.bernoulli_log_partition(self.groups, self.logits, self.counts)
+        return fibre_groups.bernoulli_log_partition(
+            self.groups, self.logits, self.counts, self.capacity
+        )
 
     def draw(self, sample_shape: tuple[int, ...]) -> Tensor:
         logits = self.logits.detach()
-        return fibre_groups.bernoulli_draw(self.groups, logits, self.counts, sample_shape)
+        return fibre_groups.bernoulli_draw(
+            self.groups, logits, self.counts, self.capacity, sample_shape
+        )
 
     @cached_property
     def _marginals(self) -> Tensor:
-        return fibre_groups.bernoulli_marginals(self.groups, self.logits, self.counts)
+        return fibre_groups.bernoulli_marginals(
+            self.groups, self.logits, self.counts, self.capacity
+        )
 
     @property
     def mean(self) -> Tensor:
@@ -278,15 +288,9 @@ class MergedChain(Chain, PoissonPart):
     """
 
     def __init__(self, chain: FibreChain, rate: Tensor, start: Tensor) -> None:
-        self.rate = rate
-        self._columns = GroupFibre(
-            variables=chain.variables,
-            index=chain.column,
-            rows=np.arange(chain.num_columns),
-            divisor=np.ones(chain.num_columns, dtype=np.int64),
-        )
-        total = plan_groups(chain, "column", chain.num_columns, rate).totals(rate)
-        super().__init__(chain, poisson_weights(total, int(chain.num_values.max())), start)
+        self.rate, self._columns = rate, chain.columns
+        total = fibre_groups.group_totals(self._columns, rate)
+        super().__init__(chain, _poisson_weights(total, int(chain.num_values.max())), start)
 
     @property
     def weight(self) -> Tensor:
@@ -305,7 +309,10 @@ class MergedChain(Chain, PoissonPart):
 
     def draw(self, sample_shape: tuple[int, ...]) -> Tensor:
         columns = self._draw_columns(sample_shape)
-        return fibre_groups.poisson_draw(self._columns, self.rate.detach(), columns)
+        if self.chain.num_columns == len(self.variables):
+            return columns.index_select(-1, self._column)
+        largest = int(self.chain.num_values.max()) - 1
+        return fibre_groups.poisson_draw(self._columns, self.rate.detach(), columns, (), largest)
 
     @property
     def mean(self) -> Tensor:
@@ -322,10 +329,10 @@ class MergedChain(Chain, PoissonPart):
         totals = totals.to(self.rate.dtype)[:, None]
         split = _binomial_table(totals, self._share[..., None, None], num_values)
         terms = safe_log(self._marginals)[..., None] + split
-        return fibre_chain.log_sum_exp(terms.movedim(-2, -1))
+        return fibre_chain.log_sum_exp(terms, axis=-2)
 
 
-def poisson_weights(rate: Tensor, num_values: int) -> Tensor:
+def _poisson_weights(rate: Tensor, num_values: int) -> Tensor:
     """``(..., U)`` u log rate - log u! of u = 0..U-1."""
     value = torch.arange(num_values, device=rate.device).to(rate.dtype)
     return fibre_groups.power(value, rate[..., None]) - torch.lgamma(value + 1)

@@ -10,7 +10,7 @@ from constrained_core.fibre import FibreChain, GroupFibre
 from constrained_core.groups import GroupSum
 from constrained_core.plan import Plan
 
-__all__ = ["AnyPlan", "plan_tensor"]
+__all__ = ["plan_tensor"]
 
 AnyPlan = Plan | GroupFibre | FibreChain | GroupSum
 
@@ -24,5 +24,5 @@ def plan_tensor(plan: AnyPlan, name: str, like: Tensor, dtype: torch.dtype | Non
     if key not in tensors:
         # What is kept serves every later law, also one that is trained.
         with torch.inference_mode(False), ignore_jit_warnings():
-            tensors[key] = torch.as_tensor(getattr(plan, name), dtype=key[1], device=key[2])
+            tensors[key] = torch.tensor(getattr(plan, name), dtype=key[1], device=key[2])
     return tensors[key]
