@@ -49,8 +49,12 @@ def diagnose(draws: np.ndarray, active: np.ndarray) -> Diagnostics:
         chains = draws[:, :, variable].astype(np.float64)
         ess[variable] = arviz.ess(chains)
         # R-hat compares chains; one alone is compared with itself, half against half.
-        halves = chains if num_chains > 1 else chains.reshape(2, -1) if chains.size % 2 == 0 else (
-            chains[:, 1:].reshape(2, -1)
+        halves = (
+            chains
+            if num_chains > 1
+            else chains.reshape(2, -1)
+            if chains.size % 2 == 0
+            else (chains[:, 1:].reshape(2, -1))
         )
         r_hat[variable] = arviz.rhat(halves)
     poor = (r_hat[active] > LARGEST_R_HAT) | ~(ess[active] >= LEAST_ESS * num_chains)

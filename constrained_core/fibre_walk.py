@@ -18,8 +18,11 @@ from constrained_core.lattice import as_integers, lattice_of
 
 __all__ = ["WalkPlan", "plan_walk"]
 
-WINDOW_DROP = 30.0
-"""A window of steps leaves out log weights lower than the largest by this much: 1e-13."""
+WINDOW_DROP = 20.0
+"""A window of steps leaves out log weights lower than the largest by this much: 2e-9."""
+
+GRID = 32
+"""Points of a line that are looked at to find where its mass is."""
 
 MAX_WINDOW = 4096
 SMALL_FIBRE = 2_000
@@ -75,21 +78,21 @@ class WalkPlan:
 
     @cached_property
     def window(self) -> int:
-        """Steps that are weighed at once: all of them, or all that matter."""
-        if isinstance(self.weights, TableWeights):
+        """Steps that are weighed at once: all of them, or all that matter on most lines."""
+        if isinstance(self.weights, TableWeights) or not self.active.size:
             return self._widest
         # Along a line through two counts of mean mu, the log weight curves by 2 / mu at least.
-        mean = self.near[0][self.active].max(initial=0.0)
-        mass = int(2 * np.sqrt(WINDOW_DROP * (1.5 * mean + 20.0))) + 4
-        return min(self._widest, mass + 2 * (self._widest // mass + 1), MAX_WINDOW)
+        mean = float(np.quantile(self.near[0][self.active], 0.9))
+        mass = int(2 * np.sqrt(WINDOW_DROP * (mean + 20.0)))
+        return min(self._widest, mass, MAX_WINDOW)
 
     @cached_property
     def num_refinements(self) -> int:
         """How often a range of steps is cut down to where its mass is."""
         width, count = self._widest, 0
         while width > self.window:
-            width, count = 3 * -(-width // self.window), count + 1
-        return count
+            width, count = 3 * -(-width // GRID), count + 1
+        return count + 1 if count else 0
 
     @cached_property
     def stay_weight(self) -> np.ndarray:
@@ -100,7 +103,9 @@ class WalkPlan:
         """``(count, n)`` starts that differ: the first near the mean, others at random targets."""
         rng = np.random.default_rng(seed)
         points = [
-            find_start(self.matrix, self.k, self.weights, self.bounds, self.near, rng if i else None)
+            find_start(
+                self.matrix, self.k, self.weights, self.bounds, self.near, rng if i else None
+            )
             for i in range(min(count, 8))
         ]
         return np.stack([points[i % len(points)] for i in range(count)])

@@ -5,9 +5,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
-from constrained_core.fibre_walk import WINDOW_DROP, WalkPlan
+from constrained_core.fibre_walk import GRID, WINDOW_DROP, WalkPlan
 
 __all__ = ["Directions", "LogWeights", "bind_weights", "first_directions", "walk"]
 
@@ -78,11 +79,14 @@ def walk(
         The last state, and the points ``(chains, num_draws, p)``.
     """
 
-    def step(state: tuple, key: Array) -> tuple[tuple, None]:
-        return _step(plan, weights, state, key), None
+    dtype = weights.slope.dtype
+
+    def step(state: tuple, uniform: Array) -> tuple[tuple, None]:
+        return _step(plan, weights, state, uniform), None
 
     def draw(state: tuple, key: Array) -> tuple[tuple, Array]:
-        state, _ = lax.scan(step, state, jax.random.split(key, num_steps))
+        uniform = jax.random.uniform(key, (num_steps, _num_uniform(plan)), dtype)
+        state, _ = lax.scan(step, state, uniform)
         return state, state[0]
 
     def chain(key: Array, state: tuple) -> tuple[tuple, Array]:
@@ -91,37 +95,53 @@ def walk(
     return jax.vmap(chain)(jax.random.split(key, len(state[0])), state)
 
 
-def _step(plan: WalkPlan, weights: LogWeights, state: tuple, key: Array) -> tuple:
+def _num_uniform(plan: WalkPlan) -> int:
+    """Random numbers of one step: direction, block, step, exchange; and those of combinations."""
+    return 4 + (2 * len(plan.moves) if plan.mixes else 0)
+
+
+def _step(plan: WalkPlan, weights: LogWeights, state: tuple, uniform: Array) -> tuple:
     x, directions = state
-    direction_key, line_key, exchange_key = jax.random.split(key, 3)
     if directions is None:
-        index, move = jnp.arange(x.shape[-1]), _move(plan, direction_key)
-        return x + move * _draw(plan, weights, x, index, move, line_key), None
-    column = jax.random.randint(direction_key, (), 0, len(directions.others))
+        index, move = jnp.arange(x.shape[-1]), _move(plan, uniform)
+        return x + move * _draw(plan, weights, x, index, move, uniform[1:3]), None
+    column = _integer(uniform[0], len(directions.others))
     index = jnp.append(directions.basis, directions.others[column])
     move = jnp.append(-directions.entries[:, column], 1)
-    step = _draw(plan, weights, x[index], index, move, line_key)
-    return x.at[index].add(move * step), _exchanged(plan, directions, column, exchange_key)
+    step = _draw(plan, weights, x[index], index, move, uniform[1:3])
+    return x.at[index].add(move * step), _exchanged(plan, directions, column, uniform[3])
 
 
-def _move(plan: WalkPlan, key: Array) -> Array:
+def _integer(uniform: Array, count: int) -> Array:
+    """0..count-1."""
+    return jnp.minimum((uniform * count).astype(np.int32), count - 1)
+
+
+def _choice(uniform: Array, score: Array) -> Array:
+    """An index with probabilities proportional to ``exp(score)``, by inversion."""
+    total = jnp.cumsum(jnp.exp(score - score.max()))
+    uniform = jnp.minimum(uniform, 1 - jnp.finfo(score.dtype).eps)
+    return (total <= uniform * total[-1]).sum()
+
+
+def _move(plan: WalkPlan, uniform: Array) -> Array:
     """``(p,)`` one of the moves, or every second time a random combination of some."""
     moves = jnp.asarray(plan.moves)
-    keys = jax.random.split(key, 5)
-    one = jax.random.randint(keys[0], (), 0, len(moves))
+    count = len(moves)
+    one = _integer(uniform[0], count)
     if not plan.mixes:
         return moves[one]
-    # Any integer combination can come: geometric sizes, a few of the moves.
-    share = jnp.minimum(1.0, 2.0 ** jax.random.randint(keys[1], (), 0, 6) / len(moves))
-    chosen = jax.random.uniform(keys[2], (len(moves),)) < share * jax.random.bernoulli(keys[3])
-    noise = jax.random.uniform(keys[4], (len(moves),), minval=-1.0, maxval=1.0)
+    # Few of the moves or many, with sizes that fall off geometrically: any combination can come.
+    is_mixed, share = uniform[3] < 0.5, 2.0 ** _integer(2 * uniform[3] % 1, 6) / count
+    chosen = is_mixed & (uniform[4 : 4 + count] < share)
+    noise = 2 * uniform[4 + count :] - 1
     size = 1 + jnp.floor(-jnp.log2(jnp.maximum(jnp.abs(noise), 1e-9)) / 2)
     factor = jnp.where(chosen, jnp.sign(noise) * size, 0).astype(moves.dtype)
     return factor.at[one].set(1) @ moves
 
 
 def _draw(
-    plan: WalkPlan, weights: LogWeights, x: Array, index: Array, move: Array, key: Array
+    plan: WalkPlan, weights: LogWeights, x: Array, index: Array, move: Array, uniform: Array
 ) -> Array:
     """The t of ``x + t move`` from its conditional law.
 
@@ -130,7 +150,6 @@ def _draw(
     """
     low, high = jnp.asarray(plan.bounds[:, plan.active])[:, index]
     least, largest = _range(x, move, low, high)
-    grid = jnp.arange(plan.window)
 
     @jax.vmap
     def score(step: Array) -> Array:
@@ -141,21 +160,20 @@ def _draw(
     start, end = least, largest
     for _ in range(plan.num_refinements):
         # Log weights of counts are concave along a line: their mass is where a grid finds it.
-        stride = (end - start) // plan.window + 1
-        on_grid = score(start + stride * grid)
+        stride = (end - start) // GRID + 1
+        on_grid = score(start + stride * jnp.arange(GRID))
         heavy = on_grid >= on_grid.max() - WINDOW_DROP
-        first, last = jnp.argmax(heavy), plan.window - 1 - jnp.argmax(heavy[::-1])
+        first, last = jnp.argmax(heavy), GRID - 1 - jnp.argmax(heavy[::-1])
         start, end = (
             jnp.maximum(start, start + stride * (first - 1)),
             jnp.minimum(end, start + stride * (last + 1)),
         )
-    block_key, draw_key = jax.random.split(key)
     if plan.num_refinements:
         # Mass wider than the window: a block of the line, placed at random around the point.
-        block = -jax.random.randint(block_key, (), 0, plan.window)
+        block = -_integer(uniform[0], plan.window)
         start = jnp.where(end - start < plan.window, start, block)
-    steps = start + grid
-    return steps[jax.random.categorical(draw_key, score(steps))]
+    steps = start + jnp.arange(plan.window)
+    return steps[_choice(uniform[1], score(steps))]
 
 
 def _range(x: Array, move: Array, low: Array, high: Array) -> tuple[Array, Array]:
@@ -168,16 +186,16 @@ def _range(x: Array, move: Array, low: Array, high: Array) -> tuple[Array, Array
     return least, jnp.where(move == 0, most, up).min()
 
 
-def _exchanged(plan: WalkPlan, directions: Directions, column: Array, key: Array) -> Directions:
+def _exchanged(plan: WalkPlan, directions: Directions, column: Array, uniform: Array) -> Directions:
     """Column ``others[column]`` enters the basis, one of its circuit leaves: rarely a large one.
 
     The walk on bases does not look at x, so that every step keeps the law of x as it is.
     """
     basis, others, entries = directions
-    stay = jnp.asarray(plan.stay_weight, jnp.result_type(float))
+    stay = jnp.asarray(plan.stay_weight, uniform.dtype)
     members = jnp.append(basis, others[column])
     in_circuit = jnp.append(entries[:, column], 1) != 0
-    row = jax.random.categorical(key, jnp.where(in_circuit, -stay[members], -jnp.inf))
+    row = _choice(uniform, jnp.where(in_circuit, -stay[members], -jnp.inf))
     stays, row = row == len(basis), jnp.minimum(row, len(basis) - 1)
     pivot = entries[row, column]
     pivot_row = (pivot * entries[row]).at[column].set(pivot)

@@ -1,0 +1,182 @@
+"""``FiberSampler``: Markov chains on fibres that are too large for exact answers."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyro.distributions as dist
+import torch
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from constrained_core.errors import ConstraintError
+from constrained_core.fibre_connectivity import Connectivity
+from constrained_core.fibre_diagnostics import Diagnostics, diagnose
+from constrained_core.fibre_walk import plan_walk
+from constrained_core.fibre_weights import CountWeights, TableWeights
+from pyro_constrained.kernels.fibre_groups import safe_log
+from pyro_constrained.kernels.fibre_walk import bind_weights, first_directions, walk
+
+__all__ = ["FiberSampler"]
+
+
+class FiberSampler:
+    """Draws of independent discrete variables given A x = k, by a walk on the fibre.
+
+    For fibres of any size. Every step takes a direction d with A d = 0 and draws t of ``x + t d``
+    exactly from its conditional law, over all t that keep x in range: no step is rejected. Where A
+    is unimodular, d is an elementary direction of a basis of columns that changes as the chain
+    runs and keeps the large variables, so that moves are as long as they can be; else a move of a
+    reduced lattice basis, or a random combination of some. Chains start at points that integer
+    programming finds.
+
+    Args:
+        base_distribution: ``Poisson``, ``Bernoulli`` or ``Categorical`` with ``to_event(1)``,
+            event shape ``(n,)`` and no batch.
+        A: ``(m, n)``, ``(n,)`` for one row, or a ``GroupSum``; whole numbers.
+        k: ``(m,)``; a number for one row; whole numbers.
+        moves: ``(M, n)`` directions to use instead, such as a Markov basis of A.
+
+    Raises:
+        InfeasibleConstraintError: the fibre is empty.
+        UnboundedSupportError: infinitely many points.
+        ConstraintError: a base law of another family or with a batch, shapes that do not fit, moves
+            that change A x.
+
+    References:
+        Hazelton, McVeagh, van Brunt (2021), *Geometrically aware dynamic Markov bases for
+        statistical linear inverse problems*. Diaconis, Sturmfels (1998), *Algebraic algorithms for
+        sampling from conditional distributions*.
+
+    Example:
+        >>> base = dist.Poisson(torch.tensor([1.0, 2.0, 3.0])).to_event(1)
+        >>> A = torch.tensor([[1, 1, 0], [0, 1, 1]])
+        >>> sampler = FiberSampler(base, A, torch.tensor([40, 60]))
+        >>> sampler.connectivity.is_connected
+        True
+        >>> sampler.run(100, num_chains=2).shape
+        torch.Size([2, 100, 3])
+    """
+
+    def __init__(self, base_distribution: Any, A: Any, k: Any, *, moves: Any = None) -> None:
+        self.base_dist = base_distribution
+        self._parameter = _parameter(base_distribution)
+        known = self._parameter.detach().cpu().numpy()
+        weights = TableWeights(known) if known.ndim == 2 else CountWeights(known)
+        self._plan = plan_walk(A, k, weights, moves)
+        self._first = self._plan.start
+        self._draws: Tensor | None = None
+
+    @property
+    def connectivity(self) -> Connectivity:
+        """Whether the moves are known to reach all of the fibre, and why."""
+        return self._plan.connectivity
+
+    def run(
+        self,
+        num_draws: int = 1000,
+        num_chains: int = 4,
+        warmup: int = 500,
+        thinning: int = 1,
+    ) -> Tensor:
+        """Draws ``(num_chains, num_draws, n)`` of chains that start at different points.
+
+        Args:
+            num_draws: draws of each chain.
+            num_chains: number of chains, which run at the same time.
+            warmup: sweeps before the first draw. A sweep has as many steps as the fibre dimensions.
+            thinning: sweeps from one draw to the next.
+        """
+        plan, weights = self._plan, bind_weights(self._plan, self._parameter)
+        seed = int(torch.randint(2**31 - 1, ()))
+        start = torch.as_tensor(plan.starts(num_chains, seed))
+        draws = start[:, None].repeat(1, num_draws, 1)
+        if plan.active.size:
+            state = start[:, plan.active], first_directions(plan, num_chains)
+            steps = plan.num_steps
+            state, _ = walk(plan, weights, state, 1, warmup * steps)
+            _, points = walk(plan, weights, state, num_draws, thinning * steps)
+            draws[..., plan.active] = points
+        self._draws = self._with_free(draws, self.base_dist).to(self._parameter.dtype)
+        return self._draws
+
+    def diagnostics(self) -> Diagnostics:
+        """Effective sample size and R-hat of the last run; warns where they are poor.
+
+        Raises:
+            ConstraintError: nothing was run.
+            ImportError: ArviZ is not installed.
+        """
+        if self._draws is None:
+            raise ConstraintError("diagnostics: expected draws, got none; call run first.")
+        return diagnose(np.asarray(self._draws), self._plan.active)
+
+    def move(self, value: Tensor, base_distribution: Any = None, num_sweeps: int = 1) -> Tensor:
+        """A point further along the walk, ``(n,)``: one Gibbs update.
+
+        Pyro has no kernel that takes turns: between steps of NUTS on the other sites given x, as in
+        ``NUTS(pyro.condition(model, {"x": x}))``, call ``x = sampler.move(x, base)``.
+
+        Args:
+            value: ``(n,)`` the point; one that is not on the fibre is replaced by a start.
+            base_distribution: of the same family, with the parameters of the moment.
+            num_sweeps: length of the walk.
+        """
+        plan = self._plan
+        base = self.base_dist if base_distribution is None else base_distribution
+        weights = bind_weights(plan, _parameter(base))
+        x = torch.as_tensor(self._first)
+        x = value.to(x) if self._is_inside(value) else x.clone()
+        if plan.active.size:
+            # As many exchanges as a basis has columns, so that every basis can be met.
+            steps = num_sweeps * max(plan.num_steps, len(plan.matrix) + 1)
+            state = x[None, plan.active], first_directions(plan, 1)
+            _, points = walk(plan, weights, state, 1, steps)
+            x[plan.active] = points[0, 0]
+        return self._with_free(x, base).to(value.dtype)
+
+    def _is_inside(self, value: Tensor) -> bool:
+        plan = self._plan
+        is_counted = np.setdiff1d(np.arange(len(self._first)), plan.free)
+        low, high = plan.bounds[:, is_counted]
+        part = value.detach().cpu().numpy()[is_counted]
+        sums = plan.matrix[:, is_counted] @ part
+        return bool((sums == plan.k).all() and ((part >= low) & (part <= high)).all())
+
+    def _with_free(self, draws: Tensor, base: Any) -> Tensor:
+        """Draws whose variables in no row come from the base law."""
+        free = self._plan.free
+        if free.size:
+            draws[..., free] = base.sample(draws.shape[:-1])[..., free].to(draws)
+        return draws
+
+
+def _parameter(base_distribution: Any) -> Tensor:
+    """``(n,)`` rates, or ``(n, C)`` log weights."""
+    base, shape = base_distribution, base_distribution.event_shape
+    while isinstance(base, dist.Independent | dist.ExpandedDistribution):
+        base = base.base_dist
+    reader = _READERS.get(type(base))
+    if reader is None or len(shape) != 1 or base_distribution.batch_shape:
+        raise ConstraintError(
+            "base_distribution: expected Poisson, Bernoulli or Categorical with to_event(1), event "
+            f"shape (n,) and no batch, got {type(base).__name__} with event shape {shape} and "
+            f"batch shape {base_distribution.batch_shape}; make a sampler of each law."
+        )
+    parameter = reader(base)
+    return parameter.expand(shape + parameter.shape[len(base.batch_shape) :])
+
+
+def _pair(base: Any) -> Tensor:
+    if "logits" in base.__dict__:
+        return torch.stack([logsigmoid(-base.logits), logsigmoid(base.logits)], -1)
+    return torch.stack([safe_log(1 - base.probs), safe_log(base.probs)], -1)
+
+
+_READERS: dict[type, Callable[[Any], Tensor]] = {
+    dist.Poisson: lambda base: base.rate,
+    dist.Bernoulli: _pair,
+    dist.Categorical: lambda base: (
+        base.logits.log_softmax(-1) if "logits" in base.__dict__ else safe_log(base.probs)
+    ),
+}
