@@ -4,10 +4,25 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["DENSE_SIZES", "DIAGONAL_SIZES", "Dense", "Diagonal", "dense", "diagonal", "rows"]
+__all__ = [
+    "BATCH",
+    "DENSE_SIZES",
+    "DIAGONAL_SIZES",
+    "NUM_ITEMS",
+    "SUBSET_SIZE",
+    "Dense",
+    "Diagonal",
+    "dense",
+    "diagonal",
+    "knapsack",
+    "rates",
+    "rows",
+    "subset_logits",
+]
 
 DENSE_SIZES = (10, 100, 1000, 4000)
 DIAGONAL_SIZES = (10**3, 10**4, 10**5, 10**6)
+NUM_ITEMS, SUBSET_SIZE, BATCH = 1000, 100, 64
 
 
 class Dense(NamedTuple):
@@ -43,3 +58,20 @@ def rows(m: int, n: int) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(m * n)
     A = rng.normal(size=(m, n))
     return A, A @ rng.normal(size=n)
+
+
+def subset_logits() -> np.ndarray:
+    """Logits ``(batch, items)`` of an exactly-k Bernoulli."""
+    return np.random.default_rng(0).normal(size=(BATCH, NUM_ITEMS))
+
+
+def rates(n: int) -> np.ndarray:
+    """Poisson rates that differ by a factor of ten or so."""
+    return np.exp(np.random.default_rng(n).normal(size=n))
+
+
+def knapsack(n: int, largest: int) -> tuple[np.ndarray, int]:
+    """One row of weights 1, ..., largest, and half of their sum: no closed form."""
+    weights = np.random.default_rng(n).integers(1, largest + 1, n)
+    weights[0] = 1
+    return weights, int(weights.sum()) // 2

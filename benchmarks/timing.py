@@ -20,6 +20,7 @@ class Contest:
         rival: name of the baseline.
         make: makes the two steps, ours first, so that only one contest is in memory at a time.
         promise: the promised ratio, or None.
+        limit_ms: the promised time of ours, or None.
     """
 
     law: str
@@ -27,6 +28,7 @@ class Contest:
     rival: str
     make: Callable[[], tuple[Step, Step]]
     promise: float | None = None
+    limit_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,14 @@ class Row:
     ours_ms: float
     rival_ms: float
     ratio: float
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether nothing promised is missed."""
+        promise, limit = self.contest.promise, self.contest.limit_ms
+        return (promise is None or self.ratio <= promise) and (
+            limit is None or self.ours_ms <= limit
+        )
 
 
 def measure(contest: Contest, seconds: float, least: int = 5) -> Row:
