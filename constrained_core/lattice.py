@@ -107,7 +107,7 @@ def same_solutions(
     """
     if one.shape[-1] != other.shape[-1]:
         return False
-    if isinstance(one, GroupSum) and one == other:
+    if isinstance(one, GroupSum) and isinstance(other, GroupSum) and one == other:
         return k is None or bool((k[0] == k[1]).all())
     rows = [_dense(matrix) for matrix in (one, other)]
     both = lattice_of(np.concatenate(rows))

@@ -105,6 +105,9 @@ EQUAL = np.array([[1, 1, 1, 1, 0], [1, 1, 0, 0, 1]])
 """Columns 0 and 1 are equal, as are 2 and 3."""
 GROUPS = Groups(np.array([0, 1, 1, 3, 3, 3]), 4)
 WEIGHTED = Groups(np.array([0, 1, 1, 0]), 2, np.array([1.0, 2.0, 2.0, 3.0]))
+RAGGED = Groups(np.array([*range(12), *[12] * 9]), 13)
+"""Groups of one variable beside a long one, which are laid out in sets of similar sizes."""
+RAGGED_K = np.array([1, *[0, 1] * 5, 0, 2])
 ROUTING = np.array([[1, 1, 0, 0, 1], [0, 1, 1, 0, 1], [0, 0, 1, 1, 0]])
 
 
@@ -121,6 +124,7 @@ CASES = (
     DiscreteCase("poisson-outer", POISSON, _rates(2, 1, 5), ONES, np.array([0, 3, 6])),
     DiscreteCase("poisson-single", POISSON, _rates(1), np.ones((1, 1)), np.array([3])),
     DiscreteCase("poisson-point", POISSON, _rates(2), np.array([[1, 1], [1, 2]]), np.array([3, 5])),
+    DiscreteCase("poisson-ragged", POISSON, _rates(21), RAGGED, RAGGED_K),
     DiscreteCase("bernoulli-ones", BERNOULLI, _probs(5), ONES, np.array(2)),
     DiscreteCase("bernoulli-logits", BERNOULLI, _logits(5), ONES[None], np.array([3])),
     DiscreteCase("bernoulli-margins", BERNOULLI, _probs(6), MARGINS, np.array([2, 1, 1, 1, 1])),
@@ -130,8 +134,10 @@ CASES = (
     DiscreteCase("bernoulli-batch_all", BERNOULLI, _logits(3, 5), ONES, np.array([0, 2, 5])),
     DiscreteCase("bernoulli-outer", BERNOULLI, _probs(2, 1, 6), GROUPS,
                  np.array([[1, 1, 0, 2], [0, 2, 0, 3], [1, 0, 0, 0]])),
+    DiscreteCase("bernoulli-ragged", BERNOULLI, _logits(21), RAGGED, RAGGED_K),
     DiscreteCase("bernoulli-none", BERNOULLI, _probs(2, 3), np.zeros((0, 3)), np.zeros((0,))),
     DiscreteCase("categorical-ones", CATEGORICAL, _probs(4, 3), np.ones(4, int), np.array(4)),
+    DiscreteCase("categorical-binary", CATEGORICAL, _probs(5, 2), ONES, np.array(2)),
     DiscreteCase("categorical-logits", CATEGORICAL, _logits(5, 4), ROUTING, np.array([3, 4, 2])),
     DiscreteCase("categorical-mixed", CATEGORICAL, _logits(7, 4), MIXED, np.array([5, 4, 3, 4])),
     DiscreteCase("categorical-batch_k", CATEGORICAL, _probs(2, 5, 3), SIGNED,

@@ -227,3 +227,18 @@ def test_threads():
     with ThreadPoolExecutor(8) as pool:
         counts = pool.map(lambda t: count_fibre(plan_fibre([[1, 2]], [t]), np.array([t])), totals)
         assert list(counts) == (totals // 2 + 1).tolist()
+
+
+def test_groups_of_similar_sizes():
+    """One long group beside many short ones is not laid out with them; nothing is lost."""
+    rng = np.random.default_rng(0)
+    index = rng.permutation(np.concatenate([np.arange(3000), np.zeros(20_000, int), [1] * 70]))
+    groups = plan_fibre(GroupSum(index, 3000), np.full(3000, 2)).groups
+    assert sum(part.members.size for part in groups.by_size) <= 2 * len(index)
+    rows = np.concatenate([part.rows for part in groups.by_size])
+    np.testing.assert_array_equal(np.sort(rows), groups.rows)
+    for part in groups.by_size:
+        np.testing.assert_array_equal(index[part.variables], part.rows[part.index])
+        np.testing.assert_array_equal(part.divisor, 1)
+    even = plan_fibre(GroupSum(np.arange(12) // 3, 4), np.full(4, 2)).groups
+    assert even.by_size == (even,)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from constrained_core import ConstraintError, GroupSum, InfeasibleConstraintError, as_integers
-from constrained_core.lattice import lattice_of
+from constrained_core.lattice import lattice_of, same_solutions
 from tests.core import exact
 from tests.core.matrices import MATRICES
 
@@ -129,3 +129,21 @@ def test_groups_are_the_dense_matrix(data: st.DataObject):
     assert lattice_of(groups).kept.tolist() == dense.kept.tolist()
     assume(not has_integer_solution(groups.to_dense().astype(np.int64), k))
     refusal(groups, k)
+
+
+def test_same_solutions():
+    """The same row space and a common point, also where floats would not tell k apart."""
+    A, k = np.array([[1, 1, 1, 0], [0, 2, 0, 4]]), np.array([10**9, 6])
+    mixed, extra = np.array([[2, 1], [1, 1]]), np.array([[1, 0], [0, 1], [1, 1]])
+    for combine in (mixed, extra):
+        assert same_solutions(A, combine @ A, (k, combine @ k))
+        assert not same_solutions(A, combine @ A, (k, combine @ k + combine[:, 0]))
+    assert not same_solutions(A, A[:1], (k, k[:1]))
+    assert not same_solutions(A, A[:, :3], (k, k))
+    assert same_solutions(A, A, None)
+    groups = GroupSum(np.array([0, 0, 1, 1]), 2)
+    dense = np.array([[0, 0, 1, 1], [1, 1, 0, 0]])
+    batch = np.array([[2, 3], [4, 5]])
+    assert same_solutions(groups, groups, (batch, batch))
+    assert same_solutions(groups, dense, (batch, batch[:, ::-1]))
+    assert not same_solutions(groups, dense, (batch, batch))

@@ -10,8 +10,9 @@ TIGHT = 1e-11
 SMALLEST_P = 1e-4
 DRAWS = 4000
 COMPILED = select(
-    *("poisson-margins", "poisson-mixed", "poisson-groups", "poisson-outer", "poisson-batch_k"),
-    *("bernoulli-mixed", "bernoulli-outer", "bernoulli-none", "categorical-batch_k"),
+    *("poisson-margins", "poisson-mixed", "poisson-ragged", "poisson-outer", "poisson-batch_k"),
+    *("bernoulli-mixed", "bernoulli-ragged", "bernoulli-outer", "bernoulli-none"),
+    *("categorical-binary", "categorical-batch_k"),
 )
 """All kinds of parts and batches. JAX compiles for seconds per case; the others are slow there."""
 
