@@ -109,7 +109,7 @@ class ConstrainedPoisson(ConstrainedDiscrete):
     @property
     def _weight(self) -> Array:
         """``(*batch, n)`` w: values are scored by x log w - log x!."""
-        return self._joined([part.weight for part in self._parts])
+        return self._joined([part.weight for part in self._make_parts(self._parameter)])
 
     def _log_weight(self, value: Array) -> Array:
         return power(value, lift(self._weight, value.ndim)) - gammaln(value + 1)

@@ -114,6 +114,8 @@ class Fibre(IntegerConstraint):
         groups = () if plan.groups is None else plan.groups.by_size
         chains = () if plan.chain is None else (plan.chain,)
         self.possible: Any = np.True_
+        self.groups: list[tuple[GroupFibre, Any]]
+        self.chain: list[tuple[FibreChain, Any]]
         if self.integers is None:
             k = self._read_traced()
             self.groups = [(part, jnp.maximum(_totals(part, k), 0)) for part in groups]
@@ -252,12 +254,10 @@ def same_fibre(one: IntegerConstraint, other: IntegerConstraint) -> bool:
     """Whether two constraints have the same points, as far as they are known."""
     if any(isinstance(part.A, Tracer) for part in (one, other)):
         return one.upper == other.upper and one.num_variables == other.num_variables
-    matrices = (
-        part.A if isinstance(part.A, GroupSum) else _matrix(part.A) for part in (one, other)
-    )
-    is_known = one.integers is not None and other.integers is not None
-    k = (one.integers, other.integers) if is_known else None
-    return one.upper == other.upper and same_solutions(*matrices, k)
+    first, second = (p.A if isinstance(p.A, GroupSum) else _matrix(p.A) for p in (one, other))
+    sides = one.integers, other.integers
+    k = None if sides[0] is None or sides[1] is None else (sides[0], sides[1])
+    return one.upper == other.upper and same_solutions(first, second, k)
 
 
 def _leaves(A: Any, k: Any, dtype: Any) -> tuple[Any, Array]:
