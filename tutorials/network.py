@@ -69,13 +69,21 @@ class Settings:
     learning_rate: float = 0.05
     warmup: int = 80
     samples: int = 120
+    tree_depth: int = 5
     rate_draws: int = 50
     seed: int = 0
 
     def shortened(self) -> "Settings":
         """A few seconds, for the tests."""
         return replace(
-            self, hours=(18,), packets=5.0, svi_steps=20, warmup=5, samples=10, rate_draws=5
+            self,
+            hours=(18,),
+            packets=4.0,
+            svi_steps=20,
+            warmup=4,
+            samples=4,
+            tree_depth=2,
+            rate_draws=4,
         )
 
 

@@ -198,8 +198,8 @@ def _paradox(found: Findings) -> str:
     naive = ADMISSIONS[:, 1].sum() * ADMISSIONS[..., 0].sum() / ADMISSIONS.sum()
     return (
         f"Women admitted: {observed}. Expected under independence: {naive:.0f} with all departments"
-        f" as one table, {expected:.1f}\n  given the margins of each department; the exact "
-        f"two-sided p of the latter, from the law of the sum, is {two_sided(law, observed):.4f}."
+        f" as one table,\n  {expected:.1f} given the margins of each department; the exact "
+        f"two-sided p of the latter is {two_sided(law, observed):.4f}."
     )
 
 

@@ -1,14 +1,15 @@
 """Contingency tables with fixed margins: exact tests and odds ratios (Pyro).
 
 Fix the row and column sums of a table of counts, and under independence its cells have one law,
-whatever the unknown rates: independent Poisson counts x given A x = k, where A sums rows and columns.
-``ConstrainedPoisson`` is that law for tables of any shape; with rates that are not products of row and
-column effects it is the noncentral one, of tables with association.
+whatever the unknown rates: independent Poisson counts x given A x = k, where A sums rows and
+columns. ``ConstrainedPoisson`` is that law for tables of any shape; with rates that are not products
+of row and column effects it is the noncentral one, of tables with association.
 
-1.  *Berkeley admissions*, six tables of 2 x 2 (Bickel, Hammel and O'Connell 1975). Are men and women
-    admitted alike? ``marginal_log_prob`` gives the law of a cell, and with it Fisher's exact test,
-    all departments in one batch. All departments as one table say that men are favoured; given the
-    margins of each department, that is gone.
+1.  *Berkeley admissions*, six tables of 2 x 2 (Bickel, Hammel and O'Connell 1975). Are men and
+    women admitted alike? ``marginal_log_prob`` gives the law of a cell, and with it Fisher's exact
+    test, all departments in one batch. All departments as one table say that men are favoured.
+    Given the margins of each department the number of women admitted is as expected, and the only
+    department that stands out, A, favours women.
 2.  *Their odds ratios.* At odds ratio exp(theta) the law of the cell x_00 is the one above times
     exp(theta x_00), normalised (Fisher's noncentral hypergeometric law). That likelihood knows no
     nuisance parameters; with a normal law of theta over departments, NUTS gives the posterior.
