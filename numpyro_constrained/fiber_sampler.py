@@ -90,16 +90,16 @@ class FiberSampler:
             thinning: sweeps from one draw to the next.
         """
         plan, weights = self._plan, bind_weights(self._plan, self._parameter)
-        seed_key, warmup_key, walk_key, free_key = jax.random.split(key, 4)
+        seed_key, walk_key, free_key = jax.random.split(key, 3)
         seed = int(jax.random.randint(seed_key, (), 0, 2**31 - 1))
         start = jnp.asarray(plan.starts(num_chains, seed))
         draws = jnp.repeat(start[:, None], num_draws, 1)
-        if plan.active.size:
+        if plan.num_steps:
             state = start[:, plan.active], first_directions(plan, num_chains)
-            steps = plan.num_steps
-            state, _ = walk(plan, weights, state, 1, warmup * steps, warmup_key)
-            _, points = walk(plan, weights, state, num_draws, thinning * steps, walk_key)
-            draws = draws.at[..., plan.active].set(points)
+            # Warmup is kept and dropped: one compilation instead of two.
+            kept, steps = -(-warmup // thinning) + num_draws, thinning * plan.num_steps
+            _, points = walk(plan, weights, state, kept, steps, walk_key)
+            draws = draws.at[..., plan.active].set(points[:, -num_draws:])
         self._draws = self._with_free(draws, self.base_dist, free_key)
         return self._draws
 
@@ -117,7 +117,9 @@ class FiberSampler:
     def move(
         self, key: Array, value: Array, base_distribution: Any = None, num_sweeps: int = 1
     ) -> Array:
-        """A point further along the walk, ``(n,)``: one Gibbs update, under jit as well.
+        """A point further along the walk, ``(n,)``: one Gibbs update.
+
+        Works under jit and vmap.
 
         Args:
             key: random key.
@@ -130,7 +132,7 @@ class FiberSampler:
         weights = bind_weights(plan, _parameter(base))
         walk_key, free_key = jax.random.split(key)
         x = jnp.where(self._is_inside(value), value, self._first).astype(self._first.dtype)
-        if plan.active.size:
+        if plan.num_steps:
             # As many exchanges as a basis has columns, so that every basis can be met.
             steps = num_sweeps * max(plan.num_steps, len(plan.matrix) + 1)
             state = x[None, plan.active], first_directions(plan, 1)

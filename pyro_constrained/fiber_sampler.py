@@ -91,7 +91,7 @@ class FiberSampler:
         seed = int(torch.randint(2**31 - 1, ()))
         start = torch.as_tensor(plan.starts(num_chains, seed))
         draws = start[:, None].repeat(1, num_draws, 1)
-        if plan.active.size:
+        if plan.num_steps:
             state = start[:, plan.active], first_directions(plan, num_chains)
             steps = plan.num_steps
             state, _ = walk(plan, weights, state, 1, warmup * steps)
@@ -127,7 +127,7 @@ class FiberSampler:
         weights = bind_weights(plan, _parameter(base))
         x = torch.as_tensor(self._first)
         x = value.to(x) if self._is_inside(value) else x.clone()
-        if plan.active.size:
+        if plan.num_steps:
             # As many exchanges as a basis has columns, so that every basis can be met.
             steps = num_sweeps * max(plan.num_steps, len(plan.matrix) + 1)
             state = x[None, plan.active], first_directions(plan, 1)

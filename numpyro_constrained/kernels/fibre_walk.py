@@ -21,7 +21,7 @@ class LogWeights(NamedTuple):
     offset: Array
 
     def at(self, index: Array, value: Array) -> Array:
-        """Of values of the variables ``index``, both ``(L,)``."""
+        """The log weights of values of variables, both ``(L,)``."""
         return self.slope[index] * value + self.table[self.offset[index] + value]
 
 

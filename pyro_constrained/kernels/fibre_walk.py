@@ -18,7 +18,10 @@ class LogWeights(NamedTuple):
     offset: Tensor
 
     def at(self, index: Tensor, value: Tensor) -> Tensor:
-        """Of values ``(chains, W, L)`` of the variables ``index``, ``(chains, 1, L)``."""
+        """The log weights of values of variables, both ``(L,)``.
+
+        Here for all chains and steps: ``(chains, 1, L)`` and ``(chains, W, L)``.
+        """
         return self.slope[index] * value + self.table[self.offset[index] + value]
 
 

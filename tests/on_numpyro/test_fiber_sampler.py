@@ -1,0 +1,98 @@
+"""FiberSampler against enumeration, and as a Gibbs update in NumPyro."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import numpyro
+import numpyro.distributions as dist
+import pytest
+from numpyro.infer import MCMC, NUTS, HMCGibbs
+from scipy import stats
+
+from constrained_core import ConstraintError, GroupSum
+from numpyro_constrained import FiberSampler
+from tests.discrete_oracles import DiscreteProblem
+
+TABLE = np.array([[1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1], [1, 0, 0, 1, 0, 0], [0, 1, 0, 0, 1, 0]])
+RATES = np.array([1.0, 2.0, 1.5, 1.0, 2.0, 3.0])
+BELL = np.array([0.2, 0.5, 0.6, 0.3, 0.8, 0.4])
+SIGNED = np.array([[1, 1, 0, 1, -1, 2]])
+LEVELS = np.array([[0.1, 0.2, 0.3, 0.4], [0.4, 0.1, 0.4, 0.1], [0.7, 0.1, 0.1, 0.1]])
+HOLES = np.array([[0.3, 0.0, 0.7], [0.4, 0.1, 0.5], [0.2, 0.0, 0.8]])
+
+FIBRES = {
+    "table": DiscreteProblem("poisson", RATES, TABLE, np.array([4, 5, 3, 4])),
+    "knapsack": DiscreteProblem("poisson", RATES[:4], np.array([[3, 4, 5, 7]]), np.array([30])),
+    "signed": DiscreteProblem("bernoulli", BELL, SIGNED, np.array([2])),
+    "levels": DiscreteProblem("categorical", LEVELS, np.array([[1, 2, -1]]), np.array([3])),
+    "holes": DiscreteProblem("categorical", HOLES, np.ones((1, 3), int), np.array([4])),
+}
+
+
+def base_of(problem):
+    params = jnp.asarray(problem.params)
+    if problem.family == "poisson":
+        return dist.Poisson(params).to_event(1)
+    family = dist.Bernoulli if problem.family == "bernoulli" else dist.Categorical
+    return family(probs=params).to_event(1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FIBRES)
+def test_total_variation(name):
+    problem = FIBRES[name]
+    sampler = FiberSampler(base_of(problem), problem.A, problem.k)
+    draws = np.asarray(sampler.run(jax.random.key(1), 300, num_chains=1000, warmup=20))
+    points = problem.points[problem.pmf > 0]
+    hits = (draws.reshape(-1, 1, problem.n) == points).all(-1)
+    assert hits.any(1).all()
+    assert np.abs(hits.mean(0) - problem.pmf[problem.pmf > 0]).sum() / 2 < 0.01
+
+
+@pytest.mark.slow
+def test_long_lines_are_binomial():
+    sampler = FiberSampler(dist.Poisson(jnp.array([3.0, 1.0])).to_event(1), np.ones(2), 5000)
+    draws = np.asarray(sampler.run(jax.random.key(0), 5, num_chains=1000, warmup=5))
+    assert stats.kstest(draws[..., 0].ravel(), stats.binom(5000, 0.75).cdf).pvalue > 1e-3
+
+
+def test_draws_are_on_the_fibre_and_free_ones_move():
+    A, k = np.array([[1, 1, 1, 0, 0], [0, 1, 1, 1, 0]]), np.array([900, 1200])
+    sampler = FiberSampler(dist.Poisson(jnp.arange(1.0, 6.0)).to_event(1), A, k)
+    draws = sampler.run(jax.random.key(0), 20, num_chains=2, warmup=5, thinning=2)
+    assert draws.shape == (2, 20, 5) and draws.dtype == jnp.result_type(int)
+    assert (np.asarray(draws) @ A.T == k).all() and (draws >= 0).all()
+    assert len(np.unique(draws[..., 4])) > 3
+    assert sampler.connectivity.is_connected
+
+
+def test_groups_and_points():
+    base = dist.Poisson(jnp.ones(3)).to_event(1)
+    draws = FiberSampler(base, GroupSum([0, 0, 1], 2), np.array([0, 4])).run(jax.random.key(0), 3)
+    assert (draws == jnp.array([0, 0, 4]).reshape(1, 1, 3)).all()
+
+
+@pytest.mark.rank_promotion("allow")  # HMCGibbs promotes
+def test_gibbs_inside_numpyro():
+    A, k = np.array([[1, 1, 0], [0, 1, 1]]), np.array([40, 60])
+
+    def model():
+        rate = numpyro.sample("rate", dist.Gamma(jnp.full(3, 2.0), 0.1).to_event(1))
+        numpyro.sample("x", dist.Poisson(rate).to_event(1))
+
+    sampler = FiberSampler(dist.Poisson(jnp.full(3, 20.0)).to_event(1), A, k)
+    update = sampler.gibbs_fn("x", lambda sites: dist.Poisson(sites["rate"]).to_event(1))
+    kernel = HMCGibbs(NUTS(model), gibbs_fn=update, gibbs_sites=["x"])
+    mcmc = MCMC(kernel, num_warmup=100, num_samples=200, progress_bar=False)
+    mcmc.run(jax.random.key(0))
+    x = np.asarray(mcmc.get_samples()["x"])
+    assert (x @ A.T == k).all() and (x >= 0).all() and len(np.unique(x[:, 0])) > 5
+
+
+def test_errors():
+    base = dist.Poisson(jnp.ones((2, 3))).to_event(1)
+    with pytest.raises(ConstraintError, match="no batch"):
+        FiberSampler(base, np.ones(3), 2)
+    sampler = FiberSampler(dist.Poisson(jnp.ones(3)).to_event(1), np.ones(3), 2)
+    with pytest.raises(ConstraintError, match="call run"):
+        sampler.diagnostics()
