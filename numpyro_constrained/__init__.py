@@ -20,6 +20,7 @@ from numpyro_constrained.distributions import (
     ConstrainedPoisson,
     constrain,
 )
+from numpyro_constrained.fiber_sampler import FiberSampler
 from numpyro_constrained.reparam import (
     ConstrainedNormalReparam,
     MarginalExpectationReparam,
@@ -37,6 +38,7 @@ __all__ = [
     "ConstrainedNormalReparam",
     "ConstrainedPoisson",
     "ConstraintError",
+    "FiberSampler",
     "GroupSum",
     "InfeasibleConstraintError",
     "IntractableConstraintError",

@@ -20,6 +20,7 @@ from pyro_constrained.distributions import (
     ConstrainedPoisson,
     constrain,
 )
+from pyro_constrained.fiber_sampler import FiberSampler
 from pyro_constrained.reparam import (
     ConstrainedNormalReparam,
     MarginalExpectationReparam,
@@ -37,6 +38,7 @@ __all__ = [
     "ConstrainedNormalReparam",
     "ConstrainedPoisson",
     "ConstraintError",
+    "FiberSampler",
     "GroupSum",
     "InfeasibleConstraintError",
     "IntractableConstraintError",

@@ -69,6 +69,7 @@ DEVIATIONS = {
     "distributions/multivariate_student_t.py: ConstrainedMultivariateStudentT.scale_tril": (
         "in PyTorch an attribute only where given; a pytree has the same leaves always"
     ),
+    "fiber_sampler.py: FiberSampler.gibbs_fn": "Pyro has no kernel of Gibbs updates",
     "kernels/conditional.py: Conditional.is_traced": CACHE,
     "kernels/constraint.py: LinearConstraint.__init__": LAYOUT,
     "kernels/constraint.py: LinearConstraint.is_differentiated": "JAX arrays do not tell",
