@@ -142,7 +142,7 @@ class FibreChain:
         if prod(shape) > MAX_STACKED:
             raise IntractableConstraintError(
                 f"tables of one size need {prod(shape)} entries for {self.num_transitions} "
-                f"transitions, the budget is {MAX_STACKED}; draw with FibreSampler instead, or "
+                f"transitions, the budget is {MAX_STACKED}; draw with FiberSampler instead, or "
                 "use smaller totals."
             )
         stacked = np.full(shape, largest, dtype=np.int32)

@@ -81,5 +81,5 @@ def _require_few_coefficients(parts: FibreParts) -> None:
         raise IntractableConstraintError(
             f"the fibre of A x = k is too large for an exact answer: {num_variables} variables in "
             f"{num_rows} rows of different coefficients, the budget is {MAX_COEFFICIENTS} for "
-            "their product; draw with FibreSampler instead, or use groups of one coefficient."
+            "their product; draw with FiberSampler instead, or use groups of one coefficient."
         )

@@ -182,6 +182,6 @@ def _refuse(total: int, done: int, which: str, num_columns: int, max_transitions
     raise IntractableConstraintError(
         f"the fibre of A x = k is too large for an exact answer: at least {total} transitions for "
         f"the {which} {done} of {num_columns} columns, the budget is {max_transitions}; draw with "
-        "FibreSampler instead, or use smaller totals, fewer rows, or rows that share fewer "
+        "FiberSampler instead, or use smaller totals, fewer rows, or rows that share fewer "
         "variables."
     )

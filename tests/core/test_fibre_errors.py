@@ -111,7 +111,7 @@ def test_too_many_transitions():
     text = refusal(IntractableConstraintError, A, k, max_transitions=10_000)
     found = re.search(r"at least (\d+) transitions .* of 25 columns, the budget is 10000;", text)
     assert found and int(found[1]) > 10_000
-    assert "FibreSampler" in text and "fewer rows" in text
+    assert "FiberSampler" in text and "fewer rows" in text
 
 
 def test_two_large_totals():
