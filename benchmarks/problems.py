@@ -9,6 +9,7 @@ __all__ = [
     "DENSE_SIZES",
     "DIAGONAL_SIZES",
     "NUM_ITEMS",
+    "POISSON_SIZES",
     "SUBSET_SIZE",
     "Dense",
     "Diagonal",
@@ -23,6 +24,8 @@ __all__ = [
 DENSE_SIZES = (10, 100, 1000, 4000)
 DIAGONAL_SIZES = (10**3, 10**4, 10**5, 10**6)
 NUM_ITEMS, SUBSET_SIZE, BATCH = 1000, 100, 64
+POISSON_SIZES = ((100, 1000), (1000, 1000), (10**4, 10**4))
+"""Categories and total; NumPyro's Multinomial would need 40 GB for ten times the last."""
 
 
 class Dense(NamedTuple):

@@ -104,6 +104,6 @@ def contests() -> Iterator[Contest]:
     for what, rival, make, ours, theirs in lines:
         pair = partial(_pair, make, ours, theirs)
         yield Contest(law + what, size, rival, pair, limit_ms=30.0)
-    for n, total in ((100, 1000), (1000, 1000), (10**5, 10**5)):
+    for n, total in problems.POISSON_SIZES:
         make = partial(_poisson, n, total)
         yield Contest("Poisson", f"n = {n}, sum = {total}", "Multinomial", make, 1.3)
