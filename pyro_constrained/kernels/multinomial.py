@@ -9,6 +9,9 @@ from pyro_constrained.kernels.shapes import broadcast_shapes, expanded
 
 __all__ = ["multinomial_draw"]
 
+FEW = 4096
+"""Up to so many units in all are drawn one by one: fewer operations than halving takes."""
+
 
 def multinomial_draw(
     weights: Tensor, totals: Tensor, num_samples: int, largest: int | None
@@ -23,7 +26,8 @@ def multinomial_draw(
     Returns:
         ``(num_samples, *batch, L)``.
     """
-    if largest is not None and largest <= 2 * weights.shape[-1]:
+    batch = broadcast_shapes(weights.shape[:-1], totals.shape).numel() * num_samples
+    if largest is not None and largest <= max(2 * weights.shape[-1], FEW // max(batch, 1)):
         return _one_by_one(weights, totals, num_samples, largest)
     return _by_halves(weights, totals, num_samples)
 
