@@ -1,6 +1,7 @@
 """What all laws of counts and subsets given ``A x = k`` have in common."""
 
 import copy
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
@@ -254,7 +255,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
                 "enumerate_support: expected a k that is known, got a traced array; the number of "
                 "points depends on it, so make k outside jit and vmap."
             )
-        k = np.unique(k.reshape(-1, k.shape[-1]), axis=0)
+        k = np.unique(k.reshape(math.prod(k.shape[:-1]), k.shape[-1]), axis=0)
         if len(k) != 1:
             raise ConstraintError(
                 f"enumerate_support: expected one k for the whole batch, got {len(k)} different "

@@ -7,12 +7,17 @@ from hypothesis.extra import numpy as hnp
 from scipy import special, stats
 
 from constrained_core.errors import UnboundedSupportError
-from tests.adapters import assert_close, each_backend, each_case, pytest
+from tests.adapters import BACKENDS, assert_close, each_backend, each_case, pytest
 from tests.cases import Groups
 from tests.discrete_cases import BERNOULLI, CATEGORICAL, POISSON, DiscreteCase, select
 from tests.discrete_oracles import DiscreteProblem, has_direction
 
 TIGHT = 1e-10
+each_quick_backend = pytest.mark.parametrize(
+    "backend",
+    [pytest.param(b, id=b.name, marks=[pytest.mark.slow] * (b.name == "jax")) for b in BACKENDS],
+)
+"""Every random example has a shape of its own, which JAX compiles for seconds: slow there."""
 
 
 @st.composite
@@ -48,15 +53,15 @@ def check(backend, case: DiscreteCase) -> None:
         np.testing.assert_array_equal(backend.numpy(law.enumerate_support()), problem.points)
 
 
-@each_backend
+@each_quick_backend
 @given(data=st.data())
 @pytest.mark.parametrize("law", [BERNOULLI, CATEGORICAL])
 def test_random_bounded_systems(backend, law, data):
     check(backend, data.draw(systems(law)))
 
 
-@each_backend
-@settings(max_examples=20)  # each of another shape, which JAX compiles
+@each_quick_backend
+@settings(max_examples=20)
 @given(data=st.data(), single=st.booleans())
 def test_random_systems_with_decided_variables(backend, data, single):
     """Probabilities of exactly 0 and 1, from all but one to all but none of the ones drawn."""
@@ -75,7 +80,7 @@ def test_random_systems_with_decided_variables(backend, data, single):
     assert np.all(np.isfinite(backend.numpy(law.log_prob(backend.counts(drawn)))))
 
 
-@each_backend
+@each_quick_backend
 @given(case=systems(POISSON))
 def test_random_poisson_systems(backend, case):
     if has_direction(case.dense_A):
