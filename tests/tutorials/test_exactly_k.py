@@ -34,6 +34,7 @@ class NumPyroTutorial:
 
     def in_float32(self):
         self.jax.config.update("jax_enable_x64", False)
+        self.jax.clear_caches()  # constants of the plans were cached as 64-bit ones
 
     def estimates(self, name, problem, num_draws):
         jnp = self.jax.numpy
