@@ -96,7 +96,7 @@ def find_start(
         )
     raise IntractableConstraintError(
         f"no point of the fibre of A x = k was found within {SECONDS:g} seconds "
-        f"({found.message}); give one as `start`."
+        f"({found.message}); split the rows into independent blocks, or drop rows."
     )
 
 

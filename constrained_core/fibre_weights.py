@@ -105,9 +105,10 @@ class TableWeights(Weights):
     @property
     def has_holes(self) -> bool:
         """Whether a value between possible ones is impossible."""
-        values = np.arange(self.log_weights.shape[1])
-        inside = (values >= self.lower[:, None]) & (values <= self.upper[:, None])
-        return bool((inside & (self.log_weights == -np.inf)).any())
+        possible = self.log_weights > -np.inf
+        between = np.logical_or.accumulate(possible, axis=1)
+        between &= np.logical_or.accumulate(possible[:, ::-1], axis=1)[:, ::-1]
+        return bool((between & ~possible).any())
 
     def slope(self) -> np.ndarray:
         """Zeros: the table says it all."""
