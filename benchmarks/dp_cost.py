@@ -61,6 +61,8 @@ def save_picture(path: Path, backends: Sequence[str], seconds: float) -> None:
         _curve(right, backend, columns, seconds / 5)
     left.set(xlabel=f"states, in {COLUMNS} columns", ylabel="log normaliser and gradient, CPU ms")
     right.set(xlabel=f"columns, of at most {TOTAL + 1} states each")
+    right.set_xticks(LENGTHS, map(str, LENGTHS), minor=False)
+    right.set_xticks([], minor=True)
     for axis in (left, right):
         axis.legend()
     path.parent.mkdir(exist_ok=True)
