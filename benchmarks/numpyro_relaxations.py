@@ -1,7 +1,7 @@
 """JAX: other gradient estimators of exactly-k subsets, to compare with; not in the library.
 
-Each function gives one draw per row of the logits, zeros and ones that sum to k (or, relaxed, in
-between), with a gradient of its own.
+Each function gives one draw per row of the logits, zeros and ones that sum to k (relaxed: positive
+numbers that do), with a gradient of its own.
 """
 
 from functools import partial
@@ -30,6 +30,8 @@ def gumbel_top_k(key: Array, logits: Array, k: int) -> Array:
 
 def relaxed_top_k(key: Array, logits: Array, k: int, temperature: float) -> Array:
     """Relaxed subsets: k softmaxes in turn, each of what the ones before have left.
+
+    Entries may exceed one: of two nearly equal scores each is taken by half, and again by half.
 
     References:
         Xie, Ermon (2019), *Reparameterizable subset sampling via continuous relaxations*.

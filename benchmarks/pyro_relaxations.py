@@ -1,7 +1,7 @@
 """PyTorch: other gradient estimators of exactly-k subsets, to compare with; not in the library.
 
-Each function gives one draw per row of the logits, zeros and ones that sum to k (or, relaxed, in
-between), with a gradient of its own.
+Each function gives one draw per row of the logits, zeros and ones that sum to k (relaxed: positive
+numbers that do), with a gradient of its own.
 """
 
 from typing import Any
@@ -29,6 +29,8 @@ def gumbel_top_k(logits: Tensor, k: int) -> Tensor:
 
 def relaxed_top_k(logits: Tensor, k: int, temperature: float) -> Tensor:
     """Relaxed subsets: k softmaxes in turn, each of what the ones before have left.
+
+    Entries may exceed one: of two nearly equal scores each is taken by half, and again by half.
 
     References:
         Xie, Ermon (2019), *Reparameterizable subset sampling via continuous relaxations*.
