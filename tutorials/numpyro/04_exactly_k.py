@@ -17,7 +17,7 @@ implicit MLE (Niepert et al. 2021), written anew in ``benchmarks``. Relaxed top-
 draw from perturbed logits, whose law of subsets is not the exact one: part of their bias. Their
 settings were chosen on other seeds: λ = 0.3 is the least biased of 0.1 to 100; t = 5 has the least
 error of 0.1 to 5, less than ``marginal_expectation``, but almost none of its entries are within 0.1
-of zero or one: it differentiates this smooth loss far from any subset. At t = 0.5, 42 % of them are.
+of zero or one: it differentiates this smooth loss far from any subset. At t = 0.5, 42 % are.
 
 **Part two** is an autoencoder of black-and-white digits. A code has 16 bits of which 8 are one, all
 C(16, 8) = 12,870 codes alike before seeing the image; the encoder gives 16 logits, the decoder 64
