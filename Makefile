@@ -5,6 +5,7 @@ BACKEND   ?= pyro
 JOBS      ?= 2
 ARGS      ?=
 PIP_FLAGS ?= --quiet
+STORY     ?=
 
 VENV     := .venv
 BIN      := $(VENV)/bin
@@ -19,13 +20,13 @@ PYTEST   := $(SINGLE_THREADED) $(BIN)/python -m pytest -n $(JOBS) --dist workste
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo test test-slow lint format bench docs clean
+.PHONY: help venv demo tutorials test test-slow lint format bench docs clean
 
 help: ## print this menu
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PYTHON=python3.12  interpreter of a new $(VENV)     JOBS=4   test workers"
-	@echo "  ARGS='...'         passed on to demo, test, bench  PIP_FLAGS=  show what pip does"
+	@echo "  ARGS='...'         passed on to demo, tutorials, test, bench  PIP_FLAGS=  show what pip does"
 
 venv: $(VENV)/.installed ## make .venv with the pinned packages (the other targets do it when needed)
 	@echo "ready: $(BIN)/python"
@@ -51,6 +52,10 @@ demo: $(VENV)/.installed ## train a VAE whose images obey a linear law (BACKEND=
 	@case '$(BACKEND)' in pyro|numpyro) ;; \
 	  *) echo "Expected BACKEND=pyro or BACKEND=numpyro, got '$(BACKEND)'"; exit 2;; esac
 	$(BIN)/python -m tutorials.$(BACKEND).01_digits_vae $(ARGS)
+
+tutorials: $(VENV)/.installed ## run all tutorials of a backend (STORY=02 for one, ARGS=--short to try)
+	@set -e; for script in tutorials/$(BACKEND)/$(STORY)*.py; do \
+	  echo "$$script"; $(BIN)/python -m "$$(basename "$$script" .py | sed 's/^/tutorials.$(BACKEND)./')" $(ARGS); done
 
 test: $(VENV)/.installed ## run the tests and the examples in the docstrings
 	$(PYTEST) $(ARGS)

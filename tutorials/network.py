@@ -87,7 +87,7 @@ class Settings:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Hour:
     """Twelve readings of all links and, to judge by, the flows behind them, in bytes.
 

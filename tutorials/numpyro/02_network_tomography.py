@@ -108,12 +108,13 @@ def run_nuts(
 
 def flow_probabilities(rate_draws: Array, hour: Hour) -> Array:
     """P(x_i = u | A x = k), ``(times, 16, U)``, averaged over draws of the rates."""
+    return sum(flow_law(rate, hour) for rate in rate_draws) / len(rate_draws)
 
-    @jax.jit
-    def table(rate):
-        return jnp.exp(ConstrainedPoisson(rate, ROUTING, hour.k).marginal_log_prob())
 
-    return sum(map(table, rate_draws)) / len(rate_draws)
+@partial(jax.jit, static_argnames="hour")
+def flow_law(rate: Array, hour: Hour) -> Array:
+    """The same at one ``(16,)`` rate."""
+    return jnp.exp(ConstrainedPoisson(rate, ROUTING, hour.k).marginal_log_prob())
 
 
 def study(hour: Hour, settings: Settings) -> Result:

@@ -2,8 +2,8 @@
 
 Fix the row and column sums of a table of counts, and under independence its cells have one law,
 whatever the unknown rates: independent Poisson counts x given A x = k, where A sums rows and
-columns. ``ConstrainedPoisson`` is that law for tables of any shape; with rates that are not products
-of row and column effects it is the noncentral one, of tables with association.
+columns. ``ConstrainedPoisson`` is that law for tables of any shape; with rates that are not
+products of row and column effects it is the noncentral one, of tables with association.
 
 1.  *Berkeley admissions*, six tables of 2 x 2 (Bickel, Hammel and O'Connell 1975). Are men and
     women admitted alike? ``marginal_log_prob`` gives the law of a cell, and with it Fisher's exact
