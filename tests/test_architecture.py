@@ -94,6 +94,7 @@ DEVIATIONS = {
     "kernels/parameters.py: check_finite": "one fused pass in PyTorch",
     "kernels/parameters.py: check_positive": "one fused pass in PyTorch",
     "kernels/parameters.py: lifted": RANKS,
+    "kernels/plans.py: plan_index": "JAX indexes in 32 bits unless told otherwise",
     "kernels/plans.py: plan_tensor": "PyTorch binds to a device too; JAX places arrays",
     "kernels/rows.py: DenseGram.__init__": BY_VALUE,
     "kernels/rows.py: DenseGram.if_safe": BY_VALUE,

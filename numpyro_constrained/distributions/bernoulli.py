@@ -24,6 +24,7 @@ from numpyro_constrained.kernels.parameters import (
     lifted,
     require_event,
 )
+from numpyro_constrained.kernels.plans import plan_index
 
 __all__ = ["ConstrainedBernoulli"]
 
@@ -116,7 +117,7 @@ class ConstrainedBernoulli(ConstrainedDiscrete):
     def _make_parts(self, parameter: Array) -> list[Part]:
         fibre, plan, parts = self._constraint, self._plan, list[Part]()
         for groups, counts in fibre.groups:
-            logits = parameter[..., groups.variables]
+            logits = parameter[..., plan_index(groups, "variables")]
             parts.append(BernoulliGroups(groups, logits, counts, fibre.capacity))
         for chain, start in fibre.chain:
             order = chain.variables[np.argsort(chain.column)]

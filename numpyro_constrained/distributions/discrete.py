@@ -22,6 +22,7 @@ from numpyro_constrained.kernels.fibre import Fibre, rebind_fibre, same_fibre
 from numpyro_constrained.kernels.fibre_parts import Part
 from numpyro_constrained.kernels.leaves import untraced_property
 from numpyro_constrained.kernels.linalg import lift
+from numpyro_constrained.kernels.plans import plan_index
 
 __all__ = ["ConstrainedDiscrete", "kl_discrete_discrete"]
 
@@ -225,7 +226,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         batch_shape = jnp.broadcast_shapes(batch_shape, self._constraint.batch_shape)
         parameter = lift(parameter, len(batch_shape + event_shape))
         parameter = jnp.broadcast_to(parameter, batch_shape + event_shape)
-        return jnp.take(parameter, self._plan.free, axis=-self._parameter_event_dim)
+        return jnp.take(parameter, plan_index(self._plan, "free"), axis=-self._parameter_event_dim)
 
     def log_prob(self, value: Any) -> Array:
         """``(*batch,)`` log probability; -inf off the support.
@@ -284,7 +285,8 @@ class ConstrainedDiscrete(ConstrainedDistribution):
 
     def _joined(self, parts: Sequence[Array], event_dim: int = 1) -> Array:
         """Answers of the parts in the order of the variables."""
-        order = np.argsort(np.concatenate([part.variables for part in self._parts]))
+        variables = np.concatenate([part.variables for part in self._parts])
+        order = np.argsort(variables).astype(np.int32)
         rank = max(part.ndim for part in parts)
         parts = [lift(part, rank) for part in parts]
         batch = jnp.broadcast_shapes(*(part.shape[: rank - event_dim] for part in parts))

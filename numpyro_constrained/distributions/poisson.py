@@ -26,6 +26,7 @@ from numpyro_constrained.kernels.parameters import (
     lifted,
     require_event,
 )
+from numpyro_constrained.kernels.plans import plan_index
 
 __all__ = ["ConstrainedPoisson"]
 
@@ -98,10 +99,10 @@ class ConstrainedPoisson(ConstrainedDiscrete):
         fibre, plan, parts = self._constraint, self._plan, list[PoissonPart]()
         for groups, counts in fibre.groups:
             largest = int(plan.upper[groups.variables].max(initial=0))
-            rate = parameter[..., groups.variables]
+            rate = parameter[..., plan_index(groups, "variables")]
             parts.append(PoissonGroups(groups, rate, counts, largest))
         for chain, start in fibre.chain:
-            parts.append(MergedChain(chain, parameter[..., chain.variables], start))
+            parts.append(MergedChain(chain, parameter[..., plan_index(chain, "variables")], start))
         if plan.free.size:
             parts.append(FreePoisson(plan.free, self._free_parameter(parameter)))
         return parts

@@ -21,6 +21,7 @@ from constrained_core.fibre import FibreChain, GroupFibre
 from constrained_core.lattice import lattice_of, same_solutions
 from numpyro_constrained.kernels.leaves import Layout, unstacked
 from numpyro_constrained.kernels.linalg import lift, matvec
+from numpyro_constrained.kernels.plans import plan_index
 
 __all__ = [
     "Fibre",
@@ -135,7 +136,7 @@ class Fibre(IntegerConstraint):
         self.possible = is_whole & (k[..., zero_rows] == 0).all(-1)
         if plan.groups is not None:
             counts = _totals(plan.groups, k)
-            is_sum = counts * _divisor(plan.groups, k) == k[..., plan.groups.rows]
+            is_sum = counts * _divisor(plan.groups, k) == k[..., plan_index(plan.groups, "rows")]
             self.possible = self.possible & (is_sum & (counts >= 0)).all(-1)
         return k
 
@@ -160,7 +161,7 @@ def _divisor(groups: GroupFibre, k: Array) -> np.ndarray:
 
 def _totals(groups: GroupFibre, k: Array) -> Array:
     """``GroupFibre.totals`` for a k that is traced."""
-    return k[..., groups.rows] // _divisor(groups, k)
+    return k[..., plan_index(groups, "rows")] // _divisor(groups, k)
 
 
 def _known_start(chain: FibreChain, k: np.ndarray) -> np.ndarray:
@@ -171,7 +172,7 @@ def _known_start(chain: FibreChain, k: np.ndarray) -> np.ndarray:
 
 def _find_start(chain: FibreChain, k: Array) -> Array:
     """``_known_start`` for a k that is traced."""
-    given = k[..., None, np.asarray(chain.rows, np.int32)]
+    given = k[..., None, plan_index(chain, "rows")]
     starts = np.asarray(chain.starts).astype(k.dtype)
     found = (given == starts.reshape((1,) * (k.ndim - 1) + starts.shape)).all(-1)
     return jnp.where(found.any(-1), found.argmax(-1), chain.stacked.shape[1])

@@ -27,6 +27,7 @@ from numpyro_constrained.kernels.convolutions import convolve, correlate
 from numpyro_constrained.kernels.fibre_chain import choose
 from numpyro_constrained.kernels.linalg import lift
 from numpyro_constrained.kernels.multinomial import multinomial_draw
+from numpyro_constrained.kernels.plans import plan_index
 
 __all__ = [
     "bernoulli_draw",
@@ -90,7 +91,7 @@ def poisson_shares(groups: GroupFibre, rate: Array) -> Array:
 
 def spread(groups: GroupFibre, figures: Array) -> Array:
     """``(*batch, g)`` to ``(*batch, p)``, or to ``(*batch, 1)`` where there is one group."""
-    return figures if groups.num_groups == 1 else figures[..., groups.index]
+    return figures if groups.num_groups == 1 else figures[..., plan_index(groups, "index")]
 
 
 def group_totals(groups: GroupFibre, rate: Array) -> Array:
@@ -98,7 +99,7 @@ def group_totals(groups: GroupFibre, rate: Array) -> Array:
     if groups.num_groups == 1:
         return rate.sum(-1, keepdims=True)
     totals = jnp.zeros(rate.shape[:-1] + (groups.num_groups,), rate.dtype)
-    return totals.at[..., groups.index].add(rate)
+    return totals.at[..., plan_index(groups, "index")].add(rate)
 
 
 @partial(jax.jit, static_argnums=(1, 4, 5))
@@ -135,7 +136,7 @@ class _Layout(NamedTuple):
 
     def spread(self, values: Array, missing: float) -> Array:
         """``(*batch, p)`` to ``(L, g b)``, with ``missing`` where a group has no more members."""
-        members = self.groups.members
+        members = plan_index(self.groups, "members")
         pad = jnp.full(values.shape[:-1] + (1,), missing, values.dtype)
         values = jnp.concatenate([values, pad], -1)
         values = jnp.broadcast_to(values, self.batch_shape + values.shape[-1:])
@@ -149,11 +150,12 @@ class _Layout(NamedTuple):
 
     def gather(self, values: Array, shape: tuple[int, ...]) -> Array:
         """``(L, prod(shape), g b)`` to ``(*shape, *batch, p)``, the inverse of ``spread``."""
-        members, num_members = self.groups.members, len(self.groups.variables)
+        members, num_members = plan_index(self.groups, "members"), len(self.groups.variables)
         group, slot = np.nonzero(members < num_members)
         position = np.argsort(members[group, slot])
-        group, slot = group[position], slot[position]
-        values = values.reshape(*values.shape[:2], len(members), self.batch_size)[slot, :, group]
+        index = np.stack([slot, group])[:, position].astype(np.int32)
+        values = values.reshape(*values.shape[:2], len(members), self.batch_size)
+        values = values[index[0], :, index[1]]
         return jnp.moveaxis(values, 0, -1).reshape(shape + self.batch_shape + (num_members,))
 
     def batch_sum(self, values: Array) -> Array:

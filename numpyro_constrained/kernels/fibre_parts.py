@@ -18,6 +18,7 @@ from constrained_core.fibre import FibreChain, GroupFibre
 from numpyro_constrained.kernels import fibre_chain, fibre_groups
 from numpyro_constrained.kernels.fibre_groups import power, safe_log
 from numpyro_constrained.kernels.linalg import lift
+from numpyro_constrained.kernels.plans import plan_index
 
 __all__ = [
     "BernoulliGroups",
@@ -253,7 +254,7 @@ class Chain(Part):
         return fibre_chain.log_partition(self.chain, self.theta, self.start)
 
     def draw(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
-        return self._draw_columns(key, sample_shape)[..., self.chain.column]
+        return self._draw_columns(key, sample_shape)[..., plan_index(self.chain, "column")]
 
     def _draw_columns(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
         return fibre_chain.draw(key, self.chain, self.theta, self.start, sample_shape)
@@ -261,7 +262,7 @@ class Chain(Part):
     def _marginals(self) -> Array:
         """``(*batch, p, U)`` of the columns of all variables."""
         found = fibre_chain.marginals(self.chain, self.theta, self.start)
-        return found[..., self.chain.column, :]
+        return found[..., plan_index(self.chain, "column"), :]
 
     @property
     def mean(self) -> Array:
@@ -304,7 +305,7 @@ class MergedChain(Chain, PoissonPart):
         key_columns, key_split = jax.random.split(key)
         columns = self._draw_columns(key_columns, sample_shape)
         if self.chain.num_columns == len(self.variables):
-            return columns[..., self.chain.column]
+            return columns[..., plan_index(self.chain, "column")]
         largest = int(self.chain.num_values.max()) - 1
         return fibre_groups.poisson_draw(key_split, self._columns, self.rate, columns, (), largest)
 

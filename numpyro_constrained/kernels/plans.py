@@ -6,17 +6,30 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from jax import Array
 
+from constrained_core.fibre import FibreChain, FibrePlan, GroupFibre
+from constrained_core.groups import GroupSum
 from constrained_core.plan import Plan
 
-__all__ = ["plan_tensor"]
+__all__ = ["AnyPlan", "plan_index", "plan_tensor"]
 
-_ARRAYS: WeakKeyDictionary[Plan, dict[tuple, np.ndarray]] = WeakKeyDictionary()
+AnyPlan = Plan | FibrePlan | GroupFibre | FibreChain | GroupSum
+
+_ARRAYS: WeakKeyDictionary[AnyPlan, dict[tuple, np.ndarray]] = WeakKeyDictionary()
 
 
-def plan_tensor(plan: Plan, name: str, like: Array, dtype: Any = None) -> np.ndarray:
+def plan_tensor(plan: AnyPlan, name: str, like: Array, dtype: Any = None) -> np.ndarray:
     """The plan's array ``name`` in the dtype of ``like`` unless another is given."""
+    return _array(plan, name, np.dtype(dtype or like.dtype))
+
+
+def plan_index(plan: AnyPlan, name: str) -> np.ndarray:
+    """The plan's array ``name`` as an index, in 32 bits: JAX has no others unless told to."""
+    return _array(plan, name, np.dtype(np.int32))
+
+
+def _array(plan: AnyPlan, name: str, dtype: np.dtype) -> np.ndarray:
     arrays = _ARRAYS.setdefault(plan, {})
-    key = name, np.dtype(dtype or like.dtype)
+    key = name, dtype
     if key not in arrays:
-        arrays[key] = np.asarray(getattr(plan, name), dtype=key[1])
+        arrays[key] = np.asarray(getattr(plan, name), dtype=dtype)
     return arrays[key]

@@ -6,13 +6,13 @@ import torch
 from pyro.util import ignore_jit_warnings
 from torch import Tensor
 
-from constrained_core.fibre import FibreChain, GroupFibre
+from constrained_core.fibre import FibreChain, FibrePlan, GroupFibre
 from constrained_core.groups import GroupSum
 from constrained_core.plan import Plan
 
-__all__ = ["plan_tensor"]
+__all__ = ["AnyPlan", "plan_tensor"]
 
-AnyPlan = Plan | GroupFibre | FibreChain | GroupSum
+AnyPlan = Plan | FibrePlan | GroupFibre | FibreChain | GroupSum
 
 _TENSORS: WeakKeyDictionary[AnyPlan, dict[tuple, Tensor]] = WeakKeyDictionary()
 
