@@ -320,7 +320,8 @@ def save_picture(path: Path, results: list[Result]) -> None:
         axes[0].set_ylabel(f"from {result.hour.number}:00\npackets")
     for axis in grid[-1]:
         axis.set_xlabel("minutes")
-    grid[0, 0].legend(fontsize=7)
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=4)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
     Console().print(f"picture: {path}", highlight=False, soft_wrap=True)
@@ -331,7 +332,7 @@ def _draw_flow(axis, result: Result, flow: int) -> None:
     learned = result.estimates["SVI"]
     axis.fill_between(
         minutes,
-        learned.low[:, flow] - 0.5,
+        np.maximum(learned.low[:, flow] - 0.5, 0),
         learned.high[:, flow] + 0.5,
         step="mid",
         alpha=0.3,
