@@ -111,15 +111,15 @@ class Hour:
         the variance of the loads over their mean, both summed over the links; or more, so that
         the mean total stays within ``packets``.
         """
-        total = loads[:, :NODES].sum(-1)
-        ends = np.column_stack([loads, total - loads[:, NODES:].sum(-1)])
+        ends = np.concatenate(sent_and_received(loads), -1)
         packet = ends.var(0, ddof=1).sum() / ends.mean(0).sum()
-        return cls(number, loads, flows, max(packet, total.mean() / packets))
+        total = loads[:, :NODES].sum(-1).mean()
+        return cls(number, loads, flows, max(packet, total / packets))
 
     @property
     def k(self) -> np.ndarray:
         """``(12, 7)`` link loads in whole packets: all that the estimates are made from."""
-        return np.rint(self.loads / self.packet).astype(int)
+        return whole_loads(self.loads / self.packet)
 
     @property
     def truth(self) -> np.ndarray:
@@ -187,13 +187,35 @@ class Result:
         return {"least squares": squares} | laws
 
 
+def sent_and_received(loads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """What each node sends and receives, both ``(*batch, 4)``."""
+    sent, received = loads[..., :NODES], loads[..., NODES:]
+    rest = sent.sum(-1, keepdims=True) - received.sum(-1, keepdims=True)
+    return sent, np.concatenate([received, rest], -1)
+
+
+def whole_loads(loads: np.ndarray) -> np.ndarray:
+    """Round loads ``(*batch, 7)`` so that whole packets can have made them.
+
+    Rounding each on its own can leave the fourth node less than nothing to receive. So only what
+    is sent is rounded; what is received is scaled to the same total and rounded down, and what is
+    missing then goes to the largest remainders.
+    """
+    sent, received = sent_and_received(loads)
+    sent, total = np.rint(sent), sent.sum(-1, keepdims=True)
+    received = received * sent.sum(-1, keepdims=True) / np.where(total > 0, total, 1)
+    whole = np.floor(received + 1e-9)
+    missing = sent.sum(-1, keepdims=True) - whole.sum(-1, keepdims=True)
+    rank = (whole - received).argsort(-1, kind="stable").argsort(-1)
+    whole = whole + (rank < missing)
+    return np.concatenate([sent, whole[..., :-1]], -1).astype(int)
+
+
 def gravity(loads: np.ndarray) -> np.ndarray:
     """Flows ``(*batch, 16)`` in proportion to what their ends send and receive."""
-    sent = loads[..., :NODES]
-    total = sent.sum(-1, keepdims=True)
-    rest = total - loads[..., NODES:].sum(-1, keepdims=True)
-    received = np.concatenate([loads[..., NODES:], rest], -1)
-    table = sent[..., :, None] * received[..., None, :] / np.maximum(total, 1e-9)[..., None]
+    sent, received = sent_and_received(loads)
+    total = np.maximum(sent.sum(-1)[..., None, None], 1e-9)
+    table = sent[..., :, None] * received[..., None, :] / total
     return table.reshape(*loads.shape[:-1], NUM_FLOWS)
 
 
@@ -320,7 +342,8 @@ def save_picture(path: Path, results: list[Result]) -> None:
         axes[0].set_ylabel(f"from {result.hour.number}:00\npackets")
     for axis in grid[-1]:
         axis.set_xlabel("minutes")
-    grid[0, 0].legend(fontsize=7)
+    handles, labels = grid[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=4)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
     Console().print(f"picture: {path}", highlight=False, soft_wrap=True)
@@ -331,7 +354,7 @@ def _draw_flow(axis, result: Result, flow: int) -> None:
     learned = result.estimates["SVI"]
     axis.fill_between(
         minutes,
-        learned.low[:, flow] - 0.5,
+        np.maximum(learned.low[:, flow] - 0.5, 0),
         learned.high[:, flow] + 0.5,
         step="mid",
         alpha=0.3,

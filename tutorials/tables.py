@@ -263,9 +263,11 @@ def _draw_odds(axis, found: Findings) -> None:
         axis.errorbar(rows[:, 0], height, xerr=errors, fmt="o", ms=4, label=label)
     axis.axvline(1.0, color="grey", lw=0.8)
     axis.set(xscale="log", xlabel="odds of men / odds of women", ylabel="department")
+    axis.set_xticks([0.2, 0.5, 1.0, 2.0], ["0.2", "0.5", "1", "2"])
+    axis.set_xticks([], minor=True)
     axis.set_yticks(range(len(DEPARTMENTS)), list(DEPARTMENTS))
     axis.invert_yaxis()
-    axis.legend(fontsize=8)
+    axis.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2)
 
 
 def _draw_statistic(axis, found: Findings, settings: Settings) -> None:

@@ -61,6 +61,19 @@ def test_rivals_fit_the_links(hour):
     np.testing.assert_allclose(fits @ ROUTING.T, hour.k, atol=1e-4)
 
 
+def test_whole_loads_can_be_carried(rng):
+    flows = rng.exponential(size=(500, NUM_FLOWS)) * (rng.uniform(size=NUM_FLOWS) < 0.5)
+    loads = flows @ ROUTING.T
+    for ends in network.sent_and_received(network.whole_loads(loads)):
+        assert ends.min() >= 0
+    assert np.abs(network.whole_loads(loads) - loads).max() < 3
+
+
+def test_whole_packets_stay_as_they_are(rng):
+    loads = rng.poisson(2.0, size=(100, NUM_FLOWS)) @ ROUTING.T
+    np.testing.assert_array_equal(network.whole_loads(1.0 * loads), loads)
+
+
 def test_intervals_of_known_laws():
     certain, even = np.eye(4)[2], np.full(4, 0.25)
     estimate = Estimate.of(np.array([certain, even]))

@@ -17,6 +17,8 @@ products of row and column effects it is the noncentral one, of tables with asso
     list, so draw some, exactly and independently, and compare p-values with SciPy's generator.
 """
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -76,20 +78,27 @@ def posterior(null: Array, settings: Settings) -> dict[str, Array]:
     return mcmc.get_samples()
 
 
+@partial(jax.jit, static_argnames="draws")
+def four_by_four(key: Array, draws: int) -> tuple[Array, Array, Array]:
+    """Exact draws with the margins of the large table, its log probability, and the mean."""
+    law = independence(SATISFACTION)
+    observed = law.log_prob(jnp.asarray(SATISFACTION.ravel()))
+    return law.sample(key, (draws,)), observed, law.mean
+
+
 def main(argv: list[str] | None = None) -> Findings:
     settings, path = parse_arguments("NumPyro", argv)
     null = jax.jit(lambda: independence(ADMISSIONS).marginal_log_prob()[:, 0])()
     draws = posterior(null, settings)
 
-    law = independence(SATISFACTION)
-    tables = law.sample(random.key(settings.seed), (settings.draws,))
+    tables, observed, mean = four_by_four(random.key(settings.seed), settings.draws)
     found = Findings(
         admitted_men=np.exp(np.asarray(null)),
         log_odds=np.asarray(draws["log_odds"]),
         shared_log_odds=np.asarray(draws["mean"]),
-        observed_log_prob=law.log_prob(jnp.asarray(SATISFACTION.ravel())).item(),
+        observed_log_prob=observed.item(),
         tables=np.asarray(tables).reshape(-1, *SATISFACTION.shape),
-        mean=np.asarray(law.mean).reshape(SATISFACTION.shape),
+        mean=np.asarray(mean).reshape(SATISFACTION.shape),
     )
     report("NumPyro", found, settings)
     save_picture(path, found, settings)

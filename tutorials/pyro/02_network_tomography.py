@@ -15,8 +15,9 @@ posterior.
 
 **Bytes to counts.** Loads are bytes, and the variance of bytes depends on their unit while that of
 a Poisson count is its mean. The unit is the packet of u bytes that makes both equal over the links
-of the hour: u = variance / mean, in bytes. Links are divided by u and rounded; flows are looked at
-only to judge. Totals come to 10 to 20 packets in five minutes, where exact sums are quick.
+of the hour: u = variance / mean, in bytes. Links are divided by u and rounded, so that as many
+packets arrive as are sent; flows are looked at only to judge. On the measured day totals come to 10
+to 20 packets in five minutes, where exact sums are quick.
 
 **What to expect.** On the measured day learned rates have a smaller error than gravity and least
 squares in each of the four hours, but by very different factors: twelve readings of seven links
