@@ -6,6 +6,7 @@ JOBS      ?= 2
 ARGS      ?=
 PIP_FLAGS ?= --quiet
 STORY     ?=
+NAME      ?=
 
 VENV     := .venv
 BIN      := $(VENV)/bin
@@ -13,6 +14,7 @@ PIP      := $(BIN)/python -m pip --disable-pip-version-check
 TORCH    := $(shell grep '^torch==' constraints.txt)
 PACKAGES := constrained_core pyro_constrained numpyro_constrained
 PINS     := pyproject.toml constraints.txt
+EXPERIMENTS := charges chemical_units portfolio gradient_estimators reconciliation hierarchy
 
 # One thread per test worker, so that workers do not fight for cores.
 SINGLE_THREADED := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
@@ -20,10 +22,10 @@ PYTEST   := $(SINGLE_THREADED) $(BIN)/python -m pytest -n $(JOBS) --dist workste
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo tutorials test test-slow lint format bench docs clean
+.PHONY: help venv demo tutorials experiments test test-slow lint format bench docs clean
 
 help: ## print this menu
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PYTHON=python3.12  interpreter of a new $(VENV)     JOBS=4   test workers"
 	@echo "  ARGS='...'         passed on to demo, tutorials, test, bench  PIP_FLAGS=  show what pip does"
@@ -57,7 +59,11 @@ tutorials: $(VENV)/.installed ## run all tutorials of a backend (STORY=02 for on
 	@set -e; for script in tutorials/$(BACKEND)/$(STORY)*.py; do \
 	  echo "$$script"; $(BIN)/python -m "$$(basename "$$script" .py | sed 's/^/tutorials.$(BACKEND)./')" $(ARGS); done
 
-test: $(VENV)/.installed ## run the tests and the examples in the docstrings
+experiments: $(VENV)/.installed-experiments ## scientific applications beside their usual cures (NAME=charges for one, ARGS=--short to try)
+	@set -e; for name in $(or $(NAME),$(EXPERIMENTS)); do \
+	  echo "experiments.$$name"; $(BIN)/python -m experiments.$$name $(ARGS); done
+
+test: $(VENV)/.installed-experiments ## run the tests and the examples in the docstrings
 	$(PYTEST) $(ARGS)
 
 test-slow: $(VENV)/.installed ## run the statistical checks that take minutes
