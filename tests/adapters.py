@@ -164,6 +164,20 @@ def each_case(cases: tuple[Any, ...]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("case", cases, ids=repr)
 
 
+def each_law(cases: tuple[Any, ...], compiled: tuple[Any, ...]) -> pytest.MarkDecorator:
+    """Each backend with each case. JAX compiles for seconds: cases not `compiled` are slow there.
+
+    `compiled` must have a case of each kind; tests/parity holds JAX to PyTorch on all of them.
+    """
+    pairs = [(backend, case) for case in cases for backend in BACKENDS]
+    is_slow = [backend.name == "jax" and case not in compiled for backend, case in pairs]
+    parameters = [
+        pytest.param(*pair, id=f"{pair[1]}-{pair[0]}", marks=[pytest.mark.slow] * slow)
+        for pair, slow in zip(pairs, is_slow, strict=True)
+    ]
+    return pytest.mark.parametrize(("backend", "case"), parameters)
+
+
 @lru_cache(maxsize=256)
 def shared_law(backend: Backend, case: Any) -> Any:
     """One float64 instance per case for the tests that only read it."""

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from tests import oracles
-from tests.adapters import assert_close, each_backend, each_case, pytest, shared_law
-from tests.cases import CASES, GAUSSIAN, named, select
+from tests.adapters import assert_close, each_backend, each_case, each_law, pytest, shared_law
+from tests.cases import CASES, COMPILED, GAUSSIAN, named, select
 
 EXACT = {"float32": 1e-4, "float64": 1e-10}
 """Relative figures of the contract."""
@@ -17,8 +17,7 @@ DENSE = select(
 )  # fmt: skip
 
 
-@each_backend
-@each_case(CASES)
+@each_law(CASES, COMPILED)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_log_prob_in_reduced_coordinates(backend, case, dtype, rng):
     seen = case.rounded(dtype)
@@ -29,8 +28,7 @@ def test_log_prob_in_reduced_coordinates(backend, case, dtype, rng):
     assert_close(found, expected, EXACT[dtype])
 
 
-@each_backend
-@each_case(GAUSSIAN)
+@each_law(GAUSSIAN, COMPILED)
 def test_log_prob_is_scipys_degenerate_gaussian(backend, case, rng):
     x = case.points(rng)
     expected = np.stack([case.expected(oracles.log_prob_allow_singular, row) for row in x])
@@ -45,16 +43,14 @@ def test_student_log_prob_is_a_ratio_of_densities(backend, case, rng):
     assert_close(backend.log_prob(shared_law(backend, case), x), expected, 1e-10)
 
 
-@each_backend
-@each_case(CASES)
+@each_law(CASES, COMPILED)
 def test_constraint_log_prob(backend, case):
     expected = case.expected(oracles.constraint_log_prob)
     found = backend.value(shared_law(backend, case), "constraint_log_prob")
     assert_close(found, expected, 1e-10)
 
 
-@each_backend
-@each_case(DENSE)
+@each_law(DENSE, COMPILED)
 def test_log_prob_ignores_an_invertible_change_of_rows(backend, case, rng):
     """And the density of the constraint, on all of R^m, takes its determinant."""
     rows = case.dense_A.shape[-2]

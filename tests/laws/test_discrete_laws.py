@@ -3,7 +3,14 @@
 import numpy as np
 from scipy import stats
 
-from tests.adapters import BACKENDS, assert_close, each_backend, each_case, pytest, shared_law
+from tests.adapters import (
+    assert_close,
+    each_backend,
+    each_case,
+    each_law,
+    pytest,
+    shared_law,
+)
 from tests.discrete_cases import BOUND_K, CASES, FINITE, UNBOUNDED, DiscreteCase, named, select
 
 TIGHT = 1e-11
@@ -14,29 +21,14 @@ COMPILED = select(
     *("bernoulli-mixed", "bernoulli-ragged", "bernoulli-outer", "bernoulli-none"),
     *("categorical-binary", "categorical-batch_k"),
 )
-"""All kinds of parts and batches. JAX compiles for seconds per case; the others are slow there."""
-
-
-def each_law(cases: tuple[DiscreteCase, ...]) -> pytest.MarkDecorator:
-    slow = {
-        (backend, case): backend.name == "jax" and case not in COMPILED
-        for case in cases
-        for backend in BACKENDS
-    }
-    return pytest.mark.parametrize(
-        ("backend", "case"),
-        [
-            pytest.param(*pair, id=f"{pair[1]}-{pair[0]}", marks=[pytest.mark.slow] * is_slow)
-            for pair, is_slow in slow.items()
-        ],
-    )
+"""All kinds of parts and batches."""
 
 
 def log_prob(backend, law, x):
     return backend.numpy(law.log_prob(backend.counts(x)))
 
 
-@each_law(CASES)
+@each_law(CASES, COMPILED)
 def test_probabilities_of_all_points(backend, case):
     law = shared_law(backend, case)
     assert tuple(law.batch_shape) == case.batch_shape
@@ -55,13 +47,13 @@ def unchecked(backend, case):
     return backend.law(case, validate_args=False)
 
 
-@each_law(CASES)
+@each_law(CASES, COMPILED)
 def test_log_probability_of_the_constraint(backend, case):
     found = backend.value(shared_law(backend, case), "constraint_log_prob")
     assert_close(found, case.expected(lambda problem: problem.log_partition), TIGHT)
 
 
-@each_law(CASES)
+@each_law(CASES, COMPILED)
 def test_moments(backend, case):
     law = shared_law(backend, case)
     for name in ("mean", "variance"):
@@ -69,13 +61,13 @@ def test_moments(backend, case):
         assert_close(backend.value(law, name), expected, TIGHT)
 
 
-@each_law(FINITE)
+@each_law(FINITE, COMPILED)
 def test_entropy(backend, case):
     found = backend.value(shared_law(backend, case), "entropy")
     assert_close(found, case.expected(lambda problem: problem.entropy), TIGHT)
 
 
-@each_law(FINITE)
+@each_law(FINITE, COMPILED)
 def test_marginals(backend, case):
     found = np.exp(backend.value(shared_law(backend, case), "marginal_log_prob"))
     shape = found.shape[-2:]
@@ -84,7 +76,7 @@ def test_marginals(backend, case):
     np.testing.assert_allclose(found.sum(-1), 1, atol=1e-12)
 
 
-@each_law(BOUND_K)
+@each_law(BOUND_K, COMPILED)
 def test_enumerated_support(backend, case):
     law = shared_law(backend, case)
     points = next(iter(case.problems.values())).points
@@ -96,7 +88,7 @@ def test_enumerated_support(backend, case):
     np.testing.assert_array_equal(full, np.broadcast_to(bare, full.shape))
 
 
-@each_law(CASES)
+@each_law(CASES, COMPILED)
 def test_frequencies_of_draws(backend, case):
     """Chi-square over the points of the fibre, rare ones taken together."""
     draws = backend.draws(shared_law(backend, case), seed=3, shape=(DRAWS,))
@@ -170,7 +162,7 @@ QUANTITIES = {
 }
 
 
-@each_law(CASES)
+@each_law(CASES, COMPILED)
 @pytest.mark.parametrize("quantity", QUANTITIES)
 def test_gradients(backend, case, quantity, rng):
     ours, oracle = QUANTITIES[quantity]
@@ -183,7 +175,7 @@ def test_gradients(backend, case, quantity, rng):
     assert np.sum(found * tangent) == pytest.approx(expected, rel=1e-6, abs=1e-7)
 
 
-@each_law(FINITE)
+@each_law(FINITE, COMPILED)
 def test_gradient_of_log_prob(backend, case, rng):
     ((name, value),) = case.params.items()
     x = np.stack([problem.points[-1] for problem in case.problems.values()])
@@ -231,7 +223,7 @@ def test_score_function_is_the_default(backend):
 # Divergence, support, constrain
 
 
-@each_law(FINITE)
+@each_law(FINITE, COMPILED)
 def test_divergence(backend, case):
     ((name, value),) = case.params.items()
     other = DiscreteCase(case.name, case.law, {name: value[..., ::-1].copy()}, case.A, case.k)
@@ -254,7 +246,7 @@ def test_divergence_of_different_fibres(backend):
     np.testing.assert_allclose(backend.numpy(backend.kl(backend.law(case), doubled)), 0, atol=1e-12)
 
 
-@each_law(CASES)
+@each_law(CASES, COMPILED)
 def test_support(backend, case):
     law = shared_law(backend, case)
     assert law.support.is_discrete

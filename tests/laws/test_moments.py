@@ -10,22 +10,21 @@ from tests.adapters import (
     assert_close_in,
     each_backend,
     each_case,
+    each_law,
     pytest,
     shared_law,
 )
-from tests.cases import CASES, GAUSSIAN, Case, named, select
+from tests.cases import CASES, COMPILED, GAUSSIAN, Case, named, select
 
 
-@each_backend
-@each_case(CASES)
+@each_law(CASES, COMPILED)
 def test_mean(backend, case):
     expected = case.expected(oracles.mean, event_shape=(case.n,))
     found = backend.value(shared_law(backend, case), "mean")
     assert_close_in(case.unit, found, expected, 1e-10)
 
 
-@each_backend
-@each_case(CASES)
+@each_law(CASES, COMPILED)
 def test_variance_and_stddev(backend, case):
     law = shared_law(backend, case)
     expected = case.expected(oracles.variance, event_shape=(case.n,))
@@ -35,23 +34,20 @@ def test_variance_and_stddev(backend, case):
     assert_close_in(case.unit**2, backend.value(law, "stddev") ** 2, found, 1e-12)
 
 
-@each_backend
-@each_case(CASES)
+@each_law(CASES, COMPILED)
 def test_covariance(backend, case):
     expected = case.expected(oracles.covariance, event_shape=(case.n, case.n))
     found = backend.value(shared_law(backend, case), "covariance")
     assert_close_in(case.unit**2, found, expected, 1e-10)
 
 
-@each_backend
-@each_case(CASES)
+@each_law(CASES, COMPILED)
 def test_entropy(backend, case):
     found = backend.value(shared_law(backend, case), "entropy")
     assert_close(found, case.expected(oracles.entropy), 1e-10)
 
 
-@each_backend
-@each_case(CASES)
+@each_law(CASES, COMPILED)
 def test_rank(backend, case):
     ranks = {problem.rank for problem in case.problems.values()}
     assert {shared_law(backend, case).rank} >= ranks
@@ -63,8 +59,7 @@ LOSSES = select(
 )  # fmt: skip
 
 
-@each_backend
-@each_case(LOSSES)
+@each_law(LOSSES, COMPILED)
 @pytest.mark.parametrize("loss", ["expected_l1", "expected_l2", "crps"])
 def test_expected_losses(backend, case, loss, rng):
     law = shared_law(backend, case)
@@ -107,8 +102,7 @@ def _other(case: Case) -> Case:
 KL_CASES = tuple(case for case in GAUSSIAN if case.name != "covariance-dense-empty_batch")
 
 
-@each_backend
-@each_case(KL_CASES)
+@each_law(KL_CASES, COMPILED)
 def test_kl(backend, case):
     other = _other(case)
     law = shared_law(backend, case)
