@@ -10,6 +10,7 @@ from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pytest
@@ -54,6 +55,25 @@ class Backend(ABC):
     @abstractmethod
     def on_support(self, law: Any, x: np.ndarray) -> np.ndarray: ...
 
+    @abstractmethod
+    def base_law(self, family: str, params: np.ndarray) -> Any:
+        """The framework's own law ``poisson``, ``bernoulli`` or ``categorical``, ``to_event(1)``,
+        of rates or probabilities."""
+
+    @abstractmethod
+    def walk(self, sampler: Any, seed: int, num_draws: int, **options: Any) -> np.ndarray:
+        """Draws ``(chains, draws, n)`` of a ``FiberSampler``."""
+
+    @abstractmethod
+    def walk_step(
+        self, sampler: Any, points: np.ndarray, directions: Any, uniform: np.ndarray
+    ) -> tuple[np.ndarray, Any]:
+        """One step of its chains from points ``(chains, p)`` with given random numbers.
+
+        ``directions`` are those of one chain, which all share; None for the first ones. Returned
+        are the points and the next directions of the first chain.
+        """
+
     def constraint(self, A: Any, dtype: str = "float64") -> Any:
         """What a user passes for A: a concrete array of this framework, or a GroupSum."""
         if isinstance(A, Groups):
@@ -85,6 +105,13 @@ class Backend(ABC):
         """A property, or a method without arguments."""
         found = getattr(law, name)
         return self.numpy(found() if callable(found) else found)
+
+
+def _base_law(distributions: Any, family: str, params: Any) -> Any:
+    if family == "poisson":
+        return distributions.Poisson(params).to_event(1)
+    law = {"bernoulli": distributions.Bernoulli, "categorical": distributions.Categorical}[family]
+    return law(probs=params).to_event(1)
 
 
 class TorchBackend(Backend):
@@ -120,6 +147,26 @@ class TorchBackend(Backend):
     def on_support(self, law, x):
         return self.numpy(law.support.check(self.array(x)))
 
+    def base_law(self, family, params):
+        return _base_law(import_module("pyro.distributions"), family, self.array(params))
+
+    def walk(self, sampler, seed, num_draws, **options):
+        self.torch.manual_seed(seed)
+        return self.numpy(sampler.run(num_draws, **options))
+
+    def walk_step(self, sampler, points, directions, uniform):
+        kernel, plan = import_module("pyro_constrained.kernels.fibre_walk"), sampler._plan
+        if directions is None:
+            directions = kernel.first_directions(plan, 1)
+        if directions is not None:
+            directions = type(directions)(
+                *(part[:1].expand(len(points), *part.shape[1:]) for part in directions)
+            )
+        state = self.array(points, "int64"), directions
+        weights = kernel.bind_weights(plan, sampler._parameter)
+        moved, directions = kernel._step(plan, weights, state, self.array(uniform))
+        return self.numpy(moved), directions
+
 
 class JaxBackend(Backend):
     name = "jax"
@@ -129,6 +176,7 @@ class JaxBackend(Backend):
     def __init__(self) -> None:
         self.jax = import_module("jax")
         self.kl_divergence = import_module("numpyro.distributions").kl_divergence
+        self._steps: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
     def array(self, value, dtype="float64"):
         return self.jax.numpy.asarray(value, dtype=dtype)
@@ -148,6 +196,30 @@ class JaxBackend(Backend):
 
     def on_support(self, law, x):
         return self.numpy(law.support(self.array(x)))
+
+    def base_law(self, family, params):
+        return _base_law(import_module("numpyro.distributions"), family, self.array(params))
+
+    def walk(self, sampler, seed, num_draws, **options):
+        return self.numpy(sampler.run(self.jax.random.PRNGKey(seed), num_draws, **options))
+
+    def walk_step(self, sampler, points, directions, uniform):
+        kernel, plan = import_module("numpyro_constrained.kernels.fibre_walk"), sampler._plan
+        if directions is None:
+            directions = kernel.first_directions(plan, 1)
+        if directions is not None:
+            directions = self.jax.tree.map(lambda part: part[0], directions)
+        weights = kernel.bind_weights(plan, sampler._parameter)
+
+        def step(point: Any, directions: Any, uniform: Any) -> Any:
+            return kernel._step(plan, weights, (point, directions), uniform)
+
+        if plan not in self._steps:
+            self._steps[plan] = self.jax.jit(self.jax.vmap(step, (0, None, 0)))
+        moved, after = self._steps[plan](
+            self.array(points, "int64"), directions, self.array(uniform)
+        )
+        return self.numpy(moved), after
 
 
 BACKENDS = tuple(

@@ -1,4 +1,4 @@
-"""FiberSampler against enumeration, and as a Gibbs update in Pyro."""
+"""FiberSampler on long lines, and as a Gibbs update in Pyro."""
 
 import numpy as np
 import pyro.distributions as dist
@@ -8,42 +8,6 @@ from scipy import stats
 
 from constrained_core import ConstraintError, GroupSum
 from pyro_constrained import FiberSampler
-from tests.discrete_oracles import DiscreteProblem
-
-TABLE = np.array([[1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1], [1, 0, 0, 1, 0, 0], [0, 1, 0, 0, 1, 0]])
-RATES = np.array([1.0, 2.0, 1.5, 1.0, 2.0, 3.0])
-BELL = np.array([0.2, 0.5, 0.6, 0.3, 0.8, 0.4])
-SIGNED = np.array([[1, 1, 0, 1, -1, 2]])
-LEVELS = np.array([[0.1, 0.2, 0.3, 0.4], [0.4, 0.1, 0.4, 0.1], [0.7, 0.1, 0.1, 0.1]])
-HOLES = np.array([[0.3, 0.0, 0.7], [0.4, 0.1, 0.5], [0.2, 0.0, 0.8]])
-
-FIBRES = {
-    "table": DiscreteProblem("poisson", RATES, TABLE, np.array([4, 5, 3, 4])),
-    "knapsack": DiscreteProblem("poisson", RATES[:4], np.array([[3, 4, 5, 7]]), np.array([30])),
-    "signed": DiscreteProblem("bernoulli", BELL, SIGNED, np.array([2])),
-    "levels": DiscreteProblem("categorical", LEVELS, np.array([[1, 2, -1]]), np.array([3])),
-    "holes": DiscreteProblem("categorical", HOLES, np.ones((1, 3), int), np.array([4])),
-}
-
-
-def base_of(problem):
-    params = torch.as_tensor(problem.params)
-    if problem.family == "poisson":
-        return dist.Poisson(params).to_event(1)
-    family = dist.Bernoulli if problem.family == "bernoulli" else dist.Categorical
-    return family(probs=params).to_event(1)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", FIBRES)
-def test_total_variation(name):
-    problem = FIBRES[name]
-    sampler = FiberSampler(base_of(problem), problem.A, problem.k)
-    draws = sampler.run(300, num_chains=1000, warmup=20).numpy()
-    points = problem.points[problem.pmf > 0]
-    hits = (draws.reshape(-1, 1, problem.n) == points).all(-1)
-    assert hits.any(1).all()
-    assert np.abs(hits.mean(0) - problem.pmf[problem.pmf > 0]).sum() / 2 < 0.01
 
 
 @pytest.mark.slow
