@@ -2,6 +2,7 @@
 
 from constrained_core.errors import (
     ConstraintError,
+    FiberSamplerWarning,
     InfeasibleConstraintError,
     IntractableConstraintError,
     UnboundedSupportError,
@@ -16,6 +17,7 @@ from constrained_core.planner import check_batched_rows, check_consistency, plan
 __all__ = [
     "MAX_TRANSITIONS",
     "ConstraintError",
+    "FiberSamplerWarning",
     "FibreChain",
     "FibrePlan",
     "GroupFibre",

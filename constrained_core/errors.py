@@ -1,7 +1,8 @@
-"""Errors that a constraint can cause. All of them are ``ValueError`` too."""
+"""Errors that a constraint can cause, all of them ``ValueError`` too, and a warning."""
 
 __all__ = [
     "ConstraintError",
+    "FiberSamplerWarning",
     "InfeasibleConstraintError",
     "IntractableConstraintError",
     "UnboundedSupportError",
@@ -22,3 +23,7 @@ class IntractableConstraintError(ConstraintError):
 
 class UnboundedSupportError(ConstraintError):
     """The integer points with ``A x = k`` are not finitely many where they must be."""
+
+
+class FiberSamplerWarning(UserWarning):
+    """Draws of ``FiberSampler`` not to be trusted yet: chains disagree, or few effective draws."""

@@ -6,15 +6,13 @@ from importlib import import_module
 
 import numpy as np
 
-__all__ = ["Diagnostics", "FiberSamplerWarning", "diagnose"]
+from constrained_core.errors import FiberSamplerWarning
+
+__all__ = ["Diagnostics", "diagnose"]
 
 LARGEST_R_HAT = 1.01
 LEAST_ESS = 100
 """For each chain (Vehtari, Gelman, Simpson, Carpenter, Buerkner 2021)."""
-
-
-class FiberSamplerWarning(UserWarning):
-    """Chains that have not mixed, or too few effective draws."""
 
 
 @dataclass(frozen=True, eq=False)

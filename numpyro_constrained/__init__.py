@@ -2,6 +2,7 @@
 
 from constrained_core import (
     ConstraintError,
+    FiberSamplerWarning,
     GroupSum,
     InfeasibleConstraintError,
     IntractableConstraintError,
@@ -39,6 +40,7 @@ __all__ = [
     "ConstrainedPoisson",
     "ConstraintError",
     "FiberSampler",
+    "FiberSamplerWarning",
     "GroupSum",
     "InfeasibleConstraintError",
     "IntractableConstraintError",

@@ -104,7 +104,10 @@ class FiberSampler:
         return self._draws
 
     def diagnostics(self) -> Diagnostics:
-        """Effective sample size and R-hat of the last run; warns where they are poor.
+        """Effective sample size and R-hat of the last run.
+
+        Warns with ``FiberSamplerWarning`` where R-hat is above 1.01, or where there are fewer than
+        100 effective draws per chain; the message says how far off they are and what to do.
 
         Raises:
             ConstraintError: nothing was run.
@@ -152,6 +155,23 @@ class FiberSampler:
             site: name of the site.
             base_distribution: from the values of the other sites to the base law.
             num_sweeps: length of the walk at every update.
+
+        Example:
+            >>> import numpyro
+            >>> from numpyro.infer import MCMC, NUTS, HMCGibbs
+            >>> def model():
+            ...     scale = numpyro.sample("scale", dist.Gamma(2.0, 1.0))
+            ...     numpyro.sample("x", dist.Poisson(scale * jnp.ones(3)).to_event(1))
+            >>> A, k = jnp.array([[1, 1, 0], [0, 1, 1]]), jnp.array([6, 8])
+            >>> sampler = FiberSampler(dist.Poisson(jnp.ones(3)).to_event(1), A, k)
+            >>> update = sampler.gibbs_fn(
+            ...     "x", lambda sites: dist.Poisson(sites["scale"] * jnp.ones(3)).to_event(1)
+            ... )
+            >>> kernel = HMCGibbs(NUTS(model), gibbs_fn=update, gibbs_sites=["x"])
+            >>> mcmc = MCMC(kernel, num_warmup=5, num_samples=5, progress_bar=False)
+            >>> mcmc.run(jax.random.key(0))
+            >>> bool((mcmc.get_samples()["x"] @ A.T == k).all())
+            True
         """
 
         def update(rng_key: Array, gibbs_sites: dict, hmc_sites: dict) -> dict:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pyro.distributions as dist
 import torch
+from pyro.infer import NUTS
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
@@ -14,6 +15,7 @@ from constrained_core.fibre_connectivity import Connectivity
 from constrained_core.fibre_diagnostics import Diagnostics, diagnose
 from constrained_core.fibre_walk import plan_walk
 from constrained_core.fibre_weights import CountWeights, TableWeights
+from pyro_constrained.fiber_gibbs import FiberGibbs
 from pyro_constrained.kernels.fibre_groups import safe_log
 from pyro_constrained.kernels.fibre_walk import bind_weights, first_directions, walk
 
@@ -101,7 +103,10 @@ class FiberSampler:
         return self._draws
 
     def diagnostics(self) -> Diagnostics:
-        """Effective sample size and R-hat of the last run; warns where they are poor.
+        """Effective sample size and R-hat of the last run.
+
+        Warns with ``FiberSamplerWarning`` where R-hat is above 1.01, or where there are fewer than
+        100 effective draws per chain; the message says how far off they are and what to do.
 
         Raises:
             ConstraintError: nothing was run.
@@ -114,8 +119,8 @@ class FiberSampler:
     def move(self, value: Tensor, base_distribution: Any = None, num_sweeps: int = 1) -> Tensor:
         """A point further along the walk, ``(n,)``: one Gibbs update.
 
-        Pyro has no kernel that takes turns: between steps of NUTS on the other sites given x, as in
-        ``NUTS(pyro.condition(model, {"x": x}))``, call ``x = sampler.move(x, base)``.
+        For samplers written by hand: between updates of the rates given x, call
+        ``x = sampler.move(x, base)``. ``gibbs_kernel`` does so inside of Pyro's ``MCMC``.
 
         Args:
             value: ``(n,)`` the point; one that is not on the fibre is replaced by a start.
@@ -126,7 +131,7 @@ class FiberSampler:
         base = self.base_dist if base_distribution is None else base_distribution
         weights = bind_weights(plan, _parameter(base))
         x = torch.as_tensor(self._first)
-        x = value.to(x) if self._is_inside(value) else x.clone()
+        x = value.to(x, copy=True) if self._is_inside(value) else x.clone()
         if plan.num_steps:
             # As many exchanges as a basis has columns, so that every basis can be met.
             steps = num_sweeps * max(plan.num_steps, len(plan.matrix) + 1)
@@ -134,6 +139,51 @@ class FiberSampler:
             _, points = walk(plan, weights, state, 1, steps)
             x[plan.active] = points[0, 0]
         return self._with_free(x, base).to(value.dtype)
+
+    def gibbs_kernel(
+        self,
+        model: Callable[..., Any],
+        site: str,
+        base_distribution: Callable[[dict[str, Tensor]], Any],
+        num_sweeps: int = 1,
+        make_kernel: Callable[..., Any] = NUTS,
+    ) -> FiberGibbs:
+        """A kernel of Pyro's ``MCMC`` for a model with a latent site of constrained counts.
+
+        In the model the site has the base law, ``pyro.sample(site, Poisson(rate).to_event(1))``:
+        the walk keeps it on the fibre, from the first step on. NUTS moves the other sites given it.
+        For variational inference use the exact laws where the fibre is small enough, or sum the
+        counts out: ``constraint_log_prob`` of such a law is the likelihood of k.
+
+        Args:
+            model: the model.
+            site: name of the site.
+            base_distribution: from the values of the other sites to the base law.
+            num_sweeps: length of the walk at every update.
+            make_kernel: ``NUTS``, ``HMC``, or a function of the model that gives it options.
+
+        Raises:
+            ConstraintError: a kernel with ``jit_compile``; when run, no other latent site.
+
+        Example:
+            >>> import pyro
+            >>> from pyro.infer import MCMC
+            >>> _ = pyro.set_rng_seed(0)
+            >>> def model():
+            ...     scale = pyro.sample("scale", dist.Gamma(2.0, 1.0))
+            ...     pyro.sample("x", dist.Poisson(scale.expand(3)).to_event(1))
+            >>> A, k = torch.tensor([[1, 1, 0], [0, 1, 1]]), torch.tensor([6, 8])
+            >>> sampler = FiberSampler(dist.Poisson(torch.ones(3)).to_event(1), A, k)
+            >>> kernel = sampler.gibbs_kernel(
+            ...     model, "x", lambda sites: dist.Poisson(sites["scale"].expand(3)).to_event(1)
+            ... )
+            >>> mcmc = MCMC(kernel, num_samples=5, warmup_steps=5, disable_progbar=True)
+            >>> mcmc.run()
+            >>> bool((mcmc.get_samples()["x"] @ A.T.to(torch.get_default_dtype()) == k).all())
+            True
+        """
+        start = torch.as_tensor(self._first).to(self._parameter)
+        return FiberGibbs(self.move, start, model, site, base_distribution, num_sweeps, make_kernel)
 
     def _is_inside(self, value: Tensor) -> bool:
         plan = self._plan

@@ -69,7 +69,9 @@ DEVIATIONS = {
     "distributions/multivariate_student_t.py: ConstrainedMultivariateStudentT.scale_tril": (
         "in PyTorch an attribute only where given; a pytree has the same leaves always"
     ),
-    "fiber_sampler.py: FiberSampler.gibbs_fn": "Pyro has no kernel of Gibbs updates",
+    "fiber_gibbs.py": "Pyro has no kernel of Gibbs updates as NumPyro's HMCGibbs",
+    "fiber_sampler.py: FiberSampler.gibbs_fn": "what NumPyro's HMCGibbs asks for",
+    "fiber_sampler.py: FiberSampler.gibbs_kernel": "Pyro has no kernel of Gibbs updates",
     "kernels/conditional.py: Conditional.is_traced": CACHE,
     "kernels/constraint.py: LinearConstraint.__init__": LAYOUT,
     "kernels/constraint.py: LinearConstraint.is_differentiated": "JAX arrays do not tell",
@@ -148,6 +150,7 @@ PUBLIC = [
     "reparam.MarginalExpectationReparam",
     *("ConstraintError", "InfeasibleConstraintError", "IntractableConstraintError"),
     *("UnboundedSupportError", "errors.InfeasibleConstraintError"),
+    *("FiberSampler", "FiberSamplerWarning", "errors.FiberSamplerWarning"),
     *("errors.IntractableConstraintError", "errors.UnboundedSupportError"),
 ]
 MEMBERS = [
@@ -159,7 +162,7 @@ COUNTS = ["marginal_log_prob", "enumerate_support", "has_rsample", "with_estimat
 NOT_OF_STUDENT_T = {"expected_l1", "crps"}
 
 LAYERS = [["kernels"], ["constraints", "transforms", "estimators"], ["distributions"]]
-LAYERS += [["reparam", "registry", "fiber_sampler"], [""]]
+LAYERS += [["reparam", "registry", "fiber_sampler", "fiber_gibbs"], [""]]
 FOREIGN = {CORE: {"numpy", "scipy"}, TORCH: {"torch", "pyro"}, JAX: {"jax", "numpyro"}}
 
 

@@ -1,9 +1,10 @@
-"""Small fibres for walks, and how draws of chains are compared with their exact law."""
+"""Small fibres for walks, and how draws of chains are compared with their exact laws."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import pytest
+from scipy import special, stats
 from scipy.sparse.csgraph import connected_components
 
 from tests.discrete_oracles import DiscreteProblem
@@ -39,6 +40,65 @@ FIBRES = {
     "categorical-holes": _problem("categorical", HOLES, np.ones((1, 3), int), [4]),
 }
 """Every family; negative coefficients, equal columns, a free variable, impossible values."""
+
+
+@dataclass(frozen=True, eq=False)
+class ScaledCounts:
+    """scale ~ Gamma(shape, rate); x_i ~ Poisson(scale weight_i), of which A x = k is known.
+
+    With the scale summed out, x has log weights gammaln(shape + sum x) - (shape + sum x)
+    log(rate + sum weight) + sum_i x_i log weight_i - log x_i!; given x the scale is a Gamma again.
+    """
+
+    weight: np.ndarray
+    A: np.ndarray
+    k: np.ndarray
+    shape: float = 2.0
+    rate: float = 1.0
+
+    @property
+    def points(self) -> np.ndarray:
+        """(count, n) all of the fibre."""
+        return DiscreteProblem("poisson", self.weight, self.A, self.k).points
+
+    @property
+    def pmf(self) -> np.ndarray:
+        """(count,) posterior of the points."""
+        x = self.points
+        shape, rate = self.given(x)
+        counts = x @ np.log(self.weight) - special.gammaln(x + 1).sum(-1)
+        return special.softmax(counts + special.gammaln(shape) - shape * np.log(rate))
+
+    def given(self, x: np.ndarray) -> tuple[np.ndarray, float]:
+        """Shape and rate of the scale given points (..., n)."""
+        return self.shape + x.sum(-1), self.rate + self.weight.sum()
+
+    @property
+    def scale_moments(self) -> tuple[float, float]:
+        """Mean and standard deviation of the scale."""
+        shape, rate = self.given(self.points)
+        mean = self.pmf @ shape / rate
+        second = self.pmf @ (shape * (shape + 1)) / rate**2
+        return float(mean), float(np.sqrt(second - mean**2))
+
+
+SCALED = ScaledCounts(np.array([0.5, 1.5, 1.0]), np.array([[1, 1, 0], [0, 1, 1]]), np.array([6, 8]))
+
+
+def check_posterior(problem: ScaledCounts, x: np.ndarray, scale: np.ndarray) -> None:
+    """Draws ``(draws, n)`` and ``(draws,)`` of one chain against the posterior by enumeration.
+
+    Means are to be within four standard errors, with the effective number of draws by ArviZ.
+    """
+    arviz = pytest.importorskip("arviz")
+    mean, deviation = problem.scale_moments
+    assert abs(scale.mean() - mean) < 4 * deviation / np.sqrt(arviz.ess(scale))
+    number = point_numbers(problem.points, x)
+    for point, probability in enumerate(problem.pmf):
+        hits = (number == point).astype(float)
+        effective = arviz.ess(hits) if hits.any() else len(hits) / 20
+        error = np.sqrt(probability * (1 - probability) / effective)
+        assert abs(hits.mean() - probability) < 4 * error + 1 / len(hits)
 
 
 def possible_points(problem: DiscreteProblem) -> tuple[np.ndarray, np.ndarray]:

@@ -5,9 +5,14 @@ from itertools import product
 import numpy as np
 import pytest
 
-from constrained_core import ConstraintError, InfeasibleConstraintError, UnboundedSupportError
+from constrained_core import (
+    ConstraintError,
+    FiberSamplerWarning,
+    InfeasibleConstraintError,
+    UnboundedSupportError,
+)
 from constrained_core.fibre_connectivity import connects, unimodularity
-from constrained_core.fibre_diagnostics import FiberSamplerWarning, diagnose
+from constrained_core.fibre_diagnostics import diagnose
 from constrained_core.fibre_moves import integer_kernel, make_tableau, reduced_basis
 from constrained_core.fibre_walk import plan_walk
 from constrained_core.fibre_weights import CountWeights, TableWeights
@@ -136,5 +141,18 @@ def test_diagnostics_warn_where_chains_disagree(rng):
     draws = rng.normal(size=(4, 1000, 2))
     assert diagnose(draws, np.array([0, 1])).is_good
     draws[0] += 3
-    with pytest.warns(FiberSamplerWarning, match="R-hat"):
+    with pytest.warns(FiberSamplerWarning, match=r"1 of 1 variables.*R-hat.*up to 1[.].*draw more"):
         assert not diagnose(draws, np.array([0])).is_good
+
+
+def test_diagnostics_warn_of_too_few_effective_draws(rng):
+    """A chain that moves a little at every draw: R-hat may pass, the effective number does not."""
+    pytest.importorskip("arviz")
+    steps = rng.normal(size=(2, 4000))
+    draws = np.empty((2, 4000, 1))
+    draws[:, 0, 0] = steps[:, 0]
+    for i in range(1, 4000):
+        draws[:, i, 0] = 0.995 * draws[:, i - 1, 0] + 0.1 * steps[:, i]
+    with pytest.warns(FiberSamplerWarning, match="200 effective draws.* and [0-9]+; draw more"):
+        found = diagnose(draws, np.array([0]))
+    assert not found.is_good and found.ess[0] < 200

@@ -137,6 +137,18 @@ def test_total_variation(backend, name):
     assert found.p_value > 1e-3
 
 
+@each_backend
+def test_poor_chains_are_told(backend):
+    """Few draws of a walk that has to cross a long line in short steps."""
+    pytest.importorskip("arviz")
+    problem = DiscreteProblem("poisson", np.ones(3), np.array([[1, 2, 3]]), np.array([90]))
+    sampler = sampler_of(backend, problem)
+    backend.walk(sampler, 0, 20, num_chains=2, warmup=0)
+    warning = backend.library.FiberSamplerWarning
+    with pytest.warns(warning, match="of 3 variables.*R-hat.*200 effective draws.*draw more"):
+        assert not sampler.diagnostics().is_good
+
+
 def test_backends_walk_alike():
     """The same random numbers lead both twins to the same points, by the same directions."""
     if len(BACKENDS) < 2:
