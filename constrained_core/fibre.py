@@ -13,10 +13,15 @@ import numpy as np
 from constrained_core.errors import InfeasibleConstraintError, IntractableConstraintError
 from constrained_core.lattice import Lattice
 
-__all__ = ["FibreChain", "FibrePlan", "GroupFibre"]
+__all__ = ["NO_POINT", "FibreChain", "FibrePlan", "GroupFibre"]
 
 MAX_STACKED = 100_000_000
 """Budget of tables of one size, 400 MB."""
+
+NO_POINT = (
+    "sample: expected parameters that give A x = k a positive probability, got one of exactly "
+    "zero; check for rates or probabilities of exactly 0 or 1."
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ from numpyro.distributions import constraints
 from numpyro.util import is_prng_key
 
 from constrained_core import ConstraintError, enumerate_fibre
+from constrained_core.fibre import NO_POINT
 from numpyro_constrained.constraints import integer_linear_equality
 from numpyro_constrained.distributions.base import ConstrainedDistribution
 from numpyro_constrained.estimators import check_estimator, with_gradient
@@ -34,6 +35,9 @@ class ConstrainedDiscrete(ConstrainedDistribution):
 
     The plan of the fibre is static: a law that is an argument of ``jit`` is compiled once per plan.
     Draws are integers, and floating under ``marginal_expectation``, so that they have a gradient.
+    Where rates or probabilities of exactly 0 or 1 leave no point, a draw raises under
+    ``validate_args``; inside of ``jit`` and ``vmap``, and without, the variables that have none
+    are drawn as -1 (NaN where floating), which is off the support: ``log_prob`` is -inf.
 
     NumPyro's own enumeration knows values 0..U-1 only, so that ``has_enumerate_support`` is false:
     enumerate a ``Categorical`` index into ``enumerate_support()`` with logits ``log_prob`` of it.
@@ -176,13 +180,19 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         return self._expanded(self._log_weight_sum() - expected, 0)
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
-        """Exact draws ``(*sample_shape, *batch, n)``, with the gradient of the estimator."""
+        """Exact draws ``(*sample_shape, *batch, n)``, with the gradient of the estimator.
+
+        Raises:
+            ConstraintError: A x = k has probability zero, under ``validate_args`` and outside of a
+                trace.
+        """
         assert is_prng_key(key)
         draw = self._draw(key, tuple(sample_shape)).astype(jnp.result_type(int))
+        self._require_possible(draw)
         if not self.has_rsample:
             return draw
         mean = self.mean
-        draw = draw.astype(mean.dtype)
+        draw = jnp.where(draw < 0, jnp.nan, draw).astype(mean.dtype)
         return with_gradient(self.gradient_estimator, draw, lift(mean, draw.ndim))
 
     def rsample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
@@ -203,7 +213,14 @@ class ConstrainedDiscrete(ConstrainedDistribution):
             part.draw(key, sample_shape + lead).reshape(*shape, len(part.variables))
             for part, key in zip(parts, keys, strict=True)
         ]
-        return self._joined(drawn)
+        joined, possible = self._joined(drawn), self._constraint.possible
+        if not isinstance(possible, Array):  # k is known, and was checked
+            return joined
+        return jnp.where(lift(possible[..., None], joined.ndim), joined, -1)
+
+    def _require_possible(self, draw: Array) -> None:
+        if self._validate_args and not isinstance(draw, Tracer) and (draw < 0).any():
+            raise ConstraintError(NO_POINT)
 
     def _own_parameter(self) -> tuple[tuple[int, ...], Array]:
         """Leading batch dimensions along which the law is the same, and the parameter for the

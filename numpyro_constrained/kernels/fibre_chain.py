@@ -102,7 +102,8 @@ def log_partition(chain: FibreChain, theta: Array, start: Array) -> Array:
 def draw(
     key: Array, chain: FibreChain, theta: Array, start: Array, sample_shape: tuple[int, ...] = ()
 ) -> Array:
-    """Exact draws of the values of all columns, ``(*sample_shape, *batch, q)``."""
+    """Exact draws of the values of all columns, ``(*sample_shape, *batch, q)``; -1 where the
+    weights leave no point to draw."""
     batch_shape = jnp.broadcast_shapes(theta.shape[:-2], start.shape)
     shape = tuple(sample_shape) + batch_shape
     element = np.broadcast_to(_batch_index(theta.shape[:-2], batch_shape), shape).ravel()
@@ -115,7 +116,7 @@ def draw(
 @jax.jit
 def _walk(key: Array, tables: Array, theta: Array, start: Array, element: Array) -> Array:
     """``(q, size)`` values drawn from starts ``(size,)`` of elements of the batch of theta."""
-    _, later = _levels(tables, theta)
+    first, later = _levels(tables, theta)
     num_columns, num_states = tables.shape[:2]
 
     def step(state: Array, column: tuple[Array, ...]) -> tuple[Array, Array]:
@@ -128,7 +129,8 @@ def _walk(key: Array, tables: Array, theta: Array, start: Array, element: Array)
         return jnp.take_along_axis(after, value[None], 0)[0], value
 
     keys = jax.random.split(key, max(num_columns, 1))[:num_columns]
-    return jax.lax.scan(step, start, (keys, tables, theta, later))[1]
+    values = jax.lax.scan(step, start, (keys, tables, theta, later))[1]
+    return jnp.where((first[start, element] > -jnp.inf)[None], values, -1)
 
 
 def marginals(chain: FibreChain, theta: Array, start: Array) -> Array:

@@ -111,16 +111,18 @@ def poisson_draw(
     sample_shape: tuple[int, ...] = (),
     largest: int | None = None,
 ) -> Array:
-    """Multinomial draws of the members given the sums, ``(*sample_shape, *batch, p)``.
+    """Multinomial draws of the members given the sums, ``(*sample_shape, *batch, p)``; -1 in
+    groups of a negative sum, or of a positive one where all rates are zero.
 
     Args:
         largest: a bound of the sums, if there is one: small sums are drawn one by one.
     """
     layout = _Layout(groups, jnp.broadcast_shapes(rate.shape[:-1], counts.shape[:-1]))
     weights = layout.spread(stop_gradient(rate), 0.0)
-    shape = tuple(sample_shape)
-    drawn = multinomial_draw(key, weights, layout.flat_counts(counts), prod(shape), largest)
-    return layout.gather(drawn, shape)
+    shape, totals = tuple(sample_shape), layout.flat_counts(counts)
+    drawn = multinomial_draw(key, weights, jnp.maximum(totals, 0), prod(shape), largest)
+    is_possible = (totals == 0) | ((totals > 0) & (weights.sum(0) > 0))
+    return layout.gather(jnp.where(is_possible[None, None], drawn, -1), shape)
 
 
 class _Layout(NamedTuple):
@@ -212,13 +214,15 @@ class _Sums(NamedTuple):
             levels.append(convolve(level[:, :half], level[:, half:], size))
         return levels
 
-    def log_coefficient(self) -> Array:
-        """Log of the coefficient of the product that belongs to the sum."""
-        product = self.levels()[-1][:, 0]
+    def coefficient(self, product: Array) -> Array:
+        """The coefficient of the product of all members that belongs to the sum."""
         index = jnp.clip(self.counts, 0, len(product) - 1)
-        coefficient = jnp.take_along_axis(product, index[None], 0)[0]
-        is_positive = self.possible & (coefficient > 0)
-        return jnp.where(is_positive, jnp.log(jnp.where(is_positive, coefficient, 1.0)), -jnp.inf)
+        found = jnp.take_along_axis(product[:, 0], index[None], 0)[0]
+        return jnp.where(self.possible, found, 0.0)
+
+    def log_coefficient(self) -> Array:
+        """Its logarithm."""
+        return safe_log(self.coefficient(self.levels()[-1]))
 
     def marginals(self) -> tuple[Array, Array]:
         """``(L, N)`` probabilities of 0 and of 1; of 0 alone where a member is not open."""
@@ -339,7 +343,8 @@ def bernoulli_draw(
     capacity: int,
     sample_shape: tuple[int, ...] = (),
 ) -> Array:
-    """Exact draws given the sums, ``(*sample_shape, *batch, p)`` of zeros and ones."""
+    """Exact draws given the sums, ``(*sample_shape, *batch, p)`` of zeros and ones; -1 in groups
+    of which the sum cannot be."""
     layout = _Layout(groups, jnp.broadcast_shapes(logits.shape[:-1], counts.shape[:-1]))
     sums = _Sums.of(layout, stop_gradient(logits), counts, capacity)
     levels, shape = sums.levels(), tuple(sample_shape)
@@ -350,7 +355,8 @@ def bernoulli_draw(
         drawn = jnp.concatenate([left, drawn[:half] - left])
     drawn = drawn[: len(sums.logits)] + sums.forced[:, None]
     drawn = jnp.where(sums.flipped[None, None], 1 - drawn, drawn)
-    return layout.gather(drawn, shape)
+    is_possible = sums.coefficient(levels[-1]) > 0
+    return layout.gather(jnp.where(is_possible[None, None], drawn, -1), shape)
 
 
 def _split(key: Array, left: Array, right: Array, total: Array) -> Array:

@@ -12,7 +12,7 @@ from pyro.util import ignore_jit_warnings
 from torch import Tensor
 
 from constrained_core import ConstraintError
-from constrained_core.fibre import FibreChain
+from constrained_core.fibre import NO_POINT, FibreChain
 from pyro_constrained.kernels.groups import Groups
 from pyro_constrained.kernels.shapes import broadcast_shapes, expanded
 
@@ -61,10 +61,7 @@ def require_possible(possible: Tensor) -> None:
         ConstraintError: an entry is false.
     """
     if not bool(possible.all()):
-        raise ConstraintError(
-            "sample: expected parameters that give A x = k a positive probability, got one of "
-            "exactly zero; check for rates or probabilities of exactly 0 or 1."
-        )
+        raise ConstraintError(NO_POINT)
 
 
 def messages(chain: FibreChain, theta: Tensor) -> list[Tensor]:

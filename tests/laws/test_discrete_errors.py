@@ -176,6 +176,30 @@ def test_tables_of_an_unbounded_variable(backend):
         law.enumerate_support()
 
 
+IMPOSSIBLE = {
+    "poisson groups": (POISSON, {"rate": np.zeros(4)}, np.ones((1, 4)), [2]),
+    "poisson chain": (POISSON, {"rate": np.array([1.0, 0, 0, 0])}, ROWS, [1, 1]),
+    "poisson merged": (POISSON, {"rate": np.zeros(4)}, [[1, 1, 0, 0], [0, 0, 1, 2]], [1, 2]),
+    "bernoulli groups": (BERNOULLI, {"probs": np.array([0.5, 0, 0, 0])}, np.ones((1, 4)), [2]),
+    "bernoulli ones": (BERNOULLI, {"probs": np.array([0.5, 1, 1, 1])}, np.ones((1, 4)), [2]),
+    "bernoulli chain": (BERNOULLI, {"probs": np.array([0.5, 0, 0, 0])}, ROWS, [1, 1]),
+    "categorical": (CATEGORICAL, {"probs": np.eye(3)[[0, 0, 0, 1]]}, ROWS, [1, 1]),
+}
+
+
+@each_backend
+@pytest.mark.parametrize("estimator", ["score_function", "marginal_expectation"])
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_nothing_to_draw(backend, name, estimator):
+    """Rates or probabilities of exactly 0 or 1 leave no point."""
+    law, params, A, k = IMPOSSIBLE[name]
+    case = DiscreteCase("", law, params, np.asarray(A), np.asarray(k))
+    found = backend.law(case, validate_args=True, gradient_estimator=estimator)
+    assert backend.value(found, "constraint_log_prob") == -INF
+    with pytest.raises(ConstraintError, match="positive probability"):
+        backend.sample(found, 0)
+
+
 @each_backend
 def test_parameters_that_exclude_the_event(backend):
     """Three of four elements are impossible, and two are asked for."""
