@@ -11,12 +11,16 @@ from math import prod
 import numpy as np
 
 from constrained_core.errors import InfeasibleConstraintError, IntractableConstraintError
+from constrained_core.fibre_segments import is_worth_offsets, segment_ends
 from constrained_core.lattice import Lattice
 
-__all__ = ["NO_POINT", "FibreChain", "FibrePlan", "GroupFibre"]
+__all__ = ["NO_POINT", "ChainSegment", "FibreChain", "FibrePlan", "GroupFibre"]
 
 MAX_STACKED = 100_000_000
 """Budget of tables of one size, 400 MB."""
+
+CHAINED_LOSS = 8
+"""How many times more digits a chain loses than a single sum of the same counts."""
 
 NO_POINT = (
     "sample: expected parameters that give A x = k a positive probability, got one of exactly "
@@ -90,6 +94,25 @@ class GroupFibre:
 
 
 @dataclass(frozen=True, eq=False)
+class ChainSegment:
+    """Consecutive columns of a chain with tables padded to one size, as a scan takes them.
+
+    Attributes:
+        start, stop: its columns are ``start..stop - 1``.
+        size: T, at least the number of states of every level from ``start`` to ``stop``; it is
+            the dead state everywhere.
+        first: ``(stop - start, S)`` int32.
+        next: ``(stop - start, S, W)`` int32.
+    """
+
+    start: int
+    stop: int
+    size: int
+    first: np.ndarray
+    next: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
 class FibreChain:
     """A walk that spends k: from what is left of it, column j takes away u times itself.
 
@@ -100,19 +123,23 @@ class FibreChain:
         variables: ``(p,)`` the variables of the chain, ascending.
         column: ``(p,)`` the column 0..q-1 of each; equal columns are one where merged.
         rows: ``(r,)`` the rows of A that the states are made of.
+        coefficients: ``(q, r)`` int64, the columns.
         starts: ``(S_0, r)`` the right-hand sides, in lexicographic order.
         sizes: ``(q + 1,)`` number of states of every level.
         num_values: ``(q,)`` number of values, 0..U_j-1, of every column.
-        next: q arrays ``(S_j, U_j)``, int32: the state of level j + 1 after value u, or
-            ``sizes[j + 1]``, the dead state, where there is none.
+        first: q arrays ``(S_j,)``, int32: the first value that a state can take, or zeros.
+        next: q arrays ``(S_j, W_j)``, int32: the state of level j + 1 after that value, the one
+            after it and so on, or ``sizes[j + 1]``, the dead state, where there is none.
     """
 
     variables: np.ndarray
     column: np.ndarray
     rows: np.ndarray
+    coefficients: np.ndarray
     starts: np.ndarray
     sizes: np.ndarray
     num_values: np.ndarray
+    first: tuple[np.ndarray, ...]
     next: tuple[np.ndarray, ...]
 
     @property
@@ -135,26 +162,52 @@ class FibreChain:
         """Entries of all tables, dead ones included: the work of one pass."""
         return sum(table.size for table in self.next)
 
+    def values(self, level: int) -> np.ndarray:
+        """``(S_j, W_j)`` the values that the entries of a table stand for; those past the last
+        one, of dead entries, are the last one."""
+        values = self.first[level][:, None] + np.arange(self.next[level].shape[1])
+        return np.minimum(values, self.num_values[level] - 1)
+
     @cached_property
-    def stacked(self) -> np.ndarray:
-        """``(q, S, U)`` all tables, padded to the largest; the dead state is S everywhere.
+    def segments(self) -> tuple[ChainSegment, ...]:
+        """All tables, in runs of similar sizes.
 
         Raises:
             IntractableConstraintError: more than 10^8 entries, nearly all of them padding.
         """
-        largest = int(self.sizes.max())
-        shape = (self.num_columns, largest, int(self.num_values.max(initial=0)))
-        if prod(shape) > MAX_STACKED:
+        widths = np.array([table.shape[1] for table in self.next], dtype=np.int64)
+        ends = segment_ends(self.sizes[:-1], widths)
+        parts = [slice(*pair) for pair in zip([0, *ends], ends, strict=False)]
+        shapes = [
+            (part.stop - part.start, int(self.sizes[part].max()), self._width(part, widths))
+            for part in parts
+        ]
+        size = sum(prod(shape) for shape in shapes)
+        if size > MAX_STACKED:
             raise IntractableConstraintError(
-                f"tables of one size need {prod(shape)} entries for {self.num_transitions} "
+                f"tables of few sizes need {size} entries for {self.num_transitions} "
                 f"transitions, the budget is {MAX_STACKED}; draw with FiberSampler instead, or "
                 "use smaller totals."
             )
-        stacked = np.full(shape, largest, dtype=np.int32)
-        for level, table in enumerate(self.next):
-            alive = np.where(table == self.sizes[level + 1], largest, table)
-            stacked[level, : table.shape[0], : table.shape[1]] = alive
-        return stacked
+        return tuple(self._segment(part, shape) for part, shape in zip(parts, shapes, strict=True))
+
+    def _width(self, part: slice, widths: np.ndarray) -> int:
+        """Of the tables of a segment, which begin with value 0 where that costs little."""
+        narrow, wide = int(widths[part].max()), int(self.num_values[part].max())
+        return narrow if is_worth_offsets(narrow, wide) else wide
+
+    def _segment(self, part: slice, shape: tuple[int, int, int]) -> ChainSegment:
+        size = int(self.sizes[part.start : part.stop + 1].max())
+        table, first = np.full(shape, size, dtype=np.int32), np.zeros(shape[:2], dtype=np.int32)
+        for place, level in enumerate(range(part.start, part.stop)):
+            state, column = np.nonzero(self.next[level] < self.sizes[level + 1])
+            target, lowest = self.next[level][state, column], self.first[level]
+            if shape[2] == self.num_values[part].max():
+                table[place, state, lowest[state] + column] = target
+            else:
+                table[place, state, column] = target
+                first[place, : len(lowest)] = lowest
+        return ChainSegment(part.start, part.stop, size, first, table)
 
     def start_of(self, k: np.ndarray) -> np.ndarray:
         """Level-0 states of the right-hand sides.
@@ -215,6 +268,13 @@ class FibrePlan:
     chain: FibreChain | None
     lattice: Lattice
     row_range: np.ndarray
+
+    @property
+    def largest_terms(self) -> int:
+        """A largest count of Poisson variables, by which digits are lost: those of a chain are
+        lost in the sums over its columns too."""
+        chained = 0 if self.chain is None else int(self.chain.num_values.max(initial=0))
+        return max(int(self.upper.max(initial=0)), CHAINED_LOSS * chained)
 
     @property
     def kept(self) -> np.ndarray:

@@ -52,15 +52,17 @@ def make_chain(
         starts = np.unique(reached.last, axis=0)
     ends = np.concatenate([origin, origin])
     found = walk(columns, num_values, starts, ends, independent, max_transitions)
-    alive, sizes, num_values, tables = prune(found, max_transitions)
+    tables = prune(found, max_transitions)
     return FibreChain(
         variables=parts.variables,
         column=np.argsort(order)[column],
         rows=parts.rows,
-        starts=starts[alive],
-        sizes=sizes,
-        num_values=num_values,
-        next=tables,
+        coefficients=columns,
+        starts=starts[tables.alive],
+        sizes=tables.sizes,
+        num_values=tables.num_values,
+        first=tables.first,
+        next=tables.next,
     )
 
 

@@ -64,9 +64,11 @@ def _chain_count(plan: FibrePlan, k: np.ndarray) -> int:
 def _path_counts(chain: FibreChain, word: np.dtype) -> np.ndarray:
     merged = np.bincount(chain.column, minlength=chain.num_columns).tolist()
     counts = np.ones(1, dtype=word)
-    for size, table in zip(reversed(merged), reversed(chain.next), strict=True):
-        ways = np.array([comb(u + size - 1, u) for u in range(table.shape[1])], dtype=word)
-        counts = np.append(counts, np.zeros(1, dtype=word))[table] @ ways
+    for level in reversed(range(chain.num_columns)):
+        size, values = merged[level], chain.values(level)
+        ways = np.array([comb(u + size - 1, u) for u in range(values.max() + 1)], dtype=word)
+        later = np.append(counts, np.zeros(1, dtype=word))[chain.next[level]]
+        counts = (later * ways[values]).sum(axis=1)
     return counts
 
 
@@ -137,8 +139,9 @@ def _with_chain(points: np.ndarray, chain: FibreChain, start: int, upper: np.nda
     state = np.full(len(points), start)
     for level, table in enumerate(chain.next):
         target = table[state]
-        source, value = np.nonzero(target < chain.sizes[level + 1])
-        state = target[source, value]
+        source, place = np.nonzero(target < chain.sizes[level + 1])
+        value = chain.first[level][state[source]] + place
+        state = target[source, place]
         inside = chain.variables[chain.column == level]
         rest = np.column_stack([points[source], state])
         rest = _with_parts(rest, value, inside, upper)

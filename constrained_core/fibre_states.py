@@ -6,8 +6,9 @@ from math import prod
 import numpy as np
 
 from constrained_core.errors import IntractableConstraintError
+from constrained_core.fibre_segments import is_worth_offsets
 
-__all__ = ["Walk", "prune", "walk"]
+__all__ = ["Tables", "Walk", "prune", "walk"]
 
 PIECE = 2**16
 
@@ -75,19 +76,34 @@ def walk(
     return Walk(found.sizes, found.source, found.value, found.target, states.astype(np.int64))
 
 
-def prune(
-    found: Walk, max_transitions: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[np.ndarray, ...]]:
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """What is alive of a walk, level by level.
+
+    Attributes:
+        alive: ``(S_0,)`` which starts are.
+        sizes, num_values, first, next: as those of the chain.
+    """
+
+    alive: np.ndarray
+    sizes: np.ndarray
+    num_values: np.ndarray
+    first: tuple[np.ndarray, ...]
+    next: tuple[np.ndarray, ...]
+
+
+def prune(found: Walk, max_transitions: int) -> Tables:
     """Drop states from which no end is reached, and lay the others out as tables.
 
-    Returns:
-        Which starts are alive ``(S_0,)``, and ``sizes``, ``num_values``, ``next`` of the chain.
+    A table begins with the first value of every state where that saves much: a column whose value
+    is decided by the state then takes one entry per state and not one per value.
 
     Raises:
         IntractableConstraintError: tables past the budget; raised before they are made.
     """
     alive = np.ones(found.sizes[-1], dtype=bool)
     sizes, num_values, total = [len(alive)], [], 0
+    firsts: list[np.ndarray] = []
     tables: list[np.ndarray] = []
     for j in reversed(range(len(found.source))):
         number = np.cumsum(alive) - 1
@@ -95,16 +111,35 @@ def prune(
         source, value = found.source[j][kept], found.value[j][kept]
         alive = np.zeros(found.sizes[j], dtype=bool)
         alive[source] = True
-        shape = (int(alive.sum()), int(value.max(initial=-1)) + 1)
+        source = (np.cumsum(alive) - 1)[source]
+        num_values_here = int(value.max(initial=-1)) + 1
+        first = _first_values(source, value, int(alive.sum()))
+        shape = (len(first), int((value - first[source]).max(initial=-1)) + 1)
         total += shape[0] * shape[1]
         if total > max_transitions:
             _refuse(total, len(tables) + 1, "last", len(found.source), max_transitions)
         table = np.full(shape, sizes[-1], dtype=np.int32)
-        table[(np.cumsum(alive) - 1)[source], value] = number[found.target[j][kept]]
-        sizes.append(shape[0])
-        num_values.append(shape[1])
+        table[source, value - first[source]] = number[found.target[j][kept]]
+        sizes.append(len(first))
+        num_values.append(num_values_here)
+        firsts.append(first)
         tables.append(table)
-    return alive, np.array(sizes[::-1]), np.array(num_values[::-1], dtype=int), tuple(tables[::-1])
+    return Tables(
+        alive=alive,
+        sizes=np.array(sizes[::-1]),
+        num_values=np.array(num_values[::-1], dtype=int),
+        first=tuple(firsts[::-1]),
+        next=tuple(tables[::-1]),
+    )
+
+
+def _first_values(source: np.ndarray, value: np.ndarray, num_states: int) -> np.ndarray:
+    """The first value of every state; zeros where tables would hardly become narrower."""
+    width = int(value.max(initial=-1)) + 1
+    first = np.full(num_states, width, dtype=np.int32)
+    np.minimum.at(first, source, value)
+    narrow = int((value - first[source]).max(initial=-1)) + 1
+    return first if is_worth_offsets(narrow, width) else np.zeros_like(first)
 
 
 class _Reach:

@@ -167,7 +167,7 @@ def _totals(groups: GroupFibre, k: Array) -> Array:
 def _known_start(chain: FibreChain, k: np.ndarray) -> np.ndarray:
     """``(*batch,)`` states of level 0 of the right-hand sides; dead if there is none."""
     start = chain.find(k)
-    return np.where(start < 0, chain.stacked.shape[1], start).astype(np.int32)
+    return np.where(start < 0, chain.sizes[0], start).astype(np.int32)
 
 
 def _find_start(chain: FibreChain, k: Array) -> Array:
@@ -175,7 +175,7 @@ def _find_start(chain: FibreChain, k: Array) -> Array:
     given = k[..., None, plan_index(chain, "rows")]
     starts = np.asarray(chain.starts).astype(k.dtype)
     found = (given == starts.reshape((1,) * (k.ndim - 1) + starts.shape)).all(-1)
-    return jnp.where(found.any(-1), found.argmax(-1), chain.stacked.shape[1])
+    return jnp.where(found.any(-1), found.argmax(-1), chain.sizes[0])
 
 
 def bind_fibre(

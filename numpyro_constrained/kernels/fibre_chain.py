@@ -5,7 +5,10 @@ log of the sum over all walks from a start is V_0(start). A weight of zero (thet
 state without a way on (V = -inf) are right in value and in gradient.
 """
 
+from collections.abc import Callable
+from functools import partial
 from math import prod
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +55,44 @@ def choose(key: Array, weights: Array) -> Array:
     return jnp.minimum(index, len(weights) - 1)
 
 
-def messages(chain: FibreChain, theta: Array) -> tuple[Array, Array]:
+class _Run(NamedTuple):
+    """The static part of a segment.
+
+    Attributes:
+        start, stop: its columns.
+        size: the dead state.
+        num_values: values of its columns.
+        num_states: alive ones of its first level.
+        is_offset: whether states begin with values of their own.
+    """
+
+    start: int
+    stop: int
+    size: int
+    num_values: int
+    num_states: int
+    is_offset: bool
+
+
+def _runs(chain: FibreChain) -> tuple[_Run, ...]:
+    return tuple(
+        _Run(
+            start=part.start,
+            stop=part.stop,
+            size=part.size,
+            num_values=int(chain.num_values[part.start : part.stop].max(initial=0)),
+            num_states=int(chain.sizes[part.start]),
+            is_offset=bool(part.first.any()),
+        )
+        for part in chain.segments
+    )
+
+
+def _tables(chain: FibreChain) -> list[tuple[np.ndarray, np.ndarray]]:
+    return [(part.first, part.next) for part in chain.segments]
+
+
+def messages(chain: FibreChain, theta: Array) -> list[Array]:
     """V of every level; the last entry of a level is the dead state, -inf.
 
     Args:
@@ -61,26 +101,57 @@ def messages(chain: FibreChain, theta: Array) -> tuple[Array, Array]:
             does not take are ignored.
 
     Returns:
-        ``(S + 1, *batch)`` of level 0, and ``(q, S + 1, *batch)`` of all later levels.
+        ``(S, *batch)`` of every level, with S at least ``S_j + 1``; more entries are dead too.
     """
     batch_shape = theta.shape[:-2]
-    first, later = _levels(chain.stacked, _by_column(chain, theta))
-    return first.reshape(len(first), *batch_shape), later.reshape(*later.shape[:2], *batch_shape)
+    first, later = _levels(_runs(chain), _tables(chain), _by_column(theta))
+    levels = [first, *(level for part in later for level in part)]
+    return [level.reshape(len(level), *batch_shape) for level in levels]
 
 
-@jax.jit
-def _levels(tables: Array, theta: Array) -> tuple[Array, Array]:
-    """``messages`` for tables ``(q, S, U)`` and weights ``(q, U, batch)``."""
-    dead = jnp.full((1, theta.shape[-1]), -jnp.inf, theta.dtype)
-    last = jnp.full((tables.shape[1] + 1, theta.shape[-1]), -jnp.inf, theta.dtype).at[0].set(0.0)
+@partial(jax.jit, static_argnums=0)
+def _levels(
+    runs: tuple[_Run, ...], tables: list[tuple[Array, Array]], theta: Array
+) -> tuple[Array, list[Array]]:
+    """Level 0 ``(S + 1, batch)``, and the later levels of every segment ``(q_s, T + 1, batch)``.
+
+    Args:
+        tables: of every segment, first values ``(q_s, S)`` and next states ``(q_s, S, W)``.
+        theta: ``(q, U, batch)``.
+    """
+    level, later = jnp.zeros((1, theta.shape[-1]), theta.dtype), list[Array]()
+    for run, (first, table) in reversed(list(zip(runs, tables, strict=True))):
+        columns = first, table, theta[run.start : run.stop, : run.num_values]
+        level, found = jax.lax.scan(
+            _step(run), _with_dead_states(level, run.size), columns, reverse=True
+        )
+        later.append(found)
+        level = level[: run.num_states]
+    return _with_dead_states(level, len(level)), later[::-1]
+
+
+def _step(run: _Run) -> Callable[[Array, tuple], tuple[Array, Array]]:
+    """From one level of a segment to the one before."""
 
     @jax.checkpoint  # or differentiation keeps all terms of all columns
-    def step(later: Array, column: tuple[Array, Array]) -> tuple[Array, Array]:
-        table, weights = column
-        level = log_sum_exp(later[table] + weights[None], axis=1)
-        return jnp.concatenate([level, dead]), later
+    def step(later: Array, column: tuple[Array, Array, Array]) -> tuple[Array, Array]:
+        first, table, weights = column
+        level = log_sum_exp(later[table] + _own(run, weights, first, table.shape[1]), axis=1)
+        return _with_dead_states(level, run.size), later
 
-    return jax.lax.scan(step, last, (tables, theta), reverse=True)
+    return step
+
+
+def _own(run: _Run, weights: Array, first: Array, width: int) -> Array:
+    """``(S, W, batch)`` weights of the entries of a table, or ``(1, W, batch)``."""
+    if not run.is_offset:
+        return weights[None, :width]
+    return weights[jnp.minimum(first[:, None] + np.arange(width)[None], run.num_values - 1)]
+
+
+def _with_dead_states(level: Array, size: int) -> Array:
+    """``(size + 1, batch)`` with -inf for states that are not there."""
+    return jnp.pad(level, ((0, size + 1 - len(level)), (0, 0)), constant_values=-jnp.inf)
 
 
 def log_partition(chain: FibreChain, theta: Array, start: Array) -> Array:
@@ -94,7 +165,7 @@ def log_partition(chain: FibreChain, theta: Array, start: Array) -> Array:
     Returns:
         ``(*batch,)``.
     """
-    first, _ = _levels(chain.stacked, _by_column(chain, theta))
+    first, _ = _levels(_runs(chain), _tables(chain), _by_column(theta))
     element = _batch_index(theta.shape[:-2], jnp.broadcast_shapes(theta.shape[:-2], start.shape))
     return first[jnp.broadcast_to(start, element.shape), element]
 
@@ -102,35 +173,60 @@ def log_partition(chain: FibreChain, theta: Array, start: Array) -> Array:
 def draw(
     key: Array, chain: FibreChain, theta: Array, start: Array, sample_shape: tuple[int, ...] = ()
 ) -> Array:
-    """Exact draws of the values of all columns, ``(*sample_shape, *batch, q)``; -1 where the
-    weights leave no point to draw."""
+    """Exact draws of the values of all columns, ``(*sample_shape, *batch, q)``.
+
+    They are -1 where the weights leave no point to draw.
+    """
     batch_shape = jnp.broadcast_shapes(theta.shape[:-2], start.shape)
     shape = tuple(sample_shape) + batch_shape
     element = np.broadcast_to(_batch_index(theta.shape[:-2], batch_shape), shape).ravel()
     start = jnp.broadcast_to(start, shape).reshape(-1).astype(np.int32)
-    theta = _by_column(chain, stop_gradient(theta))
-    values = _walk(key, chain.stacked, theta, start, element)
+    theta = _by_column(stop_gradient(theta))
+    values = _walk(_runs(chain), key, _tables(chain), theta, start, element)
     return jnp.moveaxis(values, 0, -1).reshape(*shape, chain.num_columns)
 
 
-@jax.jit
-def _walk(key: Array, tables: Array, theta: Array, start: Array, element: Array) -> Array:
+@partial(jax.jit, static_argnums=0)
+def _walk(
+    runs: tuple[_Run, ...],
+    key: Array,
+    tables: list[tuple[Array, Array]],
+    theta: Array,
+    start: Array,
+    element: Array,
+) -> Array:
     """``(q, size)`` values drawn from starts ``(size,)`` of elements of the batch of theta."""
-    first, later = _levels(tables, theta)
-    num_columns, num_states = tables.shape[:2]
+    first, later = _levels(runs, tables, theta)
+    state, drawn = start, list[Array]()
+    keys = jax.random.split(key, max(len(theta), 1))
+    for run, (firsts, table), levels in zip(runs, tables, later, strict=True):
+        part = slice(run.start, run.stop)
+        columns = keys[part], firsts, table, theta[part, : run.num_values], levels
+        state, values = jax.lax.scan(_drawn_step(run, element), state, columns)
+        drawn.append(values)
+    is_possible = (first[start, element] > -jnp.inf)[None]
+    return jnp.where(is_possible, jnp.concatenate(drawn), -1)
+
+
+def _drawn_step(run: _Run, element: Array) -> Callable[[Array, tuple], tuple[Array, Array]]:
+    """From states ``(size,)`` to the ones after a column and its values."""
 
     def step(state: Array, column: tuple[Array, ...]) -> tuple[Array, Array]:
-        key, table, weights, level = column
-        after = table[jnp.minimum(state, num_states - 1)].T
-        terms = level[after, element[None]] + weights[:, element]
+        key, first, table, weights, level = column
+        state = jnp.minimum(state, len(table) - 1)  # there is a dead one where nothing is drawn
+        after, lowest, width = table[state].T, first[state], table.shape[1]
+        if run.is_offset:
+            values = lowest[None] + np.arange(width)[:, None]
+            own = weights[jnp.minimum(values, run.num_values - 1), element[None]]
+        else:
+            own = weights[:width, element]
+        terms = level[after, element[None]] + own
         largest = terms.max(0, keepdims=True)
         largest = jnp.where(jnp.isfinite(largest), largest, 0.0)
-        value = choose(key, jnp.exp(terms - largest))
-        return jnp.take_along_axis(after, value[None], 0)[0], value
+        place = choose(key, jnp.exp(terms - largest))
+        return jnp.take_along_axis(after, place[None], 0)[0], lowest + place
 
-    keys = jax.random.split(key, max(num_columns, 1))[:num_columns]
-    values = jax.lax.scan(step, start, (keys, tables, theta, later))[1]
-    return jnp.where((first[start, element] > -jnp.inf)[None], values, -1)
+    return step
 
 
 def marginals(chain: FibreChain, theta: Array, start: Array) -> Array:
@@ -143,9 +239,8 @@ def marginals(chain: FibreChain, theta: Array, start: Array) -> Array:
     return jax.grad(lambda theta: log_partition(chain, theta, start).sum())(theta)
 
 
-def _by_column(chain: FibreChain, theta: Array) -> Array:
+def _by_column(theta: Array) -> Array:
     """``(q, U, batch)`` the log weights, with the batch last: states then are rows."""
-    theta = theta[..., : chain.stacked.shape[2]]
     return jnp.moveaxis(theta.reshape(prod(theta.shape[:-2]), *theta.shape[-2:]), 0, -1)
 
 

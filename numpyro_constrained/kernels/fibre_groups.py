@@ -111,8 +111,9 @@ def poisson_draw(
     sample_shape: tuple[int, ...] = (),
     largest: int | None = None,
 ) -> Array:
-    """Multinomial draws of the members given the sums, ``(*sample_shape, *batch, p)``; -1 in
-    groups of a negative sum, or of a positive one where all rates are zero.
+    """Multinomial draws of the members given the sums, ``(*sample_shape, *batch, p)``.
+
+    They are -1 in groups of a negative sum, or of a positive one where all rates are zero.
 
     Args:
         largest: a bound of the sums, if there is one: small sums are drawn one by one.
@@ -343,8 +344,10 @@ def bernoulli_draw(
     capacity: int,
     sample_shape: tuple[int, ...] = (),
 ) -> Array:
-    """Exact draws given the sums, ``(*sample_shape, *batch, p)`` of zeros and ones; -1 in groups
-    of which the sum cannot be."""
+    """Exact draws given the sums, ``(*sample_shape, *batch, p)`` of zeros and ones.
+
+    They are -1 in groups of which the sum cannot be.
+    """
     layout = _Layout(groups, jnp.broadcast_shapes(logits.shape[:-1], counts.shape[:-1]))
     sums = _Sums.of(layout, stop_gradient(logits), counts, capacity)
     levels, shape = sums.levels(), tuple(sample_shape)

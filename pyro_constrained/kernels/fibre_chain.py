@@ -27,7 +27,8 @@ __all__ = [
     "require_possible",
 ]
 
-_TABLES: WeakKeyDictionary[FibreChain, dict[torch.device, list[Tensor]]] = WeakKeyDictionary()
+Table = tuple[Tensor, Tensor | None]
+_TABLES: WeakKeyDictionary[FibreChain, dict[torch.device, list[Table]]] = WeakKeyDictionary()
 
 
 def log_sum_exp(terms: Tensor, axis: int = -1) -> Tensor:
@@ -78,10 +79,14 @@ def messages(chain: FibreChain, theta: Tensor) -> list[Tensor]:
     level = _with_dead_state(theta.new_zeros(theta.shape[:-2] + (1,)))
     levels = [level]
     columns = zip(_tables(chain, theta.device), theta.unbind(-2), strict=True)
-    for table, weights in reversed(list(columns)):
+    for (table, values), weights in reversed(list(columns)):
         later = Groups(table.reshape(-1), level.shape[-1]).members(level)
-        terms = later.unflatten(-1, table.shape) + weights[..., None, : table.shape[1]]
-        level = _with_dead_state(log_sum_exp(terms))
+        if values is None:
+            own = weights[..., None, : table.shape[1]]
+        else:
+            own = Groups(values.reshape(-1), weights.shape[-1]).members(weights)
+            own = own.unflatten(-1, table.shape)
+        level = _with_dead_state(log_sum_exp(later.unflatten(-1, table.shape) + own))
         levels.append(level)
     return levels[::-1]
 
@@ -110,14 +115,16 @@ def draw(
     state = start.expand(tuple(sample_shape) + batch_shape)
     first, *levels = messages(chain, theta)
     require_possible(_at(first, state[..., None]) > -torch.inf)
-    values = []
-    for j, (table, level) in enumerate(zip(_tables(chain, theta.device), levels, strict=True)):
+    drawn = []
+    columns = zip(_tables(chain, theta.device), theta.unbind(-2), levels, strict=True)
+    for (table, values), weights, level in columns:
         after = table[state]
-        terms = _at(level, after) + theta[..., j, : table.shape[1]]
-        value = choose((terms - terms.amax(-1, keepdim=True)).exp().movedim(-1, 0))
-        values.append(value)
-        state = after.gather(-1, value[..., None])[..., 0]
-    return torch.stack(values, -1)
+        own = weights[..., : table.shape[1]] if values is None else _at(weights, values[state])
+        terms = _at(level, after) + own
+        place = choose((terms - terms.amax(-1, keepdim=True)).exp().movedim(-1, 0))
+        drawn.append(place if values is None else values[state, place])
+        state = after.gather(-1, place[..., None])[..., 0]
+    return torch.stack(drawn, -1)
 
 
 def marginals(chain: FibreChain, theta: Tensor, start: Tensor) -> Tensor:
@@ -145,12 +152,19 @@ def _with_dead_state(level: Tensor) -> Tensor:
 
 
 @ignore_jit_warnings()
-def _tables(chain: FibreChain, device: torch.device) -> list[Tensor]:
-    """The transitions ``(S_j, U_j)`` of every column, made once per plan and device."""
+def _tables(chain: FibreChain, device: torch.device) -> list[Table]:
+    """The transitions ``(S_j, W_j)`` of every column and their values, or None where every state
+    begins with value 0; made once per plan and device."""
     tables = _TABLES.setdefault(chain, {})
     if device not in tables:
         with torch.inference_mode(False):
             tables[device] = [
-                torch.as_tensor(table, dtype=torch.int64, device=device) for table in chain.next
+                (
+                    torch.as_tensor(table, dtype=torch.int64, device=device),
+                    torch.as_tensor(chain.values(level), dtype=torch.int64, device=device)
+                    if first.any()
+                    else None,
+                )
+                for level, (first, table) in enumerate(zip(chain.first, chain.next, strict=True))
             ]
     return tables[device]

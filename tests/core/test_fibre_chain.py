@@ -1,6 +1,8 @@
 """The walk of a chain: paths are points, no state is idle, and padding changes nothing."""
 
 from collections.abc import Callable
+from dataclasses import replace
+from itertools import combinations
 from math import prod
 
 import numpy as np
@@ -13,10 +15,12 @@ from constrained_core import (
     IntractableConstraintError,
     count_fibre,
     enumerate_fibre,
+    fibre_segments,
     fibre_states,
     plan_fibre,
 )
 from constrained_core.fibre_order import column_order
+from constrained_core.fibre_segments import segment_ends
 from tests.core.fibres import System, integer_systems
 from tests.core.matrices import margins
 
@@ -42,7 +46,9 @@ def test_tables_have_the_shapes_that_they_say(system: System):
     assert chain.sizes[-1] == 1
     for level, table in enumerate(chain.next):
         assert table.dtype == np.int32
-        assert table.shape == (chain.sizes[level], chain.num_values[level])
+        values = chain.values(level)
+        assert table.shape == values.shape and len(table) == chain.sizes[level]
+        assert values.min(initial=0) >= 0 and values.max(initial=-1) < chain.num_values[level]
         assert table.min() >= 0 and table.max() <= chain.sizes[level + 1]
     assert chain.num_transitions == sum(table.size for table in chain.next)
 
@@ -53,8 +59,9 @@ def test_walks_spend_the_right_hand_side(system: System):
     chain = chain_of(system)
     left = chain.starts
     for level, column in enumerate(column_coefficients(system, chain)):
-        source, value = np.nonzero(chain.next[level] < chain.sizes[level + 1])
-        target = chain.next[level][source, value]
+        source, place = np.nonzero(chain.next[level] < chain.sizes[level + 1])
+        target = chain.next[level][source, place]
+        value = chain.first[level][source] + place
         after = np.full((chain.sizes[level + 1], len(chain.rows)), np.iinfo(np.int64).min)
         after[target] = left[source] - value[:, None] * column
         np.testing.assert_array_equal(after[target], left[source] - value[:, None] * column)
@@ -69,6 +76,10 @@ def test_no_state_and_no_value_is_idle(system: System):
     for level, table in enumerate(chain.next):
         alive = table < chain.sizes[level + 1]
         assert alive.any(axis=1).all() and alive[:, -1].any()
+        assert alive[:, 0].all() or not chain.first[level].any()
+        assert (chain.first[level][:, None] + np.arange(table.shape[1]))[alive].max() + 1 == (
+            chain.num_values[level]
+        )
         assert len(np.unique(table[alive])) == chain.sizes[level + 1]
 
 
@@ -80,18 +91,57 @@ def test_starts_are_the_right_hand_sides(system: System):
     np.testing.assert_array_equal(chain.starts, expected)
 
 
+def transitions(first: np.ndarray, table: np.ndarray, dead: int) -> np.ndarray:
+    """State, value and next state of all that is alive."""
+    state, place = np.nonzero(table < dead)
+    return np.column_stack([state, first[state] + place, table[state, place]])
+
+
 @given(system=integer_systems())
-def test_stacked_tables_say_the_same(system: System):
-    chain = chain_of(system)
-    stacked, dead = chain.stacked, chain.sizes.max()
-    assert stacked.dtype == np.int32
-    assert stacked.shape == (chain.num_columns, dead, chain.num_values.max())
-    for level, table in enumerate(chain.next):
-        alive = table < chain.sizes[level + 1]
-        part = stacked[level, : len(table), : table.shape[1]]
-        np.testing.assert_array_equal(part[alive], table[alive])
-        assert (part[~alive] == dead).all()
-        assert (stacked[level] < dead).sum() == alive.sum()
+def test_segments_say_the_same(system: System):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fibre_segments, "LEAST_GAIN", 1)
+        chain = chain_of(system)
+        segments = replace(chain).segments
+    assert [part.start for part in segments[1:]] == [part.stop for part in segments[:-1]]
+    assert segments[0].start == 0 and segments[-1].stop == chain.num_columns
+    for part in segments:
+        assert part.next.dtype == part.first.dtype == np.int32
+        assert part.size == chain.sizes[part.start : part.stop + 1].max()
+        for place, level in enumerate(range(part.start, part.stop)):
+            found = transitions(part.first[place], part.next[place], part.size)
+            expected = transitions(chain.first[level], chain.next[level], chain.sizes[level + 1])
+            np.testing.assert_array_equal(found, expected)
+
+
+def test_segments_save_padding():
+    """Two by two tables: the first cell is free, the others follow from it."""
+    A, k = np.kron(np.eye(4, dtype=int), margins(2, 2)), np.tile([300, 500, 420, 380], 4)
+    chain = plan_fibre(A, k).chain
+    assert chain.num_transitions < sum(chain.sizes[:-1]) + 4 * 500
+    assert 2 < len(chain.segments) <= fibre_segments.MAX_SEGMENTS
+    entries = sum(part.next.size for part in chain.segments)
+    assert entries < 0.05 * chain.num_columns * chain.sizes.max() * chain.num_values.max()
+
+
+def test_small_chains_are_one_segment():
+    assert len(plan_fibre(margins(3, 2), [5, 4, 3, 6, 6]).chain.segments) == 1
+
+
+def padded_entries(heights: np.ndarray, widths: np.ndarray, ends: list[int]) -> int:
+    parts = zip([0, *ends], ends, strict=False)
+    return sum((j - i) * heights[i:j].max() * widths[i:j].max() for i, j in parts)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 9])
+def test_segment_ends_are_the_best_ones(size: int):
+    """Against all ways to cut."""
+    rng = np.random.default_rng(0)
+    heights, widths = rng.integers(1, 10**4, size), rng.integers(1, 50, size)
+    ends = segment_ends(heights, widths)
+    cuts = combinations(range(1, size), len(ends) - 1)
+    best = min(padded_entries(heights, widths, [*cut, size]) for cut in cuts)
+    assert padded_entries(heights, widths, ends) == best
 
 
 def test_unknown_start():

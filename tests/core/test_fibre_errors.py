@@ -123,7 +123,7 @@ def test_padding_past_its_budget(monkeypatch: pytest.MonkeyPatch):
     chain = plan_fibre([[1, 2, 3]], [30]).chain
     monkeypatch.setattr("constrained_core.fibre.MAX_STACKED", 100)
     with pytest.raises(IntractableConstraintError, match=r"entries for \d+ transitions"):
-        _ = chain.stacked
+        _ = chain.segments
 
 
 def test_groups_with_many_coefficients():
