@@ -27,6 +27,7 @@ from numpyro_constrained.kernels.parameters import (
     require_event,
 )
 from numpyro_constrained.kernels.plans import plan_index
+from numpyro_constrained.kernels.poisson_pmf import is_delicate, log_poisson
 
 __all__ = ["ConstrainedPoisson"]
 
@@ -97,26 +98,38 @@ class ConstrainedPoisson(ConstrainedDiscrete):
 
     def _make_parts(self, parameter: Array) -> list[PoissonPart]:
         fibre, plan, parts = self._constraint, self._plan, list[PoissonPart]()
+        delicate = self._is_delicate
         for groups, counts in fibre.groups:
             largest = int(plan.upper[groups.variables].max(initial=0))
             rate = parameter[..., plan_index(groups, "variables")]
-            parts.append(PoissonGroups(groups, rate, counts, largest))
+            parts.append(PoissonGroups(groups, rate, counts, largest, delicate))
         for chain, start in fibre.chain:
-            parts.append(MergedChain(chain, parameter[..., plan_index(chain, "variables")], start))
+            rate = parameter[..., plan_index(chain, "variables")]
+            parts.append(MergedChain(chain, rate, start, delicate))
         if plan.free.size:
-            parts.append(FreePoisson(plan.free, self._free_parameter(parameter)))
+            parts.append(FreePoisson(plan.free, self._free_parameter(parameter), delicate))
         return parts
 
     @property
+    def _is_delicate(self) -> bool:
+        """Whether counts are too large for plain terms."""
+        return is_delicate(self._plan.largest_terms, self.rate.dtype)
+
+    @property
     def _weight(self) -> Array:
-        """``(*batch, n)`` w: values are scored by x log w - log x!."""
+        """``(*batch, n)`` w: values are scored by x log w - log x!, or ``log_poisson(x, w)``."""
         return self._joined([part.weight for part in self._make_parts(self._parameter)])
 
     def _log_weight(self, value: Array) -> Array:
-        return power(value, lift(self._weight, value.ndim)) - gammaln(value + 1)
+        weight = lift(self._weight, value.ndim)
+        if self._is_delicate:
+            return log_poisson(value, weight)
+        return power(value, weight) - gammaln(value + 1)
 
     def _expected_log_weight(self, other: ConstrainedDiscrete) -> Array:
-        return expected(other.mean, safe_log(self._weight)).sum(-1)
+        weight = self._weight
+        found = expected(other.mean, safe_log(weight))
+        return (found - lift(weight, found.ndim) if self._is_delicate else found).sum(-1)
 
     def _expected_shared_log_weight(self) -> Array:
         table = self.marginal_log_prob()

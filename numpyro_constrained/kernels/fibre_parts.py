@@ -18,7 +18,8 @@ from constrained_core.fibre import FibreChain, GroupFibre
 from numpyro_constrained.kernels import fibre_chain, fibre_groups
 from numpyro_constrained.kernels.fibre_groups import power, safe_log
 from numpyro_constrained.kernels.linalg import lift
-from numpyro_constrained.kernels.plans import plan_index
+from numpyro_constrained.kernels.plans import plan_index, plan_tensor
+from numpyro_constrained.kernels.poisson_pmf import log_poisson, tilt
 
 __all__ = [
     "BernoulliGroups",
@@ -100,7 +101,10 @@ class Free(Part):
 
 
 class PoissonPart(Part):
-    """Poisson variables, of which values are scored by x log w - log x!."""
+    """Poisson variables, of which values are scored by x log w - log x!, or where that loses too
+    many digits (delicate) by ``log_poisson(x, w)``."""
+
+    is_delicate: bool
 
     @property
     @abstractmethod
@@ -116,15 +120,15 @@ class FreePoisson(PoissonPart):
         rate: ``(*batch, p)``.
     """
 
-    def __init__(self, variables: np.ndarray, rate: Array) -> None:
-        self.variables, self.rate = variables, rate
+    def __init__(self, variables: np.ndarray, rate: Array, is_delicate: bool) -> None:
+        self.variables, self.rate, self.is_delicate = variables, rate, is_delicate
 
     @property
     def weight(self) -> Array:
         return self.rate
 
     def log_weight_sum(self) -> Array:
-        return self.rate.sum(-1)
+        return self.log_partition() if self.is_delicate else self.rate.sum(-1)
 
     def log_partition(self) -> Array:
         return jnp.zeros(self.rate.shape[:-1], self.rate.dtype)
@@ -156,12 +160,24 @@ class PoissonGroups(PoissonPart):
         largest: a bound of the counts.
     """
 
-    def __init__(self, groups: GroupFibre, rate: Array, counts: Any, largest: int | None) -> None:
-        self.variables, self.groups = groups.variables, groups
+    def __init__(
+        self,
+        groups: GroupFibre,
+        rate: Array,
+        counts: Any,
+        largest: int | None,
+        is_delicate: bool,
+    ) -> None:
+        self.variables, self.groups, self.is_delicate = groups.variables, groups, is_delicate
         self.rate, self.counts, self.largest = rate, jnp.asarray(counts), largest
 
     def log_partition(self) -> Array:
-        return fibre_groups.poisson_log_prob(self.groups, self.rate, self.counts)
+        if not self.is_delicate:
+            return fibre_groups.poisson_log_prob(self.groups, self.rate, self.counts)
+        total = fibre_groups.group_totals(self.groups, self.rate)
+        ndim = max(total.ndim, self.counts.ndim)
+        counts = lift(self.counts, ndim).astype(total.dtype)
+        return log_poisson(counts, lift(total, ndim)).sum(-1)
 
     def draw(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
         shape = tuple(sample_shape)
@@ -170,24 +186,32 @@ class PoissonGroups(PoissonPart):
         )
 
     @property
-    def weight(self) -> Array:
-        # Shares, so that large rates do not cost digits.
+    def _share(self) -> Array:
         return fibre_groups.poisson_shares(self.groups, self.rate)
 
+    @property
+    def weight(self) -> Array:
+        # Shares, so that large rates do not cost digits; means, so that large counts do not.
+        return self.mean if self.is_delicate else self._share
+
     def log_weight_sum(self) -> Array:
-        return -gammaln(self.counts.astype(self.rate.dtype) + 1).sum(-1)
+        counts = self.counts.astype(self.rate.dtype)
+        if self.is_delicate:
+            return log_poisson(counts, counts).sum(-1)
+        return -gammaln(counts + 1).sum(-1)
 
     @property
     def mean(self) -> Array:
-        return self._total(self.weight) * self.weight
+        return self._total(self._share) * self._share
 
     @property
     def variance(self) -> Array:
-        return self._total(self.weight) * self.weight * (1 - self.weight)
+        return self.mean * (1 - self._share)
 
     def log_marginals(self, num_values: int) -> Array:
-        share = self.weight
-        return _binomial_table(self._total(share)[..., None], share[..., None], num_values)
+        share = self._share
+        make = _delicate_table if self.is_delicate else _binomial_table
+        return make(self._total(share)[..., None], share[..., None], num_values)
 
     def _total(self, share: Array) -> Array:
         total = fibre_groups.spread(self.groups, self.counts)
@@ -285,21 +309,39 @@ class MergedChain(Chain, PoissonPart):
         start: ``(*batch,)``.
     """
 
-    def __init__(self, chain: FibreChain, rate: Array, start: Any) -> None:
-        self.rate, self._columns = rate, chain.columns
+    def __init__(self, chain: FibreChain, rate: Array, start: Any, is_delicate: bool) -> None:
+        self.rate, self._columns, self.is_delicate = rate, chain.columns, is_delicate
         total = fibre_groups.group_totals(self._columns, rate)
-        super().__init__(chain, _poisson_weights(total, int(chain.num_values.max())), start)
+        num_values = int(chain.num_values.max())
+        if is_delicate:
+            self._k = jnp.asarray(plan_tensor(chain, "starts", rate))[start]
+            coefficients = plan_tensor(chain, "coefficients", rate)
+            shared = _mean_of_batch(self._k, total.shape[:-1])
+            self._tilt = tilt(total, coefficients, lift(shared, total.ndim))
+            self._exponent = self._tilt @ coefficients.T
+            value = _values(num_values, rate, total.ndim + 1)
+            theta = log_poisson(value, (total * jnp.exp(self._exponent))[..., None])
+        else:
+            theta = _poisson_weights(total, num_values)
+        super().__init__(chain, theta, start)
 
     @property
     def weight(self) -> Array:
-        return self.rate
+        if not self.is_delicate:
+            return self.rate
+        return self.rate * jnp.exp(self._exponent[..., plan_index(self.chain, "column")])
 
     def log_weight_sum(self) -> Array:
         return super().log_partition()
 
     def log_partition(self) -> Array:
         total = self.log_weight_sum()
-        return total - lift(self.rate.sum(-1), total.ndim)
+        if not self.is_delicate:
+            return total - lift(self.rate.sum(-1), total.ndim)
+        added = self.rate * jnp.expm1(self._exponent[..., plan_index(self.chain, "column")])
+        ndim = total.ndim + 1
+        spent = (lift(self._tilt, ndim) * lift(self._k, ndim)).sum(-1)
+        return total - spent + lift(added.sum(-1), total.ndim)
 
     def draw(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
         key_columns, key_split = jax.random.split(key)
@@ -330,7 +372,8 @@ class MergedChain(Chain, PoissonPart):
         share = self._share(marginals.ndim - 1)
         totals = np.arange(marginals.shape[-1]).astype(share.dtype)
         totals = totals.reshape((1,) * (marginals.ndim - 1) + (-1, 1))
-        split = _binomial_table(totals, share[..., None, None], num_values)
+        make = _delicate_table if self.is_delicate else _binomial_table
+        split = make(totals, share[..., None, None], num_values)
         return fibre_chain.log_sum_exp(safe_log(marginals)[..., None] + split, axis=-2)
 
 
@@ -342,6 +385,23 @@ def _poisson_weights(rate: Array, num_values: int) -> Array:
     """``(..., U)`` u log rate - log u! of u = 0..U-1."""
     value = _values(num_values, rate, rate.ndim + 1)
     return power(value, rate[..., None]) - gammaln(value + 1)
+
+
+def _mean_of_batch(k: Array, batch_shape: tuple[int, ...]) -> Array:
+    """k averaged over dimensions that a batch does not have."""
+    k = k.reshape((-1,) + k.shape[max(k.ndim - 1 - len(batch_shape), 0) :]).mean(0)
+    lead = len(batch_shape) - (k.ndim - 1)
+    for dim, size in enumerate(batch_shape[lead:]):
+        k = k.mean(dim, keepdims=True) if size == 1 else k
+    return k
+
+
+def _delicate_table(total: Any, share: Array, num_values: int) -> Array:
+    """``_binomial_table``, where that loses too many digits."""
+    value = _values(num_values, share, share.ndim)
+    rest = jnp.maximum(total - value, 0)
+    table = log_poisson(value, total * share) + log_poisson(rest, total * (1 - share))
+    return jnp.where(value > total, -jnp.inf, table - log_poisson(total, total))
 
 
 def _binomial_table(total: Any, share: Array, num_values: int) -> Array:

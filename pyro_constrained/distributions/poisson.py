@@ -25,6 +25,7 @@ from pyro_constrained.kernels.parameters import (
     floating,
     require_event,
 )
+from pyro_constrained.kernels.poisson_pmf import is_delicate, log_poisson
 from pyro_constrained.kernels.shapes import expanded
 
 __all__ = ["ConstrainedPoisson"]
@@ -94,28 +95,37 @@ class ConstrainedPoisson(ConstrainedDiscrete):
 
     def _make_parts(self, parameter: Tensor) -> list[PoissonPart]:
         fibre, free = self._constraint, self._constraint.plan.free
+        delicate = self._is_delicate
         parts: list[PoissonPart] = []
         for groups, counts in fibre.groups:
             rate = self._select(parameter, groups.variables)
             largest = int(fibre.plan.upper[groups.variables].max(initial=0))
-            parts.append(PoissonGroups(groups, rate, counts, largest))
+            parts.append(PoissonGroups(groups, rate, counts, largest, delicate))
         for chain, start in fibre.chain:
             rate = self._select(parameter, chain.variables)
-            parts.append(MergedChain(chain, rate, start))
+            parts.append(MergedChain(chain, rate, start, delicate))
         if free.size:
-            parts.append(FreePoisson(free, self._free_parameter))
+            parts.append(FreePoisson(free, self._free_parameter, delicate))
         return parts
+
+    @property
+    def _is_delicate(self) -> bool:
+        """Whether counts are too large for plain terms."""
+        return is_delicate(self._constraint.plan.largest_terms, self.rate.dtype)
 
     @cached_property
     def _weight(self) -> Tensor:
-        """``(*batch, n)`` w: values are scored by x log w - log x!."""
+        """``(*batch, n)`` w: values are scored by x log w - log x!, or ``log_poisson(x, w)``."""
         return self._joined([part.weight for part in self._parts])
 
     def _log_weight(self, value: Tensor) -> Tensor:
+        if self._is_delicate:
+            return log_poisson(value, self._weight)
         return power(value, self._weight) - torch.lgamma(value + 1)
 
     def _expected_log_weight(self, other: ConstrainedDiscrete) -> Tensor:
-        return power(other.mean, self._weight).sum(-1)
+        expected = power(other.mean, self._weight)
+        return (expected - self._weight if self._is_delicate else expected).sum(-1)
 
     def _expected_shared_log_weight(self) -> Tensor:
         table = self.marginal_log_prob()

@@ -16,6 +16,7 @@ from constrained_core.fibre import FibreChain, GroupFibre
 from pyro_constrained.kernels import fibre_chain, fibre_groups
 from pyro_constrained.kernels.fibre_groups import safe_log
 from pyro_constrained.kernels.plans import plan_tensor
+from pyro_constrained.kernels.poisson_pmf import log_poisson, tilt
 
 __all__ = [
     "BernoulliGroups",
@@ -94,7 +95,10 @@ class Free(Part):
 
 
 class PoissonPart(Part):
-    """Poisson variables, of which values are scored by x log w - log x!."""
+    """Poisson variables, of which values are scored by x log w - log x!, or where that loses too
+    many digits (delicate) by ``log_poisson(x, w)``."""
+
+    is_delicate: bool
 
     @property
     @abstractmethod
@@ -110,15 +114,15 @@ class FreePoisson(PoissonPart):
         rate: ``(*batch, p)``.
     """
 
-    def __init__(self, variables: np.ndarray, rate: Tensor) -> None:
-        self.variables, self.rate = variables, rate
+    def __init__(self, variables: np.ndarray, rate: Tensor, is_delicate: bool) -> None:
+        self.variables, self.rate, self.is_delicate = variables, rate, is_delicate
 
     @property
     def weight(self) -> Tensor:
         return self.rate
 
     def log_weight_sum(self) -> Tensor:
-        return self.rate.sum(-1)
+        return self.log_partition() if self.is_delicate else self.rate.sum(-1)
 
     @property
     def mean(self) -> Tensor:
@@ -149,13 +153,20 @@ class PoissonGroups(PoissonPart):
     """
 
     def __init__(
-        self, groups: GroupFibre, rate: Tensor, counts: Tensor, largest: int | None
+        self,
+        groups: GroupFibre,
+        rate: Tensor,
+        counts: Tensor,
+        largest: int | None,
+        is_delicate: bool,
     ) -> None:
-        self.variables, self.groups = groups.variables, groups
+        self.variables, self.groups, self.is_delicate = groups.variables, groups, is_delicate
         self.rate, self.counts, self.largest = rate, counts, largest
 
     def log_partition(self) -> Tensor:
-        return fibre_groups.poisson_log_prob(self.groups, self.rate, self.counts)
+        if not self.is_delicate:
+            return fibre_groups.poisson_log_prob(self.groups, self.rate, self.counts)
+        return log_poisson(self.counts, fibre_groups.group_totals(self.groups, self.rate)).sum(-1)
 
     def draw(self, sample_shape: tuple[int, ...]) -> Tensor:
         rate = self.rate.detach()
@@ -168,10 +179,12 @@ class PoissonGroups(PoissonPart):
 
     @property
     def weight(self) -> Tensor:
-        # Shares, so that large rates do not cost digits.
-        return self._share
+        # Shares, so that large rates do not cost digits; means, so that large counts do not.
+        return self.mean if self.is_delicate else self._share
 
     def log_weight_sum(self) -> Tensor:
+        if self.is_delicate:
+            return log_poisson(self.counts, self.counts).sum(-1)
         return -torch.lgamma(self.counts + 1).sum(-1)
 
     @property
@@ -187,7 +200,9 @@ class PoissonGroups(PoissonPart):
         return self._total * self._share * (1 - self._share)
 
     def log_marginals(self, num_values: int) -> Tensor:
-        return _binomial_table(self._total[..., None], self._share[..., None], num_values)
+        total, share = self._total[..., None], self._share[..., None]
+        make = _delicate_table if self.is_delicate else _binomial_table
+        return make(total, share, num_values)
 
 
 class BernoulliGroups(Part):
@@ -287,20 +302,35 @@ class MergedChain(Chain, PoissonPart):
         start: ``(*batch,)``.
     """
 
-    def __init__(self, chain: FibreChain, rate: Tensor, start: Tensor) -> None:
-        self.rate, self._columns = rate, chain.columns
+    def __init__(self, chain: FibreChain, rate: Tensor, start: Tensor, is_delicate: bool) -> None:
+        self.rate, self._columns, self.is_delicate = rate, chain.columns, is_delicate
         total = fibre_groups.group_totals(self._columns, rate)
-        super().__init__(chain, _poisson_weights(total, int(chain.num_values.max())), start)
+        num_values = int(chain.num_values.max())
+        if is_delicate:
+            self._k = plan_tensor(chain, "starts", rate)[start]
+            coefficients = plan_tensor(chain, "coefficients", rate)
+            self._tilt = tilt(total, coefficients, _mean_of_batch(self._k, total.shape[:-1]))
+            self._exponent = self._tilt @ coefficients.mT
+            value = torch.arange(num_values, device=rate.device).to(rate.dtype)
+            theta = log_poisson(value, (total * self._exponent.exp())[..., None])
+        else:
+            theta = _poisson_weights(total, num_values)
+        super().__init__(chain, theta, start)
 
     @property
     def weight(self) -> Tensor:
-        return self.rate
+        if not self.is_delicate:
+            return self.rate
+        return self.rate * self._exponent.index_select(-1, self._column).exp()
 
     def log_weight_sum(self) -> Tensor:
         return super().log_partition()
 
     def log_partition(self) -> Tensor:
-        return self.log_weight_sum() - self.rate.sum(-1)
+        if not self.is_delicate:
+            return self.log_weight_sum() - self.rate.sum(-1)
+        added = self.rate * self._exponent.index_select(-1, self._column).expm1()
+        return self.log_weight_sum() - (self._tilt * self._k).sum(-1) + added.sum(-1)
 
     @cached_property
     def _share(self) -> Tensor:
@@ -327,7 +357,8 @@ class MergedChain(Chain, PoissonPart):
     def log_marginals(self, num_values: int) -> Tensor:
         totals = torch.arange(self._marginals.shape[-1], device=self.rate.device)
         totals = totals.to(self.rate.dtype)[:, None]
-        split = _binomial_table(totals, self._share[..., None, None], num_values)
+        make = _delicate_table if self.is_delicate else _binomial_table
+        split = make(totals, self._share[..., None, None], num_values)
         terms = safe_log(self._marginals)[..., None] + split
         return fibre_chain.log_sum_exp(terms, axis=-2)
 
@@ -336,6 +367,23 @@ def _poisson_weights(rate: Tensor, num_values: int) -> Tensor:
     """``(..., U)`` u log rate - log u! of u = 0..U-1."""
     value = torch.arange(num_values, device=rate.device).to(rate.dtype)
     return fibre_groups.power(value, rate[..., None]) - torch.lgamma(value + 1)
+
+
+def _mean_of_batch(k: Tensor, batch_shape: torch.Size) -> Tensor:
+    """k averaged over dimensions that a batch does not have."""
+    k = k.reshape((-1,) + k.shape[max(k.ndim - 1 - len(batch_shape), 0) :]).mean(0)
+    lead = len(batch_shape) - (k.ndim - 1)
+    for dim, size in enumerate(batch_shape[lead:]):
+        k = k.mean(dim, keepdim=True) if size == 1 else k
+    return k
+
+
+def _delicate_table(total: Tensor, share: Tensor, num_values: int) -> Tensor:
+    """``_binomial_table``, where that loses too many digits."""
+    value = torch.arange(num_values, device=share.device).to(share.dtype)
+    rest = (total - value).clamp(min=0)
+    table = log_poisson(value, total * share) + log_poisson(rest, total * (1 - share))
+    return (table - log_poisson(total, total)).masked_fill(value > total, -torch.inf)
 
 
 def _binomial_table(total: Tensor, share: Tensor, num_values: int) -> Tensor:

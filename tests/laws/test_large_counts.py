@@ -1,0 +1,143 @@
+"""Poisson laws of large counts: digits that plain terms x log x would cancel."""
+
+from importlib import import_module
+
+import numpy as np
+from scipy import stats
+
+from tests.adapters import BACKENDS, assert_close, each_backend, each_case, pytest
+from tests.cases import Groups
+from tests.discrete_cases import CASES, POISSON, DiscreteCase
+
+RELATIVE = 1e-5
+"""Ten times better than what is promised in single precision."""
+
+COUNTS = [0, 1, 2, 15, 16, 17, 100, 12_345, 10**6, 10**7]
+MEANS = [1e-10, 0.3, 1.0, 15.7, 16.0, 99.0, 12_300.0, 1e6, 1.001e7]
+DEPARTMENTS = np.array(
+    [[512, 313, 89, 19], [353, 207, 17, 8], [120, 205, 202, 391],
+     [138, 279, 131, 244], [53, 138, 94, 299], [22, 351, 24, 317]]
+)  # fmt: skip
+"""Two by two tables: applicants to Berkeley in 1973, by sex and admission (Bickel et al. 1975)."""
+TABLE = np.array([[1, 1, 0, 0], [0, 0, 1, 1], [1, 0, 1, 0]])
+
+
+def module(backend, name):
+    return import_module(f"{backend.package}.{name}")
+
+
+@each_backend
+@pytest.mark.parametrize("dtype, relative", [("float64", 1e-13), ("float32", 2e-6)])
+def test_probabilities(backend, dtype, relative):
+    """Against 40 digits, relative to the value and to what rounding the mean does to it."""
+    mp = pytest.importorskip("mpmath")
+    mp.mp.dps = 40
+    mean, count = (part.ravel() for part in np.meshgrid(np.array(MEANS, dtype), COUNTS))
+    log_poisson = module(backend, "kernels.poisson_pmf").log_poisson
+    found = backend.numpy(log_poisson(backend.array(count, dtype), backend.array(mean, dtype)))
+    pairs = [(int(x), mp.mpf(float(m))) for x, m in zip(count, mean, strict=True)]
+    exact = np.array([float(x * mp.log(m) - m - mp.loggamma(x + 1)) for x, m in pairs])
+    scale = np.abs(exact) + np.abs(count - mean.astype(float)) + 1
+    assert (np.abs(found - exact) <= relative * scale).all()
+
+
+@each_backend
+def test_probabilities_of_no_rate(backend):
+    log_poisson = module(backend, "kernels.poisson_pmf").log_poisson
+    found = log_poisson(backend.array([0, 1, 15, 16, 10**6]), backend.array(np.zeros(5)))
+    assert backend.numpy(found).tolist() == [0, *[-np.inf] * 4]
+
+
+@each_backend
+@pytest.mark.parametrize("total", [10**3, 10**4, 10**5, 10**6])
+def test_sums_in_single_precision(backend, total):
+    rng = np.random.default_rng(0)
+    rate = np.float32(rng.gamma(2.0, 1.0, 10) * total / 20)
+    x = rng.multinomial(total, rate / rate.sum(dtype=float))
+    law = backend.law(
+        DiscreteCase("", POISSON, {"rate": rate}, np.ones(10, int), np.array(total)), "float32"
+    )
+    exact = stats.multinomial(total, rate.astype(float) / rate.sum(dtype=float)).logpmf(x)
+    found = backend.log_prob(law, x, "float32")
+    assert found.dtype == np.float32 and abs(found / exact - 1) < 3 * RELATIVE
+    event = stats.poisson(rate.sum(dtype=float)).logpmf(total)
+    assert abs(backend.value(law, "constraint_log_prob") / event - 1) < 3 * RELATIVE
+
+
+@each_backend
+def test_groups_and_free_variables_in_single_precision(backend):
+    rng = np.random.default_rng(1)
+    groups = Groups(np.array([0, 0, 0, 1, 1, 2]), 3)
+    rate = np.float32([3e4, 5e3, 20.0, 1e5, 2e5, 7.0])
+    x = rng.poisson(rate)
+    params, k = {"rate": rate}, np.array([x[:3].sum(), x[3:5].sum(), x[5]])
+    law = backend.law(DiscreteCase("", POISSON, params, groups, k), "float32")
+    high = backend.law(DiscreteCase("", POISSON, params, groups, k))
+    assert_relative(backend, law, high, x)
+    rows = np.array([[1, 1, 1, 0, 0, 0]])
+    law = backend.law(DiscreteCase("", POISSON, params, rows, k[:1]), "float32")
+    high = backend.law(DiscreteCase("", POISSON, params, rows, k[:1]))
+    assert_relative(backend, law, high, x)
+
+
+@each_backend
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0])
+def test_tables_in_single_precision(backend, scale):
+    """Six tables with given margins, near their rates and far from them."""
+    x = DEPARTMENTS.ravel()
+    A = np.kron(np.eye(6, dtype=int), TABLE)
+    case = DiscreteCase("", POISSON, {"rate": np.float32(scale * (x + 0.5))}, A, A @ x)
+    assert_relative(backend, backend.law(case, "float32"), backend.law(case), x)
+
+
+def assert_relative(backend, law, high, x):
+    """The law in single precision against the same in double."""
+    found, exact = backend.log_prob(law, x, "float32"), backend.log_prob(high, x)
+    assert abs(found / exact - 1) < RELATIVE
+    pair = [backend.value(each, "constraint_log_prob") for each in (law, high)]
+    assert abs(pair[0] / pair[1] - 1) < RELATIVE
+    np.testing.assert_allclose(
+        backend.value(law, "mean"), backend.value(high, "mean"), rtol=1e-4, atol=1e-3
+    )
+
+
+CLOSED = tuple(case for case in CASES if case.law == POISSON)
+
+
+@each_backend
+@each_case(CLOSED)
+def test_both_ways_agree(backend, case, monkeypatch):
+    """In double precision, where either is right: values, moments, tables and gradients."""
+    plain = answers(backend, case)
+    monkeypatch.setattr(module(backend, "distributions.poisson"), "is_delicate", lambda *_: True)
+    delicate = answers(backend, case)
+    for name, expected in plain.items():
+        np.testing.assert_allclose(delicate[name], expected, rtol=1e-9, atol=1e-9, err_msg=name)
+
+
+def answers(backend, case):
+    law = backend.law(case)
+    x = backend.draws(law, 0, (2,))
+    found = {name: backend.value(law, name) for name in ("constraint_log_prob", "mean", "variance")}
+    found["log_prob"] = backend.log_prob(law, x)
+    if (law.residual(backend.array(x)) == 0).all() and case.name != "poisson-mixed":
+        found |= {name: backend.value(law, name) for name in ("entropy", "marginal_log_prob")}
+        other = backend.law(case, rate=backend.array(2 * case.params["rate"] + 1))
+        found["divergence"] = backend.numpy(backend.kl(law, other))
+
+    def score(params):
+        made = backend.law(case, **params)
+        return made.constraint_log_prob().sum() + made.log_prob(backend.counts(x)).sum()
+
+    found["slope"] = backend.gradients(score, case.params)["rate"]
+    return found
+
+
+def test_backends_agree():
+    if len(BACKENDS) < 2:
+        pytest.skip("one backend")
+    x = DEPARTMENTS[0] * 100
+    case = DiscreteCase("", POISSON, {"rate": 90.0 * (DEPARTMENTS[0] + 1)}, np.ones(4, int),
+                        np.array(x.sum() * 20))  # fmt: skip
+    values = [backend.log_prob(backend.law(case), x * 20) for backend in BACKENDS]
+    assert_close(*values, 1e-12)
