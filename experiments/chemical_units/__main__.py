@@ -14,12 +14,12 @@ import jax
 import pandas as pd
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from experiments.chemical_units.comparison import METHODS
+from experiments.chemical_units.comparison import CHOSEN, METHODS
 from experiments.chemical_units.data import load_unit
 from experiments.chemical_units.fitting import Advance, fit_mean, fit_spread, num_parameters
 from experiments.chemical_units.methods import Method
 from experiments.chemical_units.ours import SPREAD
-from experiments.chemical_units.report import write_report
+from experiments.chemical_units.report import UNITS, write_report
 from experiments.chemical_units.scoring import forecasts, score
 from experiments.chemical_units.settings import Settings
 from experiments.command import parse
@@ -52,7 +52,8 @@ def run_missing(record: Record, settings: Settings, names: Sequence[str]) -> Non
     columns = [TextColumn("{task.description:<50}"), BarColumn(), MofNCompleteColumn()]
     with Progress(*columns, TimeElapsedColumn()) as progress:
         for unit_name, name in product(settings.units, names):
-            keys = [{"unit": unit_name, "method": name, "seed": s} for s in range(settings.seeds)]
+            shared = {"unit": unit_name, "method": name, "chosen": CHOSEN.get(name, "")}
+            keys = [{**shared, "seed": seed} for seed in range(settings.seeds)]
             if all(key in record for key in keys):
                 continue
             method = METHODS[name](load_unit(unit_name, settings.max_rows), settings)
@@ -62,6 +63,13 @@ def run_missing(record: Record, settings: Settings, names: Sequence[str]) -> Non
             for key, outcome in zip(keys, outcomes, strict=True):
                 if key not in record:
                     record.add(key, outcome)
+
+
+def up_to_date(frame: pd.DataFrame) -> pd.DataFrame:
+    """Only the runs with what is chosen now, in the order of the table."""
+    frame = frame[frame["chosen"] == frame["method"].map(CHOSEN).fillna("")]
+    order = {name: place for place, name in enumerate([*UNITS, *METHODS])}
+    return frame.sort_values(["unit", "method", "seed"], key=lambda part: part.replace(order))
 
 
 def main(argv: Sequence[str] | None = None) -> pd.DataFrame:
@@ -74,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> pd.DataFrame:
     note = NOTE.format(
         seeds=settings.seeds, epochs=settings.epochs, max_rows=settings.max_rows or "all"
     )
-    frame = record.frame()
+    frame = up_to_date(record.frame())
     write_report(options.folder, NAME, note, frame)
     return frame
 

@@ -31,7 +31,10 @@ RECIPES = {
     "line of the rest, C = outputs": Recipe("line of the rest", "outputs"),
     "skip, C = outputs": Recipe("none", "outputs", skips=True),
     "line, skip, C = outputs": Recipe("line", "outputs", skips=True),
-    "line of the rest, skip, C = outputs": Recipe("line of the rest", "outputs", skips=True),
+    "line where it fits, skip, C = outputs": Recipe("line where it fits", "outputs", skips=True),
+    "line where it fits to 98%, skip, C = outputs": Recipe(
+        "line where it fits", "outputs", skips=True, good_fit=0.98
+    ),
 }
 WEIGHTS = (0.01, 0.1, 1.0)
 

@@ -15,7 +15,7 @@ from experiments.chemical_units.network import (
     init_network,
     outputs,
 )
-from experiments.chemical_units.ours import SPREAD
+from experiments.chemical_units.ours import FACTOR, SPREAD, residual_factors
 from experiments.chemical_units.settings import Protocol, Settings
 from experiments.chemical_units.training import train
 
@@ -67,6 +67,9 @@ def fit_spread(
         return -method.law(outputs(free, x), x, k).log_prob(z)
 
     keys, rows = seed_keys(settings.seeds, 2), method.unit.rows["train"]
+    errors = rows.z - np.asarray(predict(method, parameters, rows))
+    constants = {FACTOR: jnp.asarray(residual_factors(errors, method.unit.A))}
+    parameters = parameters | {"constants": constants}
     return train(loss, parameters, rows, settings.spread_schedule, keys, advance)
 
 

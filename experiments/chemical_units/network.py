@@ -36,6 +36,7 @@ def init_network(
         "hidden": [init_layer(*layer) for layer in zip(keys, sizes, widths, strict=False)],
         "heads": {name: init_layer(key, sizes[-1], size) for (name, size), key in head_keys},
         "skips": {name: jnp.zeros((num_inputs, heads[name])) for name in heads if skips},
+        "constants": {},
     }
 
 
@@ -47,9 +48,11 @@ def features(parameters: Parameters, x: Array) -> Array:
 
 
 def outputs(parameters: Parameters, x: Array) -> dict[str, Array]:
-    """Every head's output for one example ``(p,)``."""
+    """Every head's output for one example ``(p,)``, and the constants as they are."""
     shared = features(parameters, x)
-    found = {n: shared @ weight + bias for n, (weight, bias) in parameters["heads"].items()}
+    found = parameters["constants"] | {
+        n: shared @ weight + bias for n, (weight, bias) in parameters["heads"].items()
+    }
     return found | {name: found[name] + x @ skip for name, skip in parameters["skips"].items()}
 
 

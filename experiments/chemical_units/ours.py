@@ -16,6 +16,9 @@ from numpyro_constrained import ConstrainedMultivariateNormal
 SPREAD = "spread"
 """The head of the variance that is reported, trained by likelihood when the mean stands."""
 
+FACTOR = "factor"
+"""The constant ``(n, n)`` of a net that holds the Cholesky factor of its errors' covariance."""
+
 
 PLAIN = Recipe(base="line", correlation="none")
 
@@ -31,12 +34,16 @@ def on_line(line: np.ndarray, x: Array) -> Array:
     return x @ line[:-1] + line[-1]
 
 
-def fit_base(unit: Unit, base: str, factor: np.ndarray) -> np.ndarray:
+def fit_base(unit: Unit, recipe: Recipe, factor: np.ndarray) -> np.ndarray:
     """The line of a recipe ``(p + 1, n)``, from the rows for training."""
     x, k, z = unit.rows["train"]
-    if base == "none":
+    if recipe.base == "none":
         return np.zeros((unit.num_inputs + 1, unit.num_outputs))
-    return fit_line(x, z - k @ gain(unit.A, factor).T if base == "line of the rest" else z)
+    line = fit_line(x, z - k @ gain(unit.A, factor).T if recipe.base == "line of the rest" else z)
+    if recipe.base != "line where it fits":
+        return line
+    unexplained = np.var(z - on_line(line, x), axis=0) / np.var(z, axis=0)
+    return np.where(unexplained <= 1 - recipe.good_fit, line, 0.0)
 
 
 def gain(A: np.ndarray, factor: np.ndarray) -> np.ndarray:
@@ -60,7 +67,19 @@ def fit_factor(unit: Unit, correlation: str) -> np.ndarray:
     return np.linalg.cholesky(covariance + 1e-6 * np.eye(unit.num_outputs))
 
 
-def constrained(loc: Array, scale: Array, factor: np.ndarray, A: np.ndarray, k: Array, **options):
+def residual_factors(errors: np.ndarray, A: np.ndarray) -> np.ndarray:
+    """Cholesky factors ``(seeds, n, n)`` of the second moments of errors ``(seeds, rows, n)``.
+
+    Errors of means that obey the law have none across it; there the factors have the mean variance,
+    which conditioning takes out again.
+    """
+    moments = errors.mT @ errors / errors.shape[1]
+    size = np.trace(moments, axis1=1, axis2=2)[:, None, None] / errors.shape[2]
+    across = np.linalg.pinv(A) @ A
+    return np.linalg.cholesky(moments + size * (across + 1e-9 * np.eye(errors.shape[2])))
+
+
+def constrained(loc: Array, scale: Array, factor: Array, A: np.ndarray, k: Array, **options):
     """N(loc, D C D) given A z = k, for D = diag(scale) and a Cholesky factor of C."""
     return ConstrainedMultivariateNormal(
         loc, scale_tril=scale[:, None] * factor, A=A, k=k, validate_args=False, **options
@@ -68,7 +87,7 @@ def constrained(loc: Array, scale: Array, factor: np.ndarray, A: np.ndarray, k: 
 
 
 @dataclass(frozen=True)
-class ProjectionFromLine(Method):
+class ProjectionFromBase(Method):
     """The control: all that ours has except D(x) and C, so that the mean is a projection."""
 
     recipe: Recipe = PLAIN
@@ -84,7 +103,7 @@ class ProjectionFromLine(Method):
 
     @cached_property
     def line(self) -> np.ndarray:
-        return fit_base(self.unit, self.recipe.base, self.factor)
+        return fit_base(self.unit, self.recipe, self.factor)
 
     @cached_property
     def factor(self) -> np.ndarray:
@@ -97,13 +116,16 @@ class ProjectionFromLine(Method):
         return projected(self.loc(outputs, x), self.unit.A, k)
 
     def law(self, outputs: Outputs, x: Array, k: Array) -> ConstrainedMultivariateNormal:
-        """The law with the prediction as its mean and the spread of its own head."""
-        spread = positive(outputs[SPREAD], self.recipe.start)
-        return constrained(self.mean(outputs, x, k), spread, self.factor, self.unit.A, k)
+        """The law with the prediction as its mean and the spread of its own head.
+
+        The head scales the covariance of the errors on the rows for training.
+        """
+        scale = positive(outputs[SPREAD], 1.0)
+        return constrained(self.mean(outputs, x, k), scale, outputs[FACTOR], self.unit.A, k)
 
 
 @dataclass(frozen=True)
-class ExpectedLoss(ProjectionFromLine):
+class ExpectedLoss(ProjectionFromBase):
     """Ours: squared error of the conditional mean.
 
     It is the expected squared error of a draw but for the variance, which a head of its own fits

@@ -13,21 +13,22 @@ class Recipe(NamedTuple):
     of one network.
 
     Attributes:
-        base: ``none`` (0), ``line`` (least squares of z on x) or ``line of the rest`` (of what the
-            law leaves: of z less its conditional mean at loc = 0 and D = 1).
+        base: ``none`` (0), ``line`` (least squares of z on x), ``line of the rest`` (of what the
+            law leaves: of z less its conditional mean at loc = 0 and D = 1) or ``line where it
+            fits`` (for the outputs of which it explains at least ``good_fit`` of the variance,
+            else 0).
         correlation: what C is: ``none`` (the identity), ``outputs`` or ``residuals``, the
             covariance of the outputs or of what the line leaves, over its mean variance.
         skips: whether each head also sees the inputs.
         start: D at the start of training.
+        good_fit: share of the variance of an output.
     """
 
     base: str
     correlation: str
     skips: bool = False
     start: float = 0.05
-
-
-CHOSEN_RECIPE = Recipe(base="line", correlation="outputs")
+    good_fit: float = 0.95
 
 
 @dataclass(frozen=True)
@@ -58,20 +59,12 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Settings(Protocol):
-    """The comparison; the spread is trained when the mean stands.
-
-    Attributes:
-        recipe, soft_penalty_weight, semantic_loss_weight: chosen on the validation rows, see
-            choices.py.
-    """
+    """The comparison; the spread is trained when the mean stands."""
 
     seeds: int = 10
-    recipe: Recipe = CHOSEN_RECIPE
-    soft_penalty_weight: float = 0.1
-    semantic_loss_weight: float = 0.1
     spread_epochs: int = 100
     spread_batch_size: int = 128
-    spread_learning_rate: float = 3e-3
+    spread_learning_rate: float = 5e-3
 
     def shortened(self) -> Self:
         """A few seconds, for the tests."""

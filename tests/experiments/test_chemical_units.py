@@ -1,7 +1,6 @@
 """Chemical units: the pieces against NumPy and SciPy, and a short run."""
 
 import json
-from dataclasses import asdict
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +10,11 @@ from scipy.optimize import minimize
 from scipy.stats import multivariate_normal, norm
 
 from experiments.baselines import in_jax as cures
-from experiments.chemical_units import choices, scoring
+from experiments.chemical_units import choices, comparison, scoring
 from experiments.chemical_units.__main__ import main
 from experiments.chemical_units.comparison import METHODS
 from experiments.chemical_units.data import LAWS, load_unit
-from experiments.chemical_units.fitting import fit_mean, fit_spread, num_parameters, start
+from experiments.chemical_units.fitting import fit_mean, fit_spread, num_parameters, predict, start
 from experiments.chemical_units.methods import VariableElimination
 from experiments.chemical_units.network import init_network, outputs
 from experiments.chemical_units.ours import ExpectedLoss, fit_base, fit_factor, gain, on_line
@@ -95,9 +94,11 @@ def test_skips_start_at_zero(rng):
 def test_recipes_with_a_base_start_at_the_line(unit, base, correlation):
     factor = fit_factor(unit, correlation)
     k, x = unit.rows["train"].k, unit.rows["train"].x
-    line = on_line(fit_base(unit, base, factor), x)
+    line = on_line(fit_base(unit, Recipe(base, correlation), factor), x)
     mean = line + (k - line @ unit.A.T) @ gain(unit.A, factor).T
-    np.testing.assert_allclose(mean, on_line(fit_base(unit, "line", factor), x), atol=1e-9)
+    np.testing.assert_allclose(
+        mean, on_line(fit_base(unit, Recipe("line", correlation), factor), x), atol=1e-9
+    )
 
 
 def test_every_method_that_should_obeys_the_law(unit):
@@ -105,7 +106,8 @@ def test_every_method_that_should_obeys_the_law(unit):
     for make in METHODS.values():
         method = make(unit, Settings())
         parameters = jax.tree.map(lambda leaf: leaf[0], start(method, 1))
-        gap = unit.A @ method.mean(outputs(parameters, x), x, k) - k
+        mean = jax.jit(lambda p, method=method: method.mean(outputs(p, x), x, k))(parameters)
+        gap = unit.A @ mean - k
         assert (np.abs(gap).max() < 1e-13) == method.obeys_law, make
 
 
@@ -132,6 +134,11 @@ def test_the_spread_leaves_the_mean_alone(unit):
     method = ExpectedLoss(unit, recipe=Recipe("none", "outputs", skips=True))
     before = start(method, 1)
     after = fit_spread(method, before, settings, lambda epochs: None)
+    factor = after["constants"].pop("factor")[0]
+    errors = unit.rows["train"].z - np.asarray(predict(method, before, unit.rows["train"]))[0]
+    basis = np.linalg.svd(unit.A)[2][len(unit.A) :]
+    inside = basis @ factor @ factor.T @ basis.T
+    np.testing.assert_allclose(inside, basis @ errors.T @ errors @ basis.T / len(errors), rtol=1e-6)
     same = jax.tree.map(lambda one, other: bool((one == other).all()), before, after)
     assert not any(same["heads"].pop("spread")) and not same["skips"].pop("spread")
     assert all(jax.tree.leaves(same))
@@ -147,7 +154,8 @@ def test_crps_against_quadrature():
 
 def test_nll_of_a_resized_law(unit):
     method = ExpectedLoss(unit, recipe=Recipe("none", "outputs"))
-    parameters = start(method, 1)
+    settings = Settings(seeds=1, spread_epochs=1, spread_batch_size=16)
+    parameters = fit_spread(method, start(method, 1), settings, lambda epochs: None)
     splits = [scoring.moments(method, parameters, unit.rows[s])[0] for s in ("validation", "test")]
     forecast = scoring.resized(method, *splits)
     factor = splits[0].distance.mean() / 4
@@ -177,11 +185,9 @@ def test_what_is_used_is_what_was_chosen():
     kept = json.loads((FULL_RESULTS / f"{choices.NAME}.json").read_text())
     frame = choices.pd.DataFrame(kept["runs"])
     best = choices.table_of(frame)["geometric mean"].groupby(level="choice").idxmin()
-    settings = asdict(Settings())
-    assert choices.RECIPES[best["ours"][1]] == Settings().recipe
-    for choice in ("soft penalty", "semantic loss"):
-        weight = settings[choice.replace(" ", "_") + "_weight"]
-        assert best[choice][1] == f"weight {weight:g}"
+    assert choices.RECIPES[best["ours"][1]] == comparison.RECIPE
+    assert best["soft penalty"][1] == f"weight {comparison.SOFT_PENALTY_WEIGHT:g}"
+    assert best["semantic loss"][1] == f"weight {comparison.SEMANTIC_LOSS_WEIGHT:g}"
 
 
 def test_short_run(tmp_path):
