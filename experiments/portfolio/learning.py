@@ -56,6 +56,8 @@ def learn(method: Method, decisions: Decisions, seed: int) -> Forecaster:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+    if not loss.isfinite():
+        raise FloatingPointError(f"expected a finite loss of {method}, got {loss.item()}")
     return net
 
 

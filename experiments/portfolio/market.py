@@ -22,6 +22,9 @@ SECTORS = {
 TRADING_DAYS = 252
 """In a year."""
 
+STILL = 0.1
+"""Least ratio of recent to usual volatility: early on, a price may stand still for a month."""
+
 HORIZONS = (5, 21, 63, 252)
 """Trading days over which past returns are features."""
 
@@ -111,7 +114,8 @@ def _decision(returns: np.ndarray, day: int, settings: Settings) -> tuple[np.nda
 def _features(past: np.ndarray, daily: np.ndarray) -> np.ndarray:
     """``(n, f)`` past returns over their volatility, and the recent volatility over the usual."""
     trends = [past[-h:].sum(0) / (daily * np.sqrt(h)) for h in HORIZONS]
-    return np.stack([*trends, np.log(past[-21:].std(0) / daily)], axis=-1)
+    restlessness = np.maximum(past[-21:].std(0) / daily, STILL)
+    return np.stack([*trends, np.log(restlessness)], axis=-1)
 
 
 class Window(NamedTuple):

@@ -106,7 +106,9 @@ class Sinkhorn(Method):
 
         dtype = torch.get_default_dtype()  # the only one it works in
         score, A, k = (part.to(dtype) for part in (forecast.score, self.A, self.k))
-        return linsat_layer(score, E=A, f=k, tau=1.0, no_warning=True).double()
+        many = 10  # iterations; 100 leave the same residual
+        weights = linsat_layer(score, E=A, f=k, tau=1.0, max_iter=many, no_warning=True)
+        return weights.double()
 
 
 @dataclass(frozen=True)

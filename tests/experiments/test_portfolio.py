@@ -58,6 +58,12 @@ def test_decisions_know_nothing_of_later_days(market):
     np.testing.assert_allclose(before.outcome[0], expected)
 
 
+def test_all_that_is_learned_from_is_finite(market):
+    first = window_days(market, SETTINGS.first_years[0], SETTINGS)
+    for part in decide(market, first.training[:800], SETTINGS):
+        assert np.isfinite(part).all()
+
+
 def test_windows_learn_from_earlier_days_only(market):
     windows = [window_days(market, year, SETTINGS) for year in SETTINGS.first_years]
     for window, year in zip(windows, SETTINGS.first_years, strict=True):
