@@ -30,9 +30,9 @@ class Settings:
     memory_days: int = 252
     shrinkage: float = 0.2
     hidden: int = 16
-    steps: int = 150
+    steps: int = 100
     batch_size: int = 64
-    learning_rate: float = 3e-3
+    learning_rate: float = 5e-3
     risk_aversion: float = 5.0
     draw_scale: float = 0.05
     penalty_weight: float = 10.0
