@@ -19,7 +19,6 @@ SPREAD = "spread"
 FACTOR = "factor"
 """The constant ``(n, n)`` of a net that holds the Cholesky factor of its errors' covariance."""
 
-
 PLAIN = Recipe(base="line", correlation="none")
 
 
@@ -53,18 +52,12 @@ def gain(A: np.ndarray, factor: np.ndarray) -> np.ndarray:
 
 
 def fit_factor(unit: Unit, correlation: str) -> np.ndarray:
-    """Cholesky factor of C ``(n, n)``, of mean variance 1, from the rows for training.
-
-    The residuals of the line have no variance across the law; there C has that of the mean.
-    """
-    x, _, z = unit.rows["train"]
+    """Cholesky factor of C ``(n, n)``, of mean variance 1, from the rows for training."""
+    identity = np.eye(unit.num_outputs)
     if correlation == "none":
-        return np.eye(unit.num_outputs)
-    covariance = np.cov((z - on_line(fit_line(x, z), x) if correlation == "residuals" else z).T)
-    covariance /= np.diag(covariance).mean()
-    if correlation == "residuals":
-        covariance += np.linalg.pinv(unit.A) @ unit.A
-    return np.linalg.cholesky(covariance + 1e-6 * np.eye(unit.num_outputs))
+        return identity
+    covariance = np.cov(unit.rows["train"].z.T)
+    return np.linalg.cholesky(covariance / np.diag(covariance).mean() + 1e-6 * identity)
 
 
 def residual_factors(errors: np.ndarray, A: np.ndarray) -> np.ndarray:

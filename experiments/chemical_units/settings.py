@@ -17,8 +17,8 @@ class Recipe(NamedTuple):
             law leaves: of z less its conditional mean at loc = 0 and D = 1) or ``line where it
             fits`` (for the outputs of which it explains at least ``good_fit`` of the variance,
             else 0).
-        correlation: what C is: ``none`` (the identity), ``outputs`` or ``residuals``, the
-            covariance of the outputs or of what the line leaves, over its mean variance.
+        correlation: what C is: ``none`` (the identity) or ``outputs`` (their covariance, over its
+            mean variance).
         skips: whether each head also sees the inputs.
         start: D at the start of training.
         good_fit: share of the variance of an output.
