@@ -6,6 +6,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.ticker import LogLocator, NullFormatter
 from rich.console import Console
 from rich.table import Table
 
@@ -94,10 +95,15 @@ def draw_unit(axis: plt.Axes, frame: pd.DataFrame, methods: Sequence[str]) -> No
     """One panel: dots are seeds, bars their mean."""
     for height, method in enumerate(methods):
         errors = 1e4 * frame.loc[frame["method"] == method, "mse"].to_numpy()
+        if errors.size == 0:
+            continue
         colour = "tab:blue" if method.startswith("ours") else "tab:gray"
         axis.plot(errors, np.full(errors.size, height), "o", ms=3, alpha=0.5, color=colour)
         axis.plot(errors.mean(), height, "|", ms=14, mew=2, color=colour)
     axis.set_xscale("log")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.xaxis.set_minor_formatter(NullFormatter())
     axis.set_xlabel("squared error x 1e-4")
     axis.set_ylim(len(methods) - 0.5, -0.5)
     axis.grid(axis="x", alpha=0.3)
