@@ -1,7 +1,6 @@
 """What both network tutorials share and no framework is needed for: traffic, rivals, tables."""
 
 import argparse
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,6 +13,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from scipy.optimize import nnls
+
+from experiments.data import find_data
 
 NODES = 4
 NUM_FLOWS = NODES * NODES
@@ -239,15 +240,9 @@ def parse_arguments(backend: str, argv: list[str] | None) -> tuple[Settings, Pat
     return settings.shortened() if arguments.short else settings, arguments.picture
 
 
-def find_data() -> Path | None:
-    """Where the Bell Labs loads lie, if anywhere."""
-    folders = [os.environ.get("CONSTRAINED_DATA", "data"), "../shared/data"]
-    return next((path for f in folders if (path := Path(f) / DATA_FILE).is_file()), None)
-
-
 def load_hours(settings: Settings) -> list[Hour]:
     """The hours asked for, of the Bell Labs day or, where that is not here, simulated."""
-    path = find_data()
+    path = find_data(DATA_FILE)
     if path is None:
         Console().print(NO_DATA, highlight=False, soft_wrap=True)
         return [simulated_hour(number, settings) for number in settings.hours]

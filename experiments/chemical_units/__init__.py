@@ -1,0 +1,1 @@
+"""Surrogates of chemical process units whose mass balances hold exactly."""

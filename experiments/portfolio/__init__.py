@@ -1,0 +1,1 @@
+"""Portfolios within a budget and sector-neutral, from constrained normal laws."""
