@@ -195,6 +195,9 @@ METHODS: dict[str, Method] = {
         "ours, marginal expectation", _given_normal, _given_normal, True
     ),
     "ours, expected loss": Method("ours, expected loss", _given_normal, _given_normal, True),
+    "ours, expected loss, Student-t law fitted": Method(
+        "ours, expected loss", _given_normal, _given_student_t
+    ),
     "ours, likelihood": Method("ours, likelihood", _given_normal, _given_normal, True),
     "ours, likelihood (Student-t)": Method(
         "ours, likelihood (Student-t)", _given_student_t, _given_student_t, True

@@ -23,6 +23,10 @@ LEVELS = tuple(range(10, 100, 10))
 RIDGE = 1e-4
 """Weight of the squared coefficients of the scales beside the likelihood of an atom."""
 
+LOG_SCALES = (-12.0, 3.0)
+LOG_DFS = (-2.0, 7.0)
+"""What can be fitted, so that few data do no harm."""
+
 Outcome = dict[str, float]
 
 
@@ -113,8 +117,9 @@ def _fitted(pair: tuple[View, View], point: LawOf, law: LawOf) -> tuple[View, Vi
     log_df = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
 
     def scaled(each: View, loc: Tensor, features: Tensor) -> Guess:
-        scale = (features @ weight + bias).exp().index_select(0, each.of_atom)
-        return replace(each.guess, loc=loc, scale=scale, df=log_df.exp())
+        log_scale = (features @ weight + bias).clamp(*LOG_SCALES)
+        scale = log_scale.exp().index_select(0, each.of_atom)
+        return replace(each.guess, loc=loc, scale=scale, df=log_df.clamp(*LOG_DFS).exp())
 
     def loss() -> Tensor:
         density = law(scaled(validation, loc, inputs[0])).log_prob(guess.charge)

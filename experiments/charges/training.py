@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
 
 from experiments.charges.batches import Batch, Dataset
 from experiments.charges.laws import Sums
@@ -72,33 +74,46 @@ def train(name: str, dataset: Dataset, split: Split, settings: Settings, seed: i
     torch.manual_seed(seed)
     order = np.random.default_rng(seed)
     network, loss_of = make_network(dataset, settings), TRAININGS[name]
-    weights = list(network.parameters())
-    average = [weight.detach().clone() for weight in weights]
-    best, least = average, math.inf
+    weights = _as_one_vector(network)
+    average, best, least = weights.clone(), weights.clone(), math.inf
     num_steps = math.ceil(len(split.training) / settings.batch_size) * settings.epochs
     optimiser, schedule = _optimiser(weights, num_steps, settings)
     validation = dataset.whole(split.validation)
     for epoch in range(1, settings.epochs + 1):
         for batch in dataset.batches(order.permutation(split.training), settings.batch_size):
-            optimiser.zero_grad()
+            optimiser.zero_grad(set_to_none=False)
             loss_of(guess_of(network, batch)).backward()
             torch.nn.utils.clip_grad_norm_(weights, settings.clip)
             optimiser.step()
             schedule.step()
-            torch._foreach_lerp_(average, weights, 1 - settings.averaging)
+            average.lerp_(weights, 1 - settings.averaging)
         if epoch % settings.validate_every == 0 or epoch == settings.epochs:
-            with _using(network, average):
+            with _holding(weights, average):
                 error = _error(network, validation, METHODS[name])
             if error < least:
-                least, best = error, [weight.clone() for weight in average]
-    _assign(weights, best)
+                least, best = error, average.clone()
+    weights.copy_(best)
     return Trained(network, num_steps, time.process_time() - began)
 
 
-def _optimiser(weights: list[Tensor], num_steps: int, settings: Settings):
+@torch.no_grad()
+def _as_one_vector(network: nn.Module) -> Tensor:
+    """All weights as one vector that they are views of, and likewise their gradients: to update
+    one vector takes a fraction of the time of many small tensors."""
+    vector = nn.utils.parameters_to_vector(network.parameters()).clone()
+    vector.grad = torch.zeros_like(vector)
+    nn.utils.vector_to_parameters(vector, network.parameters())
+    start = 0
+    for each in network.parameters():
+        each.grad = vector.grad[start : start + each.numel()].view_as(each)
+        start += each.numel()
+    return vector
+
+
+def _optimiser(weights: Tensor, num_steps: int, settings: Settings) -> tuple[AdamW, LambdaLR]:
     """Adam with decoupled weight decay; the rate rises, then falls along half a cosine."""
-    optimiser = torch.optim.AdamW(
-        weights,
+    optimiser = AdamW(
+        [weights],
         lr=settings.learning_rate,
         betas=(0.9, settings.second_moment),
         weight_decay=settings.weight_decay,
@@ -109,26 +124,20 @@ def _optimiser(weights: list[Tensor], num_steps: int, settings: Settings):
     def factor(step: int) -> float:
         return min(1.0, (step + 1) / rise) * 0.5 * (1 + math.cos(math.pi * step / num_steps))
 
-    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+    return optimiser, LambdaLR(optimiser, factor)
 
 
 @torch.no_grad()
 def _error(network: ChargeNetwork, batch: Batch, method: Method) -> float:
+    """Mean absolute error of the method's predictions."""
     guess = guess_of(network, batch)
     return float(guess.error(method.law(guess).mean))
 
 
 @contextmanager
-def _using(network: ChargeNetwork, values: list[Tensor]) -> Iterator[None]:
-    """The network with other weights for a while."""
-    weights = list(network.parameters())
-    kept = [weight.detach().clone() for weight in weights]
-    _assign(weights, values)
+def _holding(weights: Tensor, values: Tensor) -> Iterator[None]:
+    """Other values in the weights for a while."""
+    kept = weights.clone()
+    weights.copy_(values)
     yield
-    _assign(weights, kept)
-
-
-@torch.no_grad()
-def _assign(weights: list[Tensor], values: list[Tensor]) -> None:
-    for weight, value in zip(weights, values, strict=True):
-        weight.copy_(value)
+    weights.copy_(kept)
