@@ -73,7 +73,7 @@ def score(method: Method, validation: Sequence[View], test: Sequence[View]) -> O
     if method.has_trained_scale:
         guesses = [one.guess for _, one in pairs]
         outcome |= _named("trained", method.law, guesses)
-        outcome |= _named("trained_ensemble", method.law, [_averaged(guesses, method.law)])
+        outcome |= _named("trained_ensemble", method.law, [_averaged(guesses)])
     return outcome
 
 
@@ -146,11 +146,11 @@ def _minimise(loss: Callable[[], Tensor], parameters: list[Tensor]) -> None:
     optimiser.step(closure)
 
 
-def _averaged(guesses: Sequence[Guess], point: LawOf) -> Guess:
-    """The mean of the members' predictions, scales and degrees of freedom."""
+def _averaged(guesses: Sequence[Guess]) -> Guess:
+    """The mean of the members' locations, scales and degrees of freedom."""
     return replace(
         guesses[0],
-        loc=torch.stack([point(each).mean for each in guesses]).mean(0),
+        loc=torch.stack([each.loc for each in guesses]).mean(0),
         scale=torch.stack([each.scale for each in guesses]).mean(0),
         df=torch.stack([each.df for each in guesses]).mean(0),
     )
@@ -158,6 +158,6 @@ def _averaged(guesses: Sequence[Guess], point: LawOf) -> Guess:
 
 def _ensemble(fitted: Sequence[tuple[View, View]], law: LawOf) -> View:
     """Averaged members; their mean scale is fitted once more, by a power of it."""
-    both = [_averaged([each.guess for each in views], law) for views in zip(*fitted, strict=True)]
+    both = [_averaged([each.guess for each in views]) for views in zip(*fitted, strict=True)]
     views = [View(g, g.scale.log()[:, None], torch.arange(len(g.scale))) for g in both]
     return _fitted((views[0], views[1]), law, law)[1]

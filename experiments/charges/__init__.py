@@ -1,0 +1,1 @@
+"""Partial charges of crystals that sum to zero, exactly."""
