@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy import sparse
+from scipy import linalg, sparse
 
 from constrained_core.structure import BlockReflector, block_reflector, first_members
 
@@ -145,6 +145,33 @@ class DensePlan(Plan):
     def reflector_kernel(self) -> np.ndarray:
         """``(r, r)`` K of the reflector I - Y K Y'."""
         return self.reflector.kernel
+
+    @property
+    def has_small_null_space(self) -> bool:
+        """Whether a null-space basis is cheaper to apply as a matrix than as a reflector."""
+        return self.free_size <= 2 * self.rank
+
+    @cached_property
+    def null_basis(self) -> np.ndarray:
+        """``(n, n - r)`` N, the last columns of the reflector, as a matrix."""
+        vectors, kernel = self.reflector
+        basis = -vectors @ (kernel @ vectors[self.rank :].T)
+        basis[self.rank :] += np.eye(self.free_size)
+        return basis
+
+    @cached_property
+    def gram_inverse(self) -> np.ndarray:
+        """``(r, r)`` inverse of B B'."""
+        factor = linalg.cho_factor(self.basis @ self.basis.T, lower=True)
+        return linalg.cho_solve(factor, np.eye(self.rank))
+
+    @cached_property
+    def right_inverse(self) -> np.ndarray:
+        """``(n, r)`` the shortest steps that change one scaled row each by one."""
+        steps = self.basis.T @ self.gram_inverse
+        if self.triangle is None:
+            return steps
+        return linalg.solve_triangular(self.triangle, steps.T, lower=True, trans="T").T
 
     @property
     def is_plain(self) -> bool:

@@ -98,7 +98,6 @@ DEVIATIONS = {
     "kernels/parameters.py: lifted": RANKS,
     "kernels/plans.py: plan_index": "JAX indexes in 32 bits unless told otherwise",
     "kernels/plans.py: plan_tensor": "PyTorch binds to a device too; JAX places arrays",
-    "kernels/rows.py: DenseGram.__init__": BY_VALUE,
     "kernels/rows.py: DenseGram.if_safe": BY_VALUE,
     "kernels/rows.py: DenseGram.of": BY_VALUE,
     "kernels/rows.py: DenseRows.balanced": BY_VALUE,

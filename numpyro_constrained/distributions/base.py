@@ -18,7 +18,12 @@ from numpyro_constrained.kernels.constraint import (
     default_tolerance,
     rebind_constraint,
 )
-from numpyro_constrained.kernels.leaves import Layout, unstacked, untraced_property
+from numpyro_constrained.kernels.leaves import (
+    Layout,
+    folded,
+    unstacked,
+    untraced_property,
+)
 from numpyro_constrained.kernels.linalg import lift
 from numpyro_constrained.kernels.parameters import floating, lifted
 
@@ -60,7 +65,7 @@ class ConstrainedDistribution(Distribution):
         self.k: Array = constraint.k
         self._layout: Layout = constraint.layout
         self._support_tolerance = support_tolerance
-        self._conditional = self._condition(constraint)
+        self._conditional = folded(self._condition)(constraint)
         # Parameters are checked by the laws themselves, with messages that say what to do.
         super().__init__(batch_shape, (constraint.num_variables,), validate_args=False)
         self._validate_args = self._validates(validate_args)
@@ -78,6 +83,7 @@ class ConstrainedDistribution(Distribution):
         """A parameter of the law with event shape ``(n,)``."""
 
     @untraced_property
+    @folded
     def _conditional(self) -> Any:
         return self._condition(rebind_constraint(self.A, self.k, self._leaf(), self._layout))
 

@@ -7,8 +7,9 @@ from jax import Array
 from numpyro.distributions import constraints
 
 from numpyro_constrained.distributions.gaussian import ConstrainedGaussian
-from numpyro_constrained.kernels.conditional import DiagonalConditional
+from numpyro_constrained.kernels.conditional import DiagonalConditional, UniformConditional
 from numpyro_constrained.kernels.constraint import LinearConstraint, bind_constraint
+from numpyro_constrained.kernels.linalg import lift
 from numpyro_constrained.kernels.parameters import (
     batch_shape_of,
     check_finite,
@@ -74,7 +75,7 @@ class ConstrainedNormal(ConstrainedGaussian):
     ) -> None:
         loc, scale = floating(loc, scale)
         constraint = bind_constraint(A, k, loc)
-        n = constraint.num_variables
+        n, number = constraint.num_variables, scale if scale.ndim == 0 else None
         loc, scale = require_event("loc", loc, (n,)), require_event("scale", scale, (n,))
         batch_shape = batch_shape_of(constraint, loc=loc.shape[:-1], scale=scale.shape[:-1])
         if self._validates(validate_args):
@@ -82,12 +83,19 @@ class ConstrainedNormal(ConstrainedGaussian):
             check_positive("scale", scale)
         self.loc: Array = lifted(loc, batch_shape, 1)
         self.scale: Array = lifted(scale, batch_shape, 1)
+        self._number = number
         super().__init__(
             constraint, batch_shape, gradient_estimator, support_tolerance, validate_args
         )
 
     def _condition(self, constraint: LinearConstraint) -> DiagonalConditional:
-        return DiagonalConditional(self.loc, self.scale, constraint)
+        number = self.__dict__.get("_number")  # a law made from its leaves knows none
+        if number is None:
+            return DiagonalConditional(self.loc, self.scale, constraint)
+        return UniformConditional(self.loc, lift(number, self.loc.ndim), constraint)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: part for name, part in super().__getstate__().items() if name != "_number"}
 
     @property
     def base_dist(self) -> dist.Distribution:

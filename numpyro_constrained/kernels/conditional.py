@@ -13,6 +13,7 @@ from jax.core import Tracer
 from jax.lax import stop_gradient
 
 from numpyro_constrained.kernels.constraint import LinearConstraint
+from numpyro_constrained.kernels.leaves import folded
 from numpyro_constrained.kernels.linalg import (
     cholesky,
     lift,
@@ -23,9 +24,15 @@ from numpyro_constrained.kernels.linalg import (
     solve_lower_matrix,
 )
 from numpyro_constrained.kernels.null_space import NullSpace
-from numpyro_constrained.kernels.rows import Rows
+from numpyro_constrained.kernels.rows import Balanced, Rows
 
-__all__ = ["Conditional", "DenseConditional", "DiagonalConditional", "LowRankConditional"]
+__all__ = [
+    "Conditional",
+    "DenseConditional",
+    "DiagonalConditional",
+    "LowRankConditional",
+    "UniformConditional",
+]
 
 
 class Conditional(ABC):
@@ -121,10 +128,16 @@ class Conditional(ABC):
 class _WhitenedConditional(Conditional):
     """Sigma = L L' with an invertible L that the subclass multiplies and divides by."""
 
-    def __init__(self, loc: Array, rows: Rows, log_det: Array, constraint: LinearConstraint):
-        self.constraint, self.whitened_rows = constraint, rows
-        self.balanced = rows.balanced()
-        self.rows, self.gram = self.balanced.rows, self.balanced.gram
+    def __init__(
+        self,
+        loc: Array,
+        rows: Rows,
+        balanced: Balanced,
+        log_det: Array,
+        constraint: LinearConstraint,
+    ) -> None:
+        self.constraint, self.whitened_rows, self.balanced = constraint, rows, balanced
+        self.rows, self.gram = balanced.rows, balanced.gram
         self.noise_size = loc.shape[-1]
         self.constraint_half_log_det = self.balanced.log_det + self.gram.half_log_det
         log_volume = lift(constraint.log_volume, log_det.ndim)
@@ -135,6 +148,7 @@ class _WhitenedConditional(Conditional):
         self.loc = loc
 
     @property
+    @folded
     def mean(self) -> Array:  # type: ignore[override]
         return self.loc + self._multiply(self.rows.adjoint(self.multipliers))
 
@@ -171,10 +185,11 @@ class _WhitenedConditional(Conditional):
 
     def distance(self, value: Array) -> Array:
         white = self._divide(value - lift(self.loc, value.ndim))
-        explained = self.rows.adjoint(self.multipliers)
+        explained = folded(self.rows.adjoint)(self.multipliers)
         return jnp.square(white - lift(explained, white.ndim)).sum(-1)
 
     @property
+    @folded
     def null_space(self) -> NullSpace:
         """Orthonormal basis of the white noises that keep the constraint."""
         return self.whitened_rows.null_space()
@@ -194,7 +209,8 @@ class DiagonalConditional(_WhitenedConditional):
 
     def __init__(self, loc: Array, scale: Array, constraint: LinearConstraint) -> None:
         self.scale = scale
-        super().__init__(loc, constraint.rows.scaled(scale), jnp.log(scale).sum(-1), constraint)
+        rows, log_det = constraint.rows.scaled(scale), jnp.log(scale).sum(-1)
+        super().__init__(loc, rows, rows.balanced(), log_det, constraint)
 
     def _multiply(self, vector: Array) -> Array:
         return lift(self.scale, vector.ndim) * vector
@@ -206,12 +222,32 @@ class DiagonalConditional(_WhitenedConditional):
         return vector / lift(self.scale, vector.ndim)
 
     def variance(self) -> Array:
-        free = 1 - self.rows.leverage(self.gram)
-        return jnp.square(self.scale) * _above_rounding(free, self.constraint)
+        free = _above_rounding(1 - self.rows.leverage(self.gram), self.constraint)
+        return jnp.square(self.scale) * lift(free, self.scale.ndim)
 
     def precision_trace(self, other: Conditional) -> Array:
         variance = lift(other.variance(), self.scale.ndim)
         return (variance / lift(jnp.square(self.scale), variance.ndim)).sum(-1)
+
+
+class UniformConditional(DiagonalConditional):
+    """Sigma = scale^2 I, scale ``(*batch, 1)``.
+
+    All that is factored is the constraint, which was when it was analysed, whatever the scale.
+    """
+
+    def __init__(self, loc: Array, scale: Array, constraint: LinearConstraint) -> None:
+        self.scale = scale
+        rows, log_det = constraint.rows, loc.shape[-1] * jnp.log(scale)[..., 0]
+        balanced = Balanced(rows, constraint.gram).times(scale)
+        _WhitenedConditional.__init__(self, loc, rows, balanced, log_det, constraint)
+
+    @property
+    def null_space(self) -> NullSpace:
+        return self.constraint.null_space()
+
+    def settle(self, value: Array) -> Array:
+        return self.constraint.settle(value)
 
 
 class DenseConditional(_WhitenedConditional):
@@ -220,7 +256,8 @@ class DenseConditional(_WhitenedConditional):
     def __init__(self, loc: Array, scale_tril: Array, constraint: LinearConstraint) -> None:
         self.scale_tril = scale_tril
         log_det = jnp.log(jnp.diagonal(scale_tril, axis1=-2, axis2=-1)).sum(-1)
-        super().__init__(loc, constraint.rows.transform(scale_tril), log_det, constraint)
+        rows = constraint.rows.transform(scale_tril)
+        super().__init__(loc, rows, rows.balanced(), log_det, constraint)
 
     def _multiply(self, vector: Array) -> Array:
         return matvec(self.scale_tril, vector)

@@ -19,18 +19,13 @@ from constrained_core import (
 )
 from constrained_core.plan import DensePlan, GroupPlan, Plan, RowPlan
 from numpyro_constrained.kernels.groups import Groups, plan_groups
-from numpyro_constrained.kernels.leaves import Layout, unstacked
-from numpyro_constrained.kernels.linalg import lift, matmul, matvec, solve_lower
-from numpyro_constrained.kernels.null_space import BlockNullSpace, NullSpace
+from numpyro_constrained.kernels.leaves import Layout, folded, unstacked
+from numpyro_constrained.kernels.linalg import lift, matmul, matvec, solve_lower, split_exactly
+from numpyro_constrained.kernels.null_space import BlockNullSpace, DenseNullSpace, NullSpace
 from numpyro_constrained.kernels.plans import plan_tensor
-from numpyro_constrained.kernels.rows import DenseRows, Gram, GroupRows, Rows, SingleRow
+from numpyro_constrained.kernels.rows import DenseGram, DenseRows, Gram, GroupRows, Rows, SingleRow
 
-__all__ = [
-    "LinearConstraint",
-    "bind_constraint",
-    "default_tolerance",
-    "rebind_constraint",
-]
+__all__ = ["LinearConstraint", "bind_constraint", "default_tolerance", "rebind_constraint"]
 
 
 def default_tolerance(dtype: Any) -> float:
@@ -111,7 +106,7 @@ class LinearConstraint:
         size = jnp.abs(value)
         # Rounding at the scale of the largest variable: it counts only where all others are 0.
         size = size + jnp.finfo(value.dtype).eps * size.max(-1, keepdims=True)
-        size = self._in_given_rows(self.given.absolute(), size)
+        size = self._in_given_rows(folded(self.given.absolute)(), size)
         size = size + lift(jnp.abs(self.k), size.ndim)
         holds = stop_gradient(jnp.abs(self.residual(value)) <= tolerance * size)
         return holds if self.is_vector else holds.all(-1)
@@ -130,23 +125,41 @@ class LinearConstraint:
         exact = jnp.where(is_zero, -value[..., index], correction[..., index])
         return correction.at[..., index].set(exact)
 
+    @folded
     def null_space(self) -> NullSpace:
         """Orthonormal basis of the null space of A."""
         return self.rows.null_space()
 
+    def embed(self, coordinates: Array) -> Array:
+        """The point of the subspace with these coordinates ``(..., n - r)`` in the null space;
+        zeros are the point nearest to the origin."""
+        direction = self.null_space().embed(self.lifted(coordinates))
+        origin = folded(self._shortest)(self.target)
+        return self.settle(lift(origin, direction.ndim) + direction)
+
+    def settle(self, value: Array) -> Array:
+        """Move a point beside the subspace onto it to the last bits; no gradient."""
+        fixed = stop_gradient(value)
+        return value + stop_gradient(self.pin(fixed, self._shortest_to(fixed)))
+
+    def _shortest_to(self, value: Array) -> Array:
+        """The shortest step from a point beside the subspace to it."""
+        return self._shortest(self.mismatch(value))
+
     def nearest(self, value: Array) -> Array:
         """The point of the subspace nearest to ``value``."""
         value = self.lifted(value)
-        projected = value + self._shortest(lift(self.target, value.ndim) - self.rows.apply(value))
-        fixed = stop_gradient(projected)
-        correction = self.pin(fixed, self._shortest(self.mismatch(fixed)))
-        return projected + stop_gradient(correction)
+        step = self._shortest(lift(self.target, value.ndim) - self.rows.apply(value))
+        return self.settle(value + step)
 
     def _shortest(self, mismatch: Array) -> Array:
         """The shortest step that changes ``B x`` by ``mismatch``."""
-        return self.rows.adjoint(self._gram().solve(mismatch))
+        return self.rows.adjoint(self.gram.solve(mismatch))
 
-    def _gram(self) -> Gram:
+    @property
+    @folded
+    def gram(self) -> Gram:
+        """``B B'``, factored."""
         return self.rows.gram()
 
 
@@ -158,13 +171,27 @@ class _DensePlanConstraint(LinearConstraint):
         self.plan, self.scaled_k = plan, scaled_k
 
     def mismatch(self, value: Array) -> Array:
+        return _to_basis(self.plan, self._gap(value))
+
+    def _gap(self, value: Array) -> Array:
+        """``scaled_k - R value`` for the scaled rows R, as exactly as the dtype allows."""
         if self.plan.is_plain:
             return super().mismatch(value)
         rows = DenseRows(plan_tensor(self.plan, "rows", value))
-        gap = _exact_gap(rows, self.scaled_k, value, self.plan.exact_bits)
-        return _to_basis(self.plan, gap)
+        return _exact_gap(rows, self.scaled_k, value, self.plan.exact_bits)
 
+    @property
+    def gram(self) -> Gram:
+        log_volume = np.asarray(self.plan.log_volume, self.target.dtype)
+        return DenseGram(log_volume, plan_tensor(self.plan, "gram_inverse", self.target))
+
+    def _shortest_to(self, value: Array) -> Array:
+        return matvec(plan_tensor(self.plan, "right_inverse", value), self._gap(value))
+
+    @folded
     def null_space(self) -> NullSpace:
+        if self.plan.has_small_null_space:
+            return DenseNullSpace(plan_tensor(self.plan, "null_basis", self.target))
         return BlockNullSpace(
             plan_tensor(self.plan, "reflector_vectors", self.target),
             plan_tensor(self.plan, "reflector_kernel", self.target),
@@ -192,25 +219,11 @@ def _to_basis(plan: DensePlan, vector: Array) -> Array:
 
 def _exact_gap(rows: DenseRows, scaled_k: Array, value: Array, bits: int) -> Array:
     """``scaled_k - rows value``, exact for the leading bits of ``value`` where ``bits`` are few."""
-    high, low = _split(value, bits)
+    high, low = split_exactly(value, bits)
     return (lift(scaled_k, value.ndim) - rows.apply(high)) - rows.apply(low)
 
 
-def _split(value: Array, bits: int) -> tuple[Array, Array]:
-    """``value = high + low`` where products of high with rows of ``bits`` bits are exact.
-
-    Where rows depend on each other, the residual of one is the sum of those of others: it is
-    small only if theirs are known beyond rounding (error-free splitting, Ozaki et al. 2012).
-    """
-    mantissa = 1 - int(np.log2(jnp.finfo(value.dtype).eps))
-    if bits + 3 > mantissa or value.size == 0:
-        return value, jnp.zeros_like(value)
-    _, exponent = jnp.frexp(jnp.abs(value).max(-1, keepdims=True))
-    unit = jnp.ldexp(jnp.ones_like(value[..., :1]), exponent - (mantissa - bits))
-    high = jnp.round(value / unit) * unit
-    return high, value - high
-
-
+@folded
 def bind_constraint(A: Any, k: Any, like: Array) -> LinearConstraint:
     """Analyse ``A x = k`` and bind it to the dtype of ``like``.
 
@@ -248,6 +261,7 @@ def bind_constraint(A: Any, k: Any, like: Array) -> LinearConstraint:
     return _bind_planned(A, k, like, layout)
 
 
+@folded
 def rebind_constraint(A: Any, k: Any, like: Array, layout: Layout) -> LinearConstraint:
     """The constraint again from the leaves A and k of a pytree, which ``vmap`` may have stacked.
 

@@ -1,11 +1,30 @@
 """What the leaves of a pytree no longer tell, and what is computed from them again."""
 
-from functools import cached_property
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from functools import cached_property, wraps
+from typing import Any, NamedTuple, TypeVar
 
+import jax
 from numpyro.distributions.util import lazy_property
 
-__all__ = ["Layout", "derived_property", "unstacked", "untraced_property"]
+__all__ = ["Layout", "derived_property", "folded", "unstacked", "untraced_property"]
+
+Result = TypeVar("Result")
+
+
+def folded(function: Callable[..., Result]) -> Callable[..., Result]:
+    """``function`` with all that depends on no tracer computed once, when a trace is made.
+
+    Otherwise JAX would stage it with the rest, and a compiled loop, as that of NUTS, would factor
+    the same matrices in every turn.
+    """
+
+    @wraps(function)
+    def at_once(*args: Any, **kwargs: Any) -> Result:
+        with jax.ensure_compile_time_eval():
+            return function(*args, **kwargs)
+
+    return at_once
 
 
 class derived_property(lazy_property):  # named as the property that it is

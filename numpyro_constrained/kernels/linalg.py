@@ -20,6 +20,7 @@ __all__ = [
     "solve_lower",
     "solve_lower_adjoint",
     "solve_lower_matrix",
+    "split_exactly",
 ]
 
 
@@ -97,3 +98,18 @@ def _over_columns(operation: Callable, matrix: Any, vector: Array) -> Array:
     columns = jnp.moveaxis(vector.reshape((prod(sample_shape),) + rest), 0, -1)
     result = jnp.moveaxis(operation(matrix, columns), -1, 0)
     return result.reshape(sample_shape + result.shape[1:])
+
+
+def split_exactly(value: Array, bits: int) -> tuple[Array, Array]:
+    """``value = high + low`` where products of high with rows of ``bits`` bits are exact.
+
+    Where rows depend on each other, the residual of one is the sum of those of others: it is
+    small only if theirs are known beyond rounding (error-free splitting, Ozaki et al. 2012).
+    """
+    mantissa = 1 - int(np.log2(jnp.finfo(value.dtype).eps))
+    if bits + 3 > mantissa or value.size == 0:
+        return value, jnp.zeros_like(value)
+    _, exponent = jnp.frexp(jnp.abs(value).max(-1, keepdims=True))
+    unit = jnp.ldexp(jnp.ones_like(value[..., :1]), exponent - (mantissa - bits))
+    high = jnp.round(value / unit) * unit
+    return high, value - high

@@ -16,7 +16,13 @@ from jax.lax import stop_gradient
 from numpyro_constrained.kernels.groups import Groups
 from numpyro_constrained.kernels.linalg import lift, matvec
 
-__all__ = ["BlockNullSpace", "GroupNullSpace", "NullSpace", "SingleNullSpace"]
+__all__ = [
+    "BlockNullSpace",
+    "DenseNullSpace",
+    "GroupNullSpace",
+    "NullSpace",
+    "SingleNullSpace",
+]
 
 
 class NullSpace(ABC):
@@ -82,6 +88,19 @@ class GroupNullSpace(NullSpace):
 
     def extract(self, vector: Array) -> Array:
         return self._reflect(vector)[..., self.free]
+
+
+class DenseNullSpace(NullSpace):
+    """N as a matrix ``(n, n - r)``, where r is most of n."""
+
+    def __init__(self, basis: Any) -> None:
+        self.basis = basis
+
+    def embed(self, coordinates: Array) -> Array:
+        return matvec(self.basis, coordinates)
+
+    def extract(self, vector: Array) -> Array:
+        return matvec(self.basis.T, vector)
 
 
 class BlockNullSpace(NullSpace):

@@ -31,7 +31,7 @@ from numpyro_constrained.kernels.null_space import (
 )
 from numpyro_constrained.kernels.plans import plan_tensor
 
-__all__ = ["DenseRows", "Gram", "GroupRows", "Rows", "SingleRow"]
+__all__ = ["Balanced", "DenseGram", "DenseRows", "Gram", "GroupRows", "Rows", "SingleRow"]
 
 
 class Gram(ABC):
@@ -58,8 +58,13 @@ class DiagonalGram(Gram):
 class DenseGram(Gram):
     """F is dense, held as its inverse."""
 
-    def __init__(self, matrix: Array) -> None:
-        self.half_log_det, self.inverse = _half_log_det_and_inverse(matrix)
+    def __init__(self, half_log_det: Any, inverse: Any) -> None:
+        self.half_log_det, self.inverse = half_log_det, inverse
+
+    @classmethod
+    def of(cls, matrix: Array) -> "DenseGram":
+        """Of F itself."""
+        return cls(*_half_log_det_and_inverse(matrix))
 
     def solve(self, vector: Array) -> Array:
         return matvec(self.inverse, vector)
@@ -89,15 +94,22 @@ def _diagonal(matrix: Array) -> Array:
 class Balanced(NamedTuple):
     """Rows S = T S~: the balanced rows S~ and their Gram matrix, the lower triangular T (None for
     the identity) and log|det T|. T is a constant: nothing that the row space determines depends
-    on it."""
+    on it. Where the rows are ``scale`` S, for a scale ``(*batch, 1)``, that is kept apart."""
 
     rows: "Rows"
     gram: Gram
     triangle: Array | None = None
     log_det: Array | float = 0.0
+    scale: Array | None = None
+
+    def times(self, scale: Array) -> "Balanced":
+        """The rows times one number."""
+        return self._replace(scale=scale, log_det=self.rows.size * jnp.log(scale)[..., 0])
 
     def reduce(self, vector: Array) -> Array:
-        """``T^-1 vector``."""
+        """``T^-1 vector``, over the scale."""
+        if self.scale is not None:
+            vector = vector / lift(self.scale, vector.ndim)
         return vector if self.triangle is None else solve_lower(self.triangle, vector)
 
 
@@ -255,7 +267,7 @@ class DenseRows(Rows):
         return DenseRows(lift(self.matrix, scale.ndim + 1) * scale[..., None, :])
 
     def gram(self) -> Gram:
-        return DenseGram(matmul(self.matrix, self.matrix.mT))
+        return DenseGram.of(matmul(self.matrix, self.matrix.mT))
 
     def leverage(self, gram: Gram) -> Array:
         solved = gram.solve(jnp.moveaxis(self.matrix, -1, 0))

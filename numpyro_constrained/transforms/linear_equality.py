@@ -70,7 +70,7 @@ class LinearEqualityTransform(Transform):
         (x,) = floating(x)
         bound = self._support.bind(x)
         self._require_shape(x.shape, bound.free_size)
-        return bound.nearest(bound.null_space().embed(bound.lifted(x)))
+        return bound.embed(x)
 
     def _inverse(self, y: Any) -> Array:
         (y,) = floating(y)

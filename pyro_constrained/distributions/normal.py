@@ -7,7 +7,7 @@ from pyro.util import ignore_jit_warnings
 from torch.distributions import constraints
 
 from pyro_constrained.distributions.gaussian import ConstrainedGaussian
-from pyro_constrained.kernels.conditional import DiagonalConditional
+from pyro_constrained.kernels.conditional import DiagonalConditional, UniformConditional
 from pyro_constrained.kernels.constraint import bind_constraint
 from pyro_constrained.kernels.parameters import (
     batch_shape_of,
@@ -76,7 +76,7 @@ class ConstrainedNormal(ConstrainedGaussian):
     ) -> None:
         loc, scale = floating(loc, scale)
         constraint = bind_constraint(A, k, loc)
-        n = constraint.num_variables
+        n, is_number = constraint.num_variables, scale.ndim == 0
         loc, scale = require_event("loc", loc, (n,)), require_event("scale", scale, (n,))
         batch_shape = batch_shape_of(constraint, loc=loc.shape[:-1], scale=scale.shape[:-1])
         if self._validates(validate_args):
@@ -84,7 +84,8 @@ class ConstrainedNormal(ConstrainedGaussian):
             check_positive("scale", scale)
         self.loc = expanded(loc, batch_shape + (n,))
         self.scale = expanded(scale, batch_shape + (n,))
-        law = DiagonalConditional(self.loc, scale, constraint)
+        condition = UniformConditional if is_number else DiagonalConditional
+        law = condition(self.loc, scale[..., :1] if is_number else scale, constraint)
         super().__init__(law, batch_shape, gradient_estimator, support_tolerance, validate_args)
 
     @property

@@ -21,9 +21,15 @@ from pyro_constrained.kernels.linalg import (
     sum_of_squares,
 )
 from pyro_constrained.kernels.null_space import NullSpace
-from pyro_constrained.kernels.rows import Rows
+from pyro_constrained.kernels.rows import Balanced, Rows
 
-__all__ = ["Conditional", "DenseConditional", "DiagonalConditional", "LowRankConditional"]
+__all__ = [
+    "Conditional",
+    "DenseConditional",
+    "DiagonalConditional",
+    "LowRankConditional",
+    "UniformConditional",
+]
 
 
 class Conditional(ABC):
@@ -112,10 +118,16 @@ class Conditional(ABC):
 class _WhitenedConditional(Conditional):
     """Sigma = L L' with an invertible L that the subclass multiplies and divides by."""
 
-    def __init__(self, loc: Tensor, rows: Rows, log_det: Tensor, constraint: LinearConstraint):
-        self.constraint, self.whitened_rows = constraint, rows
-        self.balanced = rows.balanced()
-        self.rows, self.gram = self.balanced.rows, self.balanced.gram
+    def __init__(
+        self,
+        loc: Tensor,
+        rows: Rows,
+        balanced: Balanced,
+        log_det: Tensor,
+        constraint: LinearConstraint,
+    ) -> None:
+        self.constraint, self.whitened_rows, self.balanced = constraint, rows, balanced
+        self.rows, self.gram = balanced.rows, balanced.gram
         self.noise_size = loc.shape[-1]
         self.constraint_half_log_det = self.balanced.log_det + self.gram.half_log_det
         self.half_log_det = log_det - self.constraint_half_log_det + constraint.log_volume
@@ -197,7 +209,8 @@ class DiagonalConditional(_WhitenedConditional):
 
     def __init__(self, loc: Tensor, scale: Tensor, constraint: LinearConstraint) -> None:
         self.scale = scale
-        super().__init__(loc, constraint.rows.scaled(scale), scale.log().sum(-1), constraint)
+        rows, log_det = constraint.rows.scaled(scale), scale.log().sum(-1)
+        super().__init__(loc, rows, rows.balanced(), log_det, constraint)
 
     def _multiply(self, vector: Tensor) -> Tensor:
         return self.scale * vector
@@ -219,13 +232,35 @@ class DiagonalConditional(_WhitenedConditional):
         return (other.variance() / self.scale.square()).sum(-1)
 
 
+class UniformConditional(DiagonalConditional):
+    """Sigma = scale^2 I, scale ``(*batch, 1)``.
+
+    All that is factored is the constraint, which was when it was analysed, whatever the scale.
+    """
+
+    def __init__(self, loc: Tensor, scale: Tensor, constraint: LinearConstraint) -> None:
+        self.scale = scale
+        rows, log_det = constraint.rows, loc.shape[-1] * scale.log()[..., 0]
+        balanced = Balanced(rows, constraint.gram).times(scale)
+        _WhitenedConditional.__init__(self, loc, rows, balanced, log_det, constraint)
+
+    @cached_property
+    def null_space(self) -> NullSpace:
+        with torch.enable_grad():
+            return self.constraint.null_space()
+
+    def settle(self, value: Tensor) -> Tensor:
+        return self.constraint.settle(value)
+
+
 class DenseConditional(_WhitenedConditional):
     """Sigma = L L' with lower triangular L ``(*batch, n, n)``."""
 
     def __init__(self, loc: Tensor, scale_tril: Tensor, constraint: LinearConstraint) -> None:
         self.scale_tril = scale_tril
         log_det = scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        super().__init__(loc, constraint.rows.transform(scale_tril), log_det, constraint)
+        rows = constraint.rows.transform(scale_tril)
+        super().__init__(loc, rows, rows.balanced(), log_det, constraint)
 
     def _multiply(self, vector: Tensor) -> Tensor:
         return matvec(self.scale_tril, vector)

@@ -18,10 +18,10 @@ from constrained_core import (
 )
 from constrained_core.plan import DensePlan, GroupPlan, Plan, RowPlan
 from pyro_constrained.kernels.groups import Groups, plan_groups
-from pyro_constrained.kernels.linalg import matvec, solve_lower
-from pyro_constrained.kernels.null_space import BlockNullSpace, NullSpace
+from pyro_constrained.kernels.linalg import matvec, solve_lower, split_exactly
+from pyro_constrained.kernels.null_space import BlockNullSpace, DenseNullSpace, NullSpace
 from pyro_constrained.kernels.plans import plan_tensor
-from pyro_constrained.kernels.rows import DenseRows, Gram, GroupRows, Rows, SingleRow
+from pyro_constrained.kernels.rows import DenseGram, DenseRows, Gram, GroupRows, Rows, SingleRow
 from pyro_constrained.kernels.shapes import broadcast_shapes
 
 __all__ = ["LinearConstraint", "bind_constraint", "default_tolerance"]
@@ -107,19 +107,33 @@ class LinearConstraint:
         """Orthonormal basis of the null space of A."""
         return self.rows.null_space()
 
+    def embed(self, coordinates: Tensor) -> Tensor:
+        """The point of the subspace with these coordinates ``(..., n - r)`` in the null space;
+        zeros are the point nearest to the origin."""
+        origin = self._shortest(self.target)
+        return self.settle(origin + self.null_space().embed(coordinates))
+
+    def settle(self, value: Tensor) -> Tensor:
+        """Move a point beside the subspace onto it to the last bits; no gradient."""
+        with torch.no_grad():
+            correction = self.pin(value, self._shortest_to(value))
+        return value + correction
+
+    def _shortest_to(self, value: Tensor) -> Tensor:
+        """The shortest step from a point beside the subspace to it."""
+        return self._shortest(self.mismatch(value))
+
     def nearest(self, value: Tensor) -> Tensor:
         """The point of the subspace nearest to ``value``."""
-        projected = value + self._shortest(self.target - self.rows.apply(value))
-        with torch.no_grad():
-            correction = self.pin(projected, self._shortest(self.mismatch(projected)))
-        return projected + correction
+        return self.settle(value + self._shortest(self.target - self.rows.apply(value)))
 
     def _shortest(self, mismatch: Tensor) -> Tensor:
         """The shortest step that changes ``B x`` by ``mismatch``."""
-        return self.rows.adjoint(self._gram.solve(mismatch))
+        return self.rows.adjoint(self.gram.solve(mismatch))
 
     @cached_property
-    def _gram(self) -> Gram:
+    def gram(self) -> Gram:
+        """``B B'``, factored."""
         with torch.enable_grad():
             return self.rows.gram()
 
@@ -132,14 +146,27 @@ class _DensePlanConstraint(LinearConstraint):
         self.plan, self.scaled_k = plan, scaled_k
 
     def mismatch(self, value: Tensor) -> Tensor:
+        return _to_basis(self.plan, self._gap(value))
+
+    def _gap(self, value: Tensor) -> Tensor:
+        """``scaled_k - R value`` for the scaled rows R, as exactly as the dtype allows."""
         if self.plan.is_plain:
             return super().mismatch(value)
         rows = DenseRows(plan_tensor(self.plan, "rows", value))
-        high, low = _split(value, self.plan.exact_bits)
-        gap = (self.scaled_k - rows.apply(high)) - rows.apply(low)
-        return _to_basis(self.plan, gap)
+        high, low = split_exactly(value, self.plan.exact_bits)
+        return (self.scaled_k - rows.apply(high)) - rows.apply(low)
+
+    @cached_property
+    def gram(self) -> Gram:
+        log_volume = torch.as_tensor(self.plan.log_volume).to(self.target)
+        return DenseGram(log_volume, plan_tensor(self.plan, "gram_inverse", self.target))
+
+    def _shortest_to(self, value: Tensor) -> Tensor:
+        return matvec(plan_tensor(self.plan, "right_inverse", value), self._gap(value))
 
     def null_space(self) -> NullSpace:
+        if self.plan.has_small_null_space:
+            return DenseNullSpace(plan_tensor(self.plan, "null_basis", self.target))
         return BlockNullSpace(
             plan_tensor(self.plan, "reflector_vectors", self.target),
             plan_tensor(self.plan, "reflector_kernel", self.target),
@@ -151,22 +178,6 @@ def _to_basis(plan: DensePlan, vector: Tensor) -> Tensor:
     if plan.triangle is None:
         return vector
     return solve_lower(plan_tensor(plan, "triangle", vector), vector)
-
-
-@ignore_jit_warnings()
-def _split(value: Tensor, bits: int) -> tuple[Tensor, Tensor]:
-    """``value = high + low`` where products of high with rows of ``bits`` bits are exact.
-
-    Where rows depend on each other, the residual of one is the sum of those of others: it is
-    small only if theirs are known beyond rounding (error-free splitting, Ozaki et al. 2012).
-    """
-    mantissa = 1 - int(np.log2(torch.finfo(value.dtype).eps))
-    if bits + 3 > mantissa or value.shape[-1] == 0:
-        return value, torch.zeros_like(value)
-    _, exponent = torch.frexp(value.abs().amax(-1, keepdim=True))
-    unit = torch.ldexp(torch.ones_like(value[..., :1]), exponent - (mantissa - bits))
-    high = torch.round(value / unit) * unit
-    return high, value - high
 
 
 @torch.compiler.disable

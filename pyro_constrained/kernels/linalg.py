@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 from pyro.util import ignore_jit_warnings
 from torch import Tensor
@@ -15,6 +16,7 @@ __all__ = [
     "precision_to_tril",
     "solve_lower",
     "solve_lower_adjoint",
+    "split_exactly",
     "sum_of_squares",
 ]
 
@@ -85,3 +87,19 @@ def _over_columns(operation, matrix, vector):
     columns = vector.reshape((math.prod(sample_shape),) + vector.shape[num_samples:])
     result = operation(matrix, columns.movedim(0, -1)).movedim(-1, 0)
     return result.reshape(sample_shape + result.shape[1:])
+
+
+@ignore_jit_warnings()
+def split_exactly(value: Tensor, bits: int) -> tuple[Tensor, Tensor]:
+    """``value = high + low`` where products of high with rows of ``bits`` bits are exact.
+
+    Where rows depend on each other, the residual of one is the sum of those of others: it is
+    small only if theirs are known beyond rounding (error-free splitting, Ozaki et al. 2012).
+    """
+    mantissa = 1 - int(np.log2(torch.finfo(value.dtype).eps))
+    if bits + 3 > mantissa or value.shape[-1] == 0:
+        return value, torch.zeros_like(value)
+    _, exponent = torch.frexp(value.abs().amax(-1, keepdim=True))
+    unit = torch.ldexp(torch.ones_like(value[..., :1]), exponent - (mantissa - bits))
+    high = torch.round(value / unit) * unit
+    return high, value - high

@@ -15,7 +15,13 @@ from constrained_core.structure import reflection_signs
 from pyro_constrained.kernels.groups import Groups
 from pyro_constrained.kernels.linalg import matvec
 
-__all__ = ["BlockNullSpace", "GroupNullSpace", "NullSpace", "SingleNullSpace"]
+__all__ = [
+    "BlockNullSpace",
+    "DenseNullSpace",
+    "GroupNullSpace",
+    "NullSpace",
+    "SingleNullSpace",
+]
 
 
 class NullSpace(ABC):
@@ -72,6 +78,19 @@ class GroupNullSpace(NullSpace):
 
     def extract(self, vector: Tensor) -> Tensor:
         return self._reflect(vector).index_select(-1, self.free)
+
+
+class DenseNullSpace(NullSpace):
+    """N as a matrix ``(n, n - r)``, where r is most of n."""
+
+    def __init__(self, basis: Tensor) -> None:
+        self.basis = basis
+
+    def embed(self, coordinates: Tensor) -> Tensor:
+        return matvec(self.basis, coordinates)
+
+    def extract(self, vector: Tensor) -> Tensor:
+        return matvec(self.basis.T, vector)
 
 
 class BlockNullSpace(NullSpace):

@@ -28,7 +28,7 @@ from pyro_constrained.kernels.null_space import (
 )
 from pyro_constrained.kernels.plans import plan_tensor
 
-__all__ = ["DenseRows", "Gram", "GroupRows", "Rows", "SingleRow"]
+__all__ = ["Balanced", "DenseGram", "DenseRows", "Gram", "GroupRows", "Rows", "SingleRow"]
 
 WIDE_ANGLE = 100.0
 """Squared cosecant of the angle between a row and the others up to which F is factored directly."""
@@ -58,13 +58,14 @@ class DiagonalGram(Gram):
 class DenseGram(Gram):
     """F is dense, held as its inverse."""
 
-    def __init__(self, matrix: Tensor, factor: Tensor) -> None:
-        self.half_log_det, self.inverse = _HalfLogDetAndInverse.apply(matrix, factor)
+    def __init__(self, half_log_det: Tensor, inverse: Tensor) -> None:
+        self.half_log_det, self.inverse = half_log_det, inverse
 
     @classmethod
     def of(cls, matrix: Tensor) -> "DenseGram":
         """Factor F; an error if it is not positive definite."""
-        return cls(matrix, cholesky(matrix.detach(), "the covariance of A x"))
+        factor = cholesky(matrix.detach(), "the covariance of A x")
+        return cls(*_HalfLogDetAndInverse.apply(matrix, factor))
 
     @classmethod
     @ignore_jit_warnings()
@@ -73,7 +74,7 @@ class DenseGram(Gram):
         factor, info = torch.linalg.cholesky_ex(matrix.detach())
         if info.any():
             return None
-        gram = cls(matrix, factor)
+        gram = cls(*_HalfLogDetAndInverse.apply(matrix, factor))
         squared_cosecants = _diagonal(gram.inverse.detach()) * _diagonal(matrix.detach())
         is_safe = squared_cosecants.numel() == 0 or float(squared_cosecants.amax()) < WIDE_ANGLE
         return gram if is_safe else None
@@ -110,15 +111,22 @@ def _diagonal(matrix: Tensor) -> Tensor:
 class Balanced(NamedTuple):
     """Rows S = T S~: the balanced rows S~ and their Gram matrix, the lower triangular T (None for
     the identity) and log|det T|. T is a constant: nothing that the row space determines depends
-    on it."""
+    on it. Where the rows are ``scale`` S, for a scale ``(*batch, 1)``, that is kept apart."""
 
     rows: "Rows"
     gram: Gram
     triangle: Tensor | None = None
     log_det: Tensor | float = 0.0
+    scale: Tensor | None = None
+
+    def times(self, scale: Tensor) -> "Balanced":
+        """The rows times one number."""
+        return self._replace(scale=scale, log_det=self.rows.size * scale.log()[..., 0])
 
     def reduce(self, vector: Tensor) -> Tensor:
-        """``T^-1 vector``."""
+        """``T^-1 vector``, over the scale."""
+        if self.scale is not None:
+            vector = vector / self.scale
         return vector if self.triangle is None else solve_lower(self.triangle, vector)
 
 

@@ -79,7 +79,7 @@ class LinearEqualityTransform(Transform):
     def _call(self, x: Tensor) -> Tensor:
         bound = self._support.bind(x)
         self._require_size(x, bound.free_size)
-        return bound.nearest(bound.null_space().embed(x))
+        return bound.embed(x)
 
     def _inverse(self, y: Tensor) -> Tensor:
         bound = self._support.bind(y)

@@ -27,6 +27,7 @@ def check_reflector(plan: DensePlan) -> None:
     basis, null_space = matrix[:, :rank], matrix[:, rank:]
     np.testing.assert_allclose(plan.rows @ null_space, 0.0, atol=tolerance)
     np.testing.assert_allclose(plan.rows @ basis @ basis.T, plan.rows, atol=tolerance)
+    np.testing.assert_allclose(plan.null_basis, null_space, atol=tolerance)
 
 
 @pytest.mark.parametrize("known", DENSE.values(), ids=DENSE)
@@ -39,6 +40,18 @@ def test_reflector_of_random_rows(matrix: np.ndarray):
     plan = plan_constraint(matrix)
     if isinstance(plan, DensePlan):
         check_reflector(plan)
+
+
+@pytest.mark.parametrize("known", DENSE.values(), ids=DENSE)
+def test_shortest_steps(known: Known):
+    """They change one row each, and are shortest: inside the row space."""
+    plan = plan_constraint(known.matrix)
+    steps, gram = plan.right_inverse, plan.basis @ plan.basis.T
+    np.testing.assert_allclose(gram @ plan.gram_inverse, np.eye(plan.rank), atol=1e-8)
+    size = np.abs(plan.rows) @ np.abs(steps) + 1
+    np.testing.assert_allclose((plan.rows @ steps - np.eye(plan.rank)) / size, 0.0, atol=1e-10)
+    inside = plan.basis.T @ linalg.lstsq(plan.basis.T, steps)[0]
+    np.testing.assert_allclose(steps, inside, atol=1e-12 * (1 + np.abs(steps).max(initial=0.0)))
 
 
 AXES = {

@@ -276,3 +276,24 @@ def test_transform_under_vmap_and_grad():
     assert_close(points @ A.T, BATCH_K, rtol=1e-12, atol=1e-12)
     jacobian = jax.jacobian(place)(K)
     assert_close(A @ jacobian, jnp.eye(2), atol=1e-12)
+
+
+FACTORISATIONS = ("cholesky", "lu", "qr", "triangular_solve", "householder_product")
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["known scales", "a traced number"])
+@pytest.mark.parametrize("rank", [2, 3], ids=["reflector", "matrix"])
+def test_what_is_known_is_factored_when_a_trace_is_made(is_known, rank):
+    """Inside the loop of NUTS it would be factored at every leapfrog step."""
+    n = 9 - rank
+    matrix = np.random.default_rng(0).normal(size=(rank, n))
+
+    def density(z, number):
+        scale = np.linspace(1.0, 2.0, n) if is_known else number
+        law = ConstrainedNormal(0.0, scale, matrix, np.ones(rank))
+        x = biject_to(law.support)(z)
+        white = law._conditional.tangent(z).sum()
+        return law.log_prob(x) + law.constraint_log_prob() + law.entropy() + white
+
+    program = jax.make_jaxpr(jax.value_and_grad(density))(array(np.ones(n - rank)), array(2.0))
+    assert not [name for name in FACTORISATIONS if f" {name}[" in str(program)]
