@@ -1,7 +1,5 @@
 """Chemical units: the pieces against NumPy and SciPy, and a short run."""
 
-import json
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,7 +9,7 @@ from scipy.optimize import minimize
 from scipy.stats import multivariate_normal, norm
 
 from experiments.baselines import in_jax as cures
-from experiments.chemical_units import choices, comparison, scoring
+from experiments.chemical_units import choices, scoring
 from experiments.chemical_units.__main__ import main
 from experiments.chemical_units.comparison import METHODS
 from experiments.chemical_units.data import LAWS, load_unit
@@ -20,7 +18,6 @@ from experiments.chemical_units.methods import VariableElimination
 from experiments.chemical_units.network import init_network, outputs
 from experiments.chemical_units.ours import ExpectedLoss, fit_base, fit_factor, gain, on_line
 from experiments.chemical_units.settings import Recipe, Settings
-from experiments.command import FULL_RESULTS
 
 A = np.array([[1.0, 2.0, 0.0, -1.0], [0.0, 1.0, 1.0, 3.0]])
 
@@ -189,20 +186,11 @@ def test_hopeless_candidates():
     assert not choices.is_hopeless(frame[:0], "ours", "a")
 
 
-def test_what_is_used_is_what_was_chosen():
-    kept = json.loads((FULL_RESULTS / f"{choices.NAME}.json").read_text())
-    frame = pd.DataFrame(kept["runs"])
-    best = choices.table_of(frame)["geometric mean"].groupby(level="choice").idxmin()
-    assert choices.RECIPES[best["ours"][1]] == comparison.RECIPE
-    assert best["soft penalty"][1] == f"weight {comparison.SOFT_PENALTY_WEIGHT:g}"
-    assert best["semantic loss"][1] == f"weight {comparison.SEMANTIC_LOSS_WEIGHT:g}"
-
-
 def test_short_run(tmp_path):
     arguments = ["--short", "--folder", str(tmp_path)]
     main([*arguments, "--only", "ours, expected loss"])
     frame = main([*arguments, "--only", "variable elimination"])
-    assert list(frame["method"].unique()) == ["ours, expected loss", "variable elimination"]
+    assert set(frame["method"]) == {"ours, expected loss", "variable elimination"}
     assert frame["residual"].max() < 1e-14 and np.isfinite(frame["nll"]).all()
     assert (tmp_path / "chemical_units.png").stat().st_size > 10_000
     assert "4.31 ± 1.58" in (tmp_path / "chemical_units.md").read_text()
