@@ -2,12 +2,11 @@
 
 import numpy as np
 
-from tests.adapters import assert_close, each_backend, each_case, shared_law
-from tests.cases import CASES, select
+from tests.adapters import assert_close, each_backend, each_case, each_law, shared_law
+from tests.cases import CASES, COMPILED, select
 
 
-@each_backend
-@each_case(CASES)
+@each_law(CASES, COMPILED)
 def test_shapes(backend, case, rng):
     law = shared_law(backend, case)
     assert tuple(law.batch_shape) == case.batch_shape
@@ -15,8 +14,7 @@ def test_shapes(backend, case, rng):
     assert backend.log_prob(law, case.points(rng)).shape == (3, *case.batch_shape)
 
 
-@each_backend
-@each_case(CASES)
+@each_law(CASES, COMPILED)
 def test_draws_differ_over_samples_and_batch(backend, case):
     draws = backend.draws(shared_law(backend, case), seed=1, shape=(50,))
     assert draws.shape == (50, *case.batch_shape, case.n)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from tests.adapters import Backend, each_backend, each_case, pytest
-from tests.cases import CASES, Case
+from tests.adapters import Backend, each_backend, each_case, each_law, pytest
+from tests.cases import CASES, COMPILED, Case
 from tests.laws.hard_cases import FLOAT64_CASES, HARD_CASES
 
 PROMISED_ROUNDINGS = 4.0
@@ -29,9 +29,8 @@ def assert_promise(backend: Backend, case: Case, dtype: str, count: int) -> None
     assert np.max(roundings(seen, draws, dtype), initial=0.0) <= PROMISED_ROUNDINGS
 
 
-@each_backend
 @each_dtype
-@each_case(CASES)
+@each_law(CASES, COMPILED)
 def test_draws_satisfy_the_constraint(backend, case, dtype):
     assert_promise(backend, case, dtype, count=50)
 

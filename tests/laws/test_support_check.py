@@ -7,10 +7,11 @@ from tests.adapters import (
     assert_close_in,
     each_backend,
     each_case,
+    each_law,
     pytest,
     shared_law,
 )
-from tests.cases import CASES, named, select
+from tests.cases import CASES, COMPILED, named, select
 
 BATCHED = select(
     "covariance-dense-batch_loc",
@@ -53,8 +54,7 @@ def test_validation_raises_and_says_what_to_do(backend, case, rng):
         assert word in str(raised.value).lower()
 
 
-@each_backend
-@each_case(CASES)
+@each_law(CASES, COMPILED)
 def test_validation_accepts_the_support(backend, case, rng):
     law = backend.law(case, validate_args=True)
     x = case.points(rng, count=1)[0]
@@ -73,8 +73,7 @@ def test_support_tolerance_decides(backend, rng):
     assert backend.log_prob(strict, x) == -np.inf
 
 
-@each_backend
-@each_case(CASES)
+@each_law(CASES, COMPILED)
 def test_residual_in_the_users_rows(backend, case, rng):
     law = shared_law(backend, case)
     x = case.params["loc"] + np.zeros((*case.batch_shape, case.n))
@@ -87,8 +86,7 @@ def test_residual_in_the_users_rows(backend, case, rng):
     assert_close_in(size, backend.loss(law, "residual", x), expected, 1e-14)
 
 
-@each_backend
-@each_case(CASES)
+@each_law(CASES, COMPILED)
 def test_project_gives_the_nearest_point(backend, case, rng):
     law = shared_law(backend, case)
     x = case.unit * rng.normal(size=(*case.batch_shape, case.n))
