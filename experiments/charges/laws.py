@@ -21,6 +21,7 @@ from pyro_constrained import ConstrainedNormal
 __all__ = [
     "CompletedNormal",
     "CrystalLaw",
+    "GivenCopies",
     "GivenNormal",
     "GivenStudentT",
     "ProjectedNormal",
@@ -207,3 +208,57 @@ class GivenStudentT(GivenNormal):
     @property
     def marginal_df(self) -> Tensor:
         return self.df + 1
+
+
+@dataclass(frozen=True, eq=False)
+class GivenCopies(GivenStudentT):
+    """The Student-t law of charges whose symmetric copies share an error.
+
+    Atoms of a class get one prediction, so they share its error; their own deviations from the mean
+    charge of the class are far smaller. The squared scale matrix of m atoms of a class has the
+    eigenvalue ``m scale^2`` along their mean and ``within^2`` across it.
+
+    Attributes:
+        loc, scale: of the mean charge of the atom's class.
+        within: ``(a,)`` scale of the deviations from that mean.
+        copies: ``(a,)`` class of every atom.
+    """
+
+    within: Tensor
+    copies: Tensor
+
+    @cached_property
+    def _size(self) -> Tensor:
+        """``(a,)`` number of atoms in the atom's class."""
+        return torch.bincount(self.copies).double()[self.copies]
+
+    def _terms(self, charge: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        size, variance = self._size, self.scale.square()
+        total = charge.new_zeros(int(self.copies.max()) + 1).index_add(0, self.copies, charge)
+        centre = total[self.copies] / size
+        along = ((centre - self.loc) / self.scale).square() / size
+        across = ((charge - centre) / self.within).square()
+        log_det = (size * variance).log() / size + (1 - 1 / size) * self.within.square().log()
+        of_sum = self.sums(size * variance)
+        surprise = self.sums(self.loc).square() / of_sum
+        half_log_det = 0.5 * (self.sums(log_det) - of_sum.log())
+        return self.sums(along + across) - surprise, surprise, half_log_det
+
+    @property
+    def _gain(self) -> Tensor:
+        """``(a,)`` by how much a charge moves per unit that the sum misses."""
+        weight = self._size * self.scale.square()
+        return weight / self.sums.spread(self.sums(weight))
+
+    @property
+    def mean(self) -> Tensor:
+        return self.loc - self._gain * self.sums.spread(self.sums(self.loc))
+
+    @property
+    def spread(self) -> Tensor:
+        _, surprise, _ = self._terms(self.loc)
+        factor = ((self.df + surprise) / (self.df + 1)).sqrt()
+        size, shared = self._size, self.scale.square()
+        taken = self._gain * size * shared
+        own = self.within.square() * (1 - 1 / size)
+        return (shared + own - taken).sqrt() * self.sums.spread(factor)

@@ -10,6 +10,7 @@ from experiments.baselines import in_torch
 from experiments.charges.laws import (
     CompletedNormal,
     CrystalLaw,
+    GivenCopies,
     GivenNormal,
     GivenStudentT,
     ProjectedNormal,
@@ -34,6 +35,8 @@ class Guess:
         sums: over crystals.
         last: ``(G,)`` last atom of each crystal in the file.
         least_sure: ``(G,)`` the atom of each crystal whose element varies most in charge.
+        within: ``(a,)`` scale of the differences between atoms of a class; of ``GivenCopies``.
+        copies: ``(a,)`` class of every atom.
     """
 
     loc: Tensor
@@ -43,6 +46,8 @@ class Guess:
     sums: Sums
     last: Tensor
     least_sure: Tensor
+    within: Tensor
+    copies: Tensor
 
     @property
     def neutral(self) -> tuple[GroupSum, Tensor]:
@@ -139,6 +144,10 @@ def _given_student_t(guess: Guess) -> CrystalLaw:
     return GivenStudentT(guess.loc, guess.scale, guess.sums, guess.df)
 
 
+def _given_copies(guess: Guess) -> CrystalLaw:
+    return GivenCopies(guess.loc, guess.scale, guess.sums, guess.df, guess.within, guess.copies)
+
+
 TRAININGS: dict[str, Loss] = {
     "unconstrained": _unconstrained,
     "soft penalty": _soft_penalty,
@@ -186,6 +195,9 @@ METHODS: dict[str, Method] = {
     "projection after training, Student-t law fitted": Method(
         "unconstrained", _projected, _given_student_t
     ),
+    "projection after training, law of copies fitted": Method(
+        "unconstrained", _projected, _given_copies
+    ),
     "variance correction": Method("unconstrained", _given_normal, _given_normal, False, True),
     "projection layer": Method("projection layer", _projected, _projected),
     "variable elimination": Method("variable elimination", _eliminated, _eliminated),
@@ -197,6 +209,9 @@ METHODS: dict[str, Method] = {
     "ours, expected loss": Method("ours, expected loss", _given_normal, _given_normal, True),
     "ours, expected loss, Student-t law fitted": Method(
         "ours, expected loss", _given_normal, _given_student_t
+    ),
+    "ours, expected loss, law of copies fitted": Method(
+        "ours, expected loss", _given_normal, _given_copies
     ),
     "ours, likelihood": Method("ours, likelihood", _given_normal, _given_normal, True),
     "ours, likelihood (Student-t)": Method(

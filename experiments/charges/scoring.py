@@ -27,6 +27,10 @@ LOG_SCALES = (-12.0, 3.0)
 LOG_DFS = (-2.0, 7.0)
 """What can be fitted, so that few data do no harm."""
 
+SMALLEST_WITHIN = 1e-3
+"""Of the scale within a class, in e. Atoms of half of the classes have equal charges to the last
+digit of the file, so that the density would have no bound."""
+
 Outcome = dict[str, float]
 
 
@@ -111,15 +115,16 @@ def _fitted(pair: tuple[View, View], point: LawOf, law: LawOf) -> tuple[View, Vi
     inputs = [(each.features - centre) / unit for each in pair]
     guess = validation.guess
     loc = point(guess).mean
-    weight = torch.zeros(inputs[0].shape[1], dtype=torch.float64, requires_grad=True)
-    start = (loc - guess.charge).square().mean().sqrt().log()
-    bias = start.clone().requires_grad_()
+    weight = torch.zeros(inputs[0].shape[1], 2, dtype=torch.float64, requires_grad=True)
+    error = float((loc - guess.charge).square().mean().sqrt())
+    bias = torch.tensor([error, 0.1 * error], dtype=torch.float64).log().requires_grad_()
     log_df = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
 
     def scaled(each: View, loc: Tensor, features: Tensor) -> Guess:
-        log_scale = (features @ weight + bias).clamp(*LOG_SCALES)
-        scale = log_scale.exp().index_select(0, each.of_atom)
-        return replace(each.guess, loc=loc, scale=scale, df=log_df.clamp(*LOG_DFS).exp())
+        scales = (features @ weight + bias).clamp(*LOG_SCALES).exp()
+        scale, within = scales.index_select(0, each.of_atom).unbind(-1)
+        df, within = log_df.clamp(*LOG_DFS).exp(), within + SMALLEST_WITHIN
+        return replace(each.guess, loc=loc, scale=scale, within=within, df=df)
 
     def loss() -> Tensor:
         density = law(scaled(validation, loc, inputs[0])).log_prob(guess.charge)
@@ -148,16 +153,18 @@ def _minimise(loss: Callable[[], Tensor], parameters: list[Tensor]) -> None:
 
 def _averaged(guesses: Sequence[Guess]) -> Guess:
     """The mean of the members' locations, scales and degrees of freedom."""
-    return replace(
-        guesses[0],
-        loc=torch.stack([each.loc for each in guesses]).mean(0),
-        scale=torch.stack([each.scale for each in guesses]).mean(0),
-        df=torch.stack([each.df for each in guesses]).mean(0),
-    )
+    means = {
+        name: torch.stack([getattr(each, name) for each in guesses]).mean(0)
+        for name in ("loc", "scale", "within", "df")
+    }
+    return replace(guesses[0], **means)
 
 
 def _ensemble(fitted: Sequence[tuple[View, View]], law: LawOf) -> View:
-    """Averaged members; their mean scale is fitted once more, by a power of it."""
+    """Averaged members; their mean scales are fitted once more, by powers of them."""
     both = [_averaged([each.guess for each in views]) for views in zip(*fitted, strict=True)]
-    views = [View(g, g.scale.log()[:, None], torch.arange(len(g.scale))) for g in both]
+    views = [
+        View(g, torch.stack([g.scale, g.within], -1).log(), torch.arange(len(g.scale)))
+        for g in both
+    ]
     return _fitted((views[0], views[1]), law, law)[1]

@@ -54,8 +54,17 @@ class Trained:
 def guess_of(network: ChargeNetwork, batch: Batch) -> Guess:
     """What the network says, in float64, of every atom."""
     loc, scale = (each.double().index_select(0, batch.of_atom) for each in network(batch))
-    df = network.log_df.exp().double()
-    return Guess(loc, scale, df, batch.charge, Sums(batch.neutral), batch.last, batch.least_sure)
+    return Guess(
+        loc,
+        scale,
+        network.log_df.exp().double(),
+        batch.charge,
+        Sums(batch.neutral),
+        batch.last,
+        batch.least_sure,
+        within=scale,
+        copies=batch.of_atom,
+    )
 
 
 def make_network(dataset: Dataset, settings: Settings) -> ChargeNetwork:

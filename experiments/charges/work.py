@@ -84,5 +84,7 @@ def _view_of_elements(dataset: Dataset, part: np.ndarray) -> View:
         sums=Sums(batch.neutral),
         last=batch.last,
         least_sure=batch.least_sure,
+        within=spread[element],
+        copies=batch.of_atom,
     )
     return View(guess, spread.log()[batch.element][:, None], batch.of_atom)

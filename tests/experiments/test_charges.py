@@ -15,6 +15,7 @@ from experiments.charges.bonds import adjacency_of
 from experiments.charges.crystals import Crystals, taken
 from experiments.charges.laws import (
     CompletedNormal,
+    GivenCopies,
     GivenNormal,
     GivenStudentT,
     ProjectedNormal,
@@ -208,9 +209,32 @@ def test_student_t_law_is_that_of_the_package():
         torch.testing.assert_close(variance, oracle.variance)
 
 
+def test_law_of_copies_is_that_of_the_package():
+    copies = torch.tensor([0, 1, 0, 2, 3, 3, 3])
+    loc, scale, within = LOC[copies], SCALE[copies], 0.1 * SCALE[copies]
+    law = GivenCopies(loc, scale, SUMS, DF, within, copies)
+    for number, part in enumerate(PARTS):
+        n, squared = len(loc[part]), torch.zeros(7, 7, dtype=torch.float64)
+        for one in copies[part].unique():
+            among = (copies == one).double()
+            mean = torch.outer(among, among) / among.sum()
+            squared += mean * among.sum() * SCALE[one] ** 2
+            squared += (among.diag() - mean) * (0.1 * SCALE[one]) ** 2
+        scale_tril = torch.linalg.cholesky(squared[part, part])
+        ones = torch.ones_like(loc[part])
+        oracle = ConstrainedMultivariateStudentT(
+            DF, loc[part], scale_tril, ones, torch.zeros_like(DF)
+        )
+        expected = oracle.log_prob(CHARGE[part]) + 0.5 * np.log(n)
+        torch.testing.assert_close(law.log_prob(CHARGE)[number], expected)
+        torch.testing.assert_close(law.mean[part], oracle.mean)
+        variance = law.spread[part].square() * law.marginal_df / (law.marginal_df - 2)
+        torch.testing.assert_close(variance, oracle.variance)
+
+
 def guess(loc: Tensor) -> Guess:
     last = torch.tensor([2, 6])
-    return Guess(loc, SCALE, DF, CHARGE, SUMS, last, last - 1)
+    return Guess(loc, SCALE, DF, CHARGE, SUMS, last, last - 1, SCALE, torch.arange(len(loc)))
 
 
 @pytest.mark.parametrize("name", TRAININGS)
@@ -238,7 +262,7 @@ def test_fitted_scales_are_calibrated():
         scale = (0.5 * feature[:, 0] - 2).exp()
         noise = torch.randn(n, generator=rng, dtype=torch.float64)
         loc, last = torch.zeros(n, dtype=torch.float64), torch.arange(groups) * (n // groups)
-        truth = Guess(loc, scale, DF, loc, sums, last, last)
+        truth = Guess(loc, scale, DF, loc, sums, last, last, scale, torch.arange(n))
         charge = truth.law().mean + (noise * scale)
         charge = charge - scale.square() * sums.spread(sums(charge) / sums(scale.square()))
         start = replace(truth, charge=charge, scale=torch.ones_like(scale))
