@@ -65,6 +65,7 @@ def require_possible(possible: Tensor) -> None:
         raise ConstraintError(NO_POINT)
 
 
+@torch.compiler.disable
 def messages(chain: FibreChain, theta: Tensor) -> list[Tensor]:
     """V of every level; the last entry of a level is the dead state, -inf.
 
@@ -106,6 +107,7 @@ def log_partition(chain: FibreChain, theta: Tensor, start: Tensor) -> Tensor:
     return _at(messages(chain, theta)[0], start.expand(batch_shape)[..., None])[..., 0]
 
 
+@torch.compiler.disable
 @torch.no_grad()
 def draw(
     chain: FibreChain, theta: Tensor, start: Tensor, sample_shape: tuple[int, ...] = ()
@@ -127,6 +129,7 @@ def draw(
     return torch.stack(drawn, -1)
 
 
+@torch.compiler.disable  # differentiates, which a compiled graph cannot do twice
 def marginals(chain: FibreChain, theta: Tensor, start: Tensor) -> Tensor:
     """``(*batch, q, U)`` probability of every value of every column, differentiable again.
 

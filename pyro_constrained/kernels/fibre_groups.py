@@ -98,6 +98,7 @@ def group_totals(groups: GroupFibre, rate: Tensor) -> Tensor:
     return _groups(groups, rate).totals(rate)
 
 
+@torch.compiler.disable
 @torch.no_grad()
 def poisson_draw(
     groups: GroupFibre,
@@ -129,6 +130,7 @@ def _in_order(groups: GroupFibre, figures: Tensor) -> Tensor:
     return found.index_copy(-1, layout, figures)[..., :-1]
 
 
+@torch.compiler.disable
 def bernoulli_log_partition(
     groups: GroupFibre, logits: Tensor, counts: Tensor, capacity: int
 ) -> Tensor:
@@ -149,6 +151,7 @@ def bernoulli_log_partition(
     return (sums.log_coefficient(sums.leaves()) + normaliser - sums.tilt * sums.counts).sum(-1)
 
 
+@torch.compiler.disable  # differentiates, which a compiled graph cannot do twice
 def bernoulli_marginals(
     groups: GroupFibre, logits: Tensor, counts: Tensor, capacity: int
 ) -> Tensor:
@@ -170,6 +173,7 @@ def bernoulli_marginals(
     return _in_order(groups, sides).movedim(0, -1)
 
 
+@torch.compiler.disable
 @torch.no_grad()
 def bernoulli_draw(
     groups: GroupFibre,
