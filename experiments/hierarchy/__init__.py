@@ -1,0 +1,1 @@
+"""Forecasts of tourism that add up, as a conditional law: see ``__main__``."""
