@@ -12,9 +12,10 @@ from benchmarks import problems, pyro_recursions
 from benchmarks.problems import NUM_ITEMS, SUBSET_SIZE
 from benchmarks.pyro_relaxations import gumbel_top_k
 from benchmarks.timing import Contest, Step
-from pyro_constrained import ConstrainedBernoulli, ConstrainedPoisson
+from constrained_core.fibre_diagnostics import Diagnostics
+from pyro_constrained import ConstrainedBernoulli, ConstrainedPoisson, FiberSampler
 
-__all__ = ["contests", "cost_step"]
+__all__ = ["contests", "cost_step", "fiber_runs"]
 
 Normaliser = Callable[[Tensor], Tensor]
 Draw = Callable[[Tensor], Tensor]
@@ -107,3 +108,11 @@ def contests() -> Iterator[Contest]:
     for n, total in problems.POISSON_SIZES:
         make = partial(_poisson, n, total)
         yield Contest("Poisson", f"n = {n}, sum = {total}", "Multinomial", make, 1.3)
+
+
+def fiber_runs(
+    rate: np.ndarray, A: np.ndarray, k: np.ndarray, num_draws: int, num_chains: int
+) -> tuple[Step, Callable[[], Diagnostics]]:
+    """Chains on the fibre of Poisson variables, and what is to be thought of the last of them."""
+    sampler = FiberSampler(dist.Poisson(torch.as_tensor(rate)).to_event(1), A, k)
+    return partial(sampler.run, num_draws, num_chains), sampler.diagnostics

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from benchmarks import dp_cost
+from benchmarks import dp_cost, fiber_walk
 from benchmarks.memory import peak_mib
 from benchmarks.timing import Contest, Row, measure
 
@@ -93,6 +93,7 @@ def main() -> None:
         run(backend, args, console)
     if not args.only:
         dp_cost.save_picture(RESULTS / "dp_cost.png", backends, args.seconds)
+        fiber_walk.save_table(RESULTS / "fiber_walk.md", backends)
 
 
 if __name__ == "__main__":

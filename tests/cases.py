@@ -360,16 +360,11 @@ COMPILED = REPRESENTATIVE + select(
     "covariance-redundant",
     "covariance-badly_scaled",
     "covariance-none",
-    "covariance-full",
-    "covariance-batched",
-    "diagonal-dense",
     "diagonal-single_point",
     "diagonal-empty_group",
     "diagonal-groups-outer",
     "diagonal-row-empty_batch",
     "low_rank-zero_row",
-    "low_rank-groups",
-    "student_scale-weighted_groups",
     "student_scale-row-surprising",
 )
 """Of every law and every kind of constraint and batch, for what parity compares on all cases."""

@@ -28,23 +28,40 @@ WORKERS = 2
 LAW_SIZES = (32, 128, 453)
 """Crystals in the batches on which the law is timed."""
 
+TRAINED_LONGER = ("unconstrained", "ours, expected loss", "ours, likelihood (Student-t)")
+"""Trainings of the second table."""
+
 Job = tuple[str, int]
 """A training and a reshuffle."""
 
 
 def main(argv: Sequence[str] | None = None) -> pd.DataFrame:
-    """Train what is not there yet, then write the table and the picture."""
+    """Train what is not there yet, then write the tables and the pictures; a row for each run."""
     options = parse(__doc__, argv)
     settings = Settings().shortened() if options.is_short else Settings()
+    lines = options.chosen(list(METHODS))
     record = options.record(NAME, settings)
-    jobs = _missing(record, options.chosen(list(METHODS)), settings)
-    for seed, lines in tqdm(_done(jobs, settings, options.is_short), "trainings", len(jobs)):
-        for method, outcome in lines.items():
+    _train(record, lines, settings, options.is_short)
+    _time_law(record, settings)
+    _report(options, NAME, settings, record)
+
+    longer, settings = f"{NAME}_longer", settings.lengthened()
+    lines = [line for line in lines if METHODS[line].training in TRAINED_LONGER]
+    more = options.record(longer, settings)
+    _train(more, lines, settings, options.is_short)
+    if lines:
+        _report(options, longer, settings, more)
+    return pd.concat([record.frame(), more.frame()], keys=[NAME, longer], names=["table", "run"])
+
+
+def _train(record: Record, lines: Sequence[str], settings: Settings, is_short: bool) -> None:
+    """Add the outcomes of these lines that are not there yet."""
+    jobs = _missing(record, lines, settings)
+    for seed, outcomes_of in tqdm(_done(jobs, settings, is_short), "trainings", len(jobs)):
+        for method, outcome in outcomes_of.items():
             key = {"method": method, "reshuffle": seed}
             if key not in record:
                 record.add(key, outcome)
-    _report(options, settings, record)
-    return record.frame()
 
 
 def _missing(record: Record, wanted: Sequence[str], settings: Settings) -> list[Job]:
@@ -71,15 +88,21 @@ def _done(
         yield from ((futures[each][1], each.result()) for each in as_completed(futures))
 
 
-def _report(options: Options, settings: Settings, record: Record) -> None:
+def _time_law(record: Record, settings: Settings) -> None:
+    """Time the law of a batch beside a loop, on test crystals."""
     key = {"method": "law", "reshuffle": 0}
+    if key in record:
+        return
     dataset, split = dataset_of(settings, 0)
-    if key not in record:
-        sizes = [size for size in LAW_SIZES if size <= len(split.test)] or [len(split.test)]
-        figures = {size: measure_law(dataset.whole(split.test[:size])) for size in sizes}
-        record.add(key, {f"{k}_{n}": v for n, each in figures.items() for k, v in each.items()})
-    write_report(options.folder / f"{NAME}.md", settings, dataset.crystals, record.frame())
-    draw(options.folder / f"{NAME}.png", scores_of(record.frame()))
+    sizes = [size for size in LAW_SIZES if size <= len(split.test)] or [len(split.test)]
+    figures = {size: measure_law(dataset.whole(split.test[:size])) for size in sizes}
+    record.add(key, {f"{k}_{n}": v for n, each in figures.items() for k, v in each.items()})
+
+
+def _report(options: Options, name: str, settings: Settings, record: Record) -> None:
+    dataset, _ = dataset_of(settings, 0)
+    write_report(options.folder / f"{name}.md", settings, dataset.crystals, record.frame())
+    draw(options.folder / f"{name}.png", scores_of(record.frame()))
 
 
 if __name__ == "__main__":

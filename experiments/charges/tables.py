@@ -42,11 +42,11 @@ NUM_PRINTED = 6
 
 NOTE = """\
 {source}: {crystals} of them, {atoms} atoms; split into 70% training, 10% validation and 20% test,
-reshuffled {reshuffles} times; ± is the standard deviation over reshuffles. {members} networks for
-each reshuffle: single figures are their mean, the ensemble is their average. All methods share the
-network, its start, the order of the batches and the number of optimiser steps ({epochs} epochs of
-batches of {batch_size} crystals); the weights kept are those of the least validation error.
-"Projection after training" and "variance correction" use the networks of "unconstrained".
+reshuffled {reshuffles} times; ± is the standard deviation over reshuffles. Networks for each
+reshuffle: {members}; single figures are their mean, the ensemble is their average. All methods
+share the network, its start, the order of the batches and the number of optimiser steps ({epochs}
+epochs of batches of {batch_size} crystals); the weights kept are those of the least validation
+error. "Projection after training" and "variance correction" use the networks of "unconstrained".
 
 MAD: mean absolute deviation in e over all test atoms. NLL: per crystal, of the first n - 1 charges
 (the density on the subspace less half the logarithm of n), under the law that a method's charges
@@ -72,7 +72,7 @@ def scores_of(frame: pd.DataFrame) -> pd.DataFrame:
 def write_report(path: Path, settings: Settings, crystals: Crystals, frame: pd.DataFrame) -> None:
     """Write the markdown page, and print its first columns."""
     title = f"Charge-neutral crystals ({crystals.source})"
-    table = _table(scores_of(frame))
+    table = _table(scores_of(frame), has_ensembles=settings.members > 1)
     note = NOTE.format(
         source=crystals.source.capitalize(),
         crystals=f"{len(crystals):,}",
@@ -90,12 +90,12 @@ def write_report(path: Path, settings: Settings, crystals: Crystals, frame: pd.D
     Console().print(shown)
 
 
-def _table(runs: pd.DataFrame) -> pd.DataFrame:
+def _table(runs: pd.DataFrame, has_ensembles: bool) -> pd.DataFrame:
     """A line for each method."""
-    runs = runs.reindex(columns=runs.columns.union(list(COLUMNS)))
-    forms = {name: form for name, (_, form) in COLUMNS.items()}
-    table = mean_and_spread(runs, "method", forms)
-    table.columns = [heading for heading, _ in COLUMNS.values()]
+    shown = {k: v for k, v in COLUMNS.items() if has_ensembles or "ensemble" not in k}
+    runs = runs.reindex(columns=runs.columns.union(list(shown)))
+    table = mean_and_spread(runs, "method", {name: form for name, (_, form) in shown.items()})
+    table.columns = [heading for heading, _ in shown.values()]
     groups = runs.groupby("method", sort=False)
     table["residual, e"] = groups["fitted_residual"].max().map("{:.0e}".format)
     table["reshuffles"] = groups.size()
@@ -107,7 +107,10 @@ def _table(runs: pd.DataFrame) -> pd.DataFrame:
 
 def _law_note(frame: pd.DataFrame) -> str:
     """How long the law of a batch takes beside a loop over its crystals."""
-    law = frame[frame["method"] == "law"].iloc[0]
+    timings = frame[frame["method"] == "law"]
+    if timings.empty:
+        return ""
+    law = timings.iloc[0]
     sizes = [name.removeprefix("ratio_") for name in law.dropna().index if "ratio_" in name]
     parts = [
         f"{law[f'ratio_{n}']:.0f} times for {n} crystals ({law[f'batch_ms_{n}']:.1f} ms against "

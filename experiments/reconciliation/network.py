@@ -6,7 +6,9 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import wntr
+
+with np.printoptions():  # importing it would change how every array is printed
+    import wntr
 
 LITRES = 1e3
 """Per cubic metre: flows are in litres per second."""

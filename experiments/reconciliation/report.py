@@ -127,7 +127,9 @@ def draw(path: Path, water: Water, runs: pd.DataFrame) -> None:
     figure = Figure(figsize=(15, 4.5), dpi=100, layout="constrained")
     *bars, plan = figure.subplots(1, 3, gridspec_kw={"width_ratios": [1, 1, 1.3]})
     for axis, problem in zip(bars, ("effects", "water"), strict=True):
-        _draw_efficiency(axis, runs[runs["problem"].str.startswith(problem)])
+        shown = runs[runs["problem"].str.startswith(problem)]
+        if len(shown):
+            _draw_efficiency(axis, shown)
         axis.set(title=problem, xlabel="least effective draws per second", xscale="log")
     figure.colorbar(_draw_map(plan, water), ax=plan, label="posterior standard deviation, m/s")
     path.parent.mkdir(parents=True, exist_ok=True)

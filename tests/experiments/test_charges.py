@@ -290,8 +290,8 @@ def test_short_mode_on_molecules(tmp_path, monkeypatch):
     assert (runs["fitted_mad"] < 1).all()
     bound = runs.drop(["unconstrained", "soft penalty", "semantic loss"])
     assert (bound["fitted_residual"] < 1e-9).all()
-    assert {"charges.json", "charges.md", "charges.png"} == {
-        path.name for path in (tmp_path / "results").iterdir()
+    assert {path.name for path in (tmp_path / "results").iterdir()} == {
+        f"{name}.{kind}" for name in ("charges", "charges_longer") for kind in ("json", "md", "png")
     }
     again = main(["--short", "--folder", str(tmp_path / "results")])
     assert len(again) == len(frame)

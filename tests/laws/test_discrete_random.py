@@ -7,7 +7,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import special, stats
 
 from constrained_core.errors import UnboundedSupportError
-from tests.adapters import BACKENDS, assert_close, each_backend, each_case, pytest
+from tests.adapters import BACKENDS, assert_close, each_backend, each_law, pytest
 from tests.cases import Groups
 from tests.discrete_cases import BERNOULLI, CATEGORICAL, POISSON, DiscreteCase, select
 from tests.discrete_oracles import DiscreteProblem, has_direction
@@ -244,10 +244,10 @@ def test_tiny_marginals_keep_their_digits(backend, A):
         assert found[i, u] == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
-@each_backend
-@each_case(
+@each_law(
     select("poisson-margins", "poisson-mixed", "bernoulli-ones", "bernoulli-signed")
-    + select("bernoulli-outer", "categorical-logits", "poisson-outer")
+    + select("bernoulli-outer", "categorical-logits", "poisson-outer"),
+    select("poisson-mixed", "bernoulli-outer"),
 )
 def test_single_precision(backend, case):
     low = backend.law(case, dtype="float32")

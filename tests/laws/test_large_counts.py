@@ -5,9 +5,9 @@ from importlib import import_module
 import numpy as np
 from scipy import stats
 
-from tests.adapters import BACKENDS, assert_close, each_backend, each_case, pytest
+from tests.adapters import BACKENDS, assert_close, each_backend, each_law, pytest
 from tests.cases import Groups
-from tests.discrete_cases import CASES, POISSON, DiscreteCase
+from tests.discrete_cases import CASES, POISSON, DiscreteCase, select
 
 RELATIVE = 1e-5
 """Ten times better than what is promised in single precision."""
@@ -104,8 +104,7 @@ def assert_relative(backend, law, high, x):
 CLOSED = tuple(case for case in CASES if case.law == POISSON)
 
 
-@each_backend
-@each_case(CLOSED)
+@each_law(CLOSED, select("poisson-margins", "poisson-mixed"))
 def test_both_ways_agree(backend, case, monkeypatch):
     """In double precision, where either is right: values, moments, tables and gradients."""
     plain = answers(backend, case)

@@ -15,7 +15,11 @@ from tests.on_numpyro.test_native import BATCH_K, COV, GROUPS, LOC, SCALE, TABLE
 
 each_law = pytest.mark.parametrize("name", TABLE)
 KINDS = ["dense", "diagonal", "row", "groups", "low_rank", "student"]
-each_kind = pytest.mark.parametrize("name", KINDS)
+SLOW = ("diagonal", "row")
+"""Kinds whose programs are much like those of groups."""
+each_kind = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in KINDS]
+)
 
 
 def summary(law, key: Array) -> dict[str, Array]:
