@@ -1,7 +1,7 @@
 """Copy tables of full runs into ``experiments/README.md``: ``python -m experiments.page``.
 
 Between ``<!-- table NAME: HEADING; HEADING -->`` and ``<!-- end -->`` stand those columns of the
-table in ``results/NAME.md``.
+table in ``results/NAME.md``; with ``HEADING where COLUMN = VALUE -->`` only the lines that have it.
 """
 
 import re
@@ -14,7 +14,12 @@ from experiments.command import FULL_RESULTS
 __all__ = ["PAGE", "refreshed"]
 
 PAGE = Path(__file__).parent / "README.md"
-BLOCK = re.compile(r"(<!-- table (?P<name>\w+): (?P<headings>.+?) -->\n).*?(<!-- end -->)", re.S)
+BLOCK = re.compile(
+    r"(<!-- table (?P<name>\w+): (?P<headings>[^\n]+?)"
+    r"( where (?P<column>.+?) = (?P<value>.+?))? -->\n)"
+    r".*?(?P<end><!-- end -->)",
+    re.S,
+)
 
 
 def refreshed(page: str, results: Path = FULL_RESULTS) -> str:
@@ -28,8 +33,10 @@ def refreshed(page: str, results: Path = FULL_RESULTS) -> str:
 
 def _block(found: re.Match[str], results: Path) -> str:
     table = _read(results / f"{found['name']}.md")
+    if found["column"]:
+        table = table[table[found["column"]] == found["value"]]
     shown = table[[heading.strip() for heading in found["headings"].split(";")]]
-    return f"{found[1]}\n{shown.to_markdown(index=False, disable_numparse=True)}\n\n{found[4]}"
+    return f"{found[1]}\n{shown.to_markdown(index=False, disable_numparse=True)}\n\n{found['end']}"
 
 
 def _read(path: Path) -> pd.DataFrame:

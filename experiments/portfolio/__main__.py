@@ -14,7 +14,7 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from experiments.command import parse
-from experiments.portfolio.comparison import EQUAL, METHODS
+from experiments.portfolio.comparison import METHODS
 from experiments.portfolio.learning import Arena, judge, run
 from experiments.portfolio.market import load_market, sector_law, window_days
 from experiments.portfolio.report import write_report
@@ -38,14 +38,14 @@ def run_missing(record: Record, settings: Settings, names: Sequence[str]) -> Non
     columns = [TextColumn("{task.description:<36}"), BarColumn(), MofNCompleteColumn()]
     with Progress(*columns, TimeElapsedColumn()) as progress:
         for name in names:
-            seeds = 1 if name == EQUAL else settings.seeds
+            method = METHODS[name](law, settings)
+            seeds = settings.seeds if method.learns else 1
             bar = progress.add_task(name, total=seeds * len(arena.windows))
             for seed in range(seeds):
                 key = {"method": name, "seed": seed}
                 if key in record:
                     progress.advance(bar, len(arena.windows))
                     continue
-                method = METHODS[name](law, settings)
                 start = time.perf_counter()
                 weights, track = run(method, arena, seed, lambda bar=bar: progress.advance(bar))
                 seconds = {"seconds": time.perf_counter() - start}

@@ -8,6 +8,7 @@ from experiments.portfolio.methods import (
     Completion,
     EqualWeights,
     ExpectedLoss,
+    LeastVariance,
     Likelihood,
     Method,
     Ours,
@@ -41,4 +42,5 @@ METHODS: dict[str, Callable[[Law, Settings], Method]] = {
     "ours, marginal expectation": partial(Ours, estimator="marginal_expectation"),
     "ours, expected loss": ExpectedLoss,
     "ours, likelihood": Likelihood,
+    "ours, nothing learned (least variance)": LeastVariance,
 }

@@ -7,7 +7,7 @@ import torch
 
 from experiments.portfolio.backtest import Track, bootstrap_sharpe, sharpe, trade
 from experiments.portfolio.market import Decisions, Market, Window, decide
-from experiments.portfolio.methods import EqualWeights, Method
+from experiments.portfolio.methods import Method
 from experiments.portfolio.network import Forecaster, Known
 from experiments.portfolio.settings import Settings
 
@@ -46,7 +46,7 @@ def learn(method: Method, decisions: Decisions, seed: int) -> Forecaster:
     settings = method.settings
     torch.manual_seed(seed)
     net = Forecaster(settings.hidden).double()
-    if isinstance(method, EqualWeights):
+    if not method.learns:
         return net
     known, outcome = Known.of(decisions), torch.as_tensor(decisions.outcome)
     optimizer = torch.optim.Adam(net.parameters(), lr=settings.learning_rate)

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -38,10 +39,13 @@ class Method(ABC):
 
     Attributes:
         law: A w = k that the weights should obey.
+        learns: whether the net is trained; one that is not forecasts a mean of zero and the
+            covariance of the past, the same for all seeds.
     """
 
     law: Law
     settings: Settings
+    learns: ClassVar[bool] = True
 
     @cached_property
     def A(self) -> Tensor:
@@ -200,6 +204,13 @@ class Likelihood(Ours):
 
 
 @dataclass(frozen=True)
+class LeastVariance(Ours):
+    """The least variance among weights that obey the law, by the covariance of the past."""
+
+    learns = False
+
+
+@dataclass(frozen=True)
 class QuadraticProgramme(Likelihood):
     """The same forecast; the best weights that obey the law and are not negative."""
 
@@ -223,6 +234,8 @@ class QuadraticProgramme(Likelihood):
 @dataclass(frozen=True)
 class EqualWeights(Method):
     """The same weight for every asset; nothing is learned."""
+
+    learns = False
 
     def weights(self, forecast: Forecast) -> Tensor:
         return torch.full_like(forecast.mean, 1 / forecast.mean.shape[-1])

@@ -116,15 +116,25 @@ def poisson_draw(
         sample_shape: shape of independent draws.
         largest: a bound of the sums, if there is one: small sums are drawn one by one.
     """
-    layout = _members(groups, rate)
-    rates = pad(rate, (0, 1)).index_select(-1, layout.reshape(-1)).unflatten(-1, layout.shape)
+    rates = _by_group(groups, rate)
     require_possible((rates.sum(-1) > 0) | (counts == 0))
     drawn = multinomial_draw(rates, counts, math.prod(sample_shape), largest)
     return _in_order(groups, drawn.reshape(tuple(sample_shape) + drawn.shape[1:]))
 
 
+def _by_group(groups: GroupFibre, figures: Tensor) -> Tensor:
+    """``(..., p)`` figures to ``(..., g, L)``, zeros beside the members of a short group."""
+    if groups.num_groups == 1:
+        return figures[..., None, :]
+    layout = _members(groups, figures)
+    found = pad(figures, (0, 1)).index_select(-1, layout.reshape(-1))
+    return found.unflatten(-1, layout.shape)
+
+
 def _in_order(groups: GroupFibre, figures: Tensor) -> Tensor:
     """``(..., g, L)`` figures of the members to ``(..., p)``."""
+    if groups.num_groups == 1:
+        return figures[..., 0, :]
     layout, figures = _members(groups, figures).reshape(-1), figures.flatten(-2)
     found = figures.new_zeros(figures.shape[:-1] + (len(groups.index) + 1,))
     return found.index_copy(-1, layout, figures)[..., :-1]

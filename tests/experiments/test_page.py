@@ -34,5 +34,7 @@ def test_columns_are_chosen(tmp_path):
     assert "0.10 ± 0.02" in found and "0.20" in found
     assert found.startswith("Before.") and found.endswith("After.\n")
     assert refreshed(found, tmp_path) == found
+    page = "<!-- table runs: method where seconds = 40 -->\n<!-- end -->\n"
+    assert "theirs" in refreshed(page, tmp_path) and "ours" not in refreshed(page, tmp_path)
     with pytest.raises(KeyError, match="missing"):
         refreshed("<!-- table runs: method; missing -->\n<!-- end -->\n", tmp_path)
