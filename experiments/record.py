@@ -82,4 +82,5 @@ def mean_and_spread(
 def write_table(path: Path, title: str, note: str, table: pd.DataFrame) -> None:
     """Write a markdown page with a heading, a note (what was run, how often) and a table."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(f"# {title}\n\n{note.strip()}\n\n{table.to_markdown()}\n")
+    content = table.reset_index().to_markdown(index=False)
+    path.write_text(f"# {title}\n\n{note.strip()}\n\n{content}\n")

@@ -40,14 +40,21 @@ def draw(path: Path, runs: pd.DataFrame) -> None:
     """Bias, variance and error over n, one column for each law and loss."""
     columns = runs.groupby(["law", "loss"], sort=False)
     figures = ("bias", "variance", "error")
+    colour = {name: f"C{number}" for number, name in enumerate(dict.fromkeys(runs["estimator"]))}
     figure = Figure(figsize=(3.4 * len(columns), 8), dpi=100, layout="constrained")
     grid = figure.subplots(len(figures), len(columns), squeeze=False, sharex=True)
     for axes, ((law, loss), part) in zip(grid.T, columns, strict=True):
         for axis, name in zip(axes, figures, strict=True):
             for estimator, lines in part.groupby("estimator", sort=False):
                 values = lines.groupby("n")[name]
+                means = values.mean()
                 axis.errorbar(
-                    values.mean().index, values.mean(), values.std(), capsize=2, label=estimator
+                    means.index,
+                    means,
+                    values.std(),
+                    capsize=2,
+                    color=colour[estimator],
+                    label=estimator,
                 )
             axis.set(yscale="log", ylabel=f"{name} (cosine distance)")
         axes[0].set_title(f"{law}, {loss}")
