@@ -1,7 +1,8 @@
 """What is chosen, on the validation rows alone: ``python -m experiments.chemical_units.choices``.
 
-One recipe of ours and one weight of each penalty for all units, by the geometric mean over units of
-the squared error on the validation rows, over a few seeds. The test rows are not looked at.
+One recipe of ours for all units (and one weight of each penalty, where tried), by the geometric
+mean over units of the squared error on the validation rows, over a few seeds. The test rows are not
+looked at.
 A candidate with more than twice the error of another on a unit is not tried on further units.
 """
 
@@ -92,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> pd.DataFrame:
     table = table_of(record.frame())
     note = (
         f"Mean squared error x 1e-4 on the validation rows, {settings.seeds} seeds, "
-        f"{settings.epochs} epochs; the best of each is used in the comparison."
+        f"{settings.epochs} epochs; the comparison uses the best recipe."
     )
     write_table(
         options.folder / f"{NAME}.md", "Choices of the chemical units", note, table.round(3)
