@@ -5,6 +5,7 @@ from constrained_core.errors import (
     FiberSamplerWarning,
     InfeasibleConstraintError,
     IntractableConstraintError,
+    ParameterError,
     UnboundedSupportError,
 )
 from constrained_core.fibre import FibreChain, FibrePlan, GroupFibre
@@ -24,6 +25,7 @@ __all__ = [
     "GroupSum",
     "InfeasibleConstraintError",
     "IntractableConstraintError",
+    "ParameterError",
     "UnboundedSupportError",
     "as_integers",
     "check_batched_rows",

@@ -5,6 +5,7 @@ __all__ = [
     "FiberSamplerWarning",
     "InfeasibleConstraintError",
     "IntractableConstraintError",
+    "ParameterError",
     "UnboundedSupportError",
 ]
 
@@ -19,6 +20,13 @@ class InfeasibleConstraintError(ConstraintError):
 
 class IntractableConstraintError(ConstraintError):
     """An exact answer for ``A x = k`` would exceed the state budget."""
+
+
+class ParameterError(ConstraintError):
+    """The value of a parameter makes no law: not positive, not finite, not positive definite.
+
+    Samplers count it as a rejected step: in PyTorch it is a ``torch.linalg.LinAlgError`` too.
+    """
 
 
 class UnboundedSupportError(ConstraintError):

@@ -6,6 +6,7 @@ from constrained_core import (
     GroupSum,
     InfeasibleConstraintError,
     IntractableConstraintError,
+    ParameterError,
     UnboundedSupportError,
     errors,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "IntractableConstraintError",
     "LinearEqualityTransform",
     "MarginalExpectationReparam",
+    "ParameterError",
     "UnboundedSupportError",
     "auto_reparam",
     "constrain",

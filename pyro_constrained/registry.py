@@ -1,9 +1,11 @@
 """Where constraints, transforms, divergences and base laws meet; nothing else happens here."""
 
 import pyro.distributions as dist
+from pyro.ops.integrator import register_exception_handler
 from torch.distributions import biject_to, transform_to
 from torch.distributions.kl import register_kl
 
+from constrained_core import ParameterError
 from pyro_constrained.constraints import linear_equality
 from pyro_constrained.distributions import (
     ConstrainedBernoulli,
@@ -26,6 +28,9 @@ transform_to.register(linear_equality, LinearEqualityTransform.onto)
 register_kl(ConstrainedGaussian, ConstrainedGaussian)(kl_gaussian_gaussian)
 for family in (ConstrainedPoisson, ConstrainedBernoulli, ConstrainedCategorical):
     register_kl(family, family)(kl_discrete_discrete)
+
+# A step of HMC or NUTS to parameters that make no law is a rejected one.
+register_exception_handler("constrained", lambda error: isinstance(error, ParameterError))
 
 
 @constrain.register(dist.Normal, independent_dims=1)

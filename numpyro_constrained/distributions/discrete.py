@@ -14,7 +14,7 @@ from jax.core import Tracer
 from numpyro.distributions import constraints
 from numpyro.util import is_prng_key
 
-from constrained_core import ConstraintError, enumerate_fibre
+from constrained_core import ConstraintError, ParameterError, enumerate_fibre
 from constrained_core.fibre import NO_POINT
 from numpyro_constrained.constraints import integer_linear_equality
 from numpyro_constrained.distributions.base import ConstrainedDistribution
@@ -220,7 +220,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
 
     def _require_possible(self, draw: Array) -> None:
         if self._validate_args and not isinstance(draw, Tracer) and (draw < 0).any():
-            raise ConstraintError(NO_POINT)
+            raise ParameterError(NO_POINT)
 
     def _own_parameter(self) -> tuple[tuple[int, ...], Array]:
         """Leading batch dimensions along which the law is the same, and the parameter for the

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from constrained_core.errors import ConstraintError
+from constrained_core.errors import ParameterError
 
 __all__ = [
     "cholesky",
@@ -40,7 +40,7 @@ def cholesky(matrix: Array, name: str) -> Array:
     """Cholesky factor, or an error that names the matrix."""
     factor = jnp.linalg.cholesky(matrix)
     if not isinstance(factor, jax.core.Tracer) and np.isnan(np.asarray(factor)).any():
-        raise ConstraintError(
+        raise ParameterError(
             f"expected {name} to be positive definite, got a matrix of shape "
             f"{tuple(matrix.shape)} and dtype {matrix.dtype} without a Cholesky factor; check its "
             "eigenvalues, add a small multiple of the identity, or use float64."

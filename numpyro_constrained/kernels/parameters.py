@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
-from constrained_core import ConstraintError
+from constrained_core import ConstraintError, ParameterError
 from numpyro_constrained.kernels.constraint import LinearConstraint
 from numpyro_constrained.kernels.fibre import IntegerConstraint
 from numpyro_constrained.kernels.linalg import lift
@@ -109,7 +109,7 @@ def _require(name: str, expected: str, tensor: np.ndarray, holds: np.ndarray, re
     found = tensor[where]
     got = f"{float(found):.6g}" if found.ndim == 0 else f"a matrix of shape {found.shape}"
     at = f" at {where}" if where else ""
-    raise ConstraintError(f"{name}: expected {expected}, got {got}{at}; {remedy}.")
+    raise ParameterError(f"{name}: expected {expected}, got {got}{at}; {remedy}.")
 
 
 def check_finite(name: str, tensor: Array) -> None:

@@ -11,8 +11,8 @@ import torch
 from pyro.util import ignore_jit_warnings
 from torch import Tensor
 
-from constrained_core import ConstraintError
 from constrained_core.fibre import NO_POINT, FibreChain
+from pyro_constrained.kernels.errors import TensorParameterError
 from pyro_constrained.kernels.groups import Groups
 from pyro_constrained.kernels.shapes import broadcast_shapes, expanded
 
@@ -59,10 +59,10 @@ def require_possible(possible: Tensor) -> None:
     """Raise where the parameters leave no point to draw.
 
     Raises:
-        ConstraintError: an entry is false.
+        ParameterError: an entry is false.
     """
     if not bool(possible.all()):
-        raise ConstraintError(NO_POINT)
+        raise TensorParameterError(NO_POINT)
 
 
 @torch.compiler.disable

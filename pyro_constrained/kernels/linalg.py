@@ -7,7 +7,7 @@ import torch
 from pyro.util import ignore_jit_warnings
 from torch import Tensor
 
-from constrained_core.errors import ConstraintError
+from pyro_constrained.kernels.errors import TensorParameterError
 
 __all__ = [
     "add_matvec",
@@ -26,7 +26,7 @@ def cholesky(matrix: Tensor, name: str) -> Tensor:
     """Cholesky factor, or an error that names the matrix."""
     factor, info = torch.linalg.cholesky_ex(matrix)
     if info.any():
-        raise ConstraintError(
+        raise TensorParameterError(
             f"expected {name} to be positive definite, got a matrix of shape "
             f"{tuple(matrix.shape)} and dtype {matrix.dtype} without a Cholesky factor; check its "
             "eigenvalues, add a small multiple of the identity, or use float64."

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from constrained_core import ConstraintError
 from pyro_constrained.kernels.constraint import LinearConstraint
+from pyro_constrained.kernels.errors import TensorParameterError
 from pyro_constrained.kernels.fibre import IntegerConstraint
 from pyro_constrained.kernels.shapes import broadcast_shapes
 
@@ -97,7 +98,7 @@ def _require(name: str, expected: str, tensor: Tensor, holds: Tensor, remedy: st
     part = tensor[where]
     got = f"{float(part):.6g}" if part.ndim == 0 else f"a matrix of shape {tuple(part.shape)}"
     at = f" at {where}" if where else ""
-    raise ConstraintError(f"{name}: expected {expected}, got {got}{at}; {remedy}.")
+    raise TensorParameterError(f"{name}: expected {expected}, got {got}{at}; {remedy}.")
 
 
 def check_finite(name: str, tensor: Tensor) -> None:
