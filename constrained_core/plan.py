@@ -5,19 +5,26 @@ user's ``A x = k``: the rows ``kept`` of A are scaled (``row_scale``), and where
 conditioned they are also orthonormalised (``triangle``), so that ``B`` always is well conditioned.
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy import linalg, sparse
 
-from constrained_core.structure import BlockReflector, block_reflector, first_members
+from constrained_core.structure import (
+    BlockReflector,
+    cleaned,
+    complementary_basis,
+    first_members,
+)
 
 __all__ = ["AnyPlan", "DensePlan", "GroupPlan", "Plan", "RowPlan"]
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class Plan(ABC):
     """What all plans share.
 
     Attributes:
@@ -51,6 +58,29 @@ class Plan:
         return self.num_variables - self.rank
 
     @property
+    @abstractmethod
+    def pivots(self) -> np.ndarray:
+        """``(r,)`` variables that the others determine, one for each row."""
+
+    @property
+    @abstractmethod
+    def followers(self) -> np.ndarray:
+        """``(r, n - r)`` F: the pivots of a null vector are -F times its other entries."""
+
+    @cached_property
+    def free(self) -> np.ndarray:
+        """``(n - r,)`` the variables that are not pivots."""
+        return np.setdiff1d(np.arange(self.num_variables), self.pivots)
+
+    @property
+    def elimination(self) -> np.ndarray:
+        """``(n, n - r)`` the null vectors of which one free variable is 1, the others 0."""
+        basis = np.zeros((self.num_variables, self.free_size))
+        basis[self.free, np.arange(self.free_size)] = 1.0
+        basis[self.pivots] = -self.followers
+        return basis
+
+    @property
     def has_full_row_rank(self) -> bool:
         """Whether no row is redundant."""
         return self.rank == self.num_rows
@@ -59,6 +89,19 @@ class Plan:
     def dropped(self) -> np.ndarray:
         """Indices of the redundant rows."""
         return np.setdiff1d(np.arange(self.num_rows), self.kept)
+
+    @property
+    def is_kept(self) -> np.ndarray:
+        """``(m,)`` whether each row is executed."""
+        return np.isin(np.arange(self.num_rows), self.kept)
+
+    @cached_property
+    def executions(self) -> dict[Any, Any]:
+        """What the backends made of the plan, to be found again with it."""
+        return {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: part for name, part in self.__dict__.items() if name != "executions"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,6 +113,18 @@ class RowPlan(Plan):
     """
 
     weights: np.ndarray | None
+
+    @cached_property
+    def pivots(self) -> np.ndarray:
+        """``(1,)`` the variable of the largest weight, determined by the others."""
+        largest = 0 if self.weights is None else np.argmax(np.abs(self.weights))
+        return np.array([largest], dtype=np.int64)
+
+    @property
+    def followers(self) -> np.ndarray:
+        """``(1, n - 1)`` F: the pivot of a null vector is -F times its other entries."""
+        weights = np.ones(self.num_variables) if self.weights is None else self.weights
+        return weights[None, self.free] / weights[self.pivots]
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,10 +160,12 @@ class GroupPlan(Plan):
         """``(r,)`` one variable of every group, determined by the others."""
         return first_members(self.index, self.weights, self.rank)
 
-    @cached_property
-    def free(self) -> np.ndarray:
-        """``(n - r,)`` the variables that are not pivots."""
-        return np.setdiff1d(np.arange(self.num_variables), self.pivots)
+    @property
+    def followers(self) -> np.ndarray:
+        """``(r, n - r)`` F: the pivots of a null vector are -F times its other entries."""
+        weights = np.ones(self.num_variables) if self.weights is None else self.weights
+        is_member = np.arange(self.rank)[:, None] == self.index[self.free]
+        return is_member * weights[self.free] / weights[self.pivots][:, None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,32 +189,65 @@ class DensePlan(Plan):
     solution: np.ndarray
 
     @cached_property
-    def reflector(self) -> BlockReflector:
-        """The block reflector whose last n - r columns are an orthonormal null-space basis."""
-        return block_reflector(self.rows)
-
-    @property
-    def reflector_vectors(self) -> np.ndarray:
-        """``(n, r)`` Y of the reflector I - Y K Y'."""
-        return self.reflector.vectors
-
-    @property
-    def reflector_kernel(self) -> np.ndarray:
-        """``(r, r)`` K of the reflector I - Y K Y'."""
-        return self.reflector.kernel
-
-    @property
-    def has_small_null_space(self) -> bool:
-        """Whether a null-space basis is cheaper to apply as a matrix than as a reflector."""
-        return self.free_size <= 2 * self.rank
+    def pivots(self) -> np.ndarray:
+        """``(r,)`` variables that the others determine, of well conditioned columns."""
+        if self.rank == 0:
+            return np.zeros(0, dtype=np.int64)
+        _, pivots = linalg.qr(self.basis, mode="r", pivoting=True, check_finite=False)
+        return np.sort(pivots[: self.rank])
 
     @cached_property
-    def null_basis(self) -> np.ndarray:
-        """``(n, n - r)`` N, the last columns of the reflector, as a matrix."""
-        vectors, kernel = self.reflector
-        basis = -vectors @ (kernel @ vectors[self.rank :].T)
-        basis[self.rank :] += np.eye(self.free_size)
-        return basis
+    def order(self) -> np.ndarray:
+        """``(n,)`` the pivots, then the other variables."""
+        return np.concatenate([self.pivots, self.free])
+
+    @cached_property
+    def place(self) -> np.ndarray:
+        """``(n,)`` the place of every variable in that order."""
+        return np.argsort(self.order)
+
+    @cached_property
+    def followers(self) -> np.ndarray:
+        """``(r, n - r)`` F: the pivots of a null vector are -F times its other entries."""
+        return cleaned(np.linalg.solve(self.basis[:, self.pivots], self.basis[:, self.free]))
+
+    @cached_property
+    def null_basis(self) -> np.ndarray | BlockReflector:
+        """An orthonormal basis of the null space, in that order."""
+        return complementary_basis(self.followers)
+
+    @property
+    def null_matrix(self) -> np.ndarray:
+        """``(n, n - r)`` the basis, where it is a matrix."""
+        return np.asarray(self.null_basis)
+
+    @property
+    def null_vectors(self) -> np.ndarray:
+        """``(n, r)`` Y of the basis, where it is a reflector I - Y K Y'."""
+        return self.null_basis[0]
+
+    @property
+    def null_kernel(self) -> np.ndarray:
+        """``(r, r)`` K of the basis, where it is a reflector I - Y K Y'."""
+        return self.null_basis[1]
+
+    @property
+    def products_size(self) -> int:
+        """Entries of ``products``."""
+        return self.num_variables * self.rank**2
+
+    @property
+    def products(self) -> np.ndarray:
+        """``(n, r^2)`` products of all pairs of rows of B: ``B diag(v) B' = v @ products``."""
+        pairs = self.basis[:, None] * self.basis
+        return np.ascontiguousarray(pairs.reshape(self.rank**2, self.num_variables).T)
+
+    @cached_property
+    def log_triangle(self) -> float:
+        """log |det T|."""
+        if self.triangle is None:
+            return 0.0
+        return float(np.log(np.abs(np.diagonal(self.triangle))).sum())
 
     @cached_property
     def gram_inverse(self) -> np.ndarray:

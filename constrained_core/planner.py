@@ -11,7 +11,13 @@ from scipy.linalg import lapack, qr, solve_triangular
 from constrained_core.errors import ConstraintError, InfeasibleConstraintError
 from constrained_core.groups import GroupSum
 from constrained_core.plan import AnyPlan, DensePlan, GroupPlan, Plan, RowPlan
-from constrained_core.structure import exact_product_bits, factor_rows, power_of_two_scale
+from constrained_core.structure import (
+    cleaned,
+    exact_product_bits,
+    factor_rows,
+    power_of_two_scale,
+    rounding,
+)
 
 __all__ = ["check_batched_rows", "check_consistency", "plan_constraint"]
 
@@ -103,7 +109,7 @@ def _dense_plan(matrix: np.ndarray) -> AnyPlan:
         "kept": kept,
         "log_range_volume": _log_volume(mixing),
     }
-    dependence = _cleaned(factor.dropped_triangle @ np.linalg.inv(factor.triangle))
+    dependence = cleaned(factor.dropped_triangle @ np.linalg.inv(factor.triangle))
     dependence = dependence[:, order] / scale[factor.dropped][:, None]
     rows = matrix[kept].astype(np.float64) * scale[kept][:, None]
     if len(rows) == 1:
@@ -137,25 +143,13 @@ def _determined(
     """
     candidates = np.flatnonzero(1 - np.sum(orthonormal**2, axis=-1) < 1e-6)
     solution = solve_triangular(triangle, orthonormal[candidates].T, lower=True, trans="T").T
-    solution = _cleaned(solution)
+    solution = cleaned(solution)
     gap = solution @ rows
     gap[np.arange(len(candidates)), candidates] -= 1
     size = np.abs(solution) @ np.abs(rows) if len(candidates) else gap
-    holds = np.abs(gap) <= 10 * _rounding(len(rows)) * size
+    holds = np.abs(gap) <= 10 * rounding(len(rows)) * size
     confirmed = holds.all(axis=-1)
     return candidates[confirmed], solution[confirmed]
-
-
-def _rounding(rank: int) -> float:
-    return 8 * (rank + 1) * float(np.finfo(np.float64).eps)
-
-
-def _cleaned(coefficients: np.ndarray) -> np.ndarray:
-    """Coefficients with those set to zero that are rounding errors beside others of their row."""
-    size = np.abs(coefficients).max(axis=-1, keepdims=True, initial=0.0)
-    return np.where(
-        np.abs(coefficients) < _rounding(coefficients.shape[-1]) * size, 0, coefficients
-    )
 
 
 def _row_plan(row: np.ndarray, scale: np.ndarray, dependence: np.ndarray, shared: dict) -> AnyPlan:

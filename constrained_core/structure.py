@@ -8,17 +8,18 @@ from scipy import linalg
 __all__ = [
     "BlockReflector",
     "RowFactor",
-    "block_reflector",
+    "cleaned",
+    "complementary_basis",
     "exact_product_bits",
     "factor_rows",
     "first_members",
     "power_of_two_scale",
-    "reflection_signs",
+    "rounding",
 ]
 
 
 class BlockReflector(NamedTuple):
-    """The orthogonal matrix H = I - Y K Y'; its first r columns span the rows it was made from.
+    """The orthogonal matrix H = I - Y K Y'; its first r columns span what it was made from.
 
     Schreiber and Parlett (1988) and Ballard et al. (2014) describe such reflectors.
     """
@@ -93,33 +94,39 @@ def _row_bits(row: np.ndarray) -> int:
     return int(first_bit - last_bit.min())
 
 
-def reflection_signs(top: np.ndarray) -> np.ndarray:
-    """Signs s for which ``I - diag(s) top`` has a stable elimination with pivots >= 1.
+def rounding(rank: int) -> float:
+    """A bound of the relative error of what is solved for with ``rank`` rows."""
+    return 8 * (rank + 1) * float(np.finfo(np.float64).eps)
 
-    Args:
-        top: ``(..., r, r)``, the first r rows of a matrix with orthonormal columns. The signs
-            are piecewise constant in it (Ballard et al. 2014, modified LU).
+
+def cleaned(coefficients: np.ndarray) -> np.ndarray:
+    """Coefficients with those set to zero that are rounding errors beside others of their row."""
+    size = np.abs(coefficients).max(axis=-1, keepdims=True, initial=0.0)
+    return np.where(np.abs(coefficients) < rounding(coefficients.shape[-1]) * size, 0, coefficients)
+
+
+def complementary_basis(followers: np.ndarray) -> np.ndarray | BlockReflector:
+    """An orthonormal basis of ``{(p, f): p = -F f}``, for ``(r, n - r)`` followers F.
+
+    It is continuous in F: the triangles of the factorisations have a positive diagonal.
+
+    Returns:
+        The ``(n, n - r)`` basis where n - r < r, else a reflector whose last n - r columns it is.
     """
-    reduced, rank = np.array(top), top.shape[-1]
-    signs = np.empty(top.shape[:-1])
-    for i in range(rank):
-        signs[..., i] = np.where(reduced[..., i, i] > 0, -1.0, 1.0)
-        reduced[..., i, i] -= signs[..., i]
-        factor = reduced[..., i + 1 :, i] / reduced[..., i, i, None]
-        reduced[..., i + 1 :, i:] -= factor[..., None] * reduced[..., None, i, i:]
-    return signs
-
-
-def block_reflector(rows: np.ndarray) -> BlockReflector:
-    """Reflector of ``(r, n)`` independent rows: its last n - r columns span their null space."""
-    rank, num_variables = rows.shape
+    rank, free_size = followers.shape
     if rank == 0:
-        return BlockReflector(np.zeros((num_variables, 0)), np.zeros((0, 0)))
-    orthonormal, _ = linalg.qr(rows.T, mode="economic", check_finite=False)
-    signs = reflection_signs(orthonormal[:rank])
-    vectors = -signs * orthonormal
+        return BlockReflector(np.zeros((free_size, 0)), np.zeros((0, 0)))
+    if free_size < rank:
+        return _positive_qr(np.concatenate([-followers, np.eye(free_size)]))
+    vectors = _positive_qr(np.concatenate([np.eye(rank), followers.T]))
     vectors[:rank] += np.eye(rank)
     return BlockReflector(vectors, np.linalg.inv(vectors[:rank].T))
+
+
+def _positive_qr(matrix: np.ndarray) -> np.ndarray:
+    """Q of the factorisation whose triangle has a positive diagonal."""
+    orthonormal, triangle = linalg.qr(matrix, mode="economic", check_finite=False)
+    return orthonormal * np.where(np.diagonal(triangle) < 0, -1.0, 1.0)
 
 
 def first_members(index: np.ndarray, weights: np.ndarray | None, num_groups: int) -> np.ndarray:

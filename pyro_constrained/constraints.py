@@ -2,17 +2,15 @@
 
 from typing import Any
 
-import torch
-from pyro.util import ignore_jit_warnings
 from torch import Tensor
 from torch.distributions.constraints import Constraint
 
-from pyro_constrained.kernels.constraint import (
-    LinearConstraint,
-    bind_constraint,
-    default_tolerance,
-)
+from constrained_core import GroupSum
+from pyro_constrained.kernels.binding import bind_constraint
+from pyro_constrained.kernels.constraint import LinearConstraint, default_tolerance
 from pyro_constrained.kernels.fibre import IntegerConstraint, bind_integers
+from pyro_constrained.kernels.parameters import floating
+from pyro_constrained.kernels.tracing import quiet_under_trace
 
 __all__ = ["integer_linear_equality", "linear_equality"]
 
@@ -41,7 +39,7 @@ class linear_equality(Constraint):  # a constraint is named as PyTorch names its
     is_discrete = False
     event_dim = 1
 
-    @ignore_jit_warnings()
+    @quiet_under_trace
     def __init__(self, A: Any, k: Any, tolerance: float | None = None) -> None:
         self._bound = bind_constraint(A, k, _floating(A, k))
         self.tolerance = tolerance
@@ -72,7 +70,9 @@ class linear_equality(Constraint):  # a constraint is named as PyTorch names its
 
     def check(self, value: Tensor) -> Tensor:
         """``(*batch,)`` whether each vector of ``value`` is in the subspace."""
-        tolerance = self.tolerance or default_tolerance(value.dtype)
+        tolerance = self.tolerance
+        if tolerance is None:
+            tolerance = default_tolerance(value.dtype)
         return self.bind(value).contains(value, tolerance)
 
     def __repr__(self) -> str:
@@ -102,7 +102,7 @@ class integer_linear_equality(Constraint):
     is_discrete = True
     event_dim = 1
 
-    @ignore_jit_warnings()
+    @quiet_under_trace
     def __init__(self, A: Any, k: Any, upper: int | None = None) -> None:
         self._bound = bind_integers(A, k, upper)
 
@@ -141,9 +141,5 @@ class integer_linear_equality(Constraint):
 
 def _floating(A: Any, k: Any) -> Tensor:
     """A scalar of the dtype that A and k have in common."""
-    parts = [torch.as_tensor(part) for part in (A, k) if not hasattr(part, "num_groups")]
-    dtype = parts[0].dtype
-    for part in parts:
-        dtype = torch.promote_types(dtype, part.dtype)
-    dtype = dtype if dtype.is_floating_point else torch.get_default_dtype()
-    return torch.zeros((), dtype=dtype, device=parts[-1].device)
+    parts = [part for part in (A, k) if part is not None and not isinstance(part, GroupSum)]
+    return floating(*parts)[-1].new_zeros(())

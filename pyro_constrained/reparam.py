@@ -54,8 +54,8 @@ class ConstrainedNormalReparam(Reparam):
             )
         law = fn._conditional
         base = dist.Normal(fn.loc.new_zeros(()), 1.0)
-        base = base.expand(fn.batch_shape + (law.constraint.free_size,)).to_event(1)
-        noise = None if value is None else law.coordinates(value - law.mean)
+        base = base.expand(fn.batch_shape + (law.base_size,)).to_event(1)
+        noise = None if value is None else law.to_base(value)
         noise = pyro.sample(
             f"{name}_base",
             self._wrap(base, event_dim),
@@ -63,7 +63,7 @@ class ConstrainedNormalReparam(Reparam):
             infer={"is_observed": is_observed},
         )
         if value is None:
-            value = law.settle(law.mean + law.tangent(noise))
+            value = law.from_base(noise)
         fixed = dist.Delta(value, event_dim=event_dim).mask(False)
         return {"fn": fixed, "value": value, "is_observed": True}
 

@@ -11,7 +11,9 @@ from torch.distributions import constraints
 
 from constrained_core import ConstraintError, GroupSum
 from pyro_constrained.constraints import linear_equality
+from pyro_constrained.kernels.autocast import in_full_precision
 from pyro_constrained.kernels.constraint import LinearConstraint, default_tolerance
+from pyro_constrained.kernels.inspection import are_known
 from pyro_constrained.kernels.shapes import broadcast_shapes
 
 __all__ = ["ConstrainedDistribution"]
@@ -22,15 +24,16 @@ _STALE_SUPPORT = (
 )
 
 
+@in_full_precision
 class ConstrainedDistribution(TorchDistribution):
     """A law of vectors given ``A x = k``; the base class of all laws of this package.
 
     Autoguides and MCMC make the transform onto the support of a latent site once, from their first
     run of the model. If A or k changes after it (sampled, learned, another minibatch, other
     arguments of the model), values of the site are on the old subspace: ``log_prob`` then raises
-    under ``validate_args``; without, as in MCMC, it is -inf, with a warning if A or k requires a
-    gradient. ``Predictive`` with such a guide does not score and cannot notice. Use
-    ``reparam.auto_reparam``.
+    under ``validate_args``, and in an inference where gradients reach both the value and A or k;
+    else it is -inf, with a warning if A or k requires a gradient. ``Predictive`` with such a guide
+    does not score and cannot notice. Use ``reparam.auto_reparam``.
     """
 
     _event_dims: dict[str, int] = {}
@@ -110,11 +113,17 @@ class ConstrainedDistribution(TorchDistribution):
 
     def _on_support(self, value: Tensor) -> Tensor:
         """Where ``value`` obeys the constraint; raises under ``validate_args`` if it does not."""
-        tolerance = self._support_tolerance or default_tolerance(value.dtype)
+        tolerance = self._support_tolerance
+        if tolerance is None:
+            tolerance = default_tolerance(value.dtype)
         inside = self._constraint.contains(value, tolerance)
-        if not (self._validate_args or self._constraint.is_differentiated) or bool(inside.all()):
+        is_moving = self._constraint.is_differentiated
+        if not (self._validate_args or is_moving):
             return inside
-        if self._validate_args:
+        if not are_known(inside) or bool(inside.all()):
+            return inside
+        is_stale = is_moving and value.requires_grad and bool(value.isfinite().all())
+        if self._validate_args or is_stale:
             gap = float(self.residual(value).detach().abs().max())
             raise ConstraintError(
                 f"value: expected A x = k within the relative tolerance {tolerance:.1e}, got a "

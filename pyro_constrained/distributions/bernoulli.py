@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pyro.distributions as dist
 import torch
-from pyro.util import ignore_jit_warnings
 from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.utils import lazy_property
@@ -24,6 +23,7 @@ from pyro_constrained.kernels.parameters import (
     require_event,
 )
 from pyro_constrained.kernels.shapes import expanded
+from pyro_constrained.kernels.tracing import quiet_under_trace
 
 __all__ = ["ConstrainedBernoulli"]
 
@@ -69,7 +69,7 @@ class ConstrainedBernoulli(ConstrainedDiscrete):
     }
     _event_dims = {"probs": 1, "logits": 1}
 
-    @ignore_jit_warnings()
+    @quiet_under_trace
     def __init__(
         self,
         probs: Any = None,

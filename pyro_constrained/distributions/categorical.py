@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pyro.distributions as dist
 import torch
-from pyro.util import ignore_jit_warnings
 from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.utils import lazy_property
@@ -24,6 +23,7 @@ from pyro_constrained.kernels.parameters import (
     require_event,
 )
 from pyro_constrained.kernels.shapes import expanded
+from pyro_constrained.kernels.tracing import quiet_under_trace
 
 __all__ = ["ConstrainedCategorical"]
 
@@ -63,7 +63,7 @@ class ConstrainedCategorical(ConstrainedDiscrete):
     _event_dims = {"probs": 2, "logits": 2}
     _parameter_event_dim = 2
 
-    @ignore_jit_warnings()
+    @quiet_under_trace
     def __init__(
         self,
         probs: Any = None,

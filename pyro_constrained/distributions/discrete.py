@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from pyro.util import ignore_jit_warnings
 from torch import Tensor
 from torch.distributions import constraints
 
@@ -20,6 +19,7 @@ from pyro_constrained.estimators import check_estimator, with_gradient
 from pyro_constrained.kernels.fibre import Fibre, same_fibre
 from pyro_constrained.kernels.fibre_parts import Part
 from pyro_constrained.kernels.shapes import broadcast_shapes, expanded
+from pyro_constrained.kernels.tracing import quiet_under_trace
 
 __all__ = ["ConstrainedDiscrete", "kl_discrete_discrete"]
 
@@ -175,13 +175,13 @@ class ConstrainedDiscrete(ConstrainedDistribution):
             )
         return with_gradient(self.gradient_estimator, self.sample(sample_shape), self.mean)
 
-    @ignore_jit_warnings()
+    @quiet_under_trace
     def _draw(self, sample_shape: Any) -> Tensor:
         shape = torch.Size(sample_shape) + self._batch_shape
         lead = shape[: len(shape) - len(self._own_batch_shape)]
         return self._joined([part.draw(lead) for part in self._parts])
 
-    @ignore_jit_warnings()
+    @quiet_under_trace
     def log_prob(self, value: Tensor) -> Tensor:
         """``(*batch,)`` log probability; -inf off the support.
 

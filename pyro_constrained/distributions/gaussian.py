@@ -1,17 +1,18 @@
 """What all normal laws given ``A x = k`` have in common."""
 
-import math
-
 from torch import Tensor
 
-from pyro_constrained.distributions.location_scale import ConstrainedLocationScale
+from pyro_constrained.distributions.location_scale import (
+    LOG_TWO_PI,
+    ConstrainedLocationScale,
+)
+from pyro_constrained.kernels.autocast import in_full_precision
 from pyro_constrained.kernels.losses import normal_crps, normal_expected_l1
 
 __all__ = ["ConstrainedGaussian", "kl_gaussian_gaussian"]
 
-LOG_TWO_PI = math.log(2 * math.pi)
 
-
+@in_full_precision
 class ConstrainedGaussian(ConstrainedLocationScale):
     """N(mu, Sigma) given A x = k: again a normal law, on the subspace."""
 
@@ -24,9 +25,8 @@ class ConstrainedGaussian(ConstrainedLocationScale):
         """``(*batch,)`` differential entropy on the subspace; 0 for a point mass."""
         law = self._conditional
         free_size = law.constraint.free_size
-        if free_size == 0:
-            return self._expanded(0.0 * law.surprise, 0)
-        return self._expanded(law.half_log_det + 0.5 * free_size * (1 + LOG_TWO_PI), 0)
+        entropy = law.half_log_det + 0.5 * free_size * (1 + LOG_TWO_PI)
+        return self._expanded(self._unless_point(entropy), 0)
 
     def constraint_log_prob(self) -> Tensor:
         """``(*batch,)`` log density of A x at k under the base law.
@@ -35,9 +35,9 @@ class ConstrainedGaussian(ConstrainedLocationScale):
         respect to Hausdorff measure on the range of A.
         """
         law = self._conditional
-        log_volume = law.constraint.log_volume - law.constraint.log_range_volume
         normaliser = law.constraint_half_log_det + 0.5 * law.constraint.rank * LOG_TWO_PI
-        return self._expanded(log_volume - 0.5 * law.surprise - normaliser, 0)
+        log_volume = law.constraint.matrix.log_range_volume
+        return self._expanded(-0.5 * law.surprise - normaliser - log_volume, 0)
 
     def expected_l1(self, target: Tensor) -> Tensor:
         """``(*batch, n)`` E|x_i - target_i|, exactly (error function)."""
@@ -58,9 +58,7 @@ def kl_gaussian_gaussian(p: ConstrainedGaussian, q: ConstrainedGaussian) -> Tens
     p._require_same_subspace(q)
     one, other = p._conditional, q._conditional
     free_size = one.constraint.free_size
-    if free_size == 0:
-        return p._expanded(0.0 * (one.surprise + other.surprise), 0)
     trace = other.precision_trace(one)
     distance = other.mahalanobis(one.mean - other.mean)
     divergence = 0.5 * (trace + distance - free_size) + other.half_log_det - one.half_log_det
-    return p._expanded(q._expanded(divergence, 0), 0)
+    return p._expanded(q._expanded(p._unless_point(divergence), 0), 0)

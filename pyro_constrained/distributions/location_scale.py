@@ -1,24 +1,29 @@
 """What the Gaussian and Student-t laws given ``A x = k`` have in common."""
 
+import math
 from abc import abstractmethod
 from typing import Any
 
 import torch
-from pyro.util import ignore_jit_warnings
 from torch import Tensor
-from torch.distributions.utils import _standard_normal
 
 from constrained_core import ConstraintError
 from pyro_constrained.distributions.base import ConstrainedDistribution
 from pyro_constrained.estimators import check_estimator, with_gradient
+from pyro_constrained.kernels.autocast import in_full_precision
 from pyro_constrained.kernels.conditional import Conditional
+from pyro_constrained.kernels.inspection import are_known
 from pyro_constrained.kernels.losses import normal_expected_l2
+from pyro_constrained.kernels.tracing import quiet_under_trace
 
-__all__ = ["ConstrainedLocationScale"]
+__all__ = ["LOG_TWO_PI", "ConstrainedLocationScale"]
+
+LOG_TWO_PI = math.log(2 * math.pi)
 
 ESTIMATORS = ("pathwise", "marginal_expectation", "score_function")
 
 
+@in_full_precision
 class ConstrainedLocationScale(ConstrainedDistribution):
     """A law whose draw is a mean plus a factor times white noise inside the subspace."""
 
@@ -77,9 +82,7 @@ class ConstrainedLocationScale(ConstrainedDistribution):
 
     def _draw(self, sample_shape: Any) -> Tensor:
         law, shape = self._conditional, torch.Size(sample_shape) + self._batch_shape
-        noise = _standard_normal(
-            shape + (law.noise_size,), dtype=self.loc.dtype, device=self.loc.device
-        )
+        noise = torch.randn(shape + (law.noise_size,), dtype=self.loc.dtype, device=self.loc.device)
         draw = self._from_noise(noise)
         if self.gradient_estimator == "pathwise":  # needs no mean
             return draw
@@ -89,7 +92,7 @@ class ConstrainedLocationScale(ConstrainedDistribution):
         """Draw from white noise."""
         return self._conditional.draw(noise)
 
-    @ignore_jit_warnings()
+    @quiet_under_trace
     def log_prob(self, value: Tensor) -> Tensor:
         """``(*batch,)`` log density with respect to Hausdorff measure on the subspace.
 
@@ -100,17 +103,21 @@ class ConstrainedLocationScale(ConstrainedDistribution):
         """
         self._check_value(value)
         inside = self._on_support(value)
-        if self._conditional.constraint.free_size == 0:
-            log_density = 0.0 * (value - self._conditional.mean).sum(-1)
-        else:
-            log_density = self._log_density(self._conditional.distance(value))
+        log_density = self._unless_point(self._log_density(self._conditional.distance(value)))
         return self._expanded(torch.where(inside, log_density, -torch.inf), 0)
+
+    def _unless_point(self, value: Tensor) -> Tensor:
+        """The value, 0 where the law is a point mass."""
+        free_size = self._constraint.free_size
+        if isinstance(free_size, int):
+            return value if free_size else torch.zeros_like(value)
+        return torch.where(free_size == 0, 0.0, value)
 
     @abstractmethod
     def _log_density(self, mahalanobis: Tensor) -> Tensor:
         """Log density on the subspace at a squared Mahalanobis distance from the mean."""
 
-    @ignore_jit_warnings()
+    @quiet_under_trace
     def project(self, value: Tensor) -> Tensor:
         """The point of the subspace nearest to ``value``, in Euclidean distance.
 
@@ -123,16 +130,19 @@ class ConstrainedLocationScale(ConstrainedDistribution):
         """``(*batch, n)`` E (x_i - target_i)^2, exactly."""
         return normal_expected_l2(self.mean, self.variance, target)
 
-    @ignore_jit_warnings()
+    @quiet_under_trace
     def _require_same_subspace(self, other: "ConstrainedLocationScale") -> None:
         """Raise unless a generic point of this law's subspace is one of the other's, and back."""
         for one, another in ((self, other), (other, self)):
             law = one._conditional
-            probe = torch.linspace(0.5, 1.5, law.noise_size).to(law.mean).cos()
-            point = law.mean + law.deviation(probe)
-            inside = one.rank == another.rank and another.support.check(point).all()
-            if not bool(inside):
+            probe = torch.linspace(0.5, 1.5, law.noise_size).to(law.loc).cos()
+            inside = another.support.check(law.draw(probe.expand(law.mean.shape[:-1] + (-1,))))
+            if are_known(inside) and not (_same(one.rank, another.rank) and bool(inside.all())):
                 raise ConstraintError(
                     "kl_divergence: expected two laws on the same subspace A x = k, got "
                     f"{one!r} and {another!r}, which differ in A or k; the divergence is infinite."
                 )
+
+
+def _same(one: int | Tensor, other: int | Tensor) -> bool:
+    return bool(torch.as_tensor(one == other).all())

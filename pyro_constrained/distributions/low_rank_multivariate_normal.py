@@ -3,15 +3,15 @@
 from typing import Any
 
 import pyro.distributions as dist
-from pyro.util import ignore_jit_warnings
 from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.utils import lazy_property
 
 from constrained_core import ConstraintError
 from pyro_constrained.distributions.gaussian import ConstrainedGaussian
-from pyro_constrained.kernels.conditional import LowRankConditional
-from pyro_constrained.kernels.constraint import bind_constraint
+from pyro_constrained.kernels.autocast import in_full_precision
+from pyro_constrained.kernels.binding import bind_constraint
+from pyro_constrained.kernels.low_rank import LowRankConditional
 from pyro_constrained.kernels.parameters import (
     batch_shape_of,
     check_finite,
@@ -20,10 +20,12 @@ from pyro_constrained.kernels.parameters import (
     require_event,
 )
 from pyro_constrained.kernels.shapes import expanded
+from pyro_constrained.kernels.tracing import quiet_under_trace
 
 __all__ = ["ConstrainedLowRankMultivariateNormal"]
 
 
+@in_full_precision
 class ConstrainedLowRankMultivariateNormal(ConstrainedGaussian):
     """x ~ N(mu, W W' + diag(d)) given A x = k, with a factor W of few columns.
 
@@ -69,7 +71,7 @@ class ConstrainedLowRankMultivariateNormal(ConstrainedGaussian):
     }
     _event_dims = {"loc": 1, "cov_factor": 2, "cov_diag": 1}
 
-    @ignore_jit_warnings()
+    @quiet_under_trace
     def __init__(
         self,
         loc: Any,

@@ -4,15 +4,14 @@ from typing import Any
 
 import pyro.distributions as dist
 import torch
-from pyro.util import ignore_jit_warnings
 from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.utils import lazy_property
 
 from pyro_constrained.distributions.gaussian import ConstrainedGaussian
+from pyro_constrained.kernels.autocast import in_full_precision
+from pyro_constrained.kernels.binding import bind_constraint
 from pyro_constrained.kernels.conditional import DenseConditional
-from pyro_constrained.kernels.constraint import bind_constraint
-from pyro_constrained.kernels.linalg import cholesky, precision_to_tril
 from pyro_constrained.kernels.parameters import (
     batch_shape_of,
     check_covariance,
@@ -22,11 +21,14 @@ from pyro_constrained.kernels.parameters import (
     floating,
     require_event,
 )
+from pyro_constrained.kernels.precision import PrecisionConditional, covariance_tril, precision_tril
 from pyro_constrained.kernels.shapes import expanded
+from pyro_constrained.kernels.tracing import quiet_under_trace
 
 __all__ = ["ConstrainedMultivariateNormal"]
 
 
+@in_full_precision
 class ConstrainedMultivariateNormal(ConstrainedGaussian):
     """x ~ N(mu, Sigma) given A x = k, with a dense covariance.
 
@@ -42,7 +44,8 @@ class ConstrainedMultivariateNormal(ConstrainedGaussian):
         covariance_matrix: ``(*batch, n, n)`` Sigma, positive definite.
         A: ``(*batch, m, n)``, ``(n,)`` for one row, or a ``GroupSum``.
         k: ``(*batch, m)``; ``(*batch,)`` for one row.
-        precision_matrix: ``(*batch, n, n)`` inverse of Sigma, instead of Sigma.
+        precision_matrix: ``(*batch, n, n)`` inverse of Sigma, instead of Sigma; it need be positive
+            definite on the null space of A only, as that of an intrinsic field.
         scale_tril: ``(*batch, n, n)`` lower Cholesky factor of Sigma, instead of Sigma.
         gradient_estimator: ``pathwise``, ``marginal_expectation`` or ``score_function``.
         support_tolerance: relative tolerance of the support; 1e-6 (float64), 1e-4 (float32).
@@ -74,7 +77,7 @@ class ConstrainedMultivariateNormal(ConstrainedGaussian):
     }
     _event_dims = {"loc": 1, "covariance_matrix": 2, "precision_matrix": 2, "scale_tril": 2}
 
-    @ignore_jit_warnings()
+    @quiet_under_trace
     def __init__(
         self,
         loc: Any,
@@ -96,17 +99,27 @@ class ConstrainedMultivariateNormal(ConstrainedGaussian):
         loc, matrix = floating(loc, matrix)
         constraint = bind_constraint(A, k, loc)
         n = constraint.num_variables
-        loc, matrix = require_event("loc", loc, (n,)), require_event(name, matrix, (n, n))
+        loc = require_event("loc", loc, (n,))
+        matrix = require_event(name, matrix, (n, n), stretch=False)
         batch_shape = batch_shape_of(constraint, **{"loc": loc.shape[:-1], name: matrix.shape[:-2]})
         if self._validates(validate_args):
             check_finite("loc", loc)
             (check_tril if name == "scale_tril" else check_covariance)(name, matrix)
-        scale_tril = _FACTORS[name](matrix, name)
         self.loc = expanded(loc, batch_shape + (n,))
         setattr(self, name, expanded(matrix, batch_shape + (n, n)))
-        self.scale_tril = expanded(scale_tril, batch_shape + (n, n))
-        law = DenseConditional(self.loc, scale_tril, constraint)
+        law: DenseConditional
+        if name == "precision_matrix":
+            law = PrecisionConditional(self.loc, matrix, constraint)
+        else:
+            scale_tril = matrix if name == "scale_tril" else covariance_tril(matrix)
+            self.scale_tril = expanded(scale_tril, batch_shape + (n, n))
+            law = DenseConditional(self.loc, scale_tril, constraint)
         super().__init__(law, batch_shape, gradient_estimator, support_tolerance, validate_args)
+
+    @lazy_property
+    def scale_tril(self) -> Tensor:
+        """``(*batch, n, n)`` lower Cholesky factor of Sigma."""
+        return precision_tril(self.precision_matrix)
 
     @lazy_property
     def covariance_matrix(self) -> Tensor:
@@ -122,10 +135,3 @@ class ConstrainedMultivariateNormal(ConstrainedGaussian):
     def base_dist(self) -> dist.MultivariateNormal:
         """N(mu, Sigma) without the constraint."""
         return dist.MultivariateNormal(self.loc, scale_tril=self.scale_tril)
-
-
-_FACTORS = {
-    "covariance_matrix": cholesky,
-    "precision_matrix": precision_to_tril,
-    "scale_tril": lambda matrix, name: matrix,
-}

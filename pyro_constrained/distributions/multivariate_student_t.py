@@ -1,17 +1,20 @@
 """Multivariate Student-t given A x = k."""
 
-import math
 from typing import Any
 
 import pyro.distributions as dist
 import torch
-from pyro.util import ignore_jit_warnings
 from torch import Tensor
 from torch.distributions import Chi2, constraints
 
-from pyro_constrained.distributions.location_scale import ConstrainedLocationScale
+from pyro_constrained.distributions.location_scale import (
+    LOG_TWO_PI,
+    ConstrainedLocationScale,
+)
+from pyro_constrained.kernels.autocast import in_full_precision
+from pyro_constrained.kernels.binding import bind_constraint
 from pyro_constrained.kernels.conditional import DenseConditional, DiagonalConditional
-from pyro_constrained.kernels.constraint import bind_constraint
+from pyro_constrained.kernels.gamma import digamma_step, log_gamma_excess
 from pyro_constrained.kernels.parameters import (
     batch_shape_of,
     check_finite,
@@ -22,10 +25,12 @@ from pyro_constrained.kernels.parameters import (
     require_event,
 )
 from pyro_constrained.kernels.shapes import expanded
+from pyro_constrained.kernels.tracing import quiet_under_trace
 
 __all__ = ["ConstrainedMultivariateStudentT"]
 
 
+@in_full_precision
 class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
     """x ~ t(nu, mu, L L') given A x = k: again a multivariate t, on the subspace.
 
@@ -72,7 +77,7 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
     }
     _event_dims = {"df": 0, "loc": 1, "scale_tril": 2, "scale": 1}
 
-    @ignore_jit_warnings()
+    @quiet_under_trace
     def __init__(
         self,
         df: Any,
@@ -91,7 +96,8 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
         constraint = bind_constraint(A, k, loc)
         n = constraint.num_variables
         event_shape = (n, n) if name == "scale_tril" else (n,)
-        loc, factor = require_event("loc", loc, (n,)), require_event(name, factor, event_shape)
+        loc = require_event("loc", loc, (n,))
+        factor = require_event(name, factor, event_shape, stretch=name == "scale")
         factor_batch = factor.shape[: factor.ndim - len(event_shape)]
         batch_shape = batch_shape_of(
             constraint, **{"df": df.shape, "loc": loc.shape[:-1], name: factor_batch}
@@ -134,31 +140,32 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
         spread = ((self.df + law.surprise) / chi2).sqrt()
         return law.draw(noise * spread[..., None])
 
+    @property
+    def _log_spread(self) -> Tensor:
+        """``(*batch,)`` log (nu + s) / (nu + r)."""
+        return torch.log1p((self._conditional.surprise - self.rank) / (self.df + self.rank))
+
     def _log_density(self, mahalanobis: Tensor) -> Tensor:
-        law, n = self._conditional, self.event_shape[0]
-        spread = self.df + law.surprise
+        law, free_size = self._conditional, self._constraint.free_size
+        half_df = 0.5 * (self.df + self.rank)
         return (
-            torch.lgamma(0.5 * (self.df + n))
-            - torch.lgamma(0.5 * (self.df + self.rank))
-            - 0.5 * (n - self.rank) * (math.pi * spread).log()
+            log_gamma_excess(half_df, 0.5 * free_size)
+            - 0.5 * free_size * (LOG_TWO_PI + self._log_spread)
             - law.half_log_det
-            - 0.5 * (self.df + n) * torch.log1p(mahalanobis / spread)
+            - (half_df + 0.5 * free_size) * torch.log1p(mahalanobis / (self.df + law.surprise))
         )
 
     def entropy(self) -> Tensor:
         """``(*batch,)`` differential entropy on the subspace; 0 for a point mass."""
-        law, n = self._conditional, self.event_shape[0]
-        if n == self.rank:
-            return self._expanded(0.0 * law.surprise, 0)
-        half_df, half_total = 0.5 * (self.df + self.rank), 0.5 * (self.df + n)
-        spread = self.df + law.surprise
-        return (
-            torch.lgamma(half_df)
-            - torch.lgamma(half_total)
-            + 0.5 * (n - self.rank) * (math.pi * spread).log()
+        law, free_size = self._conditional, self._constraint.free_size
+        half_df = 0.5 * (self.df + self.rank)
+        entropy = (
+            0.5 * free_size * (LOG_TWO_PI + self._log_spread)
+            - log_gamma_excess(half_df, 0.5 * free_size)
             + law.half_log_det
-            + half_total * (torch.digamma(half_total) - torch.digamma(half_df))
+            + (half_df + 0.5 * free_size) * digamma_step(half_df, 0.5 * free_size)
         )
+        return self._expanded(self._unless_point(entropy), 0)
 
     def constraint_log_prob(self) -> Tensor:
         """``(*batch,)`` log density of A x at k under the base law.
@@ -167,11 +174,9 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
         """
         law, rank = self._conditional, self.rank
         return (
-            torch.lgamma(0.5 * (self.df + rank))
-            - torch.lgamma(0.5 * self.df)
-            - 0.5 * rank * (math.pi * self.df).log()
+            log_gamma_excess(0.5 * self.df, 0.5 * rank)
+            - 0.5 * rank * LOG_TWO_PI
             - law.constraint_half_log_det
             - 0.5 * (self.df + rank) * torch.log1p(law.surprise / self.df)
-            + law.constraint.log_volume
-            - law.constraint.log_range_volume
+            - law.constraint.matrix.log_range_volume
         )

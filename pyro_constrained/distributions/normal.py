@@ -3,12 +3,12 @@
 from typing import Any
 
 import pyro.distributions as dist
-from pyro.util import ignore_jit_warnings
 from torch.distributions import constraints
 
 from pyro_constrained.distributions.gaussian import ConstrainedGaussian
+from pyro_constrained.kernels.autocast import in_full_precision
+from pyro_constrained.kernels.binding import bind_constraint
 from pyro_constrained.kernels.conditional import DiagonalConditional, UniformConditional
-from pyro_constrained.kernels.constraint import bind_constraint
 from pyro_constrained.kernels.parameters import (
     batch_shape_of,
     check_finite,
@@ -17,10 +17,12 @@ from pyro_constrained.kernels.parameters import (
     require_event,
 )
 from pyro_constrained.kernels.shapes import expanded
+from pyro_constrained.kernels.tracing import quiet_under_trace
 
 __all__ = ["ConstrainedNormal"]
 
 
+@in_full_precision
 class ConstrainedNormal(ConstrainedGaussian):
     """Independent x_i ~ N(mu_i, sigma_i^2) given A x = k.
 
@@ -32,7 +34,7 @@ class ConstrainedNormal(ConstrainedGaussian):
 
     Args:
         loc: ``(*batch, n)`` mu; a number stands for all n.
-        scale: ``(*batch, n)`` sigma, positive; a number stands for all n.
+        scale: ``(*batch, n)`` sigma, positive; a number, or ``(*batch, 1)``, stands for all n.
         A: ``(*batch, m, n)``, ``(n,)`` for one row, or a ``GroupSum``.
         k: ``(*batch, m)``; ``(*batch,)`` for one row.
         gradient_estimator: ``pathwise``, ``marginal_expectation`` or ``score_function``.
@@ -62,7 +64,7 @@ class ConstrainedNormal(ConstrainedGaussian):
     }
     _event_dims = {"loc": 1, "scale": 1}
 
-    @ignore_jit_warnings()
+    @quiet_under_trace
     def __init__(
         self,
         loc: Any,
@@ -76,7 +78,7 @@ class ConstrainedNormal(ConstrainedGaussian):
     ) -> None:
         loc, scale = floating(loc, scale)
         constraint = bind_constraint(A, k, loc)
-        n, is_number = constraint.num_variables, scale.ndim == 0
+        n, is_number = constraint.num_variables, scale.shape[-1:] in ((), (1,))
         loc, scale = require_event("loc", loc, (n,)), require_event("scale", scale, (n,))
         batch_shape = batch_shape_of(constraint, loc=loc.shape[:-1], scale=scale.shape[:-1])
         if self._validates(validate_args):

@@ -6,7 +6,6 @@ from typing import Any
 
 import pyro.distributions as dist
 import torch
-from pyro.util import ignore_jit_warnings
 from torch import Tensor
 from torch.distributions import constraints
 
@@ -27,6 +26,7 @@ from pyro_constrained.kernels.parameters import (
 )
 from pyro_constrained.kernels.poisson_pmf import is_delicate, log_poisson
 from pyro_constrained.kernels.shapes import expanded
+from pyro_constrained.kernels.tracing import quiet_under_trace
 
 __all__ = ["ConstrainedPoisson"]
 
@@ -67,7 +67,7 @@ class ConstrainedPoisson(ConstrainedDiscrete):
     _event_dims = {"rate": 1}
     _parts: Sequence[PoissonPart]
 
-    @ignore_jit_warnings()
+    @quiet_under_trace
     def __init__(
         self,
         rate: Any,

@@ -1,4 +1,4 @@
-"""Location-scale laws conditioned on ``B x = c``.
+"""Location-scale laws conditioned on ``A x = k``.
 
 For x = loc + L e with white noise e, the constraint is S e = c - B loc with S = B L. Conditioning
 a draw is kriging (Matheron's rule): e - S' F^-1 S e with F = S S'. Nothing here depends on the
@@ -6,42 +6,50 @@ value that is scored, so each law computes it once.
 """
 
 from abc import ABC, abstractmethod
-from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch.distributions.utils import lazy_property
 
+from pyro_constrained.kernels.completion import (
+    Completion,
+    DenseCompletion,
+    DisjointCompletion,
+    PlainCompletion,
+)
 from pyro_constrained.kernels.constraint import LinearConstraint
+from pyro_constrained.kernels.inspection import are_known
 from pyro_constrained.kernels.linalg import (
     add_matvec,
-    cholesky,
+    diagonal,
+    gram_root,
     matvec,
     solve_lower,
     solve_lower_adjoint,
     sum_of_squares,
+    take,
 )
 from pyro_constrained.kernels.null_space import NullSpace
-from pyro_constrained.kernels.rows import Balanced, Rows
+from pyro_constrained.kernels.rows import DisjointRows
+from pyro_constrained.kernels.whitening import BalancedRows, UniformRows, WhiteRows, whiten
 
-__all__ = [
-    "Conditional",
-    "DenseConditional",
-    "DiagonalConditional",
-    "LowRankConditional",
-    "UniformConditional",
-]
+__all__ = ["Conditional", "DenseConditional", "DiagonalConditional", "UniformConditional"]
+
+EVEN = 1e3
+"""Ratio of scales up to which one correction of a draw leaves nothing in float32."""
 
 
 class Conditional(ABC):
-    """x given B x = c, for covariance (or scale matrix) Sigma.
+    """x given A x = k, for covariance (or scale matrix) Sigma.
 
     Attributes:
-        constraint: the constraint B x = c.
+        constraint: the constraint A x = k.
         loc: ``(*batch, n)`` of the law without the constraint.
         mean: ``(*batch, n)``, on the subspace up to rounding; ``settled_mean`` to the last bits.
         half_log_det: ``(*batch,)`` 1/2 log pdet of the conditional covariance.
-        constraint_half_log_det: ``(*batch,)`` 1/2 log det F.
+        constraint_half_log_det: ``(*batch,)`` 1/2 log(det A Sigma A' / det A A').
         noise_size: white-noise entries of one draw.
+        base_size: white-noise entries of a reparametrised draw.
     """
 
     constraint: LinearConstraint
@@ -54,13 +62,12 @@ class Conditional(ABC):
     @property
     @abstractmethod
     def surprise(self) -> Tensor:
-        """``(*batch,)`` (c - B loc)' F^-1 (c - B loc)."""
+        """``(*batch,)`` (k - A loc)' (A Sigma A')^-1 (k - A loc)."""
 
-    @cached_property
+    @lazy_property
     def settled_mean(self) -> Tensor:
         """``(*batch, n)`` the mean, on the subspace to the last bits."""
-        with torch.enable_grad():
-            return self.settle(self.mean)
+        return self.settle(self.mean)
 
     @abstractmethod
     def deviation(self, noise: Tensor) -> Tensor:
@@ -71,8 +78,8 @@ class Conditional(ABC):
         return self.settle(self.mean + self.deviation(noise))
 
     @abstractmethod
-    def gain(self, mismatch: Tensor) -> Tensor:
-        """Sigma B' F^-1 mismatch: what to add to a point that misses c by ``mismatch``."""
+    def closing(self, value: Tensor) -> Tensor:
+        """A step within the covariance from a point beside the subspace to it."""
 
     @abstractmethod
     def mahalanobis(self, deviation: Tensor) -> Tensor:
@@ -94,63 +101,90 @@ class Conditional(ABC):
     def precision_trace(self, other: "Conditional") -> Tensor:
         """Trace of this law's inverse covariance times the covariance of ``other``."""
 
-    @abstractmethod
-    def tangent(self, coordinates: Tensor) -> Tensor:
-        """Draw of x - mean from exactly n - r white-noise entries."""
+    # A reparametrised draw is continuous in every parameter for fixed noise. Orthonormal bases of
+    # a null space are not, where that turns freely: there conditioning by kriging is.
+
+    @property
+    def base_size(self) -> int:
+        return self.noise_size
+
+    def from_base(self, noise: Tensor) -> Tensor:
+        """Draw of x from white noise ``(..., base_size)``."""
+        return self.draw(noise)
 
     @abstractmethod
-    def coordinates(self, deviation: Tensor) -> Tensor:
-        """Inverse of ``tangent``."""
+    def to_base(self, value: Tensor) -> Tensor:
+        """White noise that ``from_base`` takes to ``value``."""
+
+    @property
+    @abstractmethod
+    def size(self) -> Tensor:
+        """``(*batch, n)`` standard deviations without the constraint."""
+
+    @lazy_property
+    def completion(self) -> Completion:
+        """Variables whose scale dominates a row, from the others."""
+        matrix = self.constraint.matrix
+        if isinstance(matrix.rows, DisjointRows):
+            return DisjointCompletion(matrix.rows, self.size)
+        rows = matrix.full_rank_rows()
+        kind = PlainCompletion if rows is None else DenseCompletion
+        return kind(rows or matrix.rows, self.size)
 
     def covariance(self) -> Tensor:
         """``(*batch, n, n)`` conditional covariance."""
-        identity = _leading_identity(self.loc.shape[-1], self.loc)
-        return self.covariance_matvec(identity).movedim(0, -2)
+        identity = leading_identity(self.loc.shape[-1], self.loc)
+        return self.completion.fill_both(self.covariance_matvec(identity).movedim(0, -2))
+
+    def num_corrections(self) -> int:
+        """Corrections after which a draw obeys the constraint to the last bits."""
+        if self.constraint.matrix.plan is None:
+            return 3
+        return 1 if self.loc.dtype == torch.float64 else 2
 
     def settle(self, value: Tensor) -> Tensor:
         """Move a draw onto the subspace to the last bits, within the covariance; no gradient."""
-        with torch.no_grad():
-            correction = self.gain(self.constraint.mismatch(value))
-            correction = self.constraint.pin(value, correction)
-        return value + correction
+        return self._flushed(self.constraint.settle(value, self.closing, self.num_corrections()))
+
+    def _flushed(self, value: Tensor) -> Tensor:
+        """Exact zeros, where only rounding tells that the constraint holds a variable there."""
+        matrix = self.constraint.matrix
+        if matrix.plan is not None:
+            return value
+        rounding = torch.finfo(value.dtype).eps ** 2 * (self.size + self.loc.abs())
+        return torch.where(value.abs() <= rounding, 0.0, value)
 
 
 class _WhitenedConditional(Conditional):
     """Sigma = L L' with an invertible L that the subclass multiplies and divides by."""
 
     def __init__(
-        self,
-        loc: Tensor,
-        rows: Rows,
-        balanced: Balanced,
-        log_det: Tensor,
-        constraint: LinearConstraint,
+        self, loc: Tensor, whitened: WhiteRows, log_det: Tensor, constraint: LinearConstraint
     ) -> None:
-        self.constraint, self.whitened_rows, self.balanced = constraint, rows, balanced
-        self.rows, self.gram = balanced.rows, balanced.gram
+        self.constraint, self.whitened, self.loc = constraint, whitened, loc
+        self.rows, self.gram = whitened.rows, whitened.gram
         self.noise_size = loc.shape[-1]
-        self.constraint_half_log_det = self.balanced.log_det + self.gram.half_log_det
-        self.half_log_det = log_det - self.constraint_half_log_det + constraint.log_volume
-        self.mismatch = self.balanced.reduce(constraint.target - constraint.rows.apply(loc))
-        self.loc = loc
+        self.half_log_det = log_det - whitened.half_log_det
+        self.gap = whitened.gap(loc)
+
+    @property
+    def constraint_half_log_det(self) -> Tensor:  # type: ignore[override]
+        return self.whitened.half_log_det
 
     # What a call may not need is made when it is asked for, within the graph.
 
-    @cached_property
+    @lazy_property
     def multipliers(self) -> Tensor:
-        """``(*batch, r)`` F^-1 mismatch."""
-        with torch.enable_grad():
-            return self.gram.solve(self.mismatch)
+        """``(*batch, r)`` F^-1 times the gap of loc."""
+        return self.gram.solve(self.gap)
 
-    @cached_property
+    @lazy_property
     def mean(self) -> Tensor:  # type: ignore[override]
-        with torch.enable_grad():
-            return self._multiply_add(self.loc, self.rows.adjoint(self.multipliers))
+        return self._multiply_add(self.loc, self.rows.adjoint(self.multipliers))
 
-    @cached_property
+    @lazy_property
     def surprise(self) -> Tensor:
-        with torch.enable_grad():
-            return (self.mismatch * self.multipliers).sum(-1)
+        return (self.gap * self.multipliers).sum(-1)
 
     @abstractmethod
     def _multiply(self, vector: Tensor) -> Tensor:
@@ -168,18 +202,26 @@ class _WhitenedConditional(Conditional):
     def _divide(self, vector: Tensor) -> Tensor:
         """``L^-1 vector``."""
 
+    def _projected(self, noise: Tensor) -> Tensor:
+        """The noise, less what the constraint determines of it."""
+        return self.rows.add_adjoint(noise, self.gram.solve(-self.rows.apply(noise)))
+
     def deviation(self, noise: Tensor) -> Tensor:
-        multipliers = self.gram.solve(-self.rows.apply(noise))
-        return self._multiply(self.rows.add_adjoint(noise, multipliers))
+        return self._multiply(self._projected(noise))
 
     def draw(self, noise: Tensor) -> Tensor:
-        multipliers = self.gram.solve(self.mismatch - self.rows.apply(noise))
+        multipliers = self.gram.solve(self.gap - self.rows.apply(noise))
         white = self.rows.add_adjoint(noise, multipliers)
         return self.settle(self._multiply_add(self.loc, white))
 
-    def gain(self, mismatch: Tensor) -> Tensor:
-        multipliers = self.gram.solve(self.balanced.reduce(mismatch))
+    def closing(self, value: Tensor) -> Tensor:
+        multipliers = self.gram.solve(self.whitened.gap(value))
         return self._multiply(self.rows.adjoint(multipliers))
+
+    def settle(self, value: Tensor) -> Tensor:
+        if isinstance(self.constraint.rank, int) and self.constraint.free_size == 0:
+            return self._flushed(self.constraint.settle(value, count=3))  # one point for any scales
+        return self.whitened.settle(super().settle(value))
 
     def mahalanobis(self, deviation: Tensor) -> Tensor:
         return sum_of_squares(self._divide(deviation))
@@ -188,20 +230,14 @@ class _WhitenedConditional(Conditional):
         white = self._divide(value - self.loc)
         return sum_of_squares(self.rows.add_adjoint(white, -self.multipliers))
 
-    @cached_property
-    def null_space(self) -> NullSpace:
-        """Orthonormal basis of the white noises that keep the constraint."""
-        with torch.enable_grad():
-            return self.whitened_rows.null_space()
-
     def covariance_matvec(self, vector: Tensor) -> Tensor:
         return self.deviation(self._multiply_adjoint(vector))
 
-    def tangent(self, coordinates: Tensor) -> Tensor:
-        return self._multiply(self.null_space.embed(coordinates))
+    def to_base(self, value: Tensor) -> Tensor:
+        return self._projected(self._divide(value - self.mean))
 
-    def coordinates(self, deviation: Tensor) -> Tensor:
-        return self.null_space.extract(self._divide(deviation))
+    def num_corrections(self) -> int:
+        return 2 if isinstance(self.whitened, BalancedRows) else super().num_corrections()
 
 
 class DiagonalConditional(_WhitenedConditional):
@@ -209,8 +245,8 @@ class DiagonalConditional(_WhitenedConditional):
 
     def __init__(self, loc: Tensor, scale: Tensor, constraint: LinearConstraint) -> None:
         self.scale = scale
-        rows, log_det = constraint.rows.scaled(scale), scale.log().sum(-1)
-        super().__init__(loc, rows, rows.balanced(), log_det, constraint)
+        whitened = whiten(constraint, lambda rows: rows.scaled(scale), lambda: scale)
+        super().__init__(loc, whitened, scale.log().sum(-1), constraint)
 
     def _multiply(self, vector: Tensor) -> Tensor:
         return self.scale * vector
@@ -224,12 +260,45 @@ class DiagonalConditional(_WhitenedConditional):
     def _divide(self, vector: Tensor) -> Tensor:
         return vector / self.scale
 
+    @property
+    def size(self) -> Tensor:
+        return self.scale
+
     def variance(self) -> Tensor:
-        free = 1 - self.rows.leverage(self.gram)
-        return self.scale.square() * _above_rounding(free, self.constraint)
+        share = self.completion.free_share()
+        return self.scale.square() * self.constraint.matrix.without_determined(share)
 
     def precision_trace(self, other: Conditional) -> Tensor:
         return (other.variance() / self.scale.square()).sum(-1)
+
+    @lazy_property
+    def null_space(self) -> NullSpace | None:
+        """Orthonormal basis of the white noises that keep the constraint, continuous in the scale;
+        None where that cannot be, under a matrix that itself moves."""
+        if not self.constraint.is_fixed:
+            return None
+        return self.constraint.matrix.scaled_null_space(self.scale)
+
+    @property
+    def base_size(self) -> int:
+        return self.noise_size if self.null_space is None else self.constraint.free_size
+
+    def from_base(self, noise: Tensor) -> Tensor:
+        if self.null_space is None:
+            return self.draw(noise)
+        return self.settle(self._multiply_add(self.mean, self.null_space.embed(noise)))
+
+    def to_base(self, value: Tensor) -> Tensor:
+        if self.null_space is None:
+            return super().to_base(value)
+        return self.null_space.extract(self._divide(value - self.mean))
+
+    def num_corrections(self) -> int:
+        count = super().num_corrections()
+        if count != 2 or not are_known(self.scale) or self.scale.numel() == 0:
+            return count
+        low, high = self.scale.detach().aminmax()
+        return 1 if float(high) <= EVEN * float(low) else 2
 
 
 class UniformConditional(DiagonalConditional):
@@ -240,17 +309,20 @@ class UniformConditional(DiagonalConditional):
 
     def __init__(self, loc: Tensor, scale: Tensor, constraint: LinearConstraint) -> None:
         self.scale = scale
-        rows, log_det = constraint.rows, loc.shape[-1] * scale.log()[..., 0]
-        balanced = Balanced(rows, constraint.gram).times(scale)
-        _WhitenedConditional.__init__(self, loc, rows, balanced, log_det, constraint)
+        whitened = UniformRows(constraint, scale)
+        log_det = loc.shape[-1] * scale.log()[..., 0]
+        _WhitenedConditional.__init__(self, loc, whitened, log_det, constraint)
 
-    @cached_property
-    def null_space(self) -> NullSpace:
-        with torch.enable_grad():
-            return self.constraint.null_space()
+    @property
+    def size(self) -> Tensor:
+        return self.scale.expand(self.scale.shape[:-1] + self.loc.shape[-1:])
 
     def settle(self, value: Tensor) -> Tensor:
-        return self.constraint.settle(value)
+        return self._flushed(self.constraint.settle(value, count=self.num_corrections()))
+
+    @lazy_property
+    def null_space(self) -> NullSpace | None:
+        return self.constraint.null_space() if self.constraint.is_fixed else None
 
 
 class DenseConditional(_WhitenedConditional):
@@ -258,9 +330,8 @@ class DenseConditional(_WhitenedConditional):
 
     def __init__(self, loc: Tensor, scale_tril: Tensor, constraint: LinearConstraint) -> None:
         self.scale_tril = scale_tril
-        log_det = scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)
-        rows = constraint.rows.transform(scale_tril)
-        super().__init__(loc, rows, rows.balanced(), log_det, constraint)
+        whitened = whiten(constraint, lambda rows: rows.transform(scale_tril), lambda: self.size)
+        super().__init__(loc, whitened, diagonal(scale_tril).log().sum(-1), constraint)
 
     def _multiply(self, vector: Tensor) -> Tensor:
         return matvec(self.scale_tril, vector)
@@ -274,118 +345,48 @@ class DenseConditional(_WhitenedConditional):
     def _divide(self, vector: Tensor) -> Tensor:
         return solve_lower(self.scale_tril, vector)
 
+    @property
+    def size(self) -> Tensor:
+        return torch.linalg.vector_norm(self.scale_tril, dim=-1)
+
     def variance(self) -> Tensor:
-        variance = self.scale_tril.square().sum(-1)
-        free = 1 - self.rows.transform(self.scale_tril.mT).leverage(self.gram) / variance
-        return variance * _above_rounding(free, self.constraint)
+        rows = self._multiply_adjoint(leading_identity(self.noise_size, self.loc))
+        left = self._projected(rows)
+        columns = self.completion.fill(left.movedim(0, -1).movedim(-2, 0))
+        return self.constraint.matrix.without_determined(columns.square().sum(0))
+
+    @lazy_property
+    def _reduced(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Free variables, the basis of the null space in which they are the coordinates, and a
+        triangular root of the precision in it: continuous in L, as its diagonal is positive."""
+        free, basis = self.constraint.matrix.elimination()
+        white = torch.linalg.solve_triangular(
+            self.scale_tril, basis.expand(self.scale_tril.shape[:-1] + (-1,)), upper=False
+        )
+        return free, basis, gram_root(white)
+
+    @property
+    def base_size(self) -> int:
+        return self.constraint.free_size if self.constraint.is_fixed else self.noise_size
+
+    def from_base(self, noise: Tensor) -> Tensor:
+        if not self.constraint.is_fixed:
+            return self.draw(noise)
+        _, basis, root = self._reduced
+        return self.settle(add_matvec(self.mean, basis, solve_lower_adjoint(root, noise)))
+
+    def to_base(self, value: Tensor) -> Tensor:
+        if not self.constraint.is_fixed:
+            return super().to_base(value)
+        free, _, root = self._reduced
+        return matvec(root.mT, take(value - self.mean, free))
 
     def precision_trace(self, other: Conditional) -> Tensor:
-        unit_noise = _leading_identity(other.noise_size, other.loc)
+        unit_noise = leading_identity(other.noise_size, other.loc)
         return self.mahalanobis(other.deviation(unit_noise)).sum(0)
 
 
-def _above_rounding(free: Tensor, constraint: LinearConstraint) -> Tensor:
-    """Share of a variance that is left; exactly 0 where the constraint determines the variable."""
-    floor = 8 * (constraint.rank + 1) * torch.finfo(free.dtype).eps
-    return torch.where(free > floor, free, 0.0) if constraint.free_size else 0.0 * free
-
-
-def _leading_identity(size: int, like: Tensor) -> Tensor:
+def leading_identity(size: int, like: Tensor) -> Tensor:
     """``(size, 1, ..., 1, size)``: unit vectors as samples of a law whose loc is ``like``."""
     identity = torch.eye(size, dtype=like.dtype, device=like.device)
     return identity.reshape((size,) + (1,) * (like.ndim - 1) + (size,))
-
-
-class LowRankConditional(Conditional):
-    """Sigma = W W' + diag(scale^2), W ``(*batch, n, q)``; nothing is n x n, F stays structured.
-
-    With x = z + W e and z diagonal, conditioning z, then the q entries of e, gives a constrained
-    diagonal law plus a low-rank part whose loadings lie inside the subspace.
-    """
-
-    def __init__(
-        self, loc: Tensor, cov_factor: Tensor, scale: Tensor, constraint: LinearConstraint
-    ) -> None:
-        self.constraint = constraint
-        self.loc = loc
-        self.diagonal = diagonal = DiagonalConditional(loc, scale, constraint)
-        self.noise_size = loc.shape[-1] + cov_factor.shape[-1]
-        cov_factor = cov_factor.reshape((1,) * (loc.ndim + 1 - cov_factor.ndim) + cov_factor.shape)
-        loadings = cov_factor.movedim(-1, 0)
-        moved = diagonal.balanced.reduce(constraint.rows.apply(loadings))
-        multipliers = diagonal.gram.solve(moved)
-        free = (loadings - scale * diagonal.rows.adjoint(multipliers)).movedim(0, -2)
-        moved = moved.movedim(0, -2)
-        posterior = _capacitance(moved @ multipliers.movedim(0, -1))
-        self.loadings = torch.linalg.solve_triangular(posterior, free, upper=False)
-        self.scaled_loadings = self.loadings / scale[..., None, :]
-        self.capacitance = _capacitance(self.scaled_loadings @ self.scaled_loadings.mT)
-        self.shift = solve_lower(posterior, matvec(moved, diagonal.multipliers))
-        self.mean = diagonal.mean + matvec(self.loadings.mT, self.shift)
-        self.half_log_det = diagonal.half_log_det + _half_log_det(self.capacitance)
-        self.constraint_half_log_det = diagonal.constraint_half_log_det + _half_log_det(posterior)
-
-    @cached_property
-    def surprise(self) -> Tensor:
-        with torch.enable_grad():
-            return self.diagonal.surprise - sum_of_squares(self.shift)
-
-    def deviation(self, noise: Tensor) -> Tensor:
-        num_variables = self.loc.shape[-1]
-        low_rank = matvec(self.loadings.mT, noise[..., num_variables:])
-        return self.diagonal.deviation(noise[..., :num_variables]) + low_rank
-
-    def gain(self, mismatch: Tensor) -> Tensor:
-        return self.diagonal.gain(mismatch)
-
-    def mahalanobis(self, deviation: Tensor) -> Tensor:
-        scaled = deviation / self.diagonal.scale
-        half = solve_lower(self.capacitance, matvec(self.scaled_loadings, scaled))
-        factors = solve_lower_adjoint(self.capacitance, half)
-        rest = scaled - matvec(self.scaled_loadings.mT, factors)
-        return sum_of_squares(rest) + sum_of_squares(factors)
-
-    def variance(self) -> Tensor:
-        return self.diagonal.variance() + self.loadings.square().sum(-2)
-
-    def covariance_matvec(self, vector: Tensor) -> Tensor:
-        low_rank = matvec(self.loadings.mT, matvec(self.loadings, vector))
-        return self.diagonal.covariance_matvec(vector) + low_rank
-
-    def precision_trace(self, other: Conditional) -> Tensor:
-        explaining = torch.linalg.solve_triangular(
-            self.capacitance, self.scaled_loadings / self.diagonal.scale[..., None, :], upper=False
-        )
-        columns = explaining.movedim(-2, 0)
-        explained = (columns * other.covariance_matvec(columns)).sum((0, -1))
-        return self.diagonal.precision_trace(other) - explained
-
-    # A square root of I + Z Z' is I + Z M Z' with M = (I + C)^-1 and C C' = I + Z' Z; its inverse
-    # is I - Z (I + C')^-1 C^-1 Z'. Here Z' holds the scaled loadings, all inside the subspace.
-
-    def tangent(self, coordinates: Tensor) -> Tensor:
-        white = self.diagonal.null_space.embed(coordinates)
-        factors = solve_lower(self._shifted(), matvec(self.scaled_loadings, white))
-        return self.diagonal.scale * (white + matvec(self.scaled_loadings.mT, factors))
-
-    def coordinates(self, deviation: Tensor) -> Tensor:
-        scaled = deviation / self.diagonal.scale
-        half = solve_lower(self.capacitance, matvec(self.scaled_loadings, scaled))
-        factors = solve_lower_adjoint(self._shifted(), half)
-        white = scaled - matvec(self.scaled_loadings.mT, factors)
-        return self.diagonal.null_space.extract(white)
-
-    def _shifted(self) -> Tensor:
-        size = self.capacitance.shape[-1]
-        identity = torch.eye(size, dtype=self.mean.dtype, device=self.mean.device)
-        return identity + self.capacitance
-
-
-def _capacitance(product: Tensor) -> Tensor:
-    """Cholesky factor of ``I + Z Z'`` from Z Z' ``(*batch, q, q)``."""
-    identity = torch.eye(product.shape[-1], dtype=product.dtype, device=product.device)
-    return cholesky(identity + product, "the capacitance of cov_factor")
-
-
-def _half_log_det(factor: Tensor) -> Tensor:
-    return factor.diagonal(dim1=-2, dim2=-1).log().sum(-1)

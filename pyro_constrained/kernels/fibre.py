@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from pyro.util import ignore_jit_warnings
 from torch import Tensor
 
 from constrained_core import (
@@ -19,6 +18,7 @@ from constrained_core.lattice import lattice_of, same_solutions
 from pyro_constrained.kernels.groups import plan_groups
 from pyro_constrained.kernels.linalg import matvec
 from pyro_constrained.kernels.plans import plan_tensor
+from pyro_constrained.kernels.tracing import quiet_under_trace
 
 __all__ = ["Fibre", "IntegerConstraint", "bind_fibre", "bind_integers", "same_fibre"]
 
@@ -104,7 +104,7 @@ class Fibre(IntegerConstraint):
 
 
 @torch.compiler.disable
-@ignore_jit_warnings()
+@quiet_under_trace
 def bind_fibre(
     A: Any,
     k: Any,
@@ -145,7 +145,7 @@ def bind_fibre(
     return Fibre(plan, like, A, k, integers, upper)
 
 
-@ignore_jit_warnings()
+@quiet_under_trace
 def bind_integers(A: Any, k: Any, upper: int | None = None) -> IntegerConstraint:
     """Read ``A x = k`` without a plan, for checks of values.
 

@@ -8,13 +8,13 @@ state without a way on (V = -inf) are right in value and in gradient.
 from weakref import WeakKeyDictionary
 
 import torch
-from pyro.util import ignore_jit_warnings
 from torch import Tensor
 
 from constrained_core.fibre import NO_POINT, FibreChain
 from pyro_constrained.kernels.errors import TensorParameterError
 from pyro_constrained.kernels.groups import Groups
 from pyro_constrained.kernels.shapes import broadcast_shapes, expanded
+from pyro_constrained.kernels.tracing import quiet_under_trace
 
 __all__ = [
     "below",
@@ -54,7 +54,7 @@ def choose(weights: Tensor) -> Tensor:
     return (cumulative <= threshold).sum(0).clamp_max_(len(weights) - 1)
 
 
-@ignore_jit_warnings()
+@quiet_under_trace
 def require_possible(possible: Tensor) -> None:
     """Raise where the parameters leave no point to draw.
 
@@ -154,7 +154,7 @@ def _with_dead_state(level: Tensor) -> Tensor:
     return torch.nn.functional.pad(level, (0, 1), value=-torch.inf)
 
 
-@ignore_jit_warnings()
+@quiet_under_trace
 def _tables(chain: FibreChain, device: torch.device) -> list[Table]:
     """The transitions ``(S_j, W_j)`` of every column and their values, or None where every state
     begins with value 0; made once per plan and device."""

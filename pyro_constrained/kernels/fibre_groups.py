@@ -14,7 +14,6 @@ import math
 from dataclasses import dataclass
 
 import torch
-from pyro.util import ignore_jit_warnings
 from torch import Tensor
 from torch.nn.functional import logsigmoid, pad
 
@@ -25,6 +24,7 @@ from pyro_constrained.kernels.groups import Groups, plan_groups
 from pyro_constrained.kernels.multinomial import multinomial_draw
 from pyro_constrained.kernels.plans import plan_tensor
 from pyro_constrained.kernels.shapes import broadcast_shapes, expanded
+from pyro_constrained.kernels.tracing import quiet_under_trace
 
 __all__ = [
     "bernoulli_draw",
@@ -44,7 +44,7 @@ TILT_STEPS = 100
 TILT_TOLERANCE = 0.1
 
 
-@ignore_jit_warnings()
+@quiet_under_trace
 def power(count: Tensor, rate: Tensor) -> Tensor:
     """``count log rate``, 0 where count is 0 and -inf where only rate is; gradients are finite."""
     is_zero = rate == 0
@@ -301,7 +301,7 @@ def _paired(level: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-@ignore_jit_warnings()
+@quiet_under_trace
 def _tilt(logits: Tensor, active: Tensor, counts: Tensor) -> Tensor:
     """lambda with sum sigmoid(logit + lambda) near the count: Newton, kept in a bracket."""
     size = active.sum(-1).clamp(min=1).to(logits.dtype)

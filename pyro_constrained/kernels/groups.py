@@ -29,7 +29,7 @@ class Groups:
     """
 
     def __init__(self, index: Tensor, size: int) -> None:
-        self.index, self.size = index, size
+        self.index, self.size, self.num_entries = index, size, int(index.shape[0])
         self._incidence: dict[torch.dtype, Tensor] = {}
 
     def __reduce__(self) -> tuple:
@@ -37,12 +37,11 @@ class Groups:
 
     def totals(self, vector: Tensor) -> Tensor:
         """``(..., n)`` to ``(..., size)``: sums over the members of each group."""
-        # TorchScript's tracer takes no functions of objects.
-        return self.sum(vector) if torch.jit.is_tracing() else _Totals.apply(vector, self)
+        return self.sum(vector) if _is_recorded() else _Totals.apply(vector, self)
 
     def members(self, totals: Tensor) -> Tensor:
         """``(..., size)`` to ``(..., n)``: to every entry the figure of its group."""
-        return self.pick(totals) if torch.jit.is_tracing() else _Members.apply(totals, self)
+        return self.pick(totals) if _is_recorded() else _Members.apply(totals, self)
 
     def pick(self, totals: Tensor) -> Tensor:
         """``members``, differentiated by PyTorch."""
@@ -57,7 +56,7 @@ class Groups:
 
     @staticmethod
     def _is_long(vector: Tensor) -> bool:
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        if _is_recorded():
             return False
         return vector.ndim == 1 and vector.shape[0] > LONG and vector.is_cpu
 
@@ -76,26 +75,49 @@ class Groups:
             return torch.sparse_csr_tensor(starts, columns, ones, shape, check_invariants=False)
 
 
+def _is_recorded() -> bool:
+    """Whether operations are recorded for later, by what takes no derivatives of our own."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
 class _Totals(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, vector: Tensor, groups: Groups) -> Tensor:
-        ctx.groups = groups
+    def forward(vector: Tensor, groups: Groups) -> Tensor:
         return groups.sum(vector)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Groups], output: Tensor) -> None:
+        ctx.groups = inputs[1]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple:
         return _Members.apply(gradients[0], ctx.groups), None
 
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+        return ctx.groups.sum(tangent)
+
 
 class _Members(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, totals: Tensor, groups: Groups) -> Tensor:
-        ctx.groups = groups
+    def forward(totals: Tensor, groups: Groups) -> Tensor:
         return groups.pick(totals)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Groups], output: Tensor) -> None:
+        ctx.groups = inputs[1]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple:
         return _Totals.apply(gradients[0], ctx.groups), None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+        return ctx.groups.pick(tangent)
 
 
 _GROUPS: WeakKeyDictionary[AnyPlan, dict[tuple, Groups]] = WeakKeyDictionary()

@@ -4,41 +4,93 @@ import math
 
 import numpy as np
 import torch
-from pyro.util import ignore_jit_warnings
 from torch import Tensor
 
 from pyro_constrained.kernels.errors import TensorParameterError
+from pyro_constrained.kernels.inspection import are_known
+from pyro_constrained.kernels.tracing import quiet_under_trace
 
 __all__ = [
+    "WIDE_ANGLE",
     "add_matvec",
     "cholesky",
+    "diagonal",
+    "gram_root",
+    "identity_like",
     "matvec",
-    "precision_to_tril",
+    "positive_qr",
     "solve_lower",
     "solve_lower_adjoint",
     "split_exactly",
     "sum_of_squares",
+    "take",
 ]
 
+WIDE_ANGLE = 100.0
+"""Squared cosecant of the angle between a vector and the others up to which their Gram matrix is
+factored directly."""
 
-@ignore_jit_warnings()
-def cholesky(matrix: Tensor, name: str) -> Tensor:
-    """Cholesky factor, or an error that names the matrix."""
+
+def cholesky(matrix: Tensor, expected: str, remedy: str, least_pivot: float = 0.0) -> Tensor:
+    """Cholesky factor, or an error with what was expected and what to do; NaN where values cannot
+    be looked at.
+
+    Args:
+        matrix: ``(*batch, n, n)`` symmetric.
+        expected: what the matrix should be.
+        remedy: what to do otherwise.
+        least_pivot: the smallest squared pivot, relative to the entry that it is left from, that
+            is not taken for a rounding error.
+    """
     factor, info = torch.linalg.cholesky_ex(matrix)
-    if info.any():
+    fails = info != 0
+    if least_pivot:
+        left = diagonal(factor.detach()).square() <= least_pivot * diagonal(matrix.detach())
+        fails = fails | left.any(-1)
+    if not are_known(fails):
+        return torch.where(fails[..., None, None], torch.nan, factor)
+    if bool(fails.any()):
         raise TensorParameterError(
-            f"expected {name} to be positive definite, got a matrix of shape "
-            f"{tuple(matrix.shape)} and dtype {matrix.dtype} without a Cholesky factor; check its "
-            "eigenvalues, add a small multiple of the identity, or use float64."
+            f"expected {expected}, got a matrix of shape {tuple(matrix.shape)} and dtype "
+            f"{matrix.dtype} without a Cholesky factor; {remedy}."
         )
     return factor
 
 
-def precision_to_tril(precision: Tensor, name: str) -> Tensor:
-    """Lower Cholesky factor of the inverse, by factoring the matrix in reverse order."""
-    reverse = torch.flip(cholesky(torch.flip(precision, (-2, -1)), name), (-2, -1)).mT
-    identity = torch.eye(precision.shape[-1], dtype=precision.dtype, device=precision.device)
-    return torch.linalg.solve_triangular(reverse, identity, upper=False)
+def diagonal(matrix: Tensor) -> Tensor:
+    """``(*batch, n)`` of ``(*batch, n, n)``."""
+    return matrix.diagonal(dim1=-2, dim2=-1)
+
+
+def identity_like(matrix: Tensor) -> Tensor:
+    """The identity of the size, dtype and device of ``(*batch, n, n)``."""
+    return torch.eye(matrix.shape[-1], dtype=matrix.dtype, device=matrix.device)
+
+
+def positive_qr(matrix: Tensor) -> Tensor:
+    """Q of the factorisation of ``(*batch, n, p)`` whose triangle has a positive diagonal: unlike
+    others it is continuous in the matrix."""
+    orthonormal, triangle = torch.linalg.qr(matrix)
+    signs = torch.where(diagonal(triangle.detach()) < 0, -1.0, 1.0).to(matrix)
+    return orthonormal * signs[..., None, :]
+
+
+def gram_root(matrix: Tensor) -> Tensor:
+    """Lower triangular C with a positive diagonal and ``C C' = M' M``, for M ``(*batch, n, p)``.
+
+    By Cholesky's factorisation where columns of M are at wide angles. Elsewhere by
+    orthogonalisation, which needs no squares. C is one function of M, and continuous.
+    """
+    gram = matrix.mT @ matrix
+    if are_known(gram):
+        factor, info = torch.linalg.cholesky_ex(gram)
+        inverse = torch.cholesky_inverse(factor.detach())
+        squared_cosecants = diagonal(inverse) * diagonal(gram.detach())
+        if not bool(info.any()) and bool((squared_cosecants < WIDE_ANGLE).all()):
+            return factor
+    _, triangle = torch.linalg.qr(matrix)
+    signs = torch.where(diagonal(triangle.detach()) < 0, -1.0, 1.0).to(triangle)
+    return triangle.mT * signs[..., None, :]
 
 
 def matvec(matrix: Tensor, vector: Tensor) -> Tensor:
@@ -53,6 +105,15 @@ def add_matvec(base: Tensor, matrix: Tensor, vector: Tensor) -> Tensor:
     if base.ndim == 1 and vector.ndim == 1 and matrix.ndim == 2:
         return torch.addmv(base, matrix, vector)
     return base + matvec(matrix, vector)
+
+
+def take(vector: Tensor, index: Tensor) -> Tensor:
+    """Entries ``index``, ``(*batch, p)``, of the last dimension."""
+    if index.ndim == 1:
+        return vector.index_select(-1, index)
+    batch_shape = torch.broadcast_shapes(vector.shape[:-1], index.shape[:-1])
+    vector = vector.expand(batch_shape + vector.shape[-1:])
+    return vector.gather(-1, index.expand(batch_shape + index.shape[-1:]))
 
 
 def sum_of_squares(vector: Tensor) -> Tensor:
@@ -89,7 +150,7 @@ def _over_columns(operation, matrix, vector):
     return result.reshape(sample_shape + result.shape[1:])
 
 
-@ignore_jit_warnings()
+@quiet_under_trace
 def split_exactly(value: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """``value = high + low`` where products of high with rows of ``bits`` bits are exact.
 
@@ -99,7 +160,7 @@ def split_exactly(value: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     mantissa = 1 - int(np.log2(torch.finfo(value.dtype).eps))
     if bits + 3 > mantissa or value.shape[-1] == 0:
         return value, torch.zeros_like(value)
-    _, exponent = torch.frexp(value.abs().amax(-1, keepdim=True))
+    _, exponent = torch.frexp(value.detach().abs().amax(-1, keepdim=True))
     unit = torch.ldexp(torch.ones_like(value[..., :1]), exponent - (mantissa - bits))
-    high = torch.round(value / unit) * unit
+    high = torch.round(value.detach() / unit) * unit
     return high, value - high

@@ -7,20 +7,20 @@ an orthonormal basis of their null space. Applying one costs O(n r); O(n) for on
 from abc import ABC, abstractmethod
 
 import torch
-from pyro.util import ignore_jit_warnings
 from torch import Tensor
 from torch.nn.functional import pad
 
-from constrained_core.structure import reflection_signs
 from pyro_constrained.kernels.groups import Groups
-from pyro_constrained.kernels.linalg import matvec
+from pyro_constrained.kernels.linalg import matvec, positive_qr, take
 
 __all__ = [
     "BlockNullSpace",
     "DenseNullSpace",
     "GroupNullSpace",
     "NullSpace",
+    "PlacedNullSpace",
     "SingleNullSpace",
+    "complementary_basis",
 ]
 
 
@@ -80,8 +80,45 @@ class GroupNullSpace(NullSpace):
         return self._reflect(vector).index_select(-1, self.free)
 
 
+class PlacedNullSpace(NullSpace):
+    """A basis for the variables in the order of pivots, then the others.
+
+    Args:
+        place: ``(*batch, n)`` the place of every variable in that order.
+        order: ``(*batch, n)`` its inverse, the variable at every place.
+    """
+
+    def __init__(self, basis: NullSpace, place: Tensor, order: Tensor) -> None:
+        self.basis, self.place, self.order = basis, place, order
+
+    def embed(self, coordinates: Tensor) -> Tensor:
+        return take(self.basis.embed(coordinates), self.place)
+
+    def extract(self, vector: Tensor) -> Tensor:
+        return self.basis.extract(take(vector, self.order))
+
+
+def complementary_basis(followers: Tensor) -> NullSpace:
+    """An orthonormal basis of ``{(p, f): p = -F f}``, for followers F ``(*batch, r, n - r)``.
+
+    It is continuous in F: the triangles of the factorisations have a positive diagonal.
+    """
+    rank, free_size = followers.shape[-2:]
+    batch = followers.shape[:-2]
+    if free_size < rank:
+        identity = torch.eye(free_size, dtype=followers.dtype, device=followers.device)
+        identity = identity.expand(*batch, free_size, free_size)
+        return DenseNullSpace(positive_qr(torch.cat([-followers, identity], -2)))
+    identity = torch.eye(rank, dtype=followers.dtype, device=followers.device)
+    spanning = torch.cat([identity.expand(*batch, rank, rank), followers.mT], -2)
+    vectors = positive_qr(spanning) + torch.eye(
+        rank + free_size, rank, dtype=followers.dtype, device=followers.device
+    )
+    return BlockNullSpace(vectors, torch.linalg.inv(vectors[..., :rank, :].mT))
+
+
 class DenseNullSpace(NullSpace):
-    """N as a matrix ``(n, n - r)``, where r is most of n."""
+    """N as a matrix ``(*batch, n, n - r)``, where r is most of n."""
 
     def __init__(self, basis: Tensor) -> None:
         self.basis = basis
@@ -90,27 +127,15 @@ class DenseNullSpace(NullSpace):
         return matvec(self.basis, coordinates)
 
     def extract(self, vector: Tensor) -> Tensor:
-        return matvec(self.basis.T, vector)
+        return matvec(self.basis.mT, vector)
 
 
 class BlockNullSpace(NullSpace):
-    """H = I - Y K Y' with Y ``(*batch, n, r)`` and K ``(*batch, r, r)``."""
+    """The last columns of H = I - Y K Y' with Y ``(*batch, n, r)`` and K ``(*batch, r, r)``."""
 
     def __init__(self, vectors: Tensor, kernel: Tensor) -> None:
         self.vectors, self.kernel = vectors, kernel
         self.rank = kernel.shape[-1]
-
-    @classmethod
-    @ignore_jit_warnings()
-    def of(cls, rows: Tensor) -> "BlockNullSpace":
-        """The null space of independent rows ``(*batch, r, n)``, differentiable in them."""
-        rank = rows.shape[-2]
-        orthonormal, _ = torch.linalg.qr(rows.mT)
-        top = orthonormal[..., :rank, :].detach().cpu().numpy()
-        signs = torch.as_tensor(reflection_signs(top)).to(rows)
-        identity = torch.eye(rows.shape[-1], rank, dtype=rows.dtype, device=rows.device)
-        vectors = identity - orthonormal * signs[..., None, :]
-        return cls(vectors, torch.linalg.inv(vectors[..., :rank, :].mT))
 
     def embed(self, coordinates: Tensor) -> Tensor:
         inner = matvec(self.vectors[..., self.rank :, :].mT, coordinates)

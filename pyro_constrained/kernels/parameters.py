@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,6 +13,8 @@ from constrained_core import ConstraintError
 from pyro_constrained.kernels.constraint import LinearConstraint
 from pyro_constrained.kernels.errors import TensorParameterError
 from pyro_constrained.kernels.fibre import IntegerConstraint
+from pyro_constrained.kernels.inputs import as_tensor
+from pyro_constrained.kernels.inspection import are_known
 from pyro_constrained.kernels.shapes import broadcast_shapes
 
 __all__ = [
@@ -40,31 +44,44 @@ def exactly_one(**parameters: Any) -> tuple[str, Any]:
 
 
 def floating(*parameters: Any) -> list[Tensor]:
-    """The parameters as tensors of one floating dtype; integers are promoted.
+    """The parameters as tensors of one floating dtype, of at least single precision.
 
-    A Python number takes the dtype of the others, as in ``torch.distributions``.
+    Python numbers and lists take the dtype of the others, with all their digits.
     """
-    dtype = torch.get_default_dtype()
-    tensors = [torch.as_tensor(parameter) for parameter in parameters]
-    arrays = [t for p, t in zip(parameters, tensors, strict=True) if not isinstance(p, float)]
-    dtypes = [tensor.dtype for tensor in arrays if tensor.is_floating_point()]
-    for index, other in enumerate(dtypes):
-        dtype = torch.promote_types(dtype, other) if index else other
-    return [tensor.to(dtype) for tensor in tensors]
+    given = [p for p in parameters if isinstance(p, Tensor)]
+    tensors = [_as_tensor(p, given[0].device if given else None) for p in parameters]
+    strong = [
+        tensor.dtype
+        for tensor, parameter in zip(tensors, parameters, strict=True)
+        if tensor.is_floating_point() and isinstance(parameter, Tensor | np.ndarray | np.generic)
+    ]
+    dtype = reduce(torch.promote_types, strong) if strong else torch.get_default_dtype()
+    return [tensor.to(torch.float32 if dtype.itemsize < 4 else dtype) for tensor in tensors]
 
 
-def require_event(name: str, tensor: Tensor, event_shape: Sequence[int]) -> Tensor:
-    """``tensor`` if it ends in ``event_shape``; a number stands for all entries of a vector."""
+def _as_tensor(parameter: Any, device: torch.device | None) -> Tensor:
+    tensor = as_tensor("a parameter", parameter)
+    return tensor if device is None or isinstance(parameter, Tensor) else tensor.to(device)
+
+
+def require_event(
+    name: str, tensor: Tensor, event_shape: Sequence[int], stretch: bool = True
+) -> Tensor:
+    """``tensor`` if it ends in ``event_shape``; where ``stretch``, a number stands for all entries
+    of a vector, and so does a last dimension of 1 for all variables."""
     event_shape = tuple(event_shape)
-    if tensor.ndim == 0 and len(event_shape) == 1:
+    size = len(event_shape)
+    if tensor.ndim == 0 and size == 1:
         return tensor.expand(event_shape)
-    if tensor.ndim < len(event_shape) or tensor.shape[-len(event_shape) :] != event_shape:
-        wanted = ", ".join(str(size) for size in event_shape)
-        raise ConstraintError(
-            f"{name}: expected shape (*batch, {wanted}) for the {event_shape[0]} variables of A, "
-            f"got {tuple(tensor.shape)}; the last dimensions must match the columns of A."
-        )
-    return tensor
+    if tensor.ndim >= size and tensor.shape[-size:] == event_shape:
+        return tensor
+    if stretch and tensor.ndim >= size and tensor.shape[-size:] == (1, *event_shape[1:]):
+        return tensor.expand(tensor.shape[:-size] + event_shape)
+    wanted = ", ".join(str(size) for size in event_shape)
+    raise ConstraintError(
+        f"{name}: expected shape (*batch, {wanted}) for the {event_shape[0]} variables of A, "
+        f"got {tuple(tensor.shape)}; the last dimensions must match the columns of A."
+    )
 
 
 def require_categories(name: str, tensor: Tensor) -> Tensor:
@@ -92,7 +109,7 @@ def batch_shape_of(
 
 
 def _require(name: str, expected: str, tensor: Tensor, holds: Tensor, remedy: str) -> None:
-    if bool(holds.all()):
+    if not are_known(holds) or bool(holds.all()):
         return
     where = tuple(int(i) for i in (~holds).nonzero()[0])
     part = tensor[where]
@@ -103,13 +120,13 @@ def _require(name: str, expected: str, tensor: Tensor, holds: Tensor, remedy: st
 
 def check_finite(name: str, tensor: Tensor) -> None:
     """Raise if an entry is NaN or infinite; one pass where none is."""
-    if not math.isfinite(float(tensor.detach().sum())):
+    if are_known(tensor) and not math.isfinite(float(tensor.detach().sum())):
         _require(name, "finite values", tensor, tensor.isfinite(), "check how it is computed")
 
 
 def check_positive(name: str, tensor: Tensor) -> None:
     """Raise if an entry is not positive and finite; one pass where all are."""
-    if tensor.numel() == 0:
+    if tensor.numel() == 0 or not are_known(tensor):
         return
     low, high = tensor.detach().aminmax()
     if not 0 < float(low) <= float(high) < math.inf:
@@ -145,7 +162,7 @@ def check_covariance(name: str, matrix: Tensor) -> None:
     """Raise if a matrix is not finite and symmetric; its Cholesky factor tells the rest."""
     matrix = matrix.detach()
     check_finite(name, matrix)
-    if torch.equal(matrix, matrix.mT):
+    if not are_known(matrix) or torch.equal(matrix, matrix.mT):
         return
     scale = matrix.abs().amax((-2, -1))
     gap = (matrix - matrix.mT).abs().amax((-2, -1))

@@ -3,12 +3,12 @@
 from weakref import WeakKeyDictionary
 
 import torch
-from pyro.util import ignore_jit_warnings
 from torch import Tensor
 
 from constrained_core.fibre import FibreChain, FibrePlan, GroupFibre
 from constrained_core.groups import GroupSum
 from constrained_core.plan import Plan
+from pyro_constrained.kernels.tracing import quiet_under_trace
 
 __all__ = ["AnyPlan", "plan_tensor"]
 
@@ -17,12 +17,13 @@ AnyPlan = Plan | FibrePlan | GroupFibre | FibreChain | GroupSum
 _TENSORS: WeakKeyDictionary[AnyPlan, dict[tuple, Tensor]] = WeakKeyDictionary()
 
 
+@quiet_under_trace
 def plan_tensor(plan: AnyPlan, name: str, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """The plan's array ``name`` on the device of ``like``, in its dtype unless another is given."""
     tensors = _TENSORS.setdefault(plan, {})
     key = name, dtype or like.dtype, like.device
     if key not in tensors:
         # What is kept serves every later law, also one that is trained.
-        with torch.inference_mode(False), ignore_jit_warnings():
+        with torch.inference_mode(False):
             tensors[key] = torch.tensor(getattr(plan, name), dtype=key[1], device=key[2])
     return tensors[key]

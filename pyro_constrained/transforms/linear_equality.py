@@ -3,7 +3,6 @@
 from typing import Any
 
 import torch
-from pyro.util import ignore_jit_warnings
 from torch import Tensor
 from torch.distributions import Transform, constraints
 from torch.distributions.constraints import Constraint
@@ -11,6 +10,7 @@ from torch.distributions.constraints import Constraint
 from constrained_core import ConstraintError
 from pyro_constrained.constraints import linear_equality
 from pyro_constrained.kernels.shapes import broadcast_shapes
+from pyro_constrained.kernels.tracing import quiet_under_trace
 
 __all__ = ["LinearEqualityTransform"]
 
@@ -103,7 +103,7 @@ class LinearEqualityTransform(Transform):
         self._require_shape(value.shape, size)
 
     @staticmethod
-    @ignore_jit_warnings()
+    @quiet_under_trace
     def _require_shape(shape: torch.Size, size: int) -> None:
         if len(shape) == 0 or shape[-1] != size:
             raise ConstraintError(

@@ -1,0 +1,45 @@
+"""What users give as a matrix or a vector, as arrays."""
+
+from typing import Any, NoReturn
+
+import numpy as np
+from scipy import sparse
+
+from constrained_core.errors import ConstraintError
+
+__all__ = ["read_array", "refuse_sparse"]
+
+
+def read_array(name: str, value: Any) -> np.ndarray:
+    """A copy of ``value`` as an array of numbers: lists, arrays, data frames.
+
+    Raises:
+        ConstraintError: a sparse matrix, complex numbers, or no numbers at all.
+    """
+    if sparse.issparse(value):
+        refuse_sparse(name, type(value).__name__)
+    try:
+        array = np.array(value)
+    except (TypeError, ValueError) as error:
+        raise ConstraintError(
+            f"{name}: expected an array of numbers, got {type(value).__name__}; convert it."
+        ) from error
+    if array.dtype.kind == "c":
+        raise ConstraintError(
+            f"{name}: expected real numbers, got {array.dtype}; write real and imaginary parts as "
+            "rows of their own."
+        )
+    if array.dtype.kind not in "fiub":
+        raise ConstraintError(
+            f"{name}: expected an array of numbers, got {type(value).__name__} of dtype "
+            f"{array.dtype}; convert it."
+        )
+    return array
+
+
+def refuse_sparse(name: str, kind: str) -> NoReturn:
+    """Raise for a sparse matrix, by name."""
+    raise ConstraintError(
+        f"{name}: expected a dense array or a GroupSum, got a sparse one ({kind}); pass its dense "
+        "form, or GroupSum for disjoint sums."
+    )

@@ -1,0 +1,32 @@
+"""Which values Python may look at."""
+
+import torch
+from torch import Tensor
+from torch._C._functorch import get_unwrapped, is_batchedtensor, is_functorch_wrapped_tensor
+from torch._subclasses.fake_tensor import FakeTensor
+
+__all__ = ["are_known", "has_values", "is_constant"]
+
+
+def are_known(*tensors: Tensor) -> bool:
+    """Whether a decision may depend on the values, now and whenever what is run now runs again.
+
+    Not inside ``torch.compile``, ``torch.export``, ``torch.jit.trace`` and ``torch.func.vmap``.
+    """
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return False
+    return all(has_values(tensor) for tensor in tensors)
+
+
+def has_values(tensor: Tensor) -> bool:
+    """Whether there are values at all to look at."""
+    while is_functorch_wrapped_tensor(tensor):
+        if is_batchedtensor(tensor):
+            return False
+        tensor = get_unwrapped(tensor)
+    return not isinstance(tensor, FakeTensor)
+
+
+def is_constant(tensor: Tensor) -> bool:
+    """Whether nothing differentiates with respect to the tensor or maps over it."""
+    return not (tensor.requires_grad or is_functorch_wrapped_tensor(tensor))

@@ -1,0 +1,24 @@
+"""``torch.jit.trace`` warns of every value that Python sees; what laws look at is constant."""
+
+import warnings
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import torch
+
+__all__ = ["quiet_under_trace"]
+
+
+def quiet_under_trace(function: Callable) -> Callable:
+    """The function without these warnings; as it is outside ``torch.jit.trace``."""
+
+    @wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        if not torch.jit.is_tracing():
+            return function(*args, **kwargs)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)
+            return function(*args, **kwargs)
+
+    return run
