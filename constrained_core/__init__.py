@@ -15,6 +15,8 @@ from constrained_core.groups import GroupSum
 from constrained_core.lattice import as_integers
 from constrained_core.planner import check_batched_rows, check_consistency, plan_constraint
 
+__version__ = "0.1.0"
+
 __all__ = [
     "MAX_TRANSITIONS",
     "ConstraintError",
@@ -27,6 +29,7 @@ __all__ = [
     "IntractableConstraintError",
     "ParameterError",
     "UnboundedSupportError",
+    "__version__",
     "as_integers",
     "check_batched_rows",
     "check_consistency",

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from operator import index as index_of
 from typing import Any
 
 import numpy as np
@@ -39,8 +40,9 @@ class GroupSum:
     weights: np.ndarray | None
 
     def __init__(self, index: Any, num_groups: int, weights: Any = None) -> None:
+        num_groups = _checked_number(num_groups)
         object.__setattr__(self, "index", _checked_index(index, num_groups))
-        object.__setattr__(self, "num_groups", int(num_groups))
+        object.__setattr__(self, "num_groups", num_groups)
         object.__setattr__(self, "weights", _checked_weights(weights, len(self.index)))
 
     @property
@@ -86,6 +88,16 @@ def _frozen(array: np.ndarray) -> np.ndarray:
     array = np.array(array)
     array.flags.writeable = False
     return array
+
+
+def _checked_number(num_groups: Any) -> int:
+    try:
+        return index_of(num_groups)
+    except TypeError as error:
+        raise ConstraintError(
+            f"GroupSum: expected num_groups to be a whole number, got {num_groups!r}; give the "
+            "number of rows."
+        ) from error
 
 
 def _checked_index(index: Any, num_groups: int) -> np.ndarray:

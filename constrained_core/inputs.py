@@ -7,7 +7,7 @@ from scipy import sparse
 
 from constrained_core.errors import ConstraintError
 
-__all__ = ["read_array", "refuse_sparse"]
+__all__ = ["read_array", "refuse_complex", "refuse_sparse"]
 
 
 def read_array(name: str, value: Any) -> np.ndarray:
@@ -25,16 +25,21 @@ def read_array(name: str, value: Any) -> np.ndarray:
             f"{name}: expected an array of numbers, got {type(value).__name__}; convert it."
         ) from error
     if array.dtype.kind == "c":
-        raise ConstraintError(
-            f"{name}: expected real numbers, got {array.dtype}; write real and imaginary parts as "
-            "rows of their own."
-        )
+        refuse_complex(name, array.dtype)
     if array.dtype.kind not in "fiub":
         raise ConstraintError(
             f"{name}: expected an array of numbers, got {type(value).__name__} of dtype "
             f"{array.dtype}; convert it."
         )
     return array
+
+
+def refuse_complex(name: str, dtype: Any) -> NoReturn:
+    """Raise for complex numbers, whose imaginary parts would be lost."""
+    raise ConstraintError(
+        f"{name}: expected real numbers, got {dtype}; write real and imaginary parts as rows of "
+        "their own."
+    )
 
 
 def refuse_sparse(name: str, kind: str) -> NoReturn:

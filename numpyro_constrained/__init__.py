@@ -8,9 +8,10 @@ from constrained_core import (
     IntractableConstraintError,
     ParameterError,
     UnboundedSupportError,
+    __version__,
     errors,
 )
-from numpyro_constrained import constraints, reparam, transforms
+from numpyro_constrained import _requirements, constraints, reparam, transforms  # noqa: F401
 from numpyro_constrained import registry as _registry  # noqa: F401  (connects what is below)
 from numpyro_constrained.distributions import (
     ConstrainedBernoulli,
@@ -49,6 +50,7 @@ __all__ = [
     "MarginalExpectationReparam",
     "ParameterError",
     "UnboundedSupportError",
+    "__version__",
     "auto_reparam",
     "constrain",
     "constraints",

@@ -4,22 +4,19 @@ from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
+from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 from numpyro.distributions.util import array_equiv
 
 from constrained_core import GroupSum
-from numpyro_constrained.kernels.constraint import (
-    LinearConstraint,
-    bind_constraint,
-    default_tolerance,
-    rebind_constraint,
-)
+from numpyro_constrained.kernels.binding import bind_constraint, rebind_constraint
+from numpyro_constrained.kernels.constraint import LinearConstraint, default_tolerance
 from numpyro_constrained.kernels.fibre import IntegerConstraint, bind_integers
 from numpyro_constrained.kernels.leaves import untraced_property
 from numpyro_constrained.kernels.linalg import lift
 from numpyro_constrained.kernels.parameters import floating
 
-__all__ = ["integer_linear_equality", "linear_equality"]
+__all__ = ["integer_linear_equality", "linear_equality", "moving_linear_equality"]
 
 
 class linear_equality(Constraint):  # a constraint is named as NumPyro names its own
@@ -52,7 +49,8 @@ class linear_equality(Constraint):  # a constraint is named as NumPyro names its
     @classmethod
     def of(cls, bound: LinearConstraint, tolerance: float | None = None) -> "linear_equality":
         """The subspace of a constraint that is already analysed."""
-        support = cls.__new__(cls)
+        is_fixed = bound.layout.is_fixed and bound.layout.has_fixed_k
+        support = object.__new__(linear_equality if is_fixed else moving_linear_equality)
         support._set(bound, tolerance)
         return support
 
@@ -74,12 +72,13 @@ class linear_equality(Constraint):  # a constraint is named as NumPyro names its
     def __call__(self, x: Array) -> Array:
         """``(*batch,)`` whether each vector of ``x`` is in the subspace."""
         (x,) = floating(x)
-        return self.bind(x).contains(x, self.tolerance or default_tolerance(x.dtype))
+        tolerance = default_tolerance(x.dtype) if self.tolerance is None else self.tolerance
+        return self.bind(x).contains(x, tolerance)
 
     def feasible_like(self, prototype: Array) -> Array:
         """The point of the subspace nearest to zero, in the shape of ``prototype``."""
         bound = self._bound
-        zero = jnp.zeros(bound.batch_shape + (bound.num_variables,), bound.target.dtype)
+        zero = jnp.zeros(bound.batch_shape + (bound.num_variables,), bound.k.dtype)
         return jnp.broadcast_to(bound.nearest(zero), jnp.shape(prototype))
 
     def eq(self, other: object, static: bool = False) -> Any:
@@ -96,6 +95,19 @@ class linear_equality(Constraint):  # a constraint is named as NumPyro names its
         return (
             f"linear_equality(rank={self._bound.rank}, num_variables={self._bound.num_variables})"
         )
+
+
+class moving_linear_equality(linear_equality, constraints._GreaterThan):
+    """A subspace whose A or k may be sampled or learned.
+
+    MCMC of NumPyro then runs the model again to find the subspace of each draw, instead of keeping
+    the first one: it does so where a support has a bound that is not a number.
+    """
+
+    @property
+    def lower_bound(self) -> Array:
+        """What stands for a bound that is not a number."""
+        return self.k
 
 
 class integer_linear_equality(Constraint):

@@ -7,7 +7,7 @@ from numpyro.distributions.batch_util import promote_batch_shape, vmap_over
 from numpyro.distributions.kl import kl_divergence
 
 from constrained_core import GroupSum
-from numpyro_constrained.constraints import linear_equality
+from numpyro_constrained.constraints import linear_equality, moving_linear_equality
 from numpyro_constrained.distributions import (
     ConstrainedBernoulli,
     ConstrainedCategorical,
@@ -27,7 +27,8 @@ __all__: list[str] = []
 
 register_static(GroupSum)
 
-biject_to.register(linear_equality, LinearEqualityTransform.onto)
+for support in (linear_equality, moving_linear_equality):
+    biject_to.register(support, LinearEqualityTransform.onto)
 
 kl_divergence.register(ConstrainedGaussian, ConstrainedGaussian)(kl_gaussian_gaussian)
 for family in (ConstrainedPoisson, ConstrainedBernoulli, ConstrainedCategorical):
@@ -97,7 +98,7 @@ def _over_multivariate_normal(
     scale_tril=None,
 ):
     given = (axis for axis in (covariance_matrix, precision_matrix, scale_tril) if axis is not None)
-    return law._with_axes(loc=loc, scale_tril=next(given, None), A=A, k=k)
+    return law._with_axes(loc=loc, _factor=next(given, None), A=A, k=k)
 
 
 @vmap_over.register

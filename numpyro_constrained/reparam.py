@@ -10,7 +10,6 @@ from numpyro.infer.reparam import Reparam
 from constrained_core import ConstraintError
 from numpyro_constrained.distributions.discrete import ConstrainedDiscrete
 from numpyro_constrained.distributions.gaussian import ConstrainedGaussian
-from numpyro_constrained.kernels.linalg import lift
 
 __all__ = ["ConstrainedNormalReparam", "MarginalExpectationReparam", "auto_reparam"]
 
@@ -51,11 +50,16 @@ class ConstrainedNormalReparam(Reparam):
                 " observed sites need no reparametrisation."
             )
         law = fn._conditional
-        base = dist.Normal(jnp.zeros((), law.mean.dtype), 1.0)
-        base = base.expand(expand_shape + (law.constraint.free_size,)).to_event(1)
+        base = dist.Normal(jnp.zeros((), law.loc.dtype), 1.0)
+        base = base.expand(expand_shape + (law.base_size,)).to_event(1)
         noise = numpyro.sample(f"{name}_base", self._wrap(base, expand_shape, event_dim))
-        deviation = law.tangent(noise.astype(law.mean.dtype))
-        return None, law.settle(lift(law.mean, deviation.ndim) + deviation)
+        if noise.shape[-1] != law.base_size:
+            raise ConstraintError(
+                f"{name}_base: expected {law.base_size} entries, got {noise.shape[-1]}: A was "
+                "fixed in one run of the model, and sampled or learned in another; give a fixed A "
+                "as a NumPy array or a GroupSum, and start a learned one off whole numbers."
+            )
+        return None, law.from_base(noise.astype(law.loc.dtype))
 
 
 class MarginalExpectationReparam(Reparam):

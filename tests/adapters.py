@@ -53,6 +53,15 @@ class Backend(ABC):
     def kl(self, p: Any, q: Any) -> Any: ...
 
     @abstractmethod
+    def from_base(self, law: Any, noise: Callable[[tuple[int, ...]], np.ndarray]) -> Any:
+        """The native value of a site of this law under ``auto_reparam``, from white noise of the
+        shape that the site asks for."""
+
+    @abstractmethod
+    def value_and_slope(self, function: Callable[[Any], Any]) -> Callable[[float], Any]:
+        """A native scalar function of a number, as one that gives its value and derivative."""
+
+    @abstractmethod
     def on_support(self, law: Any, x: np.ndarray) -> np.ndarray: ...
 
     @abstractmethod
@@ -144,6 +153,24 @@ class TorchBackend(Backend):
     def kl(self, p, q):
         return self.torch.distributions.kl_divergence(p, q)
 
+    def from_base(self, law, noise):
+        pyro = import_module("pyro")
+        model = pyro.poutine.reparam(
+            lambda: pyro.sample("x", law), config=self.library.auto_reparam
+        )
+        base = pyro.poutine.trace(model).get_trace().nodes["x_base"]["value"]
+        given = {"x_base": self.array(noise(tuple(base.shape)))}
+        return pyro.poutine.condition(model, data=given)()
+
+    def value_and_slope(self, function):
+        def run(t: float) -> tuple[float, float]:
+            given = self.array(t).requires_grad_()
+            value = function(given)
+            (slope,) = self.torch.autograd.grad(value, given)
+            return float(value.detach()), float(slope)
+
+        return run
+
     def on_support(self, law, x):
         return self.numpy(law.support.check(self.array(x)))
 
@@ -193,6 +220,19 @@ class JaxBackend(Backend):
 
     def kl(self, p, q):
         return self.kl_divergence(p, q)
+
+    def from_base(self, law, noise):
+        numpyro = import_module("numpyro")
+        model = numpyro.handlers.reparam(
+            lambda: numpyro.sample("x", law), config=self.library.auto_reparam
+        )
+        seeded = numpyro.handlers.seed(model, self.jax.random.key(0))
+        shape = numpyro.handlers.trace(seeded).get_trace()["x_base"]["value"].shape
+        return numpyro.handlers.substitute(model, {"x_base": self.array(noise(shape))})()
+
+    def value_and_slope(self, function):
+        compiled = self.jax.jit(self.jax.value_and_grad(function))
+        return lambda t: tuple(map(float, compiled(self.array(t))))
 
     def on_support(self, law, x):
         return self.numpy(law.support(self.array(x)))

@@ -6,6 +6,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.core import Tracer
@@ -13,11 +14,8 @@ from numpyro.distributions import Distribution, constraints
 
 from constrained_core import ConstraintError, GroupSum, plan_constraint
 from numpyro_constrained.constraints import linear_equality
-from numpyro_constrained.kernels.constraint import (
-    LinearConstraint,
-    default_tolerance,
-    rebind_constraint,
-)
+from numpyro_constrained.kernels.binding import rebind_constraint
+from numpyro_constrained.kernels.constraint import LinearConstraint, default_tolerance
 from numpyro_constrained.kernels.leaves import (
     Layout,
     folded,
@@ -92,13 +90,12 @@ class ConstrainedDistribution(Distribution):
         return self._conditional.constraint
 
     @property
-    def rank(self) -> int:
-        """r, the number of independent rows of A."""
+    def rank(self) -> int | Array:
+        """r, the number of independent rows of A; an array where A is traced, or a batch of
+        different ranks."""
         if isinstance(self.A, GroupSum):
             return plan_constraint(self.A).rank
-        if self._layout.kept is not None:
-            return len(self._layout.kept)
-        return 1 if self._layout.is_vector else self.A.shape[-2]
+        return self._constraint.rank if self._layout.rank is None else self._layout.rank
 
     @constraints.dependent_property(is_discrete=False, event_dim=1)
     def support(self) -> linear_equality:
@@ -193,13 +190,16 @@ class ConstrainedDistribution(Distribution):
 
     def _on_support(self, value: Array) -> Array:
         """Where ``value`` obeys the constraint; raises under ``validate_args`` if it does not."""
-        tolerance = self._support_tolerance or default_tolerance(value.dtype)
+        tolerance = self._support_tolerance
+        if tolerance is None:
+            tolerance = default_tolerance(value.dtype)
         inside = self._constraint.contains(value, tolerance)
         if self._validate_args and not isinstance(inside, Tracer) and not inside.all():
-            gap = float(jnp.abs(self.residual(value)).max())
+            gap = jnp.abs(jax.lax.stop_gradient(self.residual(value))).max()
+            gap = "unknown" if isinstance(gap, Tracer) else f"{float(gap):.3g}"
             raise ConstraintError(
                 f"value: expected A x = k within the relative tolerance {tolerance:.1e}, got a "
-                f"largest residual |A x - k| of {gap:.3g}; if the value obeys the law but for "
+                f"largest residual |A x - k| of {gap}; if the value obeys the law but for "
                 "rounding or noise, pass it through project(value), or give a larger "
                 f"support_tolerance. {_STALE_SUPPORT}"
             )
@@ -223,9 +223,14 @@ class ConstrainedDistribution(Distribution):
         return lift(value, 1 + len(self._batch_shape))
 
     def __repr__(self) -> str:
-        parts = [f"{name}: {tuple(getattr(self, name).shape)}" for name in self._given()]
-        parts += [f"A: {tuple(self.A.shape)}", f"k: {tuple(self.k.shape)}", f"rank: {self.rank}"]
+        parts = [f"{name}: {_shape(getattr(self, name))}" for name in self._given()]
+        parts += [f"A: {_shape(self.A)}", f"k: {_shape(self.k)}", f"rank: {self._layout.rank}"]
         return f"{type(self).__name__}({', '.join(parts)})"
+
+
+def _shape(leaf: Any) -> tuple[int, ...] | None:
+    """The shape of a leaf; None where a transformation of JAX put something else in its place."""
+    return tuple(leaf.shape) if hasattr(leaf, "shape") else None
 
 
 def _broadcasts_to(shape: tuple[int, ...], larger: tuple[int, ...]) -> bool:

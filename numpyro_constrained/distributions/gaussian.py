@@ -1,35 +1,38 @@
 """What all normal laws given ``A x = k`` have in common."""
 
-import math
 from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
 
-from numpyro_constrained.distributions.location_scale import ConstrainedLocationScale
+from numpyro_constrained.distributions.location_scale import (
+    LOG_TWO_PI,
+    ConstrainedLocationScale,
+)
 from numpyro_constrained.kernels.linalg import lift
 from numpyro_constrained.kernels.losses import normal_crps, normal_expected_l1
 
 __all__ = ["ConstrainedGaussian", "kl_gaussian_gaussian"]
-
-LOG_TWO_PI = math.log(2 * math.pi)
 
 
 class ConstrainedGaussian(ConstrainedLocationScale):
     """N(mu, Sigma) given A x = k: again a normal law, on the subspace."""
 
     def _log_density(self, mahalanobis: Array) -> Array:
-        law = self._conditional
-        normaliser = law.half_log_det + 0.5 * law.constraint.free_size * LOG_TWO_PI
+        half_log_det = self._conditional.half_log_det
+        normaliser = half_log_det + self._half_sizes()[1] * LOG_TWO_PI
         return -0.5 * mahalanobis - lift(normaliser, mahalanobis.ndim)
+
+    def _half_sizes(self) -> tuple[Any, Any]:
+        """Half of r and of n - r, in the rank of the law."""
+        constraint, ndim = self._constraint, self._conditional.half_log_det.ndim
+        sizes = constraint.rank, constraint.free_size
+        return tuple(0.5 * (s if isinstance(s, int) else lift(s, ndim)) for s in sizes)
 
     def entropy(self) -> Array:
         """``(*batch,)`` differential entropy on the subspace; 0 for a point mass."""
-        law = self._conditional
-        free_size = law.constraint.free_size
-        if free_size == 0:
-            return self._expanded(0.0 * law.surprise, 0)
-        return self._expanded(law.half_log_det + 0.5 * free_size * (1 + LOG_TWO_PI), 0)
+        entropy = self._conditional.half_log_det + self._half_sizes()[1] * (1 + LOG_TWO_PI)
+        return self._expanded(self._unless_point(entropy), 0)
 
     def constraint_log_prob(self) -> Array:
         """``(*batch,)`` log density of A x at k under the base law.
@@ -38,10 +41,10 @@ class ConstrainedGaussian(ConstrainedLocationScale):
         respect to Hausdorff measure on the range of A.
         """
         law = self._conditional
-        log_volume = law.constraint.log_volume - law.constraint.log_range_volume
-        normaliser = law.constraint_half_log_det + 0.5 * law.constraint.rank * LOG_TWO_PI
-        log_density = lift(log_volume, law.surprise.ndim) - 0.5 * law.surprise - normaliser
-        return self._expanded(log_density, 0)
+        normaliser = law.constraint_half_log_det + self._half_sizes()[0] * LOG_TWO_PI
+        log_density = -0.5 * law.surprise - lift(normaliser, law.surprise.ndim)
+        log_volume = law.constraint.matrix.log_range_volume
+        return self._expanded(log_density - lift(log_volume, log_density.ndim), 0)
 
     def expected_l1(self, target: Any) -> Array:
         """``(*batch, n)`` E|x_i - target_i|, exactly (error function)."""
@@ -57,18 +60,17 @@ def kl_gaussian_gaussian(p: ConstrainedGaussian, q: ConstrainedGaussian) -> Arra
     """KL(p || q) of two normal laws on one subspace.
 
     Raises:
-        ConstraintError: the subspaces differ, so that the divergence is infinite; two traced
-            subspaces of equal rank are taken to be the same.
+        ConstraintError: the subspaces differ, so that the divergence is infinite; inside a trace
+            it is.
     """
-    p._require_same_subspace(q)
+    same = p._has_subspace_of(q)
     batch_shape = jnp.broadcast_shapes(p.batch_shape, q.batch_shape)
     one, other = p._conditional, q._conditional
-    free_size = one.constraint.free_size
-    if free_size == 0:
-        return jnp.zeros(batch_shape, one.mean.dtype)
     ndim = max(one.mean.ndim, other.mean.ndim)
     trace = other.precision_trace(one)
     distance = other.mahalanobis(lift(one.mean, ndim) - lift(other.mean, ndim))
     log_dets = lift(other.half_log_det, ndim - 1) - lift(one.half_log_det, ndim - 1)
-    divergence = 0.5 * (lift(trace, ndim - 1) + distance - free_size) + log_dets
-    return jnp.broadcast_to(divergence, batch_shape)
+    size = 2 * lift(jnp.asarray(p._half_sizes()[1]), ndim - 1)
+    divergence = 0.5 * (lift(trace, ndim - 1) + distance - size) + log_dets
+    divergence = jnp.broadcast_to(p._unless_point(divergence), batch_shape)
+    return jnp.where(same, divergence, jnp.inf)

@@ -1,5 +1,6 @@
 """What the Gaussian and Student-t laws given ``A x = k`` have in common."""
 
+import math
 from abc import abstractmethod
 from typing import Any
 
@@ -18,7 +19,9 @@ from numpyro_constrained.kernels.constraint import LinearConstraint
 from numpyro_constrained.kernels.linalg import lift
 from numpyro_constrained.kernels.losses import normal_expected_l2
 
-__all__ = ["ConstrainedLocationScale"]
+__all__ = ["LOG_TWO_PI", "ConstrainedLocationScale"]
+
+LOG_TWO_PI = math.log(2 * math.pi)
 
 ESTIMATORS = ("pathwise", "marginal_expectation", "score_function")
 
@@ -54,6 +57,11 @@ class ConstrainedLocationScale(ConstrainedDistribution):
     @property
     def mean(self) -> Array:
         """``(*batch, n)`` E[x | A x = k]."""
+        return self._expanded(self._conditional.settled_mean, 1)
+
+    @property
+    def mode(self) -> Array:
+        """``(*batch, n)`` the point of largest density."""
         return self._expanded(self._conditional.settled_mean, 1)
 
     @property
@@ -106,11 +114,15 @@ class ConstrainedLocationScale(ConstrainedDistribution):
         """
         value = self._checked_value(value)
         inside = self._on_support(value)
-        if self._conditional.constraint.free_size == 0:
-            log_density = 0.0 * (value - lift(self._conditional.mean, value.ndim)).sum(-1)
-        else:
-            log_density = self._log_density(self._conditional.distance(value))
+        log_density = self._unless_point(self._log_density(self._conditional.distance(value)))
         return self._expanded(jnp.where(inside, log_density, -jnp.inf), 0)
+
+    def _unless_point(self, value: Array) -> Array:
+        """The value, 0 where the law is a point mass."""
+        free_size = self._constraint.free_size
+        if isinstance(free_size, int):
+            return value if free_size else jnp.zeros_like(value)
+        return jnp.where(lift(free_size == 0, value.ndim), 0.0, value)
 
     @abstractmethod
     def _log_density(self, mahalanobis: Array) -> Array:
@@ -133,16 +145,18 @@ class ConstrainedLocationScale(ConstrainedDistribution):
         target = lift(self._floating(target), 1 + len(self._batch_shape))
         return lift(self.mean, target.ndim), lift(self.variance, target.ndim), target
 
-    def _require_same_subspace(self, other: "ConstrainedLocationScale") -> None:
-        """Raise unless a generic point of this law's subspace is one of the other's, and back."""
+    def _has_subspace_of(self, other: "ConstrainedLocationScale") -> Array:
+        """Whether a generic point of this law's subspace is one of the other's, and back; an error
+        where values are known and it is not."""
+        same = jnp.asarray(True)
         for one, another in ((self, other), (other, self)):
             law = one._conditional
-            probe = jnp.cos(jnp.linspace(0.5, 1.5, law.noise_size, dtype=law.mean.dtype))
-            point = law.mean + law.deviation(lift(probe, law.mean.ndim))
-            inside = another.support(stop_gradient(point)).all()
-            known = not isinstance(inside, Tracer)
-            if one.rank != another.rank or (known and not inside):
-                raise ConstraintError(
-                    "kl_divergence: expected two laws on the same subspace A x = k, got "
-                    f"{one!r} and {another!r}, which differ in A or k; the divergence is infinite."
-                )
+            probe = jnp.cos(jnp.linspace(0.5, 1.5, law.noise_size, dtype=law.loc.dtype))
+            point = stop_gradient(law.draw(lift(probe, law.loc.ndim)))
+            same = same & another.support(point).all() & jnp.all(one.rank == another.rank)
+        if not isinstance(same, Tracer) and not same:
+            raise ConstraintError(
+                "kl_divergence: expected two laws on the same subspace A x = k, got "
+                f"{self!r} and {other!r}, which differ in A or k; the divergence is infinite."
+            )
+        return same

@@ -9,9 +9,10 @@ from numpyro.distributions import constraints
 
 from constrained_core import ConstraintError
 from numpyro_constrained.distributions.gaussian import ConstrainedGaussian
-from numpyro_constrained.kernels.conditional import LowRankConditional
-from numpyro_constrained.kernels.constraint import LinearConstraint, bind_constraint
+from numpyro_constrained.kernels.binding import bind_constraint
+from numpyro_constrained.kernels.constraint import LinearConstraint
 from numpyro_constrained.kernels.linalg import matmul
+from numpyro_constrained.kernels.low_rank import LowRankConditional
 from numpyro_constrained.kernels.parameters import (
     batch_shape_of,
     check_finite,

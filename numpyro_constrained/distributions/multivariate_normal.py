@@ -9,15 +9,11 @@ from numpyro.distributions import constraints
 from numpyro.distributions.util import lazy_property
 
 from numpyro_constrained.distributions.gaussian import ConstrainedGaussian
+from numpyro_constrained.kernels.binding import bind_constraint
 from numpyro_constrained.kernels.conditional import DenseConditional
-from numpyro_constrained.kernels.constraint import LinearConstraint, bind_constraint
-from numpyro_constrained.kernels.linalg import (
-    cholesky,
-    lift,
-    matmul,
-    precision_to_tril,
-    solve_lower_matrix,
-)
+from numpyro_constrained.kernels.constraint import LinearConstraint
+from numpyro_constrained.kernels.leaves import derived_property
+from numpyro_constrained.kernels.linalg import lift, matmul, solve_lower_matrix
 from numpyro_constrained.kernels.parameters import (
     batch_shape_of,
     check_covariance,
@@ -27,6 +23,11 @@ from numpyro_constrained.kernels.parameters import (
     floating,
     lifted,
     require_event,
+)
+from numpyro_constrained.kernels.precision import (
+    PrecisionConditional,
+    covariance_tril,
+    precision_tril,
 )
 
 __all__ = ["ConstrainedMultivariateNormal"]
@@ -44,7 +45,8 @@ class ConstrainedMultivariateNormal(ConstrainedGaussian):
         covariance_matrix: ``(*batch, n, n)`` Sigma, positive definite.
         A: ``(*batch, m, n)``, ``(n,)`` for one row, or a ``GroupSum``.
         k: ``(*batch, m)``; ``(*batch,)`` for one row.
-        precision_matrix: ``(*batch, n, n)`` inverse of Sigma, instead of Sigma.
+        precision_matrix: ``(*batch, n, n)`` inverse of Sigma, instead of Sigma; it need be positive
+            definite on the null space of A only, as that of an intrinsic field.
         scale_tril: ``(*batch, n, n)`` lower Cholesky factor of Sigma, instead of Sigma.
         gradient_estimator: ``pathwise``, ``marginal_expectation`` or ``score_function``.
         support_tolerance: relative tolerance of the support; 1e-6 (float64), 1e-4 (float32).
@@ -73,7 +75,8 @@ class ConstrainedMultivariateNormal(ConstrainedGaussian):
         "k": constraints.dependent(is_discrete=False, event_dim=1),
     }
     reparametrized_params = ["loc", "covariance_matrix", "precision_matrix", "scale_tril", "k"]
-    pytree_data_fields = ("scale_tril",)
+    pytree_data_fields = ("_factor",)
+    pytree_aux_fields = ("_is_precise",)
     _event_dims = {"loc": 1, "covariance_matrix": 2, "precision_matrix": 2, "scale_tril": 2}
 
     def __init__(
@@ -97,20 +100,31 @@ class ConstrainedMultivariateNormal(ConstrainedGaussian):
         loc, matrix = floating(loc, matrix)
         constraint = bind_constraint(A, k, loc)
         n = constraint.num_variables
-        loc, matrix = require_event("loc", loc, (n,)), require_event(name, matrix, (n, n))
+        loc = require_event("loc", loc, (n,))
+        matrix = require_event(name, matrix, (n, n), stretch=False)
         batch_shape = batch_shape_of(constraint, **{"loc": loc.shape[:-1], name: matrix.shape[:-2]})
         if self._validates(validate_args):
             check_finite("loc", loc)
             (check_tril if name == "scale_tril" else check_covariance)(name, matrix)
         self.loc: Array = lifted(loc, batch_shape, 1)
-        setattr(self, name, lifted(matrix, batch_shape, 2))
-        self.scale_tril: Array = lifted(_FACTORS[name](matrix, name), batch_shape, 2)
+        self.__dict__[name] = matrix = lifted(matrix, batch_shape, 2)
+        self._is_precise = name == "precision_matrix"
+        self._factor: Array = covariance_tril(matrix) if name == "covariance_matrix" else matrix
         super().__init__(
             constraint, batch_shape, gradient_estimator, support_tolerance, validate_args
         )
 
     def _condition(self, constraint: LinearConstraint) -> DenseConditional:
-        return DenseConditional(self.loc, self.scale_tril, constraint)
+        conditional = PrecisionConditional if self._is_precise else DenseConditional
+        return conditional(self.loc, self._factor, constraint)
+
+    def _leaves(self) -> dict[str, int]:
+        return {"loc": 1, "_factor": 2} | super()._leaves()
+
+    @derived_property
+    def scale_tril(self) -> Array:
+        """``(*batch, n, n)`` lower Cholesky factor of Sigma."""
+        return precision_tril(self._factor) if self._is_precise else self._factor
 
     @lazy_property
     def covariance_matrix(self) -> Array:
@@ -120,6 +134,8 @@ class ConstrainedMultivariateNormal(ConstrainedGaussian):
     @lazy_property
     def precision_matrix(self) -> Array:
         """``(*batch, n, n)`` inverse of Sigma."""
+        if self._is_precise:
+            return self._factor
         identity = jnp.eye(self.event_shape[0], dtype=self.scale_tril.dtype)
         inverse = solve_lower_matrix(self.scale_tril, lift(identity, self.scale_tril.ndim))
         return matmul(inverse.mT, inverse)
@@ -129,10 +145,3 @@ class ConstrainedMultivariateNormal(ConstrainedGaussian):
         """N(mu, Sigma) without the constraint."""
         loc = self._expanded(self.loc, 1)
         return dist.MultivariateNormal(loc, scale_tril=self.scale_tril)
-
-
-_FACTORS = {
-    "covariance_matrix": cholesky,
-    "precision_matrix": precision_to_tril,
-    "scale_tril": lambda matrix, name: matrix,
-}

@@ -1,22 +1,25 @@
 """Multivariate Student-t given A x = k."""
 
-import math
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpyro.distributions as dist
 from jax import Array
-from jax.scipy.special import digamma, gammaln
 from numpyro.distributions import constraints
 
-from numpyro_constrained.distributions.location_scale import ConstrainedLocationScale
+from numpyro_constrained.distributions.location_scale import (
+    LOG_TWO_PI,
+    ConstrainedLocationScale,
+)
+from numpyro_constrained.kernels.binding import bind_constraint
 from numpyro_constrained.kernels.conditional import (
     Conditional,
     DenseConditional,
     DiagonalConditional,
 )
-from numpyro_constrained.kernels.constraint import LinearConstraint, bind_constraint
+from numpyro_constrained.kernels.constraint import LinearConstraint
+from numpyro_constrained.kernels.gamma import digamma_step, log_gamma_excess
 from numpyro_constrained.kernels.linalg import lift
 from numpyro_constrained.kernels.parameters import (
     batch_shape_of,
@@ -96,7 +99,8 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
         constraint = bind_constraint(A, k, loc)
         n = constraint.num_variables
         event_shape = (n, n) if name == "scale_tril" else (n,)
-        loc, factor = require_event("loc", loc, (n,)), require_event(name, factor, event_shape)
+        loc = require_event("loc", loc, (n,))
+        factor = require_event(name, factor, event_shape, stretch=name == "scale")
         factor_batch = factor.shape[: factor.ndim - len(event_shape)]
         batch_shape = batch_shape_of(
             constraint, **{"df": df.shape, "loc": loc.shape[:-1], name: factor_batch}
@@ -159,54 +163,58 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
     def _spread(self) -> Array:
         return self.df + self._ranked(self._conditional.surprise)
 
-    def _ranked(self, summary: Array) -> Array:
+    def _ranked(self, summary: Any) -> Any:
         """A summary of the conditional law in the rank of df, which grows with ``expand``."""
-        return lift(summary, self.df.ndim)
+        return summary if isinstance(summary, int) else lift(summary, self.df.ndim)
 
     def _noise_factor(self, key: Array, shape: tuple[int, ...]) -> Array:
-        half_df = jnp.broadcast_to(0.5 * lift(self.df + self.rank, len(shape)), shape)
+        half_df = jnp.broadcast_to(lift(self._half_df()[0], len(shape)), shape)
         chi2 = 2 * jax.random.gamma(key, half_df, dtype=half_df.dtype)
         return jnp.sqrt(lift(self._spread(), len(shape)) / chi2)[..., None]
 
+    @property
+    def _log_spread(self) -> Array:
+        """``(*batch,)`` log (nu + s) / (nu + r)."""
+        df, rank = self.df, self._ranked(self.rank)
+        return jnp.log1p((self._ranked(self._conditional.surprise) - rank) / (df + rank))
+
+    def _half_df(self) -> tuple[Array, Any]:
+        """Half the degrees of freedom on the subspace, and half its dimension."""
+        half_df = 0.5 * (self.df + self._ranked(self.rank))
+        return half_df, 0.5 * self._ranked(self._constraint.free_size)
+
     def _log_density(self, mahalanobis: Array) -> Array:
-        n, spread, ndim = self.event_shape[0], self._spread(), mahalanobis.ndim
+        (half_df, half_size), ndim = self._half_df(), mahalanobis.ndim
         normaliser = (
-            gammaln(0.5 * (self.df + n))
-            - gammaln(0.5 * (self.df + self.rank))
-            - 0.5 * (n - self.rank) * jnp.log(math.pi * spread)
+            log_gamma_excess(half_df, half_size)
+            - half_size * (LOG_TWO_PI + self._log_spread)
             - self._ranked(self._conditional.half_log_det)
         )
-        surprise = jnp.log1p(mahalanobis / lift(spread, ndim))
-        return lift(normaliser, ndim) - lift(0.5 * (self.df + n), ndim) * surprise
+        surprise = jnp.log1p(mahalanobis / lift(self._spread(), ndim))
+        return lift(normaliser, ndim) - lift(half_df + half_size, ndim) * surprise
 
     def entropy(self) -> Array:
         """``(*batch,)`` differential entropy on the subspace; 0 for a point mass."""
-        law, n = self._conditional, self.event_shape[0]
-        if n == self.rank:
-            return self._expanded(0.0 * law.surprise, 0)
-        half_df, half_total = 0.5 * (self.df + self.rank), 0.5 * (self.df + n)
+        half_df, half_size = self._half_df()
         entropy = (
-            gammaln(half_df)
-            - gammaln(half_total)
-            + 0.5 * (n - self.rank) * jnp.log(math.pi * self._spread())
-            + self._ranked(law.half_log_det)
-            + half_total * (digamma(half_total) - digamma(half_df))
+            half_size * (LOG_TWO_PI + self._log_spread)
+            - log_gamma_excess(half_df, half_size)
+            + self._ranked(self._conditional.half_log_det)
+            + (half_df + half_size) * digamma_step(half_df, half_size)
         )
-        return self._expanded(entropy, 0)
+        return self._expanded(self._unless_point(entropy), 0)
 
     def constraint_log_prob(self) -> Array:
         """``(*batch,)`` log density of A x at k under the base law.
 
         With redundant rows, the density is with respect to Hausdorff measure on the range of A.
         """
-        law, rank = self._conditional, self.rank
-        log_volume = law.constraint.log_volume - law.constraint.log_range_volume
+        law, rank = self._conditional, self._ranked(self.rank)
         log_density = (
-            gammaln(0.5 * (self.df + rank))
-            - gammaln(0.5 * self.df)
-            - 0.5 * rank * jnp.log(math.pi * self.df)
+            log_gamma_excess(0.5 * self.df, 0.5 * rank)
+            - 0.5 * rank * LOG_TWO_PI
             - self._ranked(law.constraint_half_log_det)
             - 0.5 * (self.df + rank) * jnp.log1p(self._ranked(law.surprise) / self.df)
-            + self._ranked(log_volume)
+            - self._ranked(law.constraint.matrix.log_range_volume)
         )
         return self._expanded(log_density, 0)

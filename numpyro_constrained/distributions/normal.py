@@ -7,8 +7,9 @@ from jax import Array
 from numpyro.distributions import constraints
 
 from numpyro_constrained.distributions.gaussian import ConstrainedGaussian
+from numpyro_constrained.kernels.binding import bind_constraint
 from numpyro_constrained.kernels.conditional import DiagonalConditional, UniformConditional
-from numpyro_constrained.kernels.constraint import LinearConstraint, bind_constraint
+from numpyro_constrained.kernels.constraint import LinearConstraint
 from numpyro_constrained.kernels.linalg import lift
 from numpyro_constrained.kernels.parameters import (
     batch_shape_of,
@@ -30,7 +31,7 @@ class ConstrainedNormal(ConstrainedGaussian):
 
     Args:
         loc: ``(*batch, n)`` mu; a number stands for all n.
-        scale: ``(*batch, n)`` sigma, positive; a number stands for all n.
+        scale: ``(*batch, n)`` sigma, positive; a number, or ``(*batch, 1)``, stands for all n.
         A: ``(*batch, m, n)``, ``(n,)`` for one row, or a ``GroupSum``.
         k: ``(*batch, m)``; ``(*batch,)`` for one row.
         gradient_estimator: ``pathwise``, ``marginal_expectation`` or ``score_function``.
@@ -75,7 +76,9 @@ class ConstrainedNormal(ConstrainedGaussian):
     ) -> None:
         loc, scale = floating(loc, scale)
         constraint = bind_constraint(A, k, loc)
-        n, number = constraint.num_variables, scale if scale.ndim == 0 else None
+        n, number = constraint.num_variables, None
+        if scale.shape[-1:] in ((), (1,)):
+            number = scale.reshape(scale.shape[:-1] + (1,))
         loc, scale = require_event("loc", loc, (n,)), require_event("scale", scale, (n,))
         batch_shape = batch_shape_of(constraint, loc=loc.shape[:-1], scale=scale.shape[:-1])
         if self._validates(validate_args):

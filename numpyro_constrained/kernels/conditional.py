@@ -1,4 +1,4 @@
-"""Location-scale laws conditioned on ``B x = c``.
+"""Location-scale laws conditioned on ``A x = k``.
 
 For x = loc + L e with white noise e, the constraint is S e = c - B loc with S = B L. Conditioning
 a draw is kriging (Matheron's rule): e - S' F^-1 S e with F = S S'. Nothing here depends on the
@@ -6,45 +6,55 @@ value that is scored, so each law computes it once. All arrays of a law have its
 """
 
 from abc import ABC, abstractmethod
+from typing import Any
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.core import Tracer
-from jax.lax import stop_gradient
 
+from numpyro_constrained.kernels.completion import (
+    Completion,
+    DenseCompletion,
+    DisjointCompletion,
+    PlainCompletion,
+)
 from numpyro_constrained.kernels.constraint import LinearConstraint
 from numpyro_constrained.kernels.leaves import folded
 from numpyro_constrained.kernels.linalg import (
-    cholesky,
+    diagonal,
+    gram_root,
     lift,
-    matmul,
     matvec,
     solve_lower,
     solve_lower_adjoint,
     solve_lower_matrix,
+    take,
 )
 from numpyro_constrained.kernels.null_space import NullSpace
-from numpyro_constrained.kernels.rows import Balanced, Rows
+from numpyro_constrained.kernels.rows import DisjointRows
+from numpyro_constrained.kernels.whitening import UniformRows, WhiteRows, whiten
 
 __all__ = [
     "Conditional",
     "DenseConditional",
     "DiagonalConditional",
-    "LowRankConditional",
     "UniformConditional",
+    "leading_identity",
 ]
 
 
 class Conditional(ABC):
-    """x given B x = c, for covariance (or scale matrix) Sigma.
+    """x given A x = k, for covariance (or scale matrix) Sigma.
 
     Attributes:
-        constraint: the constraint B x = c.
+        constraint: the constraint A x = k.
         loc: ``(*batch, n)`` of the law without the constraint.
         mean: ``(*batch, n)``, on the subspace up to rounding; ``settled_mean`` to the last bits.
         half_log_det: ``(*batch,)`` 1/2 log pdet of the conditional covariance.
-        constraint_half_log_det: ``(*batch,)`` 1/2 log det F.
+        constraint_half_log_det: ``(*batch,)`` 1/2 log(det A Sigma A' / det A A').
         noise_size: white-noise entries of one draw.
+        base_size: white-noise entries of a reparametrised draw.
     """
 
     constraint: LinearConstraint
@@ -57,15 +67,15 @@ class Conditional(ABC):
     @property
     def is_traced(self) -> bool:
         """Whether anything here belongs to a trace."""
-        parts = self.loc, self.half_log_det, self.constraint.target
-        return any(isinstance(part, Tracer) for part in parts)
+        parts = self.loc, self.half_log_det
+        return self.constraint.is_traced or any(isinstance(part, Tracer) for part in parts)
 
     # What is computed when asked for is not kept: it may be asked for inside a trace.
 
     @property
     @abstractmethod
     def surprise(self) -> Array:
-        """``(*batch,)`` (c - B loc)' F^-1 (c - B loc)."""
+        """``(*batch,)`` (k - A loc)' (A Sigma A')^-1 (k - A loc)."""
 
     @property
     def settled_mean(self) -> Array:
@@ -82,8 +92,8 @@ class Conditional(ABC):
         return self.settle(lift(self.mean, deviation.ndim) + deviation)
 
     @abstractmethod
-    def gain(self, mismatch: Array) -> Array:
-        """Sigma B' F^-1 mismatch: what to add to a point that misses c by ``mismatch``."""
+    def closing(self, value: Array) -> Array:
+        """A step within the covariance from a point beside the subspace to it."""
 
     @abstractmethod
     def mahalanobis(self, deviation: Array) -> Array:
@@ -105,56 +115,86 @@ class Conditional(ABC):
     def precision_trace(self, other: "Conditional") -> Array:
         """Trace of this law's inverse covariance times the covariance of ``other``."""
 
-    @abstractmethod
-    def tangent(self, coordinates: Array) -> Array:
-        """Draw of x - mean from exactly n - r white-noise entries."""
+    # A reparametrised draw is continuous in every parameter for fixed noise. Orthonormal bases of
+    # a null space are not, where that turns freely: there conditioning by kriging is.
+
+    @property
+    def base_size(self) -> int:
+        return self.noise_size
+
+    def from_base(self, noise: Array) -> Array:
+        """Draw of x from white noise ``(..., base_size)``."""
+        return self.draw(noise)
 
     @abstractmethod
-    def coordinates(self, deviation: Array) -> Array:
-        """Inverse of ``tangent``."""
+    def to_base(self, value: Array) -> Array:
+        """White noise that ``from_base`` takes to ``value``."""
+
+    @property
+    @abstractmethod
+    def size(self) -> Array:
+        """``(*batch, n)`` standard deviations without the constraint."""
+
+    @property
+    @folded
+    def completion(self) -> Completion:
+        """Variables whose scale dominates a row, from the others."""
+        matrix = self.constraint.matrix
+        if isinstance(matrix.rows, DisjointRows):
+            return DisjointCompletion(matrix.rows, self.size)
+        rows = matrix.full_rank_rows() if isinstance(matrix.rank, int) else None
+        if rows is None:
+            return PlainCompletion(matrix.rows, self.size)
+        return DenseCompletion(rows, self.size)
 
     def covariance(self) -> Array:
         """``(*batch, n, n)`` conditional covariance."""
-        identity = _leading_identity(self.loc.shape[-1], self)
-        return jnp.moveaxis(self.covariance_matvec(identity), 0, -2)
+        identity = leading_identity(self.loc.shape[-1], self)
+        return self.completion.fill_both(jnp.moveaxis(self.covariance_matvec(identity), 0, -2))
+
+    def num_corrections(self) -> int:
+        """Corrections after which a draw obeys the constraint to the last bits."""
+        if self.constraint.matrix.plan is None:
+            return 3
+        return 1 if self.loc.dtype == np.float64 else 2
 
     def settle(self, value: Array) -> Array:
         """Move a draw onto the subspace to the last bits, within the covariance; no gradient."""
-        fixed = stop_gradient(value)
-        correction = self.gain(self.constraint.mismatch(fixed))
-        return value + stop_gradient(self.constraint.pin(fixed, correction))
+        return self._flushed(self.constraint.settle(value, self.closing, self.num_corrections()))
+
+    def _flushed(self, value: Array) -> Array:
+        """Exact zeros, where only rounding tells that the constraint holds a variable there."""
+        if self.constraint.matrix.plan is not None:
+            return value
+        size = lift(self.size, value.ndim) + lift(jnp.abs(self.loc), value.ndim)
+        return jnp.where(jnp.abs(value) <= jnp.finfo(value.dtype).eps ** 2 * size, 0.0, value)
 
 
 class _WhitenedConditional(Conditional):
     """Sigma = L L' with an invertible L that the subclass multiplies and divides by."""
 
     def __init__(
-        self,
-        loc: Array,
-        rows: Rows,
-        balanced: Balanced,
-        log_det: Array,
-        constraint: LinearConstraint,
+        self, loc: Array, whitened: WhiteRows, log_det: Array, constraint: LinearConstraint
     ) -> None:
-        self.constraint, self.whitened_rows, self.balanced = constraint, rows, balanced
-        self.rows, self.gram = balanced.rows, balanced.gram
+        self.constraint, self.whitened, self.loc = constraint, whitened, loc
         self.noise_size = loc.shape[-1]
-        self.constraint_half_log_det = self.balanced.log_det + self.gram.half_log_det
-        log_volume = lift(constraint.log_volume, log_det.ndim)
-        self.half_log_det = log_det - self.constraint_half_log_det + log_volume
-        mismatch = lift(constraint.target, loc.ndim) - constraint.rows.apply(loc)
-        self.mismatch = self.balanced.reduce(mismatch)
-        self.multipliers = self.gram.solve(self.mismatch)
-        self.loc = loc
+        half_log_det = whitened.half_log_det
+        ndim = max(log_det.ndim, half_log_det.ndim)
+        self.half_log_det = lift(log_det, ndim) - lift(half_log_det, ndim)
+        self.white_gap = whitened.closing(loc)
+
+    @property
+    def constraint_half_log_det(self) -> Array:  # type: ignore[override]
+        return self.whitened.half_log_det
 
     @property
     @folded
     def mean(self) -> Array:  # type: ignore[override]
-        return self.loc + self._multiply(self.rows.adjoint(self.multipliers))
+        return self.loc + self._multiply(self.white_gap)
 
     @property
     def surprise(self) -> Array:
-        return (self.mismatch * self.multipliers).sum(-1)
+        return jnp.square(self.white_gap).sum(-1)
 
     @abstractmethod
     def _multiply(self, vector: Array) -> Array:
@@ -168,40 +208,37 @@ class _WhitenedConditional(Conditional):
     def _divide(self, vector: Array) -> Array:
         """``L^-1 vector``."""
 
+    def _projected(self, noise: Array) -> Array:
+        """The noise, less what the constraint determines of it."""
+        return noise - self.whitened.explained(noise)
+
     def deviation(self, noise: Array) -> Array:
-        explained = self.rows.adjoint(self.gram.solve(self.rows.apply(noise)))
-        return self._multiply(noise - explained)
+        return self._multiply(self._projected(noise))
 
     def draw(self, noise: Array) -> Array:
-        mismatch = lift(self.mismatch, noise.ndim) - self.rows.apply(noise)
-        white = noise + self.rows.adjoint(self.gram.solve(mismatch))
+        white = noise + self.whitened.closing_with(self.loc, noise)
         return self.settle(lift(self.loc, noise.ndim) + self._multiply(white))
 
-    def gain(self, mismatch: Array) -> Array:
-        return self._multiply(self.rows.adjoint(self.gram.solve(self.balanced.reduce(mismatch))))
+    def closing(self, value: Array) -> Array:
+        return self._multiply(self.whitened.closing(value))
+
+    def settle(self, value: Array) -> Array:
+        if isinstance(self.constraint.rank, int) and self.constraint.free_size == 0:
+            return self._flushed(self.constraint.settle(value, count=3))  # one point for any scales
+        return self.whitened.settle(super().settle(value))
 
     def mahalanobis(self, deviation: Array) -> Array:
         return jnp.square(self._divide(deviation)).sum(-1)
 
     def distance(self, value: Array) -> Array:
         white = self._divide(value - lift(self.loc, value.ndim))
-        explained = folded(self.rows.adjoint)(self.multipliers)
-        return jnp.square(white - lift(explained, white.ndim)).sum(-1)
-
-    @property
-    @folded
-    def null_space(self) -> NullSpace:
-        """Orthonormal basis of the white noises that keep the constraint."""
-        return self.whitened_rows.null_space()
+        return jnp.square(white - lift(self.white_gap, white.ndim)).sum(-1)
 
     def covariance_matvec(self, vector: Array) -> Array:
         return self.deviation(self._multiply_adjoint(vector))
 
-    def tangent(self, coordinates: Array) -> Array:
-        return self._multiply(self.null_space.embed(coordinates))
-
-    def coordinates(self, deviation: Array) -> Array:
-        return self.null_space.extract(self._divide(deviation))
+    def to_base(self, value: Array) -> Array:
+        return self._projected(self._divide(value - lift(self.mean, value.ndim)))
 
 
 class DiagonalConditional(_WhitenedConditional):
@@ -209,8 +246,8 @@ class DiagonalConditional(_WhitenedConditional):
 
     def __init__(self, loc: Array, scale: Array, constraint: LinearConstraint) -> None:
         self.scale = scale
-        rows, log_det = constraint.rows.scaled(scale), jnp.log(scale).sum(-1)
-        super().__init__(loc, rows, rows.balanced(), log_det, constraint)
+        whitened = whiten(constraint, lambda rows: rows.scaled(scale), lambda: scale)
+        super().__init__(loc, whitened, jnp.log(scale).sum(-1), constraint)
 
     def _multiply(self, vector: Array) -> Array:
         return lift(self.scale, vector.ndim) * vector
@@ -221,13 +258,40 @@ class DiagonalConditional(_WhitenedConditional):
     def _divide(self, vector: Array) -> Array:
         return vector / lift(self.scale, vector.ndim)
 
+    @property
+    def size(self) -> Array:
+        return self.scale
+
     def variance(self) -> Array:
-        free = _above_rounding(1 - self.rows.leverage(self.gram), self.constraint)
-        return jnp.square(self.scale) * lift(free, self.scale.ndim)
+        share = self.constraint.matrix.without_determined(self.completion.free_share())
+        return jnp.square(self.scale) * lift(share, self.scale.ndim)
 
     def precision_trace(self, other: Conditional) -> Array:
         variance = lift(other.variance(), self.scale.ndim)
         return (variance / lift(jnp.square(self.scale), variance.ndim)).sum(-1)
+
+    @property
+    @folded
+    def null_space(self) -> NullSpace:
+        """Orthonormal basis of the white noises that keep the constraint, continuous in the
+        scale."""
+        return self.constraint.matrix.scaled_null_space(self.scale)
+
+    @property
+    def base_size(self) -> int:
+        is_fixed = self.constraint.is_fixed
+        return self.constraint.coordinate_size if is_fixed else self.noise_size
+
+    def from_base(self, noise: Array) -> Array:
+        if not self.constraint.is_fixed:
+            return self.draw(noise)
+        deviation = self._multiply(self.null_space.embed(noise))
+        return self.settle(lift(self.mean, deviation.ndim) + deviation)
+
+    def to_base(self, value: Array) -> Array:
+        if not self.constraint.is_fixed:
+            return super().to_base(value)
+        return self.null_space.extract(self._divide(value - lift(self.mean, value.ndim)))
 
 
 class UniformConditional(DiagonalConditional):
@@ -238,16 +302,20 @@ class UniformConditional(DiagonalConditional):
 
     def __init__(self, loc: Array, scale: Array, constraint: LinearConstraint) -> None:
         self.scale = scale
-        rows, log_det = constraint.rows, loc.shape[-1] * jnp.log(scale)[..., 0]
-        balanced = Balanced(rows, constraint.gram).times(scale)
-        _WhitenedConditional.__init__(self, loc, rows, balanced, log_det, constraint)
+        whitened = UniformRows(constraint, scale)
+        log_det = loc.shape[-1] * jnp.log(scale)[..., 0]
+        _WhitenedConditional.__init__(self, loc, whitened, log_det, constraint)
+
+    @property
+    def size(self) -> Array:
+        return jnp.broadcast_to(self.scale, self.scale.shape[:-1] + self.loc.shape[-1:])
+
+    def settle(self, value: Array) -> Array:
+        return self._flushed(self.constraint.settle(value, count=self.num_corrections()))
 
     @property
     def null_space(self) -> NullSpace:
         return self.constraint.null_space()
-
-    def settle(self, value: Array) -> Array:
-        return self.constraint.settle(value)
 
 
 class DenseConditional(_WhitenedConditional):
@@ -255,9 +323,8 @@ class DenseConditional(_WhitenedConditional):
 
     def __init__(self, loc: Array, scale_tril: Array, constraint: LinearConstraint) -> None:
         self.scale_tril = scale_tril
-        log_det = jnp.log(jnp.diagonal(scale_tril, axis1=-2, axis2=-1)).sum(-1)
-        rows = constraint.rows.transform(scale_tril)
-        super().__init__(loc, rows, rows.balanced(), log_det, constraint)
+        whitened = whiten(constraint, lambda rows: rows.transform(scale_tril), lambda: self.size)
+        super().__init__(loc, whitened, jnp.log(diagonal(scale_tril)).sum(-1), constraint)
 
     def _multiply(self, vector: Array) -> Array:
         return matvec(self.scale_tril, vector)
@@ -268,119 +335,50 @@ class DenseConditional(_WhitenedConditional):
     def _divide(self, vector: Array) -> Array:
         return solve_lower(self.scale_tril, vector)
 
+    @property
+    def size(self) -> Array:
+        return jnp.linalg.vector_norm(self.scale_tril, axis=-1)
+
     def variance(self) -> Array:
-        variance = jnp.square(self.scale_tril).sum(-1)
-        free = 1 - self.rows.transform(self.scale_tril.mT).leverage(self.gram) / variance
-        return variance * _above_rounding(free, self.constraint)
+        rows = self._multiply_adjoint(leading_identity(self.noise_size, self))
+        left = jnp.moveaxis(self._projected(rows), 0, -1)
+        columns = self.completion.fill(jnp.moveaxis(left, -2, 0))
+        return self.constraint.matrix.without_determined(jnp.square(columns).sum(0))
+
+    @folded
+    def _reduced(self) -> tuple[Any, Any, Array]:
+        """Free variables, the basis of the null space in which they are the coordinates, and a
+        triangular root of the precision in it: continuous in L, as its diagonal is positive."""
+        free, basis = self.constraint.matrix.elimination()
+        ndim = max(basis.ndim, self.scale_tril.ndim)
+        white = solve_lower_matrix(lift(self.scale_tril, ndim), lift(basis, ndim))
+        return free, basis, gram_root(white)
+
+    @property
+    def base_size(self) -> int:
+        is_fixed = self.constraint.is_fixed
+        return self.constraint.coordinate_size if is_fixed else self.noise_size
+
+    def from_base(self, noise: Array) -> Array:
+        if not self.constraint.is_fixed:
+            return self.draw(noise)
+        _, basis, root = self._reduced()
+        deviation = matvec(basis, solve_lower_adjoint(root, noise))
+        return self.settle(lift(self.mean, deviation.ndim) + deviation)
+
+    def to_base(self, value: Array) -> Array:
+        if not self.constraint.is_fixed:
+            return super().to_base(value)
+        free, _, root = self._reduced()
+        return matvec(root.mT, take(value - lift(self.mean, value.ndim), free))
 
     def precision_trace(self, other: Conditional) -> Array:
-        unit_noise = _leading_identity(other.noise_size, other, self)
+        unit_noise = leading_identity(other.noise_size, other, self)
         return self.mahalanobis(other.deviation(unit_noise)).sum(0)
 
 
-def _above_rounding(free: Array, constraint: LinearConstraint) -> Array:
-    """Share of a variance that is left; exactly 0 where the constraint determines the variable."""
-    floor = 8 * (constraint.rank + 1) * float(jnp.finfo(free.dtype).eps)
-    return jnp.where(free > floor, free, 0.0) if constraint.free_size else 0.0 * free
-
-
-def _leading_identity(size: int, *laws: Conditional) -> Array:
+def leading_identity(size: int, *laws: Conditional) -> Array:
     """``(size, 1, ..., 1, size)``: unit vectors as samples of ``laws``."""
     batch_dims = max(law.loc.ndim for law in laws) - 1
     identity = jnp.eye(size, dtype=laws[0].loc.dtype)
     return identity.reshape((size,) + (1,) * batch_dims + (size,))
-
-
-class LowRankConditional(Conditional):
-    """Sigma = W W' + diag(scale^2), W ``(*batch, n, q)``; nothing is n x n, F stays structured.
-
-    With x = z + W e and z diagonal, conditioning z, then the q entries of e, gives a constrained
-    diagonal law plus a low-rank part whose loadings lie inside the subspace.
-    """
-
-    def __init__(
-        self, loc: Array, cov_factor: Array, scale: Array, constraint: LinearConstraint
-    ) -> None:
-        self.constraint = constraint
-        self.loc = loc
-        self.diagonal = diagonal = DiagonalConditional(loc, scale, constraint)
-        self.noise_size = loc.shape[-1] + cov_factor.shape[-1]
-        loadings = jnp.moveaxis(cov_factor, -1, 0)
-        moved = diagonal.balanced.reduce(constraint.rows.apply(loadings))
-        multipliers = diagonal.gram.solve(moved)
-        explained = lift(scale, loadings.ndim) * diagonal.rows.adjoint(multipliers)
-        free = jnp.moveaxis(loadings - explained, 0, -2)
-        moved = jnp.moveaxis(moved, 0, -2)
-        posterior = _capacitance(matmul(moved, jnp.moveaxis(multipliers, 0, -1)))
-        self.loadings = solve_lower_matrix(posterior, free)
-        self.scaled_loadings = self.loadings / scale[..., None, :]
-        self.capacitance = _capacitance(matmul(self.scaled_loadings, self.scaled_loadings.mT))
-        self.shift = solve_lower(posterior, matvec(moved, diagonal.multipliers))
-        self.mean = diagonal.mean + matvec(self.loadings.mT, self.shift)
-        self.half_log_det = diagonal.half_log_det + _half_log_det(self.capacitance)
-        self.constraint_half_log_det = diagonal.constraint_half_log_det + _half_log_det(posterior)
-
-    @property
-    def surprise(self) -> Array:
-        return self.diagonal.surprise - jnp.square(self.shift).sum(-1)
-
-    def deviation(self, noise: Array) -> Array:
-        num_variables = self.loc.shape[-1]
-        low_rank = matvec(self.loadings.mT, noise[..., num_variables:])
-        return self.diagonal.deviation(noise[..., :num_variables]) + low_rank
-
-    def gain(self, mismatch: Array) -> Array:
-        return self.diagonal.gain(mismatch)
-
-    def mahalanobis(self, deviation: Array) -> Array:
-        scaled = deviation / lift(self.diagonal.scale, deviation.ndim)
-        half = solve_lower(self.capacitance, matvec(self.scaled_loadings, scaled))
-        factors = solve_lower_adjoint(self.capacitance, half)
-        rest = scaled - matvec(self.scaled_loadings.mT, factors)
-        return jnp.square(rest).sum(-1) + jnp.square(factors).sum(-1)
-
-    def variance(self) -> Array:
-        return self.diagonal.variance() + jnp.square(self.loadings).sum(-2)
-
-    def covariance_matvec(self, vector: Array) -> Array:
-        low_rank = matvec(self.loadings.mT, matvec(self.loadings, vector))
-        return self.diagonal.covariance_matvec(vector) + low_rank
-
-    def precision_trace(self, other: Conditional) -> Array:
-        scaled = self.scaled_loadings / self.diagonal.scale[..., None, :]
-        explaining = solve_lower_matrix(self.capacitance, scaled)
-        columns = jnp.moveaxis(lift(explaining, other.loc.ndim + 1), -2, 0)
-        explained = (columns * other.covariance_matvec(columns)).sum((0, -1))
-        return self.diagonal.precision_trace(other) - explained
-
-    # A square root of I + Z Z' is I + Z M Z' with M = (I + C)^-1 and C C' = I + Z' Z; its inverse
-    # is I - Z (I + C')^-1 C^-1 Z'. Here Z' holds the scaled loadings, all inside the subspace.
-
-    def tangent(self, coordinates: Array) -> Array:
-        white = self.diagonal.null_space.embed(coordinates)
-        factors = solve_lower(self._shifted(), matvec(self.scaled_loadings, white))
-        white = white + matvec(self.scaled_loadings.mT, factors)
-        return lift(self.diagonal.scale, white.ndim) * white
-
-    def coordinates(self, deviation: Array) -> Array:
-        scaled = deviation / lift(self.diagonal.scale, deviation.ndim)
-        half = solve_lower(self.capacitance, matvec(self.scaled_loadings, scaled))
-        factors = solve_lower_adjoint(self._shifted(), half)
-        white = scaled - matvec(self.scaled_loadings.mT, factors)
-        return self.diagonal.null_space.extract(white)
-
-    def _shifted(self) -> Array:
-        return self.capacitance + _identity_like(self.capacitance)
-
-
-def _capacitance(product: Array) -> Array:
-    """Cholesky factor of ``I + Z Z'`` from Z Z' ``(*batch, q, q)``."""
-    return cholesky(product + _identity_like(product), "the capacitance of cov_factor")
-
-
-def _identity_like(matrix: Array) -> Array:
-    return lift(jnp.eye(matrix.shape[-1], dtype=matrix.dtype), matrix.ndim)
-
-
-def _half_log_det(factor: Array) -> Array:
-    return jnp.log(jnp.diagonal(factor, axis1=-2, axis2=-1)).sum(-1)

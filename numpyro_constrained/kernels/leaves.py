@@ -54,14 +54,20 @@ class Layout(NamedTuple):
     Attributes:
         row_dims: event dimensions of A: 1 for a vector, 2 for a matrix, 0 for a ``GroupSum``.
         matrix_batch, k_batch: batch dimensions of A and k when they were given.
-        kept: the independent rows of a matrix, or None where all are.
-        exact_bits: bits of an exact product with the rows, for redundant rows.
+        is_fixed: whether A is the same whenever the law is made again.
+        has_fixed_k: whether k is.
+        rank: of the A that was given, or None where it was not known.
+        pivots: well conditioned columns of that A, or None.
+        exact_bits: bits of an exact product with its rows, for redundant rows.
     """
 
     row_dims: int
     matrix_batch: int
     k_batch: int
-    kept: tuple[int, ...] | None = None
+    is_fixed: bool = False
+    has_fixed_k: bool = False
+    rank: int | None = None
+    pivots: tuple[int, ...] | None = None
     exact_bits: int = 0
 
     @property

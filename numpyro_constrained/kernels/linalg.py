@@ -2,26 +2,40 @@
 
 from collections.abc import Callable
 from math import prod
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
+from jax.lax import stop_gradient
 
 from constrained_core.errors import ParameterError
 
 __all__ = [
+    "WIDE_ANGLE",
     "cholesky",
+    "diagonal",
+    "gram_root",
+    "identity_like",
+    "if_everywhere",
     "lift",
     "matmul",
     "matvec",
-    "precision_to_tril",
+    "positive_qr",
     "solve_lower",
     "solve_lower_adjoint",
     "solve_lower_matrix",
     "split_exactly",
+    "take",
 ]
+
+Result = TypeVar("Result")
+
+WIDE_ANGLE = 100.0
+"""Squared cosecant of the angle between a vector and the others up to which their Gram matrix is
+factored directly."""
 
 
 def lift(array: Any, ndim: int) -> Any:
@@ -36,23 +50,110 @@ def matmul(left: Any, right: Any) -> Array:
     return jnp.matmul(left, right, precision=jax.lax.Precision.HIGHEST)
 
 
-def cholesky(matrix: Array, name: str) -> Array:
-    """Cholesky factor, or an error that names the matrix."""
+def cholesky(matrix: Array, expected: str, remedy: str, least_pivot: float = 0.0) -> Array:
+    """Cholesky factor, or an error with what was expected and what to do; NaN inside a trace.
+
+    Args:
+        matrix: ``(*batch, n, n)`` symmetric.
+        expected: what the matrix should be.
+        remedy: what to do otherwise.
+        least_pivot: the smallest squared pivot, relative to the entry that it is left from, that
+            is not taken for a rounding error.
+    """
     factor = jnp.linalg.cholesky(matrix)
-    if not isinstance(factor, jax.core.Tracer) and np.isnan(np.asarray(factor)).any():
+    if least_pivot:
+        pivots = jnp.square(stop_gradient(diagonal(factor)))
+        fails = (pivots <= least_pivot * stop_gradient(diagonal(matrix))).any(-1)
+        factor = jnp.where(fails[..., None, None], jnp.nan, factor)
+    if not isinstance(factor, Tracer) and np.isnan(np.asarray(factor)).any():
         raise ParameterError(
-            f"expected {name} to be positive definite, got a matrix of shape "
-            f"{tuple(matrix.shape)} and dtype {matrix.dtype} without a Cholesky factor; check its "
-            "eigenvalues, add a small multiple of the identity, or use float64."
+            f"expected {expected}, got a matrix of shape {tuple(matrix.shape)} and dtype "
+            f"{matrix.dtype} without a Cholesky factor; {remedy}."
         )
     return factor
 
 
-def precision_to_tril(precision: Array, name: str) -> Array:
-    """Lower Cholesky factor of the inverse, by factoring the matrix in reverse order."""
-    reverse = jnp.flip(cholesky(jnp.flip(precision, (-2, -1)), name), (-2, -1)).mT
-    identity = jnp.eye(precision.shape[-1], dtype=precision.dtype)
-    return solve_lower_matrix(reverse, lift(identity, reverse.ndim))
+def diagonal(matrix: Any) -> Any:
+    """``(*batch, n)`` of ``(*batch, n, n)``."""
+    return jnp.diagonal(matrix, axis1=-2, axis2=-1)
+
+
+def identity_like(matrix: Any) -> Array:
+    """The identity of the size, dtype and rank of ``(*batch, n, n)``."""
+    return lift(jnp.eye(matrix.shape[-1], dtype=matrix.dtype), matrix.ndim)
+
+
+def positive_qr(matrix: Array) -> Array:
+    """Q of the factorisation of ``(*batch, n, p)`` whose triangle has a positive diagonal: unlike
+    others it is continuous in the matrix."""
+    orthonormal, triangle = jnp.linalg.qr(matrix)
+    return orthonormal * _signs(triangle)[..., None, :]
+
+
+def _signs(triangle: Array) -> Array:
+    return jnp.where(stop_gradient(diagonal(triangle)) < 0, -1.0, 1.0).astype(triangle.dtype)
+
+
+@jax.custom_jvp
+def gram_root(matrix: Array) -> Array:
+    """Lower triangular C with a positive diagonal and ``C C' = M' M``, for M ``(*batch, n, p)``.
+
+    By Cholesky's factorisation where columns of M are at wide angles. Elsewhere by
+    orthogonalisation, which needs no squares. C is one function of M, and continuous.
+    """
+    gram = matmul(matrix.mT, matrix)
+    factor = jnp.linalg.cholesky(gram)
+    half = solve_lower_matrix(factor, jnp.broadcast_to(identity_like(gram), gram.shape))
+    squared_cosecants = jnp.square(half).sum(-2) * diagonal(gram)
+    return if_everywhere(
+        squared_cosecants < WIDE_ANGLE, lambda: factor, lambda: _root_by_qr(matrix)
+    )
+
+
+def _root_by_qr(matrix: Array) -> Array:
+    triangle = jnp.linalg.qr(matrix, mode="r")
+    return triangle.mT * _signs(triangle)[..., None, :]
+
+
+@gram_root.defjvp
+def _gram_root_jvp(primals: tuple, tangents: tuple) -> tuple:
+    (matrix,), (tangent,) = primals, tangents
+    root = gram_root(matrix)
+    orthonormal = solve_lower_matrix(root, matrix.mT)
+    moved = matmul(orthonormal, solve_lower_matrix(root, tangent.mT).mT)
+    symmetric = moved + moved.mT
+    half = jnp.tril(symmetric, -1) + 0.5 * identity_like(symmetric) * diagonal(symmetric)[..., None]
+    return root, matmul(root, half)
+
+
+def if_everywhere(
+    holds: Array, then: Callable[[], Result], otherwise: Callable[[], Result]
+) -> Result:
+    """``then()`` if all of ``holds`` does, over the batch of any ``vmap`` as well; else
+    ``otherwise()``. Only one of them is computed."""
+    if not isinstance(holds, Tracer):
+        return then() if np.all(holds) else otherwise()
+    return jax.lax.cond(_all(stop_gradient(holds)), then, jax.checkpoint(otherwise))
+
+
+@jax.custom_batching.custom_vmap
+def _all(holds: Array) -> Array:
+    return jnp.all(holds)
+
+
+@_all.def_vmap
+def _all_of_batch(axis_size: int, in_batched: Any, holds: Array) -> tuple[Array, bool]:
+    return _all(holds), False
+
+
+def take(vector: Array, index: Any) -> Array:
+    """Entries ``index``, ``(*batch, p)``, of the last dimension."""
+    if index.ndim == 1:
+        return vector[..., index]
+    batch_shape = jnp.broadcast_shapes(vector.shape[:-1], index.shape[:-1])
+    vector = jnp.broadcast_to(vector, batch_shape + vector.shape[-1:])
+    index = jnp.broadcast_to(lift(index, vector.ndim), batch_shape + index.shape[-1:])
+    return jnp.take_along_axis(vector, index, -1)
 
 
 def matvec(matrix: Any, vector: Array) -> Array:
@@ -109,7 +210,8 @@ def split_exactly(value: Array, bits: int) -> tuple[Array, Array]:
     mantissa = 1 - int(np.log2(jnp.finfo(value.dtype).eps))
     if bits + 3 > mantissa or value.size == 0:
         return value, jnp.zeros_like(value)
-    _, exponent = jnp.frexp(jnp.abs(value).max(-1, keepdims=True))
-    unit = jnp.ldexp(jnp.ones_like(value[..., :1]), exponent - (mantissa - bits))
-    high = jnp.round(value / unit) * unit
+    fixed = stop_gradient(value)
+    _, exponent = jnp.frexp(jnp.abs(fixed).max(-1, keepdims=True))
+    unit = jnp.ldexp(jnp.ones_like(fixed[..., :1]), exponent - (mantissa - bits))
+    high = jnp.round(fixed / unit) * unit
     return high, value - high

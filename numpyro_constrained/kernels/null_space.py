@@ -7,21 +7,21 @@ an orthonormal basis of their null space. Applying one costs O(n r); O(n) for on
 from abc import ABC, abstractmethod
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.lax import stop_gradient
 
 from numpyro_constrained.kernels.groups import Groups
-from numpyro_constrained.kernels.linalg import lift, matvec
+from numpyro_constrained.kernels.linalg import lift, matvec, positive_qr, take
 
 __all__ = [
     "BlockNullSpace",
     "DenseNullSpace",
     "GroupNullSpace",
     "NullSpace",
+    "PlacedNullSpace",
     "SingleNullSpace",
+    "complementary_basis",
 ]
 
 
@@ -90,8 +90,44 @@ class GroupNullSpace(NullSpace):
         return self._reflect(vector)[..., self.free]
 
 
+class PlacedNullSpace(NullSpace):
+    """A basis for the variables in the order of pivots, then the others.
+
+    Args:
+        place: ``(*batch, n)`` the place of every variable in that order.
+        order: ``(*batch, n)`` its inverse, the variable at every place.
+    """
+
+    def __init__(self, basis: NullSpace, place: Any, order: Any) -> None:
+        self.basis, self.place, self.order = basis, place, order
+
+    def embed(self, coordinates: Array) -> Array:
+        return take(self.basis.embed(coordinates), self.place)
+
+    def extract(self, vector: Array) -> Array:
+        return self.basis.extract(take(vector, self.order))
+
+
+def complementary_basis(followers: Array) -> NullSpace:
+    """An orthonormal basis of ``{(p, f): p = -F f}``, for followers F ``(*batch, r, n - r)``.
+
+    It is continuous in F: the triangles of the factorisations have a positive diagonal.
+    """
+    rank, free_size = followers.shape[-2:]
+    batch, dtype = followers.shape[:-2], followers.dtype
+    if free_size < rank:
+        identity = jnp.broadcast_to(jnp.eye(free_size, dtype=dtype), (*batch, free_size, free_size))
+        return DenseNullSpace(positive_qr(jnp.concatenate([-followers, identity], -2)))
+    identity = jnp.broadcast_to(jnp.eye(rank, dtype=dtype), (*batch, rank, rank))
+    spanning = jnp.concatenate([identity, followers.mT], -2)
+    vectors = positive_qr(spanning) + lift(
+        jnp.eye(rank + free_size, rank, dtype=dtype), spanning.ndim
+    )
+    return BlockNullSpace(vectors, jnp.linalg.inv(vectors[..., :rank, :].mT))
+
+
 class DenseNullSpace(NullSpace):
-    """N as a matrix ``(n, n - r)``, where r is most of n."""
+    """N as a matrix ``(*batch, n, n - r)``, where r is most of n."""
 
     def __init__(self, basis: Any) -> None:
         self.basis = basis
@@ -100,51 +136,22 @@ class DenseNullSpace(NullSpace):
         return matvec(self.basis, coordinates)
 
     def extract(self, vector: Array) -> Array:
-        return matvec(self.basis.T, vector)
+        return matvec(self.basis.mT, vector)
 
 
 class BlockNullSpace(NullSpace):
-    """H = I - Y K Y' with Y ``(*batch, n, r)`` and K ``(*batch, r, r)``."""
+    """The last columns of H = I - Y K Y' with Y ``(*batch, n, r)`` and K ``(*batch, r, r)``."""
 
     def __init__(self, vectors: Any, kernel: Any) -> None:
         self.vectors, self.kernel = vectors, kernel
         self.rank = kernel.shape[-1]
 
-    @classmethod
-    def of(cls, rows: Array) -> "BlockNullSpace":
-        """The null space of independent rows ``(*batch, r, n)``, differentiable in them."""
-        rank = rows.shape[-2]
-        orthonormal, _ = jnp.linalg.qr(rows.mT)
-        signs = _reflection_signs(stop_gradient(orthonormal[..., :rank, :]))
-        identity = lift(jnp.eye(rows.shape[-1], rank, dtype=rows.dtype), rows.ndim)
-        vectors = identity - orthonormal * signs[..., None, :]
-        return cls(vectors, jnp.linalg.inv(vectors[..., :rank, :].mT))
-
     def embed(self, coordinates: Array) -> Array:
         inner = matvec(self.vectors[..., self.rank :, :].mT, coordinates)
-        padded = _pad_front(coordinates, self.rank)
-        return padded - matvec(self.vectors, matvec(self.kernel, inner))
+        moved = matvec(self.vectors, matvec(self.kernel, inner))
+        return lift(_pad_front(coordinates, self.rank), moved.ndim) - moved
 
     def extract(self, vector: Array) -> Array:
         inner = matvec(self.kernel.mT, matvec(self.vectors.mT, vector))
-        return vector[..., self.rank :] - matvec(self.vectors[..., self.rank :, :], inner)
-
-
-def _reflection_signs(top: Array) -> Array:
-    """Signs s for which ``I - diag(s) top`` has a stable elimination with pivots >= 1.
-
-    As ``constrained_core.structure.reflection_signs``, for matrices that may be traced.
-    """
-    later = np.arange(top.shape[-1])
-
-    def eliminate(i, state):
-        reduced, signs = state
-        row = reduced[..., i, :]
-        sign = jnp.where(row[..., i] > 0, -1.0, 1.0).astype(top.dtype)
-        row = row.at[..., i].add(-sign)
-        factor = reduced[..., :, i] / row[..., i, None]
-        factor = jnp.where(lift(later > i, factor.ndim), factor, 0)
-        return reduced - factor[..., :, None] * row[..., None, :], signs.at[..., i].set(sign)
-
-    start = top, jnp.ones(top.shape[:-1], top.dtype)
-    return jax.lax.fori_loop(0, top.shape[-1], eliminate, start)[1]
+        moved = matvec(self.vectors[..., self.rank :, :], inner)
+        return lift(vector, moved.ndim)[..., self.rank :] - moved

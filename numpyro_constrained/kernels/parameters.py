@@ -13,6 +13,7 @@ from jax import Array
 from jax.core import Tracer
 
 from constrained_core import ConstraintError, ParameterError
+from constrained_core.inputs import read_array
 from numpyro_constrained.kernels.constraint import LinearConstraint
 from numpyro_constrained.kernels.fibre import IntegerConstraint
 from numpyro_constrained.kernels.linalg import lift
@@ -45,31 +46,50 @@ def exactly_one(**parameters: Any) -> tuple[str, Any]:
 
 
 def floating(*parameters: Any) -> list[Array]:
-    """The parameters as arrays of one floating dtype; integers are promoted."""
+    """The parameters as arrays of one floating dtype, of at least single precision.
+
+    Python numbers and lists take the dtype of the others, with all their digits.
+    """
     with jax.ensure_compile_time_eval():  # what is known stays known inside a trace
-        arrays = [jnp.asarray(parameter) for parameter in parameters]
-        numbers = [
-            p if isinstance(p, int | float) else a for p, a in zip(parameters, arrays, strict=True)
+        arrays = [_as_array(parameter) for parameter in parameters]
+        strong = [
+            array
+            for array, parameter in zip(arrays, parameters, strict=True)
+            if jnp.issubdtype(array.dtype, jnp.floating)
+            and isinstance(parameter, jax.Array | np.ndarray | np.generic)
         ]
-        dtype = jnp.result_type(*numbers)
-        if not jnp.issubdtype(dtype, jnp.floating):
-            dtype = jnp.result_type(float)
-        return [array.astype(dtype) for array in arrays]
+        dtype = jnp.result_type(*strong) if strong else jnp.result_type(float)
+        if jnp.finfo(dtype).bits < 32:
+            dtype = jnp.float32
+        return [jnp.asarray(array, dtype) for array in arrays]
 
 
-def require_event(name: str, tensor: Array, event_shape: Sequence[int]) -> Array:
-    """``tensor`` if it ends in ``event_shape``; a number stands for all entries of a vector."""
+def _as_array(parameter: Any) -> Any:
+    if isinstance(parameter, jax.Array):
+        return parameter
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(parameter)):
+        return jnp.asarray(parameter)
+    return read_array("a parameter", parameter)
+
+
+def require_event(
+    name: str, tensor: Array, event_shape: Sequence[int], stretch: bool = True
+) -> Array:
+    """``tensor`` if it ends in ``event_shape``; where ``stretch``, a number stands for all entries
+    of a vector, and so does a last dimension of 1 for all variables."""
     event_shape = tuple(event_shape)
-    if tensor.ndim == 0 and len(event_shape) == 1:
+    size = len(event_shape)
+    if tensor.ndim >= size and tensor.shape[-size:] == event_shape:
+        return tensor
+    is_number = tensor.ndim == 0 and size == 1
+    if stretch and (is_number or tensor.shape[-size:] == (1, *event_shape[1:])):
         with jax.ensure_compile_time_eval():
-            return jnp.broadcast_to(tensor, event_shape)
-    if tensor.ndim < len(event_shape) or tensor.shape[-len(event_shape) :] != event_shape:
-        wanted = ", ".join(str(size) for size in event_shape)
-        raise ConstraintError(
-            f"{name}: expected shape (*batch, {wanted}) for the {event_shape[0]} variables of A, "
-            f"got {tuple(tensor.shape)}; the last dimensions must match the columns of A."
-        )
-    return tensor
+            return jnp.broadcast_to(tensor, tensor.shape[:-size] + event_shape)
+    wanted = ", ".join(str(size) for size in event_shape)
+    raise ConstraintError(
+        f"{name}: expected shape (*batch, {wanted}) for the {event_shape[0]} variables of A, "
+        f"got {tuple(tensor.shape)}; the last dimensions must match the columns of A."
+    )
 
 
 def lifted(tensor: Array, batch_shape: Sequence[int], event_dim: int) -> Array:

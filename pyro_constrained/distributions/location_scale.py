@@ -52,6 +52,11 @@ class ConstrainedLocationScale(ConstrainedDistribution):
         return self._expanded(self._conditional.settled_mean, 1)
 
     @property
+    def mode(self) -> Tensor:
+        """``(*batch, n)`` the point of largest density."""
+        return self._expanded(self._conditional.settled_mean, 1)
+
+    @property
     def variance(self) -> Tensor:
         """``(*batch, n)`` Var[x | A x = k]."""
         return self._expanded(self._conditional.variance() * self._variance_factor(), 1)

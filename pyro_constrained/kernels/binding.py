@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from constrained_core import ConstraintError, GroupSum, check_consistency, plan_constraint
 from constrained_core.errors import InfeasibleConstraintError
@@ -114,6 +116,11 @@ def _bind_matrix(A: Any, dtype: torch.dtype, device: torch.device) -> _Given:
     A = read_matrix(A, device)
     if isinstance(A, GroupSum):
         return _Given(A, bind_plan(plan_constraint(A), A, like), is_fixed)
+    if not has_values(A) and not is_functorch_wrapped_tensor(A):
+        raise ConstraintError(
+            "A: expected values that can be seen, got a tensor that torch.export has replaced; "
+            "give A as a NumPy array, or export with strict=True."
+        )
     if is_constant(A) and A.ndim <= 2:
         matrix = bind_plan(plan_constraint(_on_host(A)), A, like)
         return _Given(A, matrix, is_fixed or _is_whole(A))
@@ -131,7 +138,8 @@ _COMPILED: dict[str, _Given] = {}
 @torch._dynamo.assume_constant_result
 def _bind_at_compilation(A: Any, dtype: torch.dtype, device: torch.device) -> str:
     """A name of the matrix, with the values that it has when a step is compiled."""
-    given = _bind_matrix(A, dtype, device)
+    with _disable_current_modes():  # known numbers, which a recorder would take for its own
+        given = _bind_matrix(A, dtype, device)
     name = f"{id(given.matrix)}, {given.is_fixed}"
     _COMPILED.setdefault(name, given)
     return name

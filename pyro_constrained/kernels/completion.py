@@ -32,7 +32,7 @@ class Completion(ABC):
 
     @abstractmethod
     def free_share(self) -> Tensor:
-        """``(*batch, n)`` share of their variance that independent variables of these sizes keep."""
+        """``(*batch, n)`` share of variance that independent variables of these sizes keep."""
 
     def fill_both(self, covariance: Tensor) -> Tensor:
         """A covariance ``(*batch, n, n)`` of tangent vectors, with pivots from the others."""
@@ -117,7 +117,7 @@ def factor_by_size(rows: Tensor) -> tuple[Tensor, Tensor]:
         The packed triangles, and ``(*batch, n)`` the variables, those first whose columns are
         large and independent.
     """
-    packed, swaps = torch.linalg.lu_factor(rows.mT)
+    packed, swaps, _ = torch.linalg.lu_factor_ex(rows.mT)
     swaps = swaps.long() - 1
     order = torch.arange(rows.shape[-1], device=rows.device).expand(swaps.shape[:-1] + (-1,))
     for place in range(swaps.shape[-1]):  # LAPACK tells row exchanges, one after another

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from constrained_core.groups import GroupSum
-from constrained_core.inputs import read_array, refuse_sparse
+from constrained_core.inputs import read_array, refuse_complex, refuse_sparse
 
 __all__ = ["as_tensor", "read_matrix"]
 
@@ -33,5 +33,5 @@ def as_tensor(name: str, value: Any, device: torch.device | None = None) -> Tens
     if value.layout != torch.strided:
         refuse_sparse(name, str(value.layout))
     if value.is_complex():
-        read_array(name, value)
+        refuse_complex(name, value.dtype)
     return value if device is None else value.to(device)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.distributions.utils import lazy_property
+from torch.utils._python_dispatch import _disable_current_modes
 
 from constrained_core.groups import GroupSum
 from constrained_core.plan import AnyPlan, DensePlan, GroupPlan, RowPlan
@@ -322,8 +323,8 @@ def bind_plan(plan: AnyPlan, A: Tensor | GroupSum, like: Tensor) -> BoundMatrix:
     is_vector = isinstance(A, Tensor) and A.ndim == 1
     key = "torch", is_vector, like.dtype, like.device
     if key not in plan.executions:
-        # What is kept serves every later law, also one that is trained.
-        with torch.inference_mode(False), torch.no_grad():
+        # What is kept serves every later law, also one that is trained; an export sees constants.
+        with torch.inference_mode(False), torch.no_grad(), _disable_current_modes():
             given = _given_rows(plan, A, like)
             kind = DenseMatrix if isinstance(plan, DensePlan) else DisjointMatrix
             plan.executions[key] = kind(plan, given, like.detach())

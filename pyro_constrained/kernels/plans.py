@@ -4,6 +4,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from constrained_core.fibre import FibreChain, FibrePlan, GroupFibre
 from constrained_core.groups import GroupSum
@@ -23,7 +24,7 @@ def plan_tensor(plan: AnyPlan, name: str, like: Tensor, dtype: torch.dtype | Non
     tensors = _TENSORS.setdefault(plan, {})
     key = name, dtype or like.dtype, like.device
     if key not in tensors:
-        # What is kept serves every later law, also one that is trained.
-        with torch.inference_mode(False):
+        # What is kept serves every later law, also one that is trained; an export sees constants.
+        with torch.inference_mode(False), _disable_current_modes():
             tensors[key] = torch.tensor(getattr(plan, name), dtype=key[1], device=key[2])
     return tensors[key]

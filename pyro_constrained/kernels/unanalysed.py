@@ -160,7 +160,7 @@ class UnanalysedMatrix(BoundMatrix):
 
 
 def _power_of_two_scale(matrix: Tensor) -> Tensor:
-    """``(*batch, m, 1)`` factors that bring the lengths of rows into [1, 2); 1 for rows of zeros."""
+    """``(*batch, m, 1)`` factors that bring the lengths of rows into [1, 2); 1 for zero rows."""
     norms = torch.linalg.vector_norm(matrix.detach(), dim=-1, keepdim=True)
     _, exponent = torch.frexp(norms)
     return torch.where(norms > 0, torch.ldexp(torch.ones_like(norms), 1 - exponent), 1.0)

@@ -290,48 +290,6 @@ def test_transformed_distribution():
 # torch's machinery.
 
 
-def step(name: str, loc: torch.Tensor) -> torch.Tensor:
-    law = build(name, loc=loc)
-    x = law.rsample((2,))
-    return (law.log_prob(x) + x.square().sum(-1)).mean() + law.entropy().sum()
-
-
-def value_and_gradient(function, loc):
-    loc = loc.clone().requires_grad_()
-    torch.manual_seed(0)
-    value = function(loc)
-    (gradient,) = torch.autograd.grad(value, loc)
-    return value.detach(), gradient
-
-
-SLOW_TO_COMPILE = ["row", "low_rank", "student"]
-
-
-@pytest.fixture
-def validation():
-    """torch.compile turns the validation of distributions off for the whole process."""
-    before = torch.distributions.Distribution._validate_args
-    yield
-    torch.distributions.Distribution.set_default_validate_args(before)
-
-
-# Dynamo reads `.grad` of every tensor where it resumes after a graph break, and makes instances of
-# autograd functions.
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
-@pytest.mark.filterwarnings("ignore:.*autograd.function.Function.* should not be instantiated")
-@pytest.mark.parametrize(
-    "name", ["dense", "groups", *(pytest.param(n, marks=pytest.mark.slow) for n in SLOW_TO_COMPILE)]
-)
-def test_compiled_step(name, validation):
-    """A step that builds, draws and scores; the same values, also at other parameters."""
-    torch._dynamo.reset()
-    compiled = torch.compile(lambda loc: step(name, loc), backend="aot_eager")
-    for loc in (LOC, 2 * LOC + 1):
-        expected = value_and_gradient(lambda loc: step(name, loc), loc)
-        found = value_and_gradient(compiled, loc)
-        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
-
-
 @pytest.mark.parametrize("name", ["dense", "diagonal", "row", "groups", "low_rank", "student"])
 def test_second_derivatives_of_log_prob(name):
     _, arguments = TABLE[name]

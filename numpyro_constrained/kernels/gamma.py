@@ -1,0 +1,42 @@
+"""Differences of gamma functions that keep their digits where the functions are large."""
+
+import jax.numpy as jnp
+from jax import Array
+from jax.scipy.special import digamma, gammaln
+
+__all__ = ["digamma_step", "log_gamma_excess"]
+
+LARGE = 30.0
+"""From here on the asymptotic series are exact to the last digits of float64."""
+
+
+def log_gamma_excess(a: Array, step: float) -> Array:
+    """``log Gamma(a + step) - log Gamma(a) - step log a`` for a > 0, step >= 0 (Stirling)."""
+    large = jnp.where(a < LARGE, LARGE, a)
+    total = large + step
+    series = _stirling(total) - _stirling(large)
+    series = series + (total - 0.5) * jnp.log1p(step / large) - step
+    direct = gammaln(a + step) - gammaln(a) - step * jnp.log(a)
+    return jnp.where(a < LARGE, direct, series)
+
+
+def _stirling(z: Array) -> Array:
+    inverse = 1 / z
+    square = jnp.square(inverse)
+    return inverse * (1 / 12 - square * (1 / 360 - square * (1 / 1260 - square / 1680)))
+
+
+def digamma_step(a: Array, step: float) -> Array:
+    """``digamma(a + step) - digamma(a)`` for a > 0, step >= 0."""
+    large = jnp.where(a < LARGE, LARGE, a)
+    series = jnp.log1p(step / large) + _digamma_rest(large) - _digamma_rest(large + step)
+    return jnp.where(a < LARGE, digamma(a + step) - digamma(a), series)
+
+
+def _digamma_rest(z: Array) -> Array:
+    """``log z - digamma(z)``."""
+    inverse = 1 / z
+    square = jnp.square(inverse)
+    return 0.5 * inverse + square * (
+        1 / 12 - square * (1 / 120 - square * (1 / 252 - square / 240))
+    )

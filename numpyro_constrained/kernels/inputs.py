@@ -1,0 +1,36 @@
+"""What users give, as arrays."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.experimental.sparse import JAXSparse
+
+from constrained_core.inputs import read_array, refuse_complex, refuse_sparse
+from numpyro_constrained.kernels.known import known_value
+
+__all__ = ["host_or_traced"]
+
+
+def host_or_traced(name: str, value: Any) -> Any:
+    """A copy of ``value`` as a NumPy array of floats, or the tracer where it has no known value."""
+    if isinstance(value, JAXSparse):
+        refuse_sparse(name, type(value).__name__)
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value)):
+        traced = jnp.asarray(value)
+        known = known_value(traced)
+        if known is None:
+            if jnp.issubdtype(traced.dtype, jnp.complexfloating):
+                refuse_complex(name, traced.dtype)
+            return traced
+        value = known
+    if isinstance(value, jax.Array):
+        value = np.asarray(value)
+    if getattr(value, "dtype", None) == jnp.bfloat16:
+        value = value.astype(np.float32)
+    array = read_array(name, value)
+    if array.dtype.kind == "f" and array.dtype.itemsize >= 4:
+        return array
+    return array.astype(np.float32 if array.dtype.kind == "f" else np.float64)

@@ -1,0 +1,343 @@
+"""What runs a law in another way than eagerly: torch.func, torch.compile, torch.export, autocast.
+
+A step through a law with a concrete A is plain tensor algebra, so that each of them takes it whole.
+"""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.func import grad, hessian, jacfwd, jacrev, vmap
+
+from pyro_constrained import (
+    ConstrainedLowRankMultivariateNormal,
+    ConstrainedMultivariateNormal,
+    ConstrainedMultivariateStudentT,
+    ConstrainedNormal,
+    ConstraintError,
+    GroupSum,
+    LinearEqualityTransform,
+)
+from tests.on_pyro.models import tensor
+
+A, K = tensor([[1.0, 0.5, -1.0, 0.0], [0.0, 1.0, -1.0, 2.0]]), tensor([1.0, 0.5])
+REDUNDANT, REDUNDANT_K = torch.cat([A, A.sum(0, keepdim=True)]), tensor([1.0, 0.5, 1.5])
+GROUPS, ONES = GroupSum([0, 0, 1, 1], num_groups=2), torch.ones(4, dtype=torch.float64)
+MIXING = tensor(
+    [[1.0, 0.3, 0.0, -0.2], [0.1, 0.8, 0.2, 0.0], [0.5, 0.0, 1.1, 0.4], [0, -0.6, 0, 1]]
+)
+FACTOR = MIXING[:, :2]
+LOC, SCALE = tensor([0.1, -0.2, 0.3, 0.0]), tensor([1.0, 0.5, 2.0, 1.5])
+WEIGHTS = tensor([1.0, -2.0, 0.5, 3.0])
+
+
+def covariance(scale: torch.Tensor) -> torch.Tensor:
+    root = MIXING * scale
+    return root @ root.mT + scale.diag_embed()
+
+
+NORMAL, MVN, STUDENT = (
+    ConstrainedNormal,
+    ConstrainedMultivariateNormal,
+    ConstrainedMultivariateStudentT,
+)
+LAWS = {
+    "diagonal": lambda loc, scale, **kw: NORMAL(loc, scale, A, K, **kw),
+    "number": lambda loc, scale, **kw: NORMAL(loc, scale[..., :1], A, K, **kw),
+    "redundant": lambda loc, scale, **kw: NORMAL(loc, scale, REDUNDANT, REDUNDANT_K, **kw),
+    "groups": lambda loc, scale, **kw: NORMAL(loc, scale, GROUPS, K, **kw),
+    "row": lambda loc, scale, **kw: NORMAL(loc, scale, ONES, 0.7, **kw),
+    "dense": lambda loc, scale, **kw: MVN(loc, covariance(scale), A, K, **kw),
+    "dense groups": lambda loc, scale, **kw: MVN(loc, covariance(scale), GROUPS, K, **kw),
+    "precision": lambda loc, scale, **kw: MVN(
+        loc, A=A, k=K, precision_matrix=covariance(scale), **kw
+    ),
+    "low rank": lambda loc, scale, **kw: ConstrainedLowRankMultivariateNormal(
+        loc, FACTOR * scale[..., :1, None], scale, A, K, **kw
+    ),
+    "student": lambda loc, scale, **kw: STUDENT(
+        scale[..., 1] + 3, loc, A=A, k=K, scale=scale, **kw
+    ),
+    "student dense": lambda loc, scale, **kw: STUDENT(
+        scale[..., 1] + 3, loc, torch.linalg.cholesky(covariance(scale)), A, K, **kw
+    ),
+}
+QUANTITIES = {
+    "log_prob": lambda law, x: law.log_prob(x),
+    "moments": lambda law, x: (law.mean + law.variance) @ WEIGHTS + law.covariance.sum((-2, -1)),
+    "entropy": lambda law, x: law.entropy() + law.constraint_log_prob(),
+    "project": lambda law, x: (
+        law.project(law.mean + 1) @ WEIGHTS + law.residual(law.mean + 1).sum(-1)
+    ),
+    "loss": lambda law, x: law.expected_l2(x) @ WEIGHTS,
+}
+each_law = pytest.mark.parametrize("name", LAWS)
+each_quantity = pytest.mark.parametrize("quantity", QUANTITIES)
+
+
+def evaluated(name, quantity, **kw):
+    x = LAWS[name](LOC, SCALE).mean
+    return lambda loc, scale: QUANTITIES[quantity](LAWS[name](loc, scale, **kw), x)
+
+
+def close(found, expected):
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@each_law
+@each_quantity
+@pytest.mark.parametrize("validate", [True, False])
+def test_derivatives_of_torch_func(name, quantity, validate):
+    function = evaluated(name, quantity, validate_args=validate)
+    leaves = LOC.clone().requires_grad_(), SCALE.clone().requires_grad_()
+    expected = torch.autograd.grad(function(*leaves), leaves, materialize_grads=True)
+    for derivative in (grad, jacrev, jacfwd):
+        close(derivative(function, argnums=(0, 1))(LOC, SCALE), expected)
+
+
+@each_law
+@each_quantity
+def test_vmap_over_parameters(name, quantity):
+    function = evaluated(name, quantity)
+    locs, scales = torch.stack([LOC, LOC + 1]), torch.stack([SCALE, 3 * SCALE.flip(0)])
+    one_by_one = [function(loc, scale) for loc, scale in zip(locs, scales, strict=True)]
+    close(vmap(function)(locs, scales), torch.stack(one_by_one))
+
+
+@each_law
+def test_vmap_over_values_and_draws(name):
+    law = LAWS[name](LOC, SCALE)
+    values = law.sample((3,))
+    close(vmap(law.log_prob)(values), law.log_prob(values))
+    draws = vmap(lambda loc: LAWS[name](loc, SCALE).rsample(), randomness="different")
+    if not name.startswith("student"):  # whose gamma draws PyTorch does not map over
+        found = draws(torch.stack([LOC, LOC]))
+        assert law.support.check(found).all()
+        assert not torch.equal(found[0], found[1])
+
+
+@each_law
+def test_hessian(name):
+    function = evaluated(name, "log_prob")
+    expected = torch.autograd.functional.hessian(lambda s: function(LOC, s), SCALE)
+    close(hessian(lambda s: function(LOC, s))(SCALE), expected)
+
+
+def test_vmap_over_k():
+    """A mapped k cannot be looked at: right where rows agree, NaN where they do not."""
+    ks = torch.stack([REDUNDANT_K, tensor([1.0, 0.5, 1.6])])
+    x = NORMAL(LOC, SCALE, REDUNDANT, REDUNDANT_K).mean
+    found = vmap(lambda k: NORMAL(LOC, SCALE, REDUNDANT, k, validate_args=False).log_prob(x))(ks)
+    close(found[0], NORMAL(LOC, SCALE, REDUNDANT, REDUNDANT_K).log_prob(x))
+    assert not found[1].isfinite()
+    means = vmap(lambda k: NORMAL(LOC, SCALE, REDUNDANT, k).mean)(ks)
+    assert means[0].isfinite().all() and means[1].isnan().all()
+
+
+@pytest.mark.parametrize("matrix", [A, REDUNDANT], ids=["independent", "redundant"])
+def test_derivative_in_a_mapped_A(matrix):
+    """Right also where rows are redundant, of which no plan is made."""
+    k = matrix @ LOC
+
+    def log_volume(A):
+        return NORMAL(LOC, SCALE, A, k, validate_args=False).entropy()
+
+    close(vmap(log_volume)(torch.stack([matrix, 2 * matrix])), log_volume(matrix).expand(2))
+
+
+def test_transform_under_vmap():
+    transform = LinearEqualityTransform(A, K)
+    u = torch.randn(5, 2)
+    close(vmap(transform)(u), transform(u))
+    close(vmap(transform.inv)(transform(u)), u)
+
+
+# torch.compile
+
+
+@pytest.fixture
+def compiling():
+    """torch.compile turns the validation of distributions off for the whole process."""
+    before = torch.distributions.Distribution._validate_args
+    torch._dynamo.reset()
+    yield
+    torch.distributions.Distribution.set_default_validate_args(before)
+
+
+def whole(function, backend="aot_eager"):
+    return torch.compile(function, fullgraph=True, backend=backend)
+
+
+def value_and_gradients(function, *given):
+    leaves = [part.clone().requires_grad_() for part in given]
+    torch.manual_seed(0)
+    value = function(*leaves)
+    return value.detach(), torch.autograd.grad(value, leaves)
+
+
+def step(name, **kw):
+    x = LAWS[name](LOC, SCALE).mean
+
+    def run(loc, scale):
+        law = LAWS[name](loc, scale, **kw)
+        draw = law.rsample((2,)) if not name.startswith("student") else law.mean
+        return (
+            law.log_prob(x) + law.entropy() + (draw.square() @ WEIGHTS).sum() + law.variance.sum()
+        )
+
+    return run
+
+
+FAST_TO_COMPILE = ("redundant", "groups", "dense")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n if n in FAST_TO_COMPILE else pytest.param(n, marks=pytest.mark.slow) for n in LAWS],
+)
+def test_a_compiled_step_is_one_graph(name, compiling):
+    """It builds, draws and scores; the same values, also at other parameters."""
+    compiled = whole(step(name))
+    for loc, scale in ((LOC, SCALE), (2 * LOC + 1, SCALE.flip(0))):
+        expected = value_and_gradients(step(name), loc, scale)
+        close(value_and_gradients(compiled, loc, scale), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["diagonal", "row", "dense"])
+def test_a_compiled_step_with_the_default_backend(name, compiling):
+    expected = value_and_gradients(step(name), LOC, SCALE)
+    compiled = torch.compile(lambda *p: step(name)(*p), fullgraph=True)
+    assert value_and_gradients(compiled, LOC, SCALE)[0].shape == expected[0].shape
+
+
+def test_a_compiled_step_is_never_stale(compiling):
+    """Whatever A is later: the plan is of the values at compilation, others give NaN."""
+    matrix = A.clone()
+    x = NORMAL(LOC, SCALE, A, K).mean
+
+    @whole
+    def score(loc):
+        return NORMAL(loc, SCALE, matrix, K, validate_args=False).log_prob(x)
+
+    close(score(LOC), NORMAL(LOC, SCALE, A, K).log_prob(x))
+    matrix[0, 0] = 7.0
+    assert score(LOC).isnan()
+
+
+def test_a_compiled_step_over_minibatches_of_k(compiling):
+    x = NORMAL(LOC, SCALE, A, K).mean
+
+    @whole
+    def score(k):
+        return NORMAL(LOC, SCALE, A, k, validate_args=False).constraint_log_prob()
+
+    for k in (K, K + 1):
+        close(score(k), NORMAL(LOC, SCALE, A, k).constraint_log_prob())
+    assert x.isfinite().all()
+
+
+class Head(nn.Module):
+    """An output layer that keeps a law."""
+
+    def __init__(self, matrix):
+        super().__init__()
+        self.net, self.matrix = nn.Linear(3, 8), matrix
+
+    def forward(self, z, k):
+        loc, raw = self.net(z).chunk(2, -1)
+        return NORMAL(loc, nn.functional.softplus(raw), self.matrix, k, validate_args=False).mean
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+@pytest.mark.parametrize("matrix", [A.numpy(), GROUPS], ids=["array", "groups"])
+def test_export(matrix, compiling):
+    head = Head(matrix).double()
+    z, k = torch.randn(5, 3), torch.randn(5, 2)
+    exported = torch.export.export(head, (z, k)).module()
+    close(exported(z + 1, k - 1), head(z + 1, k - 1))
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+def test_export_of_a_tensor_A(compiling):
+    """As a constant it has values; as an argument it has none."""
+    head, given = Head(A).double(), (torch.randn(5, 3), torch.randn(5, 2))
+    close(torch.export.export(head, given).module()(*given), head(*given))
+
+    class Free(nn.Module):
+        def forward(self, matrix, k):
+            return NORMAL(LOC, SCALE, matrix, k).mean
+
+    with pytest.raises(ConstraintError, match="NumPy array"):
+        torch.export.export(Free(), (A, K))
+
+
+# Precision
+
+
+def dense_A(matrix):
+    return torch.as_tensor(matrix.to_dense() if isinstance(matrix, GroupSum) else matrix)
+
+
+AUTOCAST = {
+    "diagonal": lambda loc, scale, A, k: NORMAL(loc, scale, A, k),
+    "dense": lambda loc, scale, A, k: MVN(loc, torch.diag_embed(scale.square()), A, k),
+    "low rank": lambda loc, scale, A, k: ConstrainedLowRankMultivariateNormal(
+        loc, loc[..., None].expand(*loc.shape, 2), scale, A, k
+    ),
+    "student": lambda loc, scale, A, k: STUDENT(5.0, loc, A=A, k=k, scale=scale),
+}
+
+
+@pytest.mark.parametrize("name", AUTOCAST)
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_autocast_changes_nothing(name, half):
+    """Parameters come from a layer that computes in half precision; the law does not."""
+    torch.manual_seed(1)
+    matrix, k = torch.randn(4, 20), torch.randn(8, 4)
+    net = nn.Linear(3, 40).float()
+    with torch.autocast("cpu", dtype=half):
+        loc, raw = net(torch.randn(8, 3, dtype=torch.float32)).chunk(2, -1)
+        assert loc.dtype == half
+        law = AUTOCAST[name](loc, nn.functional.softplus(raw), matrix, k)
+        draw = law.rsample()
+        inside = [law.log_prob(draw), law.mean, law.variance, law.entropy(), law.project(draw + 1)]
+    assert draw.dtype == torch.float32
+    eps = torch.finfo(torch.float32).eps
+    size = draw.detach().double().abs() @ matrix.double().abs().mT + k.abs()
+    gap = (draw.detach().double() @ matrix.float().double().mT - k.float().double()).abs()
+    assert (gap <= 4 * eps * size).all()
+    outside = [law.log_prob(draw), law.mean, law.variance, law.entropy(), law.project(draw + 1)]
+    for one, other in zip(inside, outside, strict=True):
+        assert torch.equal(one, other)
+
+
+def test_python_numbers_keep_their_digits():
+    law = NORMAL([0.1, 0.2, 0.3], torch.ones(3), [1, 0.1, 1], 0.7)
+    assert law.loc.tolist() == [0.1, 0.2, 0.3] and law.A.tolist() == [1, 0.1, 1]
+    assert law.k.item() == 0.7
+
+
+def test_a_law_keeps_its_own_copy_of_arrays():
+    matrix, k = A.numpy().copy(), K.numpy().copy()
+    law = NORMAL(LOC, SCALE, matrix, k)
+    before = law.mean, copy.deepcopy(law.A), law.k.clone()
+    matrix[:], k[:] = 9.0, 9.0
+    assert torch.equal(law.A, before[1]) and torch.equal(law.k, before[2])
+    assert torch.equal(NORMAL(LOC, SCALE, before[1], before[2]).mean, before[0])
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
+def test_a_sparse_tensor_is_refused_by_name():
+    for sparse in (A.to_sparse(), A.to_sparse_csr()):
+        with pytest.raises(ConstraintError, match="sparse"):
+            NORMAL(LOC, SCALE, sparse, K)
+
+
+def test_complex_tensors_are_refused():
+    with pytest.raises(ConstraintError, match="real numbers"):
+        NORMAL(LOC, SCALE, A.to(torch.complex128), K)
+    with pytest.raises(ConstraintError, match="real numbers"):
+        NORMAL(LOC, SCALE, np.asarray([1.0, 1j, 0, 0]), 0.0)
