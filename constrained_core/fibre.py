@@ -1,7 +1,8 @@
 """Frozen facts about a fibre, the integer points with ``A x = k`` and ``0 <= x <= upper``.
 
-The variables fall into three parts: those in no row, groups whose sum is given, and a chain that
-spends what is left of k column after column.
+The variables fall into parts: those that can have one value only, those in no row, groups whose sum
+is given, tables with independent rows and columns, and a chain that spends what is left of k column
+after column.
 """
 
 from dataclasses import dataclass
@@ -11,10 +12,12 @@ from math import prod
 import numpy as np
 
 from constrained_core.errors import InfeasibleConstraintError, IntractableConstraintError
+from constrained_core.fibre_deals import Deal
 from constrained_core.fibre_segments import is_worth_offsets, segment_ends
+from constrained_core.fibre_tables import TableFibre
 from constrained_core.lattice import Lattice
 
-__all__ = ["NO_POINT", "ChainSegment", "FibreChain", "FibrePlan", "GroupFibre"]
+__all__ = ["NO_POINT", "ChainSegment", "FibreChain", "FibrePlan", "FixedFibre", "GroupFibre"]
 
 MAX_STACKED = 100_000_000
 """Budget of tables of one size, 400 MB."""
@@ -26,6 +29,25 @@ NO_POINT = (
     "sample: expected parameters that give A x = k a positive probability, got one of exactly "
     "zero; check for rates or probabilities of exactly 0 or 1."
 )
+
+
+@dataclass(frozen=True, eq=False)
+class FixedFibre:
+    """Variables that the parameters give one value only: rate 0, probability 0 or 1.
+
+    Attributes:
+        variables: ``(f,)`` ascending.
+        values: ``(f,)`` int64.
+        shift: ``(m,)`` what they add to A x.
+        columns: ``(e, m)`` the different columns of A that they have.
+        column: ``(f,)`` which of them each has.
+    """
+
+    variables: np.ndarray
+    values: np.ndarray
+    shift: np.ndarray
+    columns: np.ndarray
+    column: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,15 +140,19 @@ class FibreChain:
 
     The states of level j are what can be left before column j; those of level 0 are the
     right-hand sides, and level q has one state, nothing left. Every state is on a path to it.
+    Where rows are dealt out, some levels are no columns but units of a row.
 
     Attributes:
         variables: ``(p,)`` the variables of the chain, ascending.
-        column: ``(p,)`` the column 0..q-1 of each; equal columns are one where merged.
+        column: ``(p,)`` the column of each; equal columns are one where merged.
         rows: ``(r,)`` the rows of A that the states are made of.
-        coefficients: ``(q, r)`` int64, the columns.
+        coefficients: ``(c, r)`` int64, the columns.
+        levels: ``(c,)`` the level of every column; -1 for those to which units are dealt.
+        largest: ``(c,)`` a bound of the values of every column.
+        deals: the rows that are dealt out, mostly none.
         starts: ``(S_0, r)`` the right-hand sides, in lexicographic order.
         sizes: ``(q + 1,)`` number of states of every level.
-        num_values: ``(q,)`` number of values, 0..U_j-1, of every column.
+        num_values: ``(q,)`` number of values, 0..U_j-1, of every level.
         first: q arrays ``(S_j,)``, int32: the first value that a state can take, or zeros.
         next: q arrays ``(S_j, W_j)``, int32: the state of level j + 1 after that value, the one
             after it and so on, or ``sizes[j + 1]``, the dead state, where there is none.
@@ -136,6 +162,9 @@ class FibreChain:
     column: np.ndarray
     rows: np.ndarray
     coefficients: np.ndarray
+    levels: np.ndarray
+    largest: np.ndarray
+    deals: tuple[Deal, ...]
     starts: np.ndarray
     sizes: np.ndarray
     num_values: np.ndarray
@@ -144,7 +173,7 @@ class FibreChain:
 
     @property
     def num_columns(self) -> int:
-        """q."""
+        """q, the number of levels but the last."""
         return len(self.next)
 
     @cached_property
@@ -153,8 +182,8 @@ class FibreChain:
         return GroupFibre(
             variables=self.variables,
             index=self.column,
-            rows=np.arange(self.num_columns),
-            divisor=np.ones(self.num_columns, dtype=np.int64),
+            rows=np.arange(len(self.coefficients)),
+            divisor=np.ones(len(self.coefficients), dtype=np.int64),
         )
 
     @property
@@ -183,10 +212,11 @@ class FibreChain:
             for part in parts
         ]
         size = sum(prod(shape) for shape in shapes)
-        if size > MAX_STACKED:
+        budget = max(MAX_STACKED, 2 * self.num_transitions)
+        if size > budget:
             raise IntractableConstraintError(
                 f"tables of few sizes need {size} entries for {self.num_transitions} "
-                f"transitions, the budget is {MAX_STACKED}; draw with FiberSampler instead, or "
+                f"transitions, the budget is {budget}; draw with FiberSampler instead, or "
                 "use smaller totals."
             )
         return tuple(self._segment(part, shape) for part, shape in zip(parts, shapes, strict=True))
@@ -248,13 +278,21 @@ class FibreChain:
 class FibrePlan:
     """All that is known of ``{x integer : A x = k, 0 <= x <= upper}`` without parameters.
 
+    Where parameters give some variables one value only, these are ``fixed``, and all else is said
+    of the others, whose right-hand sides are ``sides(k)``.
+
     Attributes:
         num_rows: m.
         num_variables: n.
+        rank: the number of independent rows of A.
         upper: ``(n,)`` the largest value of every variable on any of the fibres; -1 for a
             variable in no row whose base law is unbounded.
+        fixed: the variables of one value, or None.
+        possible: ``(n, C)`` the values of positive probability of the chain's variables, or None
+            where that is all of them.
         free: ``(f,)`` the variables in no row.
         groups: the independent blocks of one row with one coefficient, or None.
+        tables: the independent blocks that are tables with independent rows and columns.
         chain: all other variables, or None.
         lattice: the right-hand sides that have integer solutions.
         row_range: ``(2, m)`` floats, the least and the largest (A x)_i, infinite if unbounded.
@@ -262,9 +300,13 @@ class FibrePlan:
 
     num_rows: int
     num_variables: int
+    rank: int
     upper: np.ndarray
+    fixed: FixedFibre | None
+    possible: np.ndarray | None
     free: np.ndarray
     groups: GroupFibre | None
+    tables: tuple[TableFibre, ...]
     chain: FibreChain | None
     lattice: Lattice
     row_range: np.ndarray
@@ -273,15 +315,24 @@ class FibrePlan:
     def largest_terms(self) -> int:
         """A largest count of Poisson variables, by which digits are lost: those of a chain are
         lost in the sums over its columns too."""
-        chained = 0 if self.chain is None else int(self.chain.num_values.max(initial=0))
+        chained = 0 if self.chain is None else 1 + int(self.chain.largest.max(initial=-1))
         return max(int(self.upper.max(initial=0)), CHAINED_LOSS * chained)
 
     @property
     def kept(self) -> np.ndarray:
-        """``(r,)`` independent rows, ascending."""
+        """Independent rows, ascending, of the variables that are not fixed."""
         return self.lattice.kept
 
-    @property
-    def rank(self) -> int:
-        """r, the number of independent rows."""
-        return len(self.kept)
+    def contains(self, sides: np.ndarray) -> np.ndarray:
+        """``(*batch,)`` for which right-hand sides ``(*batch, m)`` there is a point, as far as they
+        are planned."""
+        inside = self.lattice.contains(sides)
+        least, largest = self.row_range
+        inside = inside & ((sides >= least) & (sides <= largest)).all(axis=-1)
+        for table in self.tables:
+            inside = inside & (table.margins(sides) >= 0).all(axis=-1)
+        return inside if self.chain is None else inside & (self.chain.find(sides) >= 0)
+
+    def sides(self, k: np.ndarray) -> np.ndarray:
+        """``(*batch, m)`` what k leaves for the variables that are not fixed."""
+        return k if self.fixed is None else k - self.fixed.shift

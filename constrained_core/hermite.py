@@ -49,6 +49,22 @@ class EchelonBasis:
             else:
                 self._require(left == 0, k, row, column, is_pivot=False)
 
+    def contains(self, k: np.ndarray) -> np.ndarray:
+        """``(*batch,)`` which of ``k (*batch, m)`` have integer coordinates in the basis."""
+        word = self._word(int(np.abs(k).max(initial=0)))
+        given = k.reshape(-1, len(self.order)).astype(word)
+        entries, rank = self.entries.astype(word), len(self.pivots)
+        found, column = np.zeros((len(given), rank), dtype=word), 0
+        inside = np.ones(len(given), dtype=bool)
+        for row in self.order:
+            left = given[:, row] - found[:, :column] @ entries[row, :column]
+            if column < rank and self.pivots[column] == row:
+                found[:, column] = left // entries[row, column]
+                left = left - found[:, column] * entries[row, column]
+                column += 1
+            inside &= (left == 0).astype(bool)
+        return inside.reshape(k.shape[:-1])
+
     def _word(self, largest: int) -> np.dtype:
         """The type int64 where no intermediate result can overflow, else Python integers."""
         bounds: list[int] = []

@@ -44,6 +44,12 @@ class Lattice:
         if self.basis is not None and k.size:
             self.basis.check(k)
 
+    def contains(self, k: np.ndarray) -> np.ndarray:
+        """``(*batch,)`` for which of ``k (*batch, m)`` there is an integer solution x."""
+        rest = np.where(self.divisor > 0, k % np.maximum(self.divisor, 1), k)
+        inside = (rest == 0).all(axis=-1)
+        return inside if self.basis is None else inside & self.basis.contains(k)
+
     def _refuse(self, k: np.ndarray, where: tuple[int, ...]) -> None:
         row, divisor = where[-1], int(self.divisor[where[-1]])
         facts = f"entries of row {row} of A are multiples of {divisor}"

@@ -11,11 +11,14 @@ from constrained_core import (
     ConstraintError,
     FibrePlan,
     GroupSum,
+    ParameterError,
     as_integers,
     check_lattice,
     plan_fibre,
 )
+from constrained_core.fibre_known import Reader
 from constrained_core.lattice import lattice_of, same_solutions
+from pyro_constrained.kernels.errors import TensorParameterError
 from pyro_constrained.kernels.groups import plan_groups
 from pyro_constrained.kernels.linalg import matvec
 from pyro_constrained.kernels.plans import plan_tensor
@@ -75,15 +78,18 @@ class Fibre(IntegerConstraint):
     Attributes:
         plan: the plan.
         rank: r, the number of independent rows.
+        sides: ``(*batch, m)`` what k leaves for the variables that are not fixed.
         groups: the plan's groups with their sums ``(*batch, g)``, in sets of similar sizes.
         capacity: at least the number of ones, or of zeros if they are fewer, of every group.
+        tables: the plan's tables with their margins ``(*batch, R + C)``.
         chain: the plan's chain with its start states ``(*batch,)``, or an empty list.
     """
 
     def __init__(self, plan: FibrePlan, like: Tensor, *fields: Any) -> None:
         super().__init__(*fields)
         self.plan, self.rank = plan, plan.rank
-        k, groups = self.integers, plan.groups
+        k, groups = plan.sides(self.integers), plan.groups
+        self.sides = k
         self.capacity = 0 if groups is None else groups.capacity(groups.totals(k))
         # A law made in inference mode still differentiates for its moments.
         with torch.inference_mode(False):
@@ -91,6 +97,7 @@ class Fibre(IntegerConstraint):
                 (part, torch.as_tensor(part.totals(k)).to(like))
                 for part in (() if groups is None else groups.by_size)
             ]
+            self.tables = [(t, torch.as_tensor(t.margins(k)).to(like)) for t in plan.tables]
             self.chain = [
                 (chain, torch.as_tensor(np.asarray(chain.start_of(k))).to(like.device))
                 for chain in (plan.chain,)
@@ -114,34 +121,50 @@ def bind_fibre(
     k_max: Any = None,
     merge: bool = False,
     grouped: bool = True,
+    max_transitions: int | None = None,
+    known: Reader | None = None,
 ) -> Fibre:
     """Plan ``A x = k`` exactly and bind it to ``like``.
 
     Args:
         A: ``(m, n)``, ``(n,)`` for one row, or a ``GroupSum``; whole numbers.
         k: ``(*batch, m)``; ``(*batch,)`` for one row; whole numbers.
-        like: a tensor of the law.
+        like: the parameter of the law.
         upper: the largest value by the base law, or None.
         k_max: as k, without batch: one plan for all 0 <= k <= k_max.
         merge: whether equal columns are one column of the chain.
         grouped: whether blocks of one row have a method of their own.
+        max_transitions: the budget of the plan, if not the usual one.
+        known: what ``like`` says for certain of the values of the variables.
 
     Raises:
         InfeasibleConstraintError: no point on the fibre.
         UnboundedSupportError: infinitely many points.
         IntractableConstraintError: a plan past its budget.
+        ParameterError: a plan past its budget, and parameters that leave no point.
         ConstraintError: shapes that do not fit, numbers that are not whole.
     """
     A, k, integers = _read(A, k, like)
     matrix = _matrix(A)
     bounds = None if upper is None else np.full(matrix.shape[1], upper)
-    options: dict[str, Any] = {"upper": bounds, "merge": merge, "grouped": grouped}
-    if k_max is None:
-        plan = plan_fibre(matrix, integers, **options)
-    else:
-        bound = np.broadcast_to(np.asarray(torch.as_tensor(k_max).cpu()), matrix.shape[:1])
-        plan = plan_fibre(matrix, None, k_max=bound, **options)
-        check_lattice(plan, integers)
+    options: dict[str, Any] = {
+        "upper": bounds,
+        "merge": merge,
+        "grouped": grouped,
+        "max_transitions": max_transitions,
+        "edges": like.requires_grad,
+    }
+    if known is not None:
+        options["known"] = lambda: known(like.detach().cpu().numpy(), matrix.shape[1])
+    try:
+        if k_max is None:
+            plan = plan_fibre(matrix, integers, **options)
+        else:
+            bound = np.broadcast_to(np.asarray(torch.as_tensor(k_max).cpu()), matrix.shape[:1])
+            plan = plan_fibre(matrix, None, k_max=bound, **options)
+            check_lattice(plan, integers)
+    except ParameterError as error:
+        raise TensorParameterError(str(error)) from error
     return Fibre(plan, like, A, k, integers, upper)
 
 
