@@ -5,6 +5,7 @@ law, for which everything is known in closed form.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import sparse
@@ -42,6 +43,16 @@ class TableFibre:
     weights: np.ndarray
     told: np.ndarray
     told_weights: np.ndarray
+
+    @cached_property
+    def cell(self) -> np.ndarray:
+        """``(p,)`` the number of every variable's cell, row after row."""
+        return self.row * self.shape[1] + self.column
+
+    @cached_property
+    def cells(self) -> np.ndarray:
+        """``(R C,)`` the variable of every cell: its place in ``variables``."""
+        return np.argsort(self.cell)
 
     def margins(self, k: np.ndarray) -> np.ndarray:
         """``(*batch, R + C)`` row and column sums for right-hand sides ``(*batch, m)``."""

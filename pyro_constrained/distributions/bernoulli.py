@@ -11,8 +11,10 @@ from torch.distributions import constraints
 from torch.distributions.utils import lazy_property
 from torch.nn.functional import logsigmoid
 
+from constrained_core.fibre_known import Reader, known_logits, known_probs
 from pyro_constrained.distributions.discrete import ConstrainedDiscrete
 from pyro_constrained.kernels.fibre import bind_fibre
+from pyro_constrained.kernels.fibre_fixed import Fixed
 from pyro_constrained.kernels.fibre_groups import expected, safe_log
 from pyro_constrained.kernels.fibre_parts import BernoulliGroups, Chain, Free, Part
 from pyro_constrained.kernels.parameters import (
@@ -44,6 +46,7 @@ class ConstrainedBernoulli(ConstrainedDiscrete):
         gradient_estimator: ``score_function`` or ``marginal_expectation``.
         validate_args: whether parameters and values are checked.
         k_max: ``(m,)`` plan once for all k with 0 <= k <= k_max.
+        max_transitions: the budget of the dynamic programme, 10^7 unless given.
 
     Raises:
         InfeasibleConstraintError: no x of zeros and ones satisfies A x = k.
@@ -80,10 +83,15 @@ class ConstrainedBernoulli(ConstrainedDiscrete):
         gradient_estimator: str = "score_function",
         validate_args: bool | None = None,
         k_max: Any = None,
+        max_transitions: int | None = None,
     ) -> None:
         name, given = exactly_one(probs=probs, logits=logits)
         (given,) = floating(given)
-        constraint = bind_fibre(A, k, given, upper=1, k_max=k_max)
+        options = {"k_max": k_max, "max_transitions": max_transitions}
+        known: Reader | None = known_logits
+        if name == "probs":  # of which derivatives at 0 and 1 need values that are impossible
+            known = None if given.requires_grad else known_probs
+        constraint = bind_fibre(A, k, given, upper=1, known=known, **options)
         n = constraint.num_variables
         given = require_event(name, given, (n,))
         if self._validates(validate_args):
@@ -121,7 +129,9 @@ class ConstrainedBernoulli(ConstrainedDiscrete):
             order = chain.variables[np.argsort(chain.column)]
             parts.append(Chain(chain, _table(self._select(parameter, order)), start))
         if free.size:
-            parts.append(Free(free, _table(self._free_parameter)))
+            parts.append(Free(free, _table(self._full_parameter(free))))
+        if fibre.plan.fixed is not None:
+            parts.append(Fixed(fibre.plan.fixed, parameter, self._own_batch_shape))
         return parts
 
     def _log_weight(self, value: Tensor) -> Tensor:

@@ -10,8 +10,10 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.utils import lazy_property
 
+from constrained_core.fibre_known import Reader, known_categories, known_log_categories
 from pyro_constrained.distributions.discrete import ConstrainedDiscrete
 from pyro_constrained.kernels.fibre import bind_fibre
+from pyro_constrained.kernels.fibre_fixed import Fixed
 from pyro_constrained.kernels.fibre_groups import expected, safe_log
 from pyro_constrained.kernels.fibre_parts import Chain, Free, Part
 from pyro_constrained.kernels.parameters import (
@@ -41,6 +43,7 @@ class ConstrainedCategorical(ConstrainedDiscrete):
         gradient_estimator: ``score_function`` or ``marginal_expectation``.
         validate_args: whether parameters and values are checked.
         k_max: ``(m,)`` plan once for all k with 0 <= k <= k_max.
+        max_transitions: the budget of the dynamic programme, 10^7 unless given.
 
     Raises:
         InfeasibleConstraintError: no x in 0..C-1 satisfies A x = k.
@@ -74,12 +77,17 @@ class ConstrainedCategorical(ConstrainedDiscrete):
         gradient_estimator: str = "score_function",
         validate_args: bool | None = None,
         k_max: Any = None,
+        max_transitions: int | None = None,
     ) -> None:
         name, given = exactly_one(probs=probs, logits=logits)
         (given,) = floating(given)
         given = require_categories(name, given)
         upper = given.shape[-1] - 1
-        constraint = bind_fibre(A, k, given, upper=upper, k_max=k_max, grouped=False)
+        options = {"k_max": k_max, "max_transitions": max_transitions, "grouped": False}
+        known: Reader | None = known_log_categories
+        if name == "probs":  # of which derivatives at 0 and 1 need values that are impossible
+            known = None if given.requires_grad else known_categories
+        constraint = bind_fibre(A, k, given, upper=upper, known=known, **options)
         n = constraint.num_variables
         given = require_event(name, given, (n, given.shape[-1]))
         if self._validates(validate_args):
@@ -117,7 +125,9 @@ class ConstrainedCategorical(ConstrainedDiscrete):
             order = chain.variables[np.argsort(chain.column)]
             parts.append(Chain(chain, self._select(parameter, order), start))
         if free.size:
-            parts.append(Free(free, self._free_parameter))
+            parts.append(Free(free, self._full_parameter(free)))
+        if fibre.plan.fixed is not None:
+            parts.append(Fixed(fibre.plan.fixed, parameter, self._own_batch_shape))
         return parts
 
     def _log_weight(self, value: Tensor) -> Tensor:

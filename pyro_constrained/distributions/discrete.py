@@ -72,12 +72,12 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         with torch.enable_grad():
             return sum((part.log_weight_sum() for part in self._parts), self._zero)
 
-    @property
-    def _free_parameter(self) -> Tensor:
-        """The parameter of the variables in no row, whose draws differ even where it does not."""
+    def _full_parameter(self, variables: np.ndarray) -> Tensor:
+        """The parameter of some variables in the batch shape of the law: of those in no row, draws
+        differ even where it does not."""
         event_shape = self._parameter.shape[self._parameter.ndim - self._parameter_event_dim :]
         parameter = expanded(self._parameter, self._own_batch_shape + event_shape)
-        return self._select(parameter, self._constraint.plan.free)
+        return self._select(parameter, variables)
 
     def _select(self, parameter: Tensor, variables: np.ndarray) -> Tensor:
         """The parameter of some variables, in the order given."""

@@ -10,9 +10,12 @@ from pyro.util import ignore_jit_warnings
 from torch import Tensor
 from torch.distributions import constraints
 
+from constrained_core.fibre_known import known_rates
 from pyro_constrained.distributions.discrete import ConstrainedDiscrete
 from pyro_constrained.kernels.fibre import bind_fibre
+from pyro_constrained.kernels.fibre_fixed import FixedCounts
 from pyro_constrained.kernels.fibre_groups import power
+from pyro_constrained.kernels.fibre_independence import IndependentTable
 from pyro_constrained.kernels.fibre_parts import (
     FreePoisson,
     MergedChain,
@@ -45,6 +48,7 @@ class ConstrainedPoisson(ConstrainedDiscrete):
         gradient_estimator: ``score_function`` or ``marginal_expectation``.
         validate_args: whether parameters and values are checked.
         k_max: ``(m,)`` plan once for all k with 0 <= k <= k_max.
+        max_transitions: the budget of the dynamic programme, 10^7 unless given.
 
     Raises:
         InfeasibleConstraintError: no x of nonnegative whole numbers satisfies A x = k.
@@ -77,9 +81,11 @@ class ConstrainedPoisson(ConstrainedDiscrete):
         gradient_estimator: str = "score_function",
         validate_args: bool | None = None,
         k_max: Any = None,
+        max_transitions: int | None = None,
     ) -> None:
         (rate,) = floating(rate)
-        constraint = bind_fibre(A, k, rate, k_max=k_max, merge=True)
+        options = {"k_max": k_max, "max_transitions": max_transitions}
+        constraint = bind_fibre(A, k, rate, merge=True, known=known_rates, **options)
         n = constraint.num_variables
         rate = require_event("rate", rate, (n,))
         if self._validates(validate_args):
@@ -104,8 +110,14 @@ class ConstrainedPoisson(ConstrainedDiscrete):
         for chain, start in fibre.chain:
             rate = self._select(parameter, chain.variables)
             parts.append(MergedChain(chain, rate, start, delicate))
+        for table, margins in fibre.tables:
+            rate = self._select(parameter, table.variables)
+            parts.append(IndependentTable(table, rate, margins, delicate))
+        if fibre.plan.fixed is not None:
+            rate = self._full_parameter(fibre.plan.fixed.variables)
+            parts.append(FixedCounts(fibre.plan.fixed, rate, delicate))
         if free.size:
-            parts.append(FreePoisson(free, self._free_parameter, delicate))
+            parts.append(FreePoisson(free, self._full_parameter(free), delicate))
         return parts
 
     @property

@@ -6,13 +6,14 @@ import torch
 from pyro.util import ignore_jit_warnings
 from torch import Tensor
 
-from constrained_core.fibre import FibreChain, FibrePlan, GroupFibre
+from constrained_core.fibre import FibreChain, FibrePlan, FixedFibre, GroupFibre
+from constrained_core.fibre_tables import TableFibre
 from constrained_core.groups import GroupSum
 from constrained_core.plan import Plan
 
 __all__ = ["AnyPlan", "plan_tensor"]
 
-AnyPlan = Plan | FibrePlan | GroupFibre | FibreChain | GroupSum
+AnyPlan = Plan | FibrePlan | FixedFibre | GroupFibre | FibreChain | TableFibre | GroupSum
 
 _TENSORS: WeakKeyDictionary[AnyPlan, dict[tuple, Tensor]] = WeakKeyDictionary()
 
