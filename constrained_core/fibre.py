@@ -13,7 +13,7 @@ import numpy as np
 
 from constrained_core.errors import InfeasibleConstraintError, IntractableConstraintError
 from constrained_core.fibre_deals import Deal
-from constrained_core.fibre_segments import is_worth_offsets, segment_ends
+from constrained_core.fibre_segments import first_values, is_worth_offsets, segment_ends
 from constrained_core.fibre_tables import TableFibre
 from constrained_core.lattice import Lattice
 
@@ -204,12 +204,51 @@ class FibreChain:
         Raises:
             IntractableConstraintError: more than 10^8 entries, nearly all of them padding.
         """
+        return self._stacked(self.first, self.next, self.sizes[1:])
+
+    @cached_property
+    def before(self) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+        """The same walks read from their end: ``first`` and ``next`` of the ways back.
+
+        Of the states of level j + 1, the first value of column j by which each is reached, and
+        ``(S_{j+1}, W'_j)`` the states of level j that come before by that value, the one after it
+        and so on, or ``sizes[j]`` where there is none.
+        """
+        found = [self._ways_back(level) for level in range(self.num_columns)]
+        return tuple(first for first, _ in found), tuple(table for _, table in found)
+
+    def _ways_back(self, level: int) -> tuple[np.ndarray, np.ndarray]:
+        source, place = np.nonzero(self.next[level] < self.sizes[level + 1])
+        target, value = self.next[level][source, place], self.first[level][source] + place
+        first = first_values(target, value, int(self.sizes[level + 1]))
+        place = value - first[target]
+        shape = len(first), int(place.max(initial=-1)) + 1
+        table = np.full(shape, self.sizes[level], dtype=np.int32)
+        table[target, place] = source
+        return first, table
+
+    @cached_property
+    def segments_before(self) -> tuple[ChainSegment, ...]:
+        """Those of ``before``, in the runs of ``segments``: state for state of the level after.
+
+        Raises:
+            IntractableConstraintError: more than 10^8 entries, nearly all of them padding.
+        """
+        return self._stacked(*self.before, self.sizes[:-1])
+
+    @cached_property
+    def _runs(self) -> list[slice]:
         widths = np.array([table.shape[1] for table in self.next], dtype=np.int64)
         ends = segment_ends(self.sizes[:-1], widths)
-        parts = [slice(*pair) for pair in zip([0, *ends], ends, strict=False)]
+        return [slice(*pair) for pair in zip([0, *ends], ends, strict=False)]
+
+    def _stacked(
+        self, firsts: tuple[np.ndarray, ...], tables: tuple[np.ndarray, ...], targets: np.ndarray
+    ) -> tuple[ChainSegment, ...]:
+        """Tables padded to one size in every run; ``targets`` are the dead states in them."""
         shapes = [
-            (part.stop - part.start, int(self.sizes[part].max()), self._width(part, widths))
-            for part in parts
+            (run.stop - run.start, max(map(len, tables[run])), self._width(run, tables))
+            for run in self._runs
         ]
         size = sum(prod(shape) for shape in shapes)
         budget = max(MAX_STACKED, 2 * self.num_transitions)
@@ -219,25 +258,36 @@ class FibreChain:
                 f"transitions, the budget is {budget}; draw with FiberSampler instead, or "
                 "use smaller totals."
             )
-        return tuple(self._segment(part, shape) for part, shape in zip(parts, shapes, strict=True))
+        return tuple(
+            self._segment(run, shape, firsts, tables, targets)
+            for run, shape in zip(self._runs, shapes, strict=True)
+        )
 
-    def _width(self, part: slice, widths: np.ndarray) -> int:
+    def _width(self, run: slice, tables: tuple[np.ndarray, ...]) -> int:
         """Of the tables of a segment, which begin with value 0 where that costs little."""
-        narrow, wide = int(widths[part].max()), int(self.num_values[part].max())
+        narrow = max(table.shape[1] for table in tables[run])
+        wide = int(self.num_values[run].max())
         return narrow if is_worth_offsets(narrow, wide) else wide
 
-    def _segment(self, part: slice, shape: tuple[int, int, int]) -> ChainSegment:
-        size = int(self.sizes[part.start : part.stop + 1].max())
+    def _segment(
+        self,
+        run: slice,
+        shape: tuple[int, int, int],
+        firsts: tuple[np.ndarray, ...],
+        tables: tuple[np.ndarray, ...],
+        targets: np.ndarray,
+    ) -> ChainSegment:
+        size = int(self.sizes[run.start : run.stop + 1].max())
         table, first = np.full(shape, size, dtype=np.int32), np.zeros(shape[:2], dtype=np.int32)
-        for place, level in enumerate(range(part.start, part.stop)):
-            state, column = np.nonzero(self.next[level] < self.sizes[level + 1])
-            target, lowest = self.next[level][state, column], self.first[level]
-            if shape[2] == self.num_values[part].max():
+        for place, level in enumerate(range(run.start, run.stop)):
+            state, column = np.nonzero(tables[level] < targets[level])
+            target, lowest = tables[level][state, column], firsts[level]
+            if shape[2] == self.num_values[run].max():
                 table[place, state, lowest[state] + column] = target
             else:
                 table[place, state, column] = target
                 first[place, : len(lowest)] = lowest
-        return ChainSegment(part.start, part.stop, size, first, table)
+        return ChainSegment(run.start, run.stop, size, first, table)
 
     def start_of(self, k: np.ndarray) -> np.ndarray:
         """Level-0 states of the right-hand sides.
@@ -317,6 +367,23 @@ class FibrePlan:
         lost in the sums over its columns too."""
         chained = 0 if self.chain is None else 1 + int(self.chain.largest.max(initial=-1))
         return max(int(self.upper.max(initial=0)), CHAINED_LOSS * chained)
+
+    @cached_property
+    def zero_rows(self) -> np.ndarray:
+        """Rows of A without an entry: k is zero there."""
+        return np.flatnonzero(self.lattice.divisor == 0)
+
+    @cached_property
+    def relations(self) -> np.ndarray:
+        """``(c, m)`` int64 y, modulo 2^64, with ``y k = 0`` wherever A x = k has a solution: one
+        for each row that follows from rows of several parts, of which none knows it."""
+        parts = [part.rows for part in (self.groups, self.chain) if part is not None]
+        parts += [table.told for table in self.tables]
+        untold = np.setdiff1d(np.arange(self.num_rows), np.concatenate([self.zero_rows, *parts]))
+        if self.lattice.basis is None or not untold.size:
+            return np.zeros((0, self.num_rows), dtype=np.int64)
+        rows = np.stack([self.lattice.basis.relation(int(row)) for row in untold])
+        return (rows % 2**64).astype(np.uint64).view(np.int64)
 
     @property
     def kept(self) -> np.ndarray:

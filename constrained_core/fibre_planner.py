@@ -228,7 +228,8 @@ def _check_range(limits: np.ndarray, k: np.ndarray) -> None:
         raise InfeasibleConstraintError(
             f"A x = k has no solution: expected k[{', '.join(map(str, where))}] between "
             f"{least[row]:g} and {largest[row]:g}, what row {row} of A can give with "
-            f"0 <= x <= upper, got {k[where]}; correct k."
+            f"0 <= x <= upper (and k <= k_max, where that was given), got {k[where]}; correct k, "
+            "or raise k_max."
         )
 
 

@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 
 from constrained_core.errors import IntractableConstraintError
-from constrained_core.fibre_segments import is_worth_offsets
+from constrained_core.fibre_segments import first_values
 from constrained_core.fibre_steps import Budget, Step
 
 __all__ = ["Tables", "Walk", "prune", "walk"]
@@ -111,7 +111,7 @@ def prune(found: Walk, max_transitions: int) -> Tables:
         alive[source] = True
         source = (np.cumsum(alive) - 1)[source]
         num_values_here = int(value.max(initial=-1)) + 1
-        first = _first_values(source, value, int(alive.sum()))
+        first = first_values(source, value, int(alive.sum()))
         shape = (len(first), int((value - first[source]).max(initial=-1)) + 1)
         budget.spend(shape[0] * shape[1])
         table = np.full(shape, sizes[-1], dtype=np.int32)
@@ -127,15 +127,6 @@ def prune(found: Walk, max_transitions: int) -> Tables:
         first=tuple(firsts[::-1]),
         next=tuple(tables[::-1]),
     )
-
-
-def _first_values(source: np.ndarray, value: np.ndarray, num_states: int) -> np.ndarray:
-    """The first value of every state; zeros where tables would hardly become narrower."""
-    width = int(value.max(initial=-1)) + 1
-    first = np.full(num_states, width, dtype=np.int32)
-    np.minimum.at(first, source, value)
-    narrow = int((value - first[source]).max(initial=-1)) + 1
-    return first if is_worth_offsets(narrow, width) else np.zeros_like(first)
 
 
 class _Reach:

@@ -115,6 +115,16 @@ class EchelonBasis:
             f"{value}; correct k"
         )
 
+    def relation(self, row: int) -> np.ndarray:
+        """``(m,)`` Python integers y with ``y k = 0`` for all k of the lattice, not zero in a row
+        that is no pivot."""
+        weights = self._combination(self.entries[row], self.pivots)
+        factor = lcm(*(weight.denominator for weight in weights))
+        found = np.zeros(len(self.order), dtype=object)
+        found[self.pivots] = [-int(weight * factor) for weight in weights]
+        found[row] = factor
+        return found
+
     def _combination(self, right: Sequence[int] | np.ndarray, rows: np.ndarray) -> list[Fraction]:
         """The weights with ``weights @ entries[rows] = right``, by back substitution."""
         rest = [Fraction(int(value)) for value in right]

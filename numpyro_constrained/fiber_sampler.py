@@ -15,8 +15,8 @@ from constrained_core.fibre_connectivity import Connectivity
 from constrained_core.fibre_diagnostics import Diagnostics, diagnose
 from constrained_core.fibre_walk import plan_walk
 from constrained_core.fibre_weights import CountWeights, TableWeights
-from numpyro_constrained.kernels.fibre_groups import safe_log
 from numpyro_constrained.kernels.fibre_walk import bind_weights, first_directions, walk
+from numpyro_constrained.kernels.logarithms import safe_log
 
 __all__ = ["FiberSampler"]
 

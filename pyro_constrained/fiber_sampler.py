@@ -17,8 +17,8 @@ from constrained_core.fibre_scan import scan_of
 from constrained_core.fibre_walk import plan_walk
 from constrained_core.fibre_weights import CountWeights, TableWeights
 from pyro_constrained.fiber_gibbs import FiberGibbs
-from pyro_constrained.kernels.fibre_groups import safe_log
 from pyro_constrained.kernels.fibre_walk import bind_weights, walk
+from pyro_constrained.kernels.logarithms import safe_log
 
 __all__ = ["FiberSampler"]
 

@@ -9,12 +9,17 @@ from jax import Array
 from jax.nn import log_sigmoid, sigmoid
 from numpyro.distributions import constraints
 
-from numpyro_constrained.distributions.discrete import ConstrainedDiscrete
+from numpyro_constrained.distributions.finite import ConstrainedFinite
 from numpyro_constrained.kernels.fibre import bind_fibre
-from numpyro_constrained.kernels.fibre_groups import expected, safe_log
-from numpyro_constrained.kernels.fibre_parts import BernoulliGroups, Chain, Free, Part
+from numpyro_constrained.kernels.fibre_parts import (
+    BernoulliChain,
+    BernoulliGroups,
+    FinitePart,
+    Free,
+)
 from numpyro_constrained.kernels.leaves import derived_property
 from numpyro_constrained.kernels.linalg import lift
+from numpyro_constrained.kernels.logarithms import safe_log
 from numpyro_constrained.kernels.parameters import (
     batch_shape_of,
     check_logits,
@@ -29,7 +34,7 @@ from numpyro_constrained.kernels.plans import plan_index
 __all__ = ["ConstrainedBernoulli"]
 
 
-class ConstrainedBernoulli(ConstrainedDiscrete):
+class ConstrainedBernoulli(ConstrainedFinite):
     """Independent x_i ~ Bernoulli(p_i) given A x = k.
 
     With A a row of ones it is the law of a subset of exactly k elements (conditional Bernoulli).
@@ -115,14 +120,14 @@ class ConstrainedBernoulli(ConstrainedDiscrete):
     def _parameter(self) -> Array:
         return self.logits
 
-    def _make_parts(self, parameter: Array) -> list[Part]:
-        fibre, plan, parts = self._constraint, self._plan, list[Part]()
+    def _make_parts(self, parameter: Array) -> list[FinitePart]:
+        fibre, plan, parts = self._constraint, self._plan, list[FinitePart]()
         for groups, counts in fibre.groups:
             logits = parameter[..., plan_index(groups, "variables")]
             parts.append(BernoulliGroups(groups, logits, counts, fibre.capacity))
         for chain, start in fibre.chain:
             order = chain.variables[np.argsort(chain.column)]
-            parts.append(Chain(chain, _table(parameter[..., order]), start))
+            parts.append(BernoulliChain(chain, _table(parameter[..., order]), start))
         if plan.free.size:
             parts.append(Free(plan.free, _table(self._free_parameter(parameter))))
         return parts
@@ -135,10 +140,9 @@ class ConstrainedBernoulli(ConstrainedDiscrete):
         weight = value * finite + jnp.where(is_finite, log_sigmoid(-finite), 0.0)
         return jnp.where(~is_finite & ((logits > 0) != (value > 0)), -jnp.inf, weight)
 
-    def _expected_log_weight(self, other: ConstrainedDiscrete) -> Array:
-        mean = other.mean
-        one = expected(mean, log_sigmoid(self._parameter))
-        return (one + expected(1 - mean, log_sigmoid(-self._parameter))).sum(-1)
+    @property
+    def _log_table(self) -> Array:
+        return _table(self._parameter)
 
 
 def _table(logits: Array) -> Array:

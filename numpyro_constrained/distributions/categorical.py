@@ -9,12 +9,12 @@ from jax import Array
 from jax.nn import log_softmax
 from numpyro.distributions import constraints
 
-from numpyro_constrained.distributions.discrete import ConstrainedDiscrete
+from numpyro_constrained.distributions.finite import ConstrainedFinite
 from numpyro_constrained.kernels.fibre import bind_fibre
-from numpyro_constrained.kernels.fibre_groups import expected, safe_log
-from numpyro_constrained.kernels.fibre_parts import Chain, Free, Part
+from numpyro_constrained.kernels.fibre_parts import Chain, FinitePart, Free
 from numpyro_constrained.kernels.leaves import derived_property
 from numpyro_constrained.kernels.linalg import lift
+from numpyro_constrained.kernels.logarithms import safe_log
 from numpyro_constrained.kernels.parameters import (
     batch_shape_of,
     check_category_probs,
@@ -29,7 +29,7 @@ from numpyro_constrained.kernels.parameters import (
 __all__ = ["ConstrainedCategorical"]
 
 
-class ConstrainedCategorical(ConstrainedDiscrete):
+class ConstrainedCategorical(ConstrainedFinite):
     """Independent x_i in 0..C-1 with P(x_i = c) = p_ic, given A x = k.
 
     The values enter A x as numbers: levels, sizes, ranks. By a dynamic programme over the columns.
@@ -108,8 +108,8 @@ class ConstrainedCategorical(ConstrainedDiscrete):
     def _parameter(self) -> Array:
         return self.logits
 
-    def _make_parts(self, parameter: Array) -> list[Part]:
-        plan, parts = self._plan, list[Part]()
+    def _make_parts(self, parameter: Array) -> list[FinitePart]:
+        plan, parts = self._plan, list[FinitePart]()
         for chain, start in self._constraint.chain:
             order = chain.variables[np.argsort(chain.column)]
             parts.append(Chain(chain, parameter[..., order, :], start))
@@ -124,12 +124,17 @@ class ConstrainedCategorical(ConstrainedDiscrete):
         table = jnp.broadcast_to(table, batch_shape + table.shape[-2:])
         return jnp.take_along_axis(table, index[..., None], -1)[..., 0]
 
-    def _expected_log_weight(self, other: ConstrainedDiscrete) -> Array:
-        table = jnp.exp(other.marginal_log_prob())
-        missing = self._parameter.shape[-1] - table.shape[-1]
-        table = jnp.pad(table, [(0, 0)] * (table.ndim - 1) + [(0, missing)])
-        return expected(table, self._parameter).sum((-2, -1))
+    @property
+    def _log_table(self) -> Array:
+        return self._parameter
 
 
 def _normalised(name: str, given: Array) -> Array:
-    return given / given.sum(-1, keepdims=True) if name == "probs" else log_softmax(given, -1)
+    return given / given.sum(-1, keepdims=True) if name == "probs" else _log_probs(given)
+
+
+def _log_probs(logits: Array) -> Array:
+    """``log_softmax``, where infinite logits share all of the probability."""
+    is_certain = logits == jnp.inf
+    shared = jnp.where(is_certain, 0.0, -jnp.inf).astype(logits.dtype)
+    return log_softmax(jnp.where(is_certain.any(-1, keepdims=True), shared, logits), -1)

@@ -37,7 +37,13 @@ class ConstrainedDiscrete(ConstrainedDistribution):
     Draws are integers, and floating under ``marginal_expectation``, so that they have a gradient.
     Where rates or probabilities of exactly 0 or 1 leave no point, a draw raises under
     ``validate_args``; inside of ``jit`` and ``vmap``, and without, the variables that have none
-    are drawn as -1 (NaN where floating), which is off the support: ``log_prob`` is -inf.
+    are drawn as -1 (NaN where floating), which is off the support: ``log_prob`` is -inf, moments
+    and tables of these variables are NaN.
+
+    A traced k cannot be checked when the law is made. One that the plan does not have (above
+    ``k_max``, negative, not whole, off the lattice, rows that disagree) has ``log_prob`` and
+    ``constraint_log_prob`` of -inf, moments, tables and entropy of NaN, and draws of -1 (NaN
+    where floating) in all variables.
 
     NumPyro's own enumeration knows values 0..U-1 only, so that ``has_enumerate_support`` is false:
     enumerate a ``Categorical`` index into ``enumerate_support()`` with logits ``log_prob`` of it.
@@ -128,16 +134,39 @@ class ConstrainedDiscrete(ConstrainedDistribution):
 
     @property
     def mean(self) -> Array:
-        """``(*batch, n)`` E[x | A x = k]."""
-        return self._expanded(self._joined([part.mean for part in self._parts]), 1)
+        """``(*batch, n)`` E[x | A x = k]; strictly between 0 and 1 for a Bernoulli variable that
+        can be either."""
+        mean = self._joined([part.mean for part in self._parts])
+        return self._expanded(self._where_possible(mean, jnp.nan, 1), 1)
 
     @property
     def variance(self) -> Array:
         """``(*batch, n)`` Var[x | A x = k]."""
-        return self._expanded(self._joined([part.variance for part in self._parts]), 1)
+        variance = self._joined([part.variance for part in self._parts])
+        return self._expanded(self._where_possible(variance, jnp.nan, 1), 1)
+
+    @property
+    def covariance(self) -> Array:
+        """``(*batch, n, n)`` Cov[x | A x = k], exact; zero between independent parts.
+
+        Closed forms for sums of Poissons, else derivatives of the mean: n times its cost.
+        """
+        parts, n = self._parts, self.event_shape[0]
+        blocks = [part.covariance for part in parts]
+        rank = max(block.ndim for block in blocks)
+        blocks = [lift(block, rank) for block in blocks]
+        batch = jnp.broadcast_shapes(*(block.shape[:-2] for block in blocks))
+        joined = jnp.zeros(batch + (n, n), self._leaf().dtype)
+        for part, block in zip(parts, blocks, strict=True):
+            rows = part.variables.astype(np.int32)
+            joined = joined.at[..., rows[:, None], rows[None]].set(block)
+        return self._expanded(self._where_possible(joined, jnp.nan, 2), 2)
 
     def marginal_log_prob(self) -> Array:
         """``(*batch, n, U)`` log P(x_i = u | A x = k) for u = 0..U-1; -inf where impossible.
+
+        However unlikely a value is, it keeps its digits. U is the number of values of the base
+        law; of Poisson variables one more than the largest of the plan.
 
         Raises:
             ConstraintError: a variable in no row has infinitely many values.
@@ -151,7 +180,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
             )
         num_values = self._constraint.num_values
         tables = [part.log_marginals(num_values) for part in self._parts]
-        return self._expanded(self._joined(tables, 2), 2)
+        return self._expanded(self._where_possible(self._joined(tables, 2), jnp.nan, 2), 2)
 
     def constraint_log_prob(self) -> Array:
         """``(*batch,)`` log probability of the event A x = k under the base law.
@@ -167,8 +196,16 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         """Sum over parts, of the rank of the batch; -inf where k has no point."""
         rank = len(self._batch_shape)
         total = sum((lift(part, rank) for part in parts), jnp.zeros((1,) * rank))
-        total = total.astype(self._leaf().dtype)
-        return jnp.where(lift(jnp.asarray(self._constraint.possible), rank), total, -jnp.inf)
+        return self._where_possible(total.astype(self._leaf().dtype), -jnp.inf, 0)
+
+    def _where_possible(self, figures: Array, other: Any, event_dim: int) -> Array:
+        """``(*batch, ...)`` figures, and others where k is no right-hand side of the plan."""
+        possible = self._constraint.possible
+        if not isinstance(possible, Array) and possible.all():
+            return figures
+        possible = jnp.asarray(possible).reshape(possible.shape + (1,) * event_dim)
+        ndim = max(figures.ndim, possible.ndim)
+        return jnp.where(lift(possible, ndim), lift(figures, ndim), other)
 
     def entropy(self) -> Array:
         """``(*batch,)`` exact entropy.
@@ -177,7 +214,8 @@ class ConstrainedDiscrete(ConstrainedDistribution):
             ConstraintError: a variable in no row has infinitely many values.
         """
         expected = self._expected_log_weight(self) + self._expected_shared_log_weight()
-        return self._expanded(self._log_weight_sum() - expected, 0)
+        entropy = self._log_weight_sum() - expected
+        return self._expanded(self._where_possible(entropy, jnp.nan, 0), 0)
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
         """Exact draws ``(*sample_shape, *batch, n)``, with the gradient of the estimator.
@@ -213,10 +251,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
             part.draw(key, sample_shape + lead).reshape(*shape, len(part.variables))
             for part, key in zip(parts, keys, strict=True)
         ]
-        joined, possible = self._joined(drawn), self._constraint.possible
-        if not isinstance(possible, Array):  # k is known, and was checked
-            return joined
-        return jnp.where(lift(possible[..., None], joined.ndim), joined, -1)
+        return self._where_possible(self._joined(drawn), -1, 1)
 
     def _require_possible(self, draw: Array) -> None:
         if self._validate_args and not isinstance(draw, Tracer) and (draw < 0).any():
@@ -253,6 +288,8 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         """
         value = self._checked_value(value)
         inside = self._on_support(value)
+        if not jnp.issubdtype(value.dtype, jnp.floating):
+            value = value.astype(self._leaf().dtype)
         value = jnp.where(inside[..., None], value, 0.0)
         score = self._log_weight(value).sum(-1)
         total = lift(self._log_weight_sum(), score.ndim)
@@ -285,9 +322,8 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         return jnp.broadcast_to(points, shape) if expand else points
 
     def _floating(self, value: Any) -> Array:
-        value = jnp.asarray(value)
-        is_floating = jnp.issubdtype(value.dtype, jnp.floating)
-        return value if is_floating else value.astype(self._leaf().dtype)
+        """Whole numbers stay what they are: sums of them are exact."""
+        return jnp.asarray(value)
 
     def _on_support(self, value: Array) -> Array:
         inside = self._constraint.contains(value)

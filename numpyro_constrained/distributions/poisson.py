@@ -11,14 +11,9 @@ from numpyro.distributions import constraints
 
 from numpyro_constrained.distributions.discrete import ConstrainedDiscrete
 from numpyro_constrained.kernels.fibre import bind_fibre
-from numpyro_constrained.kernels.fibre_groups import expected, power, safe_log
-from numpyro_constrained.kernels.fibre_parts import (
-    FreePoisson,
-    MergedChain,
-    PoissonGroups,
-    PoissonPart,
-)
+from numpyro_constrained.kernels.leaves import where_needed
 from numpyro_constrained.kernels.linalg import lift
+from numpyro_constrained.kernels.logarithms import expected, times
 from numpyro_constrained.kernels.parameters import (
     batch_shape_of,
     check_nonnegative,
@@ -27,6 +22,12 @@ from numpyro_constrained.kernels.parameters import (
     require_event,
 )
 from numpyro_constrained.kernels.plans import plan_index
+from numpyro_constrained.kernels.poisson_parts import (
+    FreePoisson,
+    MergedChain,
+    PoissonGroups,
+    PoissonPart,
+)
 from numpyro_constrained.kernels.poisson_pmf import is_delicate, log_poisson
 
 __all__ = ["ConstrainedPoisson"]
@@ -116,21 +117,31 @@ class ConstrainedPoisson(ConstrainedDiscrete):
         """Whether counts are too large for plain terms."""
         return is_delicate(self._plan.largest_terms, self.rate.dtype)
 
-    @property
-    def _weight(self) -> Array:
-        """``(*batch, n)`` w: values are scored by x log w - log x!, or ``log_poisson(x, w)``."""
-        return self._joined([part.weight for part in self._make_parts(self._parameter)])
+    def _figures(self, name: str) -> Array:
+        """``(*batch, n)`` a figure of the parts."""
+        parts = self._make_parts(self._parameter)
+        return self._joined([getattr(part, name) for part in parts])
 
     def _log_weight(self, value: Array) -> Array:
-        weight = lift(self._weight, value.ndim)
+        """Values are scored by x log w - log x!, or ``log_poisson(x, w)``."""
+        log_weight = lift(self._figures("log_weight"), value.ndim)
         if self._is_delicate:
-            return log_poisson(value, weight)
-        return power(value, weight) - gammaln(value + 1)
+            return log_poisson(value, lift(self._figures("weight"), value.ndim), log_weight)
+        return times(value, log_weight) - gammaln(value + 1)
 
-    def _expected_log_weight(self, other: ConstrainedDiscrete) -> Array:
-        weight = self._weight
-        found = expected(other.mean, safe_log(weight))
-        return (found - lift(weight, found.ndim) if self._is_delicate else found).sum(-1)
+    def _expected_log_weight(self, other: Any) -> Array:
+        weight, mean = self._figures("log_weight"), other.mean
+        ndim = max(weight.ndim, mean.ndim)
+        weight, mean = lift(weight, ndim), lift(mean, ndim)
+        # A mean may be below the least number where the weight is zero: then mass is forbidden.
+        is_unsure = (weight == -jnp.inf) & (mean <= 0) & (lift(other.rate, ndim) > 0)
+        is_zero = where_needed(
+            is_unsure.any(),
+            lambda: (mean <= 0) & ~lift(other._figures("is_positive"), ndim),
+            lambda: mean <= 0,
+        )
+        found = expected(mean, weight, is_zero)
+        return (found - lift(self._figures("weight"), ndim) if self._is_delicate else found).sum(-1)
 
     def _expected_shared_log_weight(self) -> Array:
         table = self.marginal_log_prob()

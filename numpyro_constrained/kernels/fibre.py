@@ -63,10 +63,13 @@ class IntegerConstraint:
         return any(isinstance(part, Tracer) for part in (self.A, self.k))
 
     def residual(self, value: Array) -> Array:
-        """``A value - k``, in the rows of A."""
+        """``A value - k``, in the rows of A; in whole numbers where value is of such a type."""
         value = lift(value, 1 + len(self.batch_shape))
+        is_whole = not jnp.issubdtype(value.dtype, jnp.floating)
+        value = value.astype(jnp.result_type(int)) if is_whole else value
         total = self._total(value)
-        return total - lift(self.k, total.ndim)
+        k = jnp.rint(self.k).astype(value.dtype) if is_whole else self.k
+        return total - lift(k, total.ndim)
 
     def _total(self, value: Array) -> Array:
         if isinstance(self.A, GroupSum):
@@ -75,15 +78,25 @@ class IntegerConstraint:
                 value = value * weights.reshape((1,) * (value.ndim - 1) + weights.shape)
             totals = jnp.zeros(value.shape[:-1] + (self.A.num_groups,), value.dtype)
             return totals.at[..., self.A.index].add(value)
-        return value @ self.A if self.is_vector else matvec(self.A, value)
+        is_whole = jnp.issubdtype(value.dtype, jnp.integer)
+        A = self.A.astype(value.dtype) if is_whole else self.A
+        return value @ A if self.is_vector else matvec(A, value)
 
     def contains(self, value: Array) -> Array:
-        """``(*batch,)`` whether every entry is a whole number in range and the sums are right."""
-        value = stop_gradient(value).astype(jnp.result_type(float))
-        inside = ((value >= 0) & (value == jnp.floor(value))).all(-1)
+        """``(*batch,)`` whether every entry is a whole number in range and the sums are right.
+
+        Values of an integer type are summed as such: no float has to hold them.
+        """
+        value = stop_gradient(value)
+        inside = (value >= 0).all(-1)
+        if jnp.issubdtype(value.dtype, jnp.floating):
+            value = value.astype(jnp.result_type(float))
+            inside = inside & (value == jnp.floor(value)).all(-1)
         if self.upper is not None:
             inside = inside & (value <= self.upper).all(-1)
         exact = self.residual(value) == 0
+        if self.integers is None:
+            exact = exact & lift(jnp.rint(self.k) == self.k, exact.ndim)
         exact = exact if self.is_vector else exact.all(-1)
         return lift(inside, exact.ndim) & exact
 
@@ -97,8 +110,8 @@ class Fibre(IntegerConstraint):
         groups: the plan's groups with their sums ``(*batch, g)``, in sets of similar sizes.
         capacity: at least the number of ones, or of zeros if they are fewer, of every group.
         chain: the plan's chain with its start states ``(*batch,)``, or an empty list.
-        possible: ``(*batch,)`` false where a traced k has no point for a reason other than a dead
-            start.
+        possible: ``(*batch,)`` whether k is a right-hand side of the plan; it can be another where
+            it is traced, or came in place of the one that was planned for.
     """
 
     def __init__(
@@ -112,33 +125,53 @@ class Fibre(IntegerConstraint):
     ) -> None:
         super().__init__(A, k, layout, upper)
         self.plan, self.rank = plan, plan.rank
-        groups = () if plan.groups is None else plan.groups.by_size
+        parts = () if plan.groups is None else plan.groups.by_size
         chains = () if plan.chain is None else (plan.chain,)
-        self.possible: Any = np.True_
-        self.groups: list[tuple[GroupFibre, Any]]
-        self.chain: list[tuple[FibreChain, Any]]
-        if self.integers is None:
-            k = self._read_traced()
-            self.groups = [(part, jnp.maximum(_totals(part, k), 0)) for part in groups]
-            self.chain = [(chain, _find_start(chain, k)) for chain in chains]
-        else:  # everything stays a NumPy constant, also inside a trace
-            self.groups = [(part, part.totals(self.integers)) for part in groups]
-            self.chain = [(chain, _known_start(chain, self.integers)) for chain in chains]
         self.capacity = self._largest_capacity() if capacity is None else capacity
+        if self.integers is None:
+            k, find = jnp.rint(self._k_rows).astype(jnp.result_type(int)), _find_start
+        else:  # everything stays a NumPy constant, also inside a trace
+            k, find = self.integers, _known_start
+        self.chain: list[tuple[FibreChain, Any]] = [(chain, find(chain, k)) for chain in chains]
+        self.groups: list[tuple[GroupFibre, Any]] = [(part, _totals(part, k)) for part in parts]
+        self.possible: Any = np.True_
+        if capacity is not None or self.integers is None:  # else it was checked
+            self.possible = self._is_planned(k)
+            self.groups = [
+                (part, totals.clip(0, _along(self._largest(part), totals)))
+                for part, totals in self.groups
+            ]
 
-    def _read_traced(self) -> Array:
-        """k as integers; ``possible`` tells where it is none that the groups can have."""
-        plan, given = self.plan, self._k_rows
-        whole = jnp.rint(given)
-        is_whole = (whole == given).all(-1)
-        k = whole.astype(jnp.result_type(int))
-        zero_rows = np.flatnonzero(plan.lattice.divisor.astype(np.int64) == 0)
-        self.possible = is_whole & (k[..., zero_rows] == 0).all(-1)
-        if plan.groups is not None:
-            counts = _totals(plan.groups, k)
-            is_sum = counts * _divisor(plan.groups, k) == k[..., plan_index(plan.groups, "rows")]
-            self.possible = self.possible & (is_sum & (counts >= 0)).all(-1)
-        return k
+    def _is_planned(self, k: Any) -> Any:
+        """``(*batch,)`` whether k is whole, and in reach of every part of the plan."""
+        holds = (k == self._k_rows).all(-1) & (k[..., self.plan.zero_rows] == 0).all(-1)
+        relations = self.plan.relations.T.astype(k.dtype)
+        if relations.size:
+            holds = holds & (k @ relations == 0).all(-1)
+        for chain, start in self.chain:
+            holds = holds & (start < chain.sizes[0])
+        for part, totals in self.groups:
+            holds = holds & self._fits(part, totals, k).all(-1)
+        return holds
+
+    def _fits(self, part: GroupFibre, totals: Any, k: Any) -> Any:
+        """``(*batch, g)`` whether groups can have such sums, and the plan has them."""
+        given = k[..., plan_index(part, "rows")]
+        is_sum = totals * _along(part.divisor, k) == given
+        fits = is_sum & (totals >= 0) & (totals <= _along(self._largest(part), k))
+        if self.upper is None:
+            return fits
+        rest = _along(part.sizes, k) - totals
+        return fits & ((totals <= self.capacity) | (rest <= self.capacity))
+
+    def _largest(self, part: GroupFibre) -> np.ndarray:
+        """``(g,)`` largest sums of groups that the plan has."""
+        own = part.sizes
+        if self.upper is None:
+            own = np.zeros_like(part.sizes)
+            np.maximum.at(own, part.index, self.plan.upper[part.variables])
+        reach = (self.plan.row_range[:, part.rows] / part.divisor).max(0)
+        return np.floor(np.minimum(own, reach)).astype(own.dtype)
 
     def _largest_capacity(self) -> int:
         groups = self.plan.groups
@@ -151,20 +184,21 @@ class Fibre(IntegerConstraint):
 
     @property
     def num_values(self) -> int:
-        """U: 1 + the largest value of any variable."""
-        return 1 + int(self.plan.upper.max(initial=0))
+        """U: 1 + the largest value of any variable, by its base law if that has one."""
+        return 1 + int(self.plan.upper.max(initial=0) if self.upper is None else self.upper)
 
 
-def _divisor(groups: GroupFibre, k: Array) -> np.ndarray:
-    return groups.divisor.astype(k.dtype).reshape((1,) * (k.ndim - 1) + (-1,))
+def _totals(part: GroupFibre, k: Any) -> Any:
+    """``GroupFibre.totals`` for a k that may be traced."""
+    return k[..., plan_index(part, "rows")] // _along(part.divisor, k)
 
 
-def _totals(groups: GroupFibre, k: Array) -> Array:
-    """``GroupFibre.totals`` for a k that is traced."""
-    return k[..., plan_index(groups, "rows")] // _divisor(groups, k)
+def _along(array: np.ndarray, like: Any) -> np.ndarray:
+    """A vector as the last dimension of ``like``, in its dtype."""
+    return array.astype(like.dtype).reshape((1,) * (like.ndim - 1) + array.shape)
 
 
-def _known_start(chain: FibreChain, k: np.ndarray) -> np.ndarray:
+def _known_start(chain: FibreChain, k: Any) -> Any:
     """``(*batch,)`` states of level 0 of the right-hand sides; dead if there is none."""
     start = chain.find(k)
     return np.where(start < 0, chain.sizes[0], start).astype(np.int32)
@@ -264,14 +298,22 @@ def same_fibre(one: IntegerConstraint, other: IntegerConstraint) -> bool:
 def _leaves(A: Any, k: Any, dtype: Any) -> tuple[Any, Array]:
     """A and k as arrays; what is known stays known inside a trace."""
     with jax.ensure_compile_time_eval():
-        A = A if isinstance(A, GroupSum) else jnp.asarray(np.asarray(A), dtype)
-        leaf = jnp.asarray(k, dtype)
-    if not isinstance(leaf, Tracer) and (np.asarray(leaf, np.float64) != np.asarray(k)).any():
+        A = A if isinstance(A, GroupSum) else _held("A", np.asarray(A), dtype)
+        return A, _held("k", k, dtype)
+
+
+def _held(name: str, given: Any, dtype: Any) -> Array:
+    """A copy of whole numbers, which may change later; of those that are traced, NaN for ones that
+    the type cannot hold."""
+    leaf = jnp.array(given, dtype)
+    if isinstance(leaf, Tracer):
+        return jnp.where(leaf.astype(given.dtype) == given, leaf, jnp.nan)
+    if (np.asarray(leaf, np.float64) != np.asarray(given, np.float64)).any():
         raise ConstraintError(
-            f"k: expected whole numbers that {np.dtype(dtype).name} can hold, got a largest of "
-            f"{int(np.abs(k).max())}; use float64 parameters."
+            f"{name}: expected whole numbers that {np.dtype(dtype).name} can hold, got a largest "
+            f"of {int(np.abs(given).max())}; use float64 parameters."
         )
-    return A, leaf
+    return leaf
 
 
 def _read(A: Any, k: Any) -> tuple[Any, Any, Layout, np.ndarray | None]:

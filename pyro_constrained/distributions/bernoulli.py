@@ -12,11 +12,11 @@ from torch.distributions.utils import lazy_property
 from torch.nn.functional import logsigmoid
 
 from constrained_core.fibre_known import Reader, known_logits, known_probs
-from pyro_constrained.distributions.discrete import ConstrainedDiscrete
+from pyro_constrained.distributions.finite import ConstrainedFinite
 from pyro_constrained.kernels.fibre import bind_fibre
 from pyro_constrained.kernels.fibre_fixed import Fixed
-from pyro_constrained.kernels.fibre_groups import expected, safe_log
-from pyro_constrained.kernels.fibre_parts import BernoulliGroups, Chain, Free, Part
+from pyro_constrained.kernels.fibre_parts import BernoulliChain, BernoulliGroups, FinitePart, Free
+from pyro_constrained.kernels.logarithms import safe_log
 from pyro_constrained.kernels.parameters import (
     batch_shape_of,
     check_logits,
@@ -30,7 +30,7 @@ from pyro_constrained.kernels.shapes import expanded
 __all__ = ["ConstrainedBernoulli"]
 
 
-class ConstrainedBernoulli(ConstrainedDiscrete):
+class ConstrainedBernoulli(ConstrainedFinite):
     """Independent x_i ~ Bernoulli(p_i) given A x = k.
 
     With A a row of ones it is the law of a subset of exactly k elements (conditional Bernoulli).
@@ -119,15 +119,15 @@ class ConstrainedBernoulli(ConstrainedDiscrete):
             return dist.Bernoulli(probs=self.probs).to_event(1)
         return dist.Bernoulli(logits=self.logits).to_event(1)
 
-    def _make_parts(self, parameter: Tensor) -> list[Part]:
+    def _make_parts(self, parameter: Tensor) -> list[FinitePart]:
         fibre, free = self._constraint, self._constraint.plan.free
-        parts: list[Part] = []
+        parts: list[FinitePart] = []
         for groups, counts in fibre.groups:
             logits = self._select(parameter, groups.variables)
             parts.append(BernoulliGroups(groups, logits, counts, fibre.capacity))
         for chain, start in fibre.chain:
             order = chain.variables[np.argsort(chain.column)]
-            parts.append(Chain(chain, _table(self._select(parameter, order)), start))
+            parts.append(BernoulliChain(chain, _table(self._select(parameter, order)), start))
         if free.size:
             parts.append(Free(free, _table(self._full_parameter(free))))
         if fibre.plan.fixed is not None:
@@ -141,10 +141,9 @@ class ConstrainedBernoulli(ConstrainedDiscrete):
         weight = value * finite + logsigmoid(-finite).masked_fill(~is_finite, 0.0)
         return weight.masked_fill(~is_finite & ((logits > 0) != (value > 0)), -torch.inf)
 
-    def _expected_log_weight(self, other: ConstrainedDiscrete) -> Tensor:
-        mean = other.mean
-        one = expected(mean, logsigmoid(self._parameter))
-        return (one + expected(1 - mean, logsigmoid(-self._parameter))).sum(-1)
+    @property
+    def _log_table(self) -> Tensor:
+        return _table(self._parameter)
 
 
 def _logits(probs: Tensor) -> Tensor:

@@ -11,11 +11,11 @@ from torch.distributions import constraints
 from torch.distributions.utils import lazy_property
 
 from constrained_core.fibre_known import Reader, known_categories, known_log_categories
-from pyro_constrained.distributions.discrete import ConstrainedDiscrete
+from pyro_constrained.distributions.finite import ConstrainedFinite
 from pyro_constrained.kernels.fibre import bind_fibre
 from pyro_constrained.kernels.fibre_fixed import Fixed
-from pyro_constrained.kernels.fibre_groups import expected, safe_log
-from pyro_constrained.kernels.fibre_parts import Chain, Free, Part
+from pyro_constrained.kernels.fibre_parts import Chain, FinitePart, Free
+from pyro_constrained.kernels.logarithms import is_there, safe_log
 from pyro_constrained.kernels.parameters import (
     batch_shape_of,
     check_category_probs,
@@ -30,7 +30,7 @@ from pyro_constrained.kernels.shapes import expanded
 __all__ = ["ConstrainedCategorical"]
 
 
-class ConstrainedCategorical(ConstrainedDiscrete):
+class ConstrainedCategorical(ConstrainedFinite):
     """Independent x_i in 0..C-1 with P(x_i = c) = p_ic, given A x = k.
 
     The values enter A x as numbers: levels, sizes, ranks. By a dynamic programme over the columns.
@@ -96,7 +96,7 @@ class ConstrainedCategorical(ConstrainedDiscrete):
             given = given / given.sum(-1, keepdim=True)
             parameter = safe_log(given)
         else:
-            given = parameter = given - given.logsumexp(-1, keepdim=True)
+            given = parameter = _log_probs(given)
         batch_shape = batch_shape_of(constraint, **{name: given.shape[:-2]})
         self.__dict__[name] = expanded(given, batch_shape + given.shape[-2:])
         super().__init__(constraint, parameter, batch_shape, gradient_estimator, validate_args)
@@ -118,9 +118,9 @@ class ConstrainedCategorical(ConstrainedDiscrete):
             return dist.Categorical(probs=self.probs).to_event(1)
         return dist.Categorical(logits=self.logits).to_event(1)
 
-    def _make_parts(self, parameter: Tensor) -> list[Part]:
+    def _make_parts(self, parameter: Tensor) -> list[FinitePart]:
         fibre, free = self._constraint, self._constraint.plan.free
-        parts: list[Part] = []
+        parts: list[FinitePart] = []
         for chain, start in fibre.chain:
             order = chain.variables[np.argsort(chain.column)]
             parts.append(Chain(chain, self._select(parameter, order), start))
@@ -136,5 +136,15 @@ class ConstrainedCategorical(ConstrainedDiscrete):
         index = value.long().expand(batch_shape + value.shape[-1:])
         return table.gather(-1, index[..., None])[..., 0]
 
-    def _expected_log_weight(self, other: ConstrainedDiscrete) -> Tensor:
-        return expected(other.marginal_log_prob().exp(), self._parameter).sum((-2, -1))
+    @property
+    def _log_table(self) -> Tensor:
+        return self._parameter
+
+
+def _log_probs(logits: Tensor) -> Tensor:
+    """``log_softmax``, where infinite logits share all of the probability."""
+    is_certain = logits == torch.inf
+    if is_there(is_certain):
+        shared = torch.zeros_like(logits).masked_fill(~is_certain, -torch.inf)
+        logits = torch.where(is_certain.any(-1, keepdim=True), shared, logits)
+    return logits - logits.logsumexp(-1, keepdim=True)

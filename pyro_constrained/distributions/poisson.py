@@ -14,19 +14,19 @@ from constrained_core.fibre_known import known_rates
 from pyro_constrained.distributions.discrete import ConstrainedDiscrete
 from pyro_constrained.kernels.fibre import bind_fibre
 from pyro_constrained.kernels.fibre_fixed import FixedCounts
-from pyro_constrained.kernels.fibre_groups import power
 from pyro_constrained.kernels.fibre_independence import IndependentTable
-from pyro_constrained.kernels.fibre_parts import (
-    FreePoisson,
-    MergedChain,
-    PoissonGroups,
-    PoissonPart,
-)
+from pyro_constrained.kernels.logarithms import expected, is_there, times
 from pyro_constrained.kernels.parameters import (
     batch_shape_of,
     check_nonnegative,
     floating,
     require_event,
+)
+from pyro_constrained.kernels.poisson_parts import (
+    FreePoisson,
+    MergedChain,
+    PoissonGroups,
+    PoissonPart,
 )
 from pyro_constrained.kernels.poisson_pmf import is_delicate, log_poisson
 from pyro_constrained.kernels.shapes import expanded
@@ -128,16 +128,28 @@ class ConstrainedPoisson(ConstrainedDiscrete):
     @cached_property
     def _weight(self) -> Tensor:
         """``(*batch, n)`` w: values are scored by x log w - log x!, or ``log_poisson(x, w)``."""
-        return self._joined([part.weight for part in self._parts])
+        with torch.enable_grad():
+            return self._joined([part.weight for part in self._parts])
+
+    @cached_property
+    def _log_weights(self) -> Tensor:
+        """``(*batch, n)`` log w."""
+        with torch.enable_grad():
+            return self._joined([part.log_weight for part in self._parts])
 
     def _log_weight(self, value: Tensor) -> Tensor:
         if self._is_delicate:
-            return log_poisson(value, self._weight)
-        return power(value, self._weight) - torch.lgamma(value + 1)
+            return log_poisson(value, self._weight, self._log_weights)
+        return times(value, self._log_weights) - torch.lgamma(value + 1)
 
-    def _expected_log_weight(self, other: ConstrainedDiscrete) -> Tensor:
-        expected = power(other.mean, self._weight)
-        return (expected - self._weight if self._is_delicate else expected).sum(-1)
+    def _expected_log_weight(self, other: Any) -> Tensor:
+        weight, mean = self._log_weights, other.mean
+        is_zero = mean <= 0
+        # A mean may be below the least number where the weight is zero: then mass is forbidden.
+        if is_there(is_zero & (weight == -torch.inf) & (other.rate > 0)):
+            is_zero = is_zero & ~self._joined([part.is_positive for part in other._parts])
+        found = expected(mean, weight, is_zero)
+        return (found - self._weight if self._is_delicate else found).sum(-1)
 
     def _expected_shared_log_weight(self) -> Tensor:
         table = self.marginal_log_prob()

@@ -50,7 +50,9 @@ class IntegerConstraint:
         self.is_vector = isinstance(A, Tensor) and A.ndim == 1
 
     def residual(self, value: Tensor) -> Tensor:
-        """``A value - k``, in the rows of A."""
+        """``A value - k``, in the rows of A; int64 where value is of an integer type."""
+        if not value.is_floating_point():
+            return self.residual(value.double()).long()  # small types would overflow
         return self._total(value) - self.k.to(value.dtype)
 
     def _total(self, value: Tensor) -> Tensor:
@@ -106,8 +108,8 @@ class Fibre(IntegerConstraint):
 
     @property
     def num_values(self) -> int:
-        """U: 1 + the largest value of any variable."""
-        return 1 + int(self.plan.upper.max(initial=0))
+        """U: 1 + the largest value of any variable, by its base law if that has one."""
+        return 1 + int(self.plan.upper.max(initial=0) if self.upper is None else self.upper)
 
 
 @torch.compiler.disable
@@ -193,9 +195,9 @@ def _read(A: Any, k: Any, like: Tensor) -> tuple[Tensor | GroupSum, Tensor, np.n
         missing = " and ".join(name for name, part in (("A", A), ("k", k)) if part is None)
         raise ConstraintError(f"expected A and k, got no {missing}; give both sides of A x = k.")
     if not isinstance(A, GroupSum):
-        A = torch.as_tensor(A, device=like.device)
+        A = _held(A, like.device)
         _check_matrix(A)
-    k = torch.as_tensor(k, device=like.device)
+    k = _held(k, like.device)
     if k.requires_grad:
         raise ConstraintError(
             "k: expected whole numbers without a gradient for a discrete law, got a tensor that "
@@ -210,6 +212,11 @@ def _read(A: Any, k: Any, like: Tensor) -> tuple[Tensor | GroupSum, Tensor, np.n
         )
     integers = as_integers("k", rows.cpu().numpy())
     return A, k, integers
+
+
+def _held(given: Any, device: torch.device) -> Tensor:
+    """As a tensor; a copy of a NumPy array, which may change later."""
+    return torch.as_tensor(given.copy() if isinstance(given, np.ndarray) else given, device=device)
 
 
 def _check_matrix(A: Tensor) -> None:

@@ -5,20 +5,7 @@ order in which they come. So x_j = u has the probability that the first u of the
 and the others on other cells, times the number of ways to choose these u.
 """
 
-from functools import cached_property
-
-import torch
-from torch import Tensor
-
-from constrained_core.fibre import FibreChain
-from constrained_core.fibre_deals import Deal
-from pyro_constrained.kernels import fibre_chain
-from pyro_constrained.kernels.fibre_chain import log_sum_exp
-from pyro_constrained.kernels.fibre_groups import safe_log
-from pyro_constrained.kernels.fibre_parts import MergedChain
-from pyro_constrained.kernels.plans import plan_tensor
-from pyro_constrained.kernels.poisson_pmf import log_poisson
-from pyro_constrained.kernels.shapes import broadcast_shapes, expanded
+from pyro_constrained.kernels.poisson_parts import MergedChain
 
 __all__ = ["DealtChain"]
 

@@ -5,14 +5,16 @@ import torch
 from torch import Tensor
 
 from constrained_core.fibre import FixedFibre
-from pyro_constrained.kernels.fibre_parts import Part, PoissonPart
+from pyro_constrained.kernels.fibre_parts import FinitePart, Part
+from pyro_constrained.kernels.logarithms import safe_log
 from pyro_constrained.kernels.plans import plan_tensor
+from pyro_constrained.kernels.poisson_parts import PoissonPart
 from pyro_constrained.kernels.shapes import expanded
 
 __all__ = ["Fixed", "FixedCounts"]
 
 
-class Fixed(Part):
+class _OneValue(Part):
     """Variables of which one value has probability 1.
 
     Args:
@@ -46,7 +48,15 @@ class Fixed(Part):
         return expanded(table, self._batch_shape + table.shape)
 
 
-class FixedCounts(Fixed, PoissonPart):
+class Fixed(_OneValue, FinitePart):
+    """Variables with finitely many values, of which one has probability 1."""
+
+    @property
+    def probabilities(self) -> Tensor:
+        return self.log_marginals(1 + int(self._values.max())).exp()
+
+
+class FixedCounts(_OneValue, PoissonPart):
     """Poisson variables of rate 0.
 
     Args:
@@ -62,6 +72,14 @@ class FixedCounts(Fixed, PoissonPart):
     @property
     def weight(self) -> Tensor:
         return self._rate
+
+    @property
+    def log_weight(self) -> Tensor:
+        return safe_log(self._rate)
+
+    @property
+    def is_positive(self) -> Tensor:
+        return self._rate > 0
 
     def log_partition(self) -> Tensor:
         return -self._rate.sum(-1)

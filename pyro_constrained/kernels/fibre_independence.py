@@ -13,9 +13,11 @@ import torch
 from torch import Tensor
 
 from constrained_core.fibre_tables import TableFibre
-from pyro_constrained.kernels.fibre_parts import PoissonPart
+from pyro_constrained.kernels.fibre_covariance import settled
 from pyro_constrained.kernels.hypergeometric import log_hypergeometric, table_draw
+from pyro_constrained.kernels.logarithms import safe_log
 from pyro_constrained.kernels.plans import plan_tensor
+from pyro_constrained.kernels.poisson_parts import PoissonPart
 from pyro_constrained.kernels.poisson_pmf import log_poisson
 from pyro_constrained.kernels.shapes import broadcast_shapes, expanded
 
@@ -32,9 +34,7 @@ class IndependentTable(PoissonPart):
         is_delicate: whether counts are too large for plain terms.
     """
 
-    def __init__(
-        self, table: TableFibre, rate: Tensor, margins: Tensor, is_delicate: bool
-    ) -> None:
+    def __init__(self, table: TableFibre, rate: Tensor, margins: Tensor, is_delicate: bool) -> None:
         self.variables, self.table, self.is_delicate = table.variables, table, is_delicate
         self.rate, self._rows = rate, margins[..., : table.shape[0]]
         self._columns = margins[..., table.shape[0] :]
@@ -71,7 +71,7 @@ class IndependentTable(PoissonPart):
     def _moved(self) -> Tensor:
         """``(*batch, p)`` S t, the change of the means."""
         if self._log_change is None:
-            return torch.zeros_like(self._expected)
+            return self._zero
         with torch.enable_grad():
             change, total = self._log_change, self._total
             grid = change.index_select(-1, self._along("cells")).unflatten(-1, self.table.shape)
@@ -108,6 +108,19 @@ class IndependentTable(PoissonPart):
         one = self._expected if self.is_delicate else torch.ones_like(self._expected)
         return one if self._log_change is None else one * self._log_change.exp()
 
+    @property
+    def log_weight(self) -> Tensor:
+        log_weight = safe_log(self._expected) if self.is_delicate else self._zero
+        return log_weight if self._log_change is None else log_weight + self._log_change
+
+    @property
+    def _zero(self) -> Tensor:
+        return torch.zeros_like(self._expected)
+
+    @property
+    def is_positive(self) -> Tensor:
+        return self._expected > 0
+
     def log_weight_sum(self) -> Tensor:
         if self.is_delicate:
             rows, columns = (log_poisson(size, size).sum(-1) for size in self._margins)
@@ -143,6 +156,22 @@ class IndependentTable(PoissonPart):
         skewness = (total - 2 * in_row) * (total - 2 * in_column)
         return self._spread + self._moved * skewness / (total * (total - 2)).clamp(min=1)
 
+    @property
+    def covariance(self) -> Tensor:
+        total = self._total[..., None, None, None]
+        rows, columns = (_moments(size, self._total) for size in self._margins)
+        scale = total.square() / (total - 1).clamp(min=1)
+        found = scale * torch.einsum("...ik,...jl->...ijkl", rows[0], columns[0])
+        if self._log_change is not None:
+            change = self._log_change.index_select(-1, self._along("cells"))
+            change = change.unflatten(-1, self.table.shape)
+            third = torch.einsum("...ikm,...mn,...jln->...ijkl", rows[1], change, columns[1])
+            found = found + scale * total / (total - 2).clamp(min=1) * third
+        found = found.flatten(-4, -3).flatten(-2)
+        cell = self._along("cell")
+        found = found.index_select(-1, cell).index_select(-2, cell)
+        return settled(found, self.variance)
+
     def log_marginals(self, num_values: int) -> Tensor:
         value = torch.arange(num_values, device=self.rate.device).to(self.rate.dtype)
         (in_row, in_column), total = self._sums, self._total
@@ -152,3 +181,13 @@ class IndependentTable(PoissonPart):
             return table
         tilt = self._moved / self._spread.masked_fill(self._spread == 0, 1.0)
         return table + tilt[..., None] * (value - self._expected[..., None])
+
+
+def _moments(sizes: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+    """Second and third central moments, ``(*batch, R, R)`` and ``(*batch, R, R, R)``, of which of
+    some parts one unit of a total falls in."""
+    share, one = sizes / total.clamp(min=1), torch.eye(sizes.shape[-1], device=sizes.device)
+    deviation = one.to(sizes) - share[..., None]  # of part i, where the unit falls in part u
+    second = torch.einsum("...u,...iu,...ku->...ik", share, deviation, deviation)
+    third = torch.einsum("...u,...iu,...ku,...mu->...ikm", share, *[deviation] * 3)
+    return second, third

@@ -1,0 +1,315 @@
+"""The independent parts of a Poisson law given ``A x = k``, each with its own exact method."""
+
+from abc import abstractmethod
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.lax import stop_gradient
+from jax.scipy.special import gammaln
+
+from constrained_core.fibre import FibreChain, GroupFibre
+from numpyro_constrained.kernels import fibre_groups, fibre_marginals
+from numpyro_constrained.kernels.fibre_chain import log_sum_exp
+from numpyro_constrained.kernels.fibre_covariance import settled
+from numpyro_constrained.kernels.fibre_parts import Chain, Part
+from numpyro_constrained.kernels.fibre_tables import (
+    mean_of,
+    poisson_weights,
+    split_table,
+    values_of,
+    variance_of,
+)
+from numpyro_constrained.kernels.linalg import lift
+from numpyro_constrained.kernels.logarithms import log_ratio, ratio, safe_log
+from numpyro_constrained.kernels.plans import plan_index, plan_tensor
+from numpyro_constrained.kernels.poisson_pmf import log_poisson, tilt
+
+__all__ = ["FreePoisson", "MergedChain", "PoissonGroups", "PoissonPart"]
+
+
+class PoissonPart(Part):
+    """Poisson variables, of which values are scored by x log w - log x!, or where that loses too
+    many digits (delicate) by ``log_poisson(x, w)``."""
+
+    is_delicate: bool
+
+    @property
+    @abstractmethod
+    def weight(self) -> Array:
+        """``(*batch, p)`` w."""
+
+    @property
+    @abstractmethod
+    def log_weight(self) -> Array:
+        """``(*batch, p)`` log w, also where w is below the least number of the dtype."""
+
+    @property
+    @abstractmethod
+    def is_positive(self) -> Array:
+        """``(*batch, p)`` whether a variable can be more than 0."""
+
+
+class FreePoisson(PoissonPart):
+    """Poisson variables in no row.
+
+    Args:
+        variables: their indices.
+        rate: ``(*batch, p)``.
+    """
+
+    def __init__(self, variables: np.ndarray, rate: Array, is_delicate: bool) -> None:
+        self.variables, self.rate, self.is_delicate = variables, rate, is_delicate
+
+    @property
+    def weight(self) -> Array:
+        return self.rate
+
+    @property
+    def log_weight(self) -> Array:
+        return safe_log(self.rate)
+
+    @property
+    def is_positive(self) -> Array:
+        return self.rate > 0
+
+    def log_weight_sum(self) -> Array:
+        return self.log_partition() if self.is_delicate else self.rate.sum(-1)
+
+    def log_partition(self) -> Array:
+        return jnp.zeros(self.rate.shape[:-1], self.rate.dtype)
+
+    def draw(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
+        shape = tuple(sample_shape) + self.rate.shape
+        rate = jnp.broadcast_to(lift(stop_gradient(self.rate), len(shape)), shape)
+        return jax.random.poisson(key, rate)
+
+    @property
+    def mean(self) -> Array:
+        return self.rate
+
+    @property
+    def variance(self) -> Array:
+        return self.rate
+
+    def log_marginals(self, num_values: int) -> Array:
+        return poisson_weights(self.rate, num_values) - self.rate[..., None]
+
+
+class PoissonGroups(PoissonPart):
+    """Poisson variables whose sums are given: multinomial.
+
+    Args:
+        groups: the plan.
+        rate: ``(*batch, p)``.
+        counts: ``(*batch, g)``.
+        largest: a bound of the counts.
+    """
+
+    def __init__(
+        self,
+        groups: GroupFibre,
+        rate: Array,
+        counts: Any,
+        largest: int | None,
+        is_delicate: bool,
+    ) -> None:
+        self.variables, self.groups, self.is_delicate = groups.variables, groups, is_delicate
+        self.rate, self.counts, self.largest = rate, jnp.asarray(counts), largest
+
+    def log_partition(self) -> Array:
+        if not self.is_delicate:
+            return fibre_groups.poisson_log_prob(self.groups, self.rate, self.counts)
+        total = fibre_groups.group_totals(self.groups, self.rate)
+        ndim = max(total.ndim, self.counts.ndim)
+        counts = lift(self.counts, ndim).astype(total.dtype)
+        return log_poisson(counts, lift(total, ndim)).sum(-1)
+
+    def draw(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
+        shape = tuple(sample_shape)
+        return fibre_groups.poisson_draw(
+            key, self.groups, self.rate, self.counts, shape, self.largest
+        )
+
+    @property
+    def _whole(self) -> Array:
+        """Rates of the groups, for each of their members."""
+        return fibre_groups.member_totals(self.groups, self.rate)
+
+    @property
+    def _count(self) -> Array:
+        """Sums of the groups, for each of their members."""
+        count, whole = fibre_groups.spread(self.groups, self.counts), self._whole
+        return lift(count, whole.ndim).astype(whole.dtype)
+
+    @property
+    def weight(self) -> Array:
+        # Shares, so that large rates do not cost digits; means, so that large counts do not.
+        share = ratio(self.rate, self._whole)
+        return self._count * share if self.is_delicate else share
+
+    @property
+    def log_weight(self) -> Array:
+        share = log_ratio(self.rate, self._whole)
+        return share + safe_log(self._count) if self.is_delicate else share
+
+    @property
+    def is_positive(self) -> Array:
+        return (self.rate > 0) & (self._count > 0)
+
+    def log_weight_sum(self) -> Array:
+        total = fibre_groups.group_totals(self.groups, self.rate)
+        ndim = max(total.ndim, self.counts.ndim)
+        total, counts = lift(total, ndim), lift(self.counts, ndim).astype(total.dtype)
+        plain = log_poisson(counts, counts) if self.is_delicate else -gammaln(counts + 1)
+        return jnp.where((total == 0) & (counts > 0), -jnp.inf, plain).sum(-1)
+
+    @property
+    def mean(self) -> Array:
+        mean = self._count * ratio(self.rate, self._whole)
+        return jnp.where((self._whole == 0) & (self._count > 0), jnp.nan, mean)
+
+    @property
+    def variance(self) -> Array:
+        others = fibre_groups.other_totals(self.groups, self.rate)
+        return self.mean * ratio(others, self._whole)
+
+    @property
+    def covariance(self) -> Array:
+        index, share = self.groups.index, ratio(self.rate, self._whole)
+        found = -self.mean[..., :, None] * share[..., None, :]
+        is_same = (index == index[:, None]).reshape((1,) * (found.ndim - 2) + (index.size,) * 2)
+        return settled(jnp.where(is_same, found, 0.0), self.variance)
+
+    def log_marginals(self, num_values: int) -> Array:
+        others = fibre_groups.other_totals(self.groups, self.rate)
+        rates = self.rate[..., None], others[..., None], self._whole[..., None]
+        table = split_table(self._count[..., None], rates, num_values, self.is_delicate)
+        return jnp.where(jnp.isnan(self.mean)[..., None], jnp.nan, table)
+
+
+class MergedChain(Chain, PoissonPart):
+    """Poisson variables whose rows overlap; those with equal columns share the total of theirs.
+
+    Args:
+        chain: the plan.
+        rate: ``(*batch, p)``.
+        start: ``(*batch,)``.
+    """
+
+    def __init__(self, chain: FibreChain, rate: Array, start: Any, is_delicate: bool) -> None:
+        self.rate, self._columns, self.is_delicate = rate, chain.columns, is_delicate
+        total = fibre_groups.group_totals(self._columns, rate)
+        num_values = int(chain.num_values.max())
+        if is_delicate:
+            self._k = jnp.asarray(plan_tensor(chain, "starts", rate))[start]
+            coefficients = plan_tensor(chain, "coefficients", rate)
+            shared = _mean_of_batch(self._k, total.shape[:-1])
+            self._tilt = tilt(total, coefficients, lift(shared, total.ndim))
+            self._exponent = self._tilt @ coefficients.T
+            value = values_of(num_values, rate, total.ndim + 1)
+            means = total * jnp.exp(self._exponent), safe_log(total) + self._exponent
+            theta = log_poisson(value, *(mean[..., None] for mean in means))
+        else:
+            theta = poisson_weights(total, num_values)
+        super().__init__(chain, theta, start)
+
+    @property
+    def weight(self) -> Array:
+        if not self.is_delicate:
+            return self.rate
+        return self.rate * jnp.exp(self._of_variables(self._exponent, -1))
+
+    @property
+    def log_weight(self) -> Array:
+        plain = safe_log(self.rate)
+        return plain + self._of_variables(self._exponent, -1) if self.is_delicate else plain
+
+    @property
+    def is_positive(self) -> Array:
+        possible = self._of_variables(self._possible[..., 1:].any(-1), -1)
+        return lift(self.rate > 0, possible.ndim) & possible
+
+    def log_weight_sum(self) -> Array:
+        return super().log_partition()
+
+    def log_partition(self) -> Array:
+        total = self.log_weight_sum()
+        if not self.is_delicate:
+            return total - lift(self.rate.sum(-1), total.ndim)
+        added = self.rate * jnp.expm1(self._of_variables(self._exponent, -1))
+        ndim = total.ndim + 1
+        spent = (lift(self._tilt, ndim) * lift(self._k, ndim)).sum(-1)
+        return total - spent + lift(added.sum(-1), total.ndim)
+
+    def draw(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
+        key_columns, key_split = jax.random.split(key)
+        columns = self._draw_columns(key_columns, sample_shape)
+        if not self._is_merged:
+            return columns[..., plan_index(self.chain, "column")]
+        largest = int(self.chain.num_values.max()) - 1
+        return fibre_groups.poisson_draw(key_split, self._columns, self.rate, columns, (), largest)
+
+    @property
+    def _is_merged(self) -> bool:
+        return self.chain.num_columns < len(self.variables)
+
+    def _rates(self, ndim: int) -> tuple[Array, Array, Array]:
+        """``(*batch, p)`` of a variable, the others of its column, and all of the column."""
+        others = fibre_groups.other_totals(self._columns, self.rate)
+        whole = fibre_groups.member_totals(self._columns, self.rate)
+        return lift(self.rate, ndim), lift(others, ndim), lift(whole, ndim)
+
+    @property
+    def mean(self) -> Array:
+        total = self._of_variables(mean_of(self._marginals()), -1)
+        if not self._is_merged:
+            return total
+        part, _, whole = self._rates(total.ndim)
+        return ratio(part, whole) * total
+
+    @property
+    def variance(self) -> Array:
+        marginals = self._marginals()
+        mean, variance = (self._of_variables(f(marginals), -1) for f in (mean_of, variance_of))
+        if not self._is_merged:
+            return variance
+        part, others, whole = self._rates(mean.ndim)
+        share, rest = ratio(part, whole), ratio(others, whole)
+        # Of a binomial with a random total.
+        return share * rest * mean + jnp.square(share) * variance
+
+    @property
+    def covariance(self) -> Array:
+        column = self.chain.column
+        found = self._of_variables(self._of_variables(self._column_covariance), -1)
+        if not self._is_merged:
+            return found
+        mean = self._of_variables(mean_of(self._marginals()), -1)
+        part, _, whole = self._rates(mean.ndim)
+        share = ratio(part, whole)
+        is_same = (column == column[:, None]).reshape((1,) * (mean.ndim - 1) + (column.size,) * 2)
+        within = jnp.where(is_same, mean[..., None], 0.0)
+        return settled(share[..., None] * share[..., None, :] * (found - within), self.variance)
+
+    def log_marginals(self, num_values: int) -> Array:
+        if not self._is_merged:
+            return super().log_marginals(num_values)
+        found = fibre_marginals.log_marginals(self.chain, self.theta, self.start)
+        found = self._of_variables(found)
+        totals = values_of(found.shape[-1], found, found.ndim)[..., None]
+        part, others, whole = self._rates(found.ndim - 1)
+        rates = part[..., None, None], others[..., None, None], whole[..., None, None]
+        split = split_table(totals, rates, num_values, self.is_delicate)
+        return log_sum_exp(found[..., None] + split, axis=-2)
+
+
+def _mean_of_batch(k: Array, batch_shape: tuple[int, ...]) -> Array:
+    """k averaged over dimensions that a batch does not have."""
+    k = k.reshape((-1,) + k.shape[max(k.ndim - 1 - len(batch_shape), 0) :]).mean(0)
+    lead = len(batch_shape) - (k.ndim - 1)
+    for dim, size in enumerate(batch_shape[lead:]):
+        k = k.mean(dim, keepdims=True) if size == 1 else k
+    return k

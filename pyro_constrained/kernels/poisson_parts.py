@@ -1,0 +1,309 @@
+"""The independent parts of a Poisson law given ``A x = k``, each with its own exact method."""
+
+from abc import abstractmethod
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from constrained_core.fibre import FibreChain, GroupFibre
+from pyro_constrained.kernels import fibre_groups, fibre_marginals
+from pyro_constrained.kernels.fibre_chain import log_sum_exp
+from pyro_constrained.kernels.fibre_covariance import settled
+from pyro_constrained.kernels.fibre_parts import Chain, Part
+from pyro_constrained.kernels.fibre_tables import (
+    poisson_weights,
+    split_table,
+    values_of,
+)
+from pyro_constrained.kernels.logarithms import is_there, log_ratio, ratio, safe_log
+from pyro_constrained.kernels.plans import plan_tensor
+from pyro_constrained.kernels.poisson_pmf import log_poisson, tilt
+
+__all__ = ["FreePoisson", "MergedChain", "PoissonGroups", "PoissonPart"]
+
+
+class PoissonPart(Part):
+    """Poisson variables, of which values are scored by x log w - log x!, or where that loses too
+    many digits (delicate) by ``log_poisson(x, w)``."""
+
+    is_delicate: bool
+
+    @property
+    @abstractmethod
+    def weight(self) -> Tensor:
+        """``(*batch, p)`` w."""
+
+    @property
+    @abstractmethod
+    def log_weight(self) -> Tensor:
+        """``(*batch, p)`` log w, also where w is below the least number of the dtype."""
+
+    @property
+    @abstractmethod
+    def is_positive(self) -> Tensor:
+        """``(*batch, p)`` whether a variable can be more than 0."""
+
+
+class FreePoisson(PoissonPart):
+    """Poisson variables in no row.
+
+    Args:
+        variables: their indices.
+        rate: ``(*batch, p)``.
+    """
+
+    def __init__(self, variables: np.ndarray, rate: Tensor, is_delicate: bool) -> None:
+        self.variables, self.rate, self.is_delicate = variables, rate, is_delicate
+
+    @property
+    def weight(self) -> Tensor:
+        return self.rate
+
+    @property
+    def log_weight(self) -> Tensor:
+        return safe_log(self.rate)
+
+    @property
+    def is_positive(self) -> Tensor:
+        return self.rate > 0
+
+    def log_weight_sum(self) -> Tensor:
+        return self.log_partition() if self.is_delicate else self.rate.sum(-1)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.rate
+
+    @property
+    def variance(self) -> Tensor:
+        return self.rate
+
+    def log_partition(self) -> Tensor:
+        return self.rate.new_zeros(self.rate.shape[:-1])
+
+    def draw(self, sample_shape: tuple[int, ...]) -> Tensor:
+        return torch.poisson(self.rate.detach().expand(tuple(sample_shape) + self.rate.shape))
+
+    def log_marginals(self, num_values: int) -> Tensor:
+        return poisson_weights(self.rate, num_values) - self.rate[..., None]
+
+
+class PoissonGroups(PoissonPart):
+    """Poisson variables whose sums are given: multinomial.
+
+    Args:
+        groups: the plan.
+        rate: ``(*batch, p)``.
+        counts: ``(*batch, g)``.
+        largest: a bound of the counts.
+    """
+
+    def __init__(
+        self,
+        groups: GroupFibre,
+        rate: Tensor,
+        counts: Tensor,
+        largest: int | None,
+        is_delicate: bool,
+    ) -> None:
+        self.variables, self.groups, self.is_delicate = groups.variables, groups, is_delicate
+        self.rate, self.counts, self.largest = rate, counts, largest
+
+    def log_partition(self) -> Tensor:
+        if not self.is_delicate:
+            return fibre_groups.poisson_log_prob(self.groups, self.rate, self.counts)
+        return log_poisson(self.counts, fibre_groups.group_totals(self.groups, self.rate)).sum(-1)
+
+    def draw(self, sample_shape: tuple[int, ...]) -> Tensor:
+        rate = self.rate.detach()
+        return fibre_groups.poisson_draw(self.groups, rate, self.counts, sample_shape, self.largest)
+
+    @cached_property
+    def _totals(self) -> Tensor:
+        """``(*batch, g)`` rates of the groups."""
+        with torch.enable_grad():
+            return fibre_groups.group_totals(self.groups, self.rate)
+
+    @cached_property
+    def _whole(self) -> Tensor:
+        """``_totals`` for each of the members."""
+        with torch.enable_grad():
+            return fibre_groups.spread(self.groups, self._totals)
+
+    @cached_property
+    def _share(self) -> Tensor:
+        with torch.enable_grad():
+            return ratio(self.rate, self._whole)
+
+    @property
+    def _count(self) -> Tensor:
+        """Sums of the groups, for each of their members."""
+        return fibre_groups.spread(self.groups, self.counts)
+
+    @property
+    def weight(self) -> Tensor:
+        # Shares, so that large rates do not cost digits; means, so that large counts do not.
+        return self._count * self._share if self.is_delicate else self._share
+
+    @property
+    def log_weight(self) -> Tensor:
+        share = log_ratio(self.rate, self._whole)
+        return share + safe_log(self._count) if self.is_delicate else share
+
+    @property
+    def is_positive(self) -> Tensor:
+        return (self.rate > 0) & (self._count > 0)
+
+    def log_weight_sum(self) -> Tensor:
+        if self.is_delicate:
+            found = log_poisson(self.counts, self.counts)
+        else:
+            found = -torch.lgamma(self.counts + 1)
+        is_zero = self._totals == 0
+        if is_there(is_zero):
+            found = torch.where(is_zero & (self.counts > 0), -torch.inf, found)
+        return found.sum(-1)
+
+    @property
+    def mean(self) -> Tensor:
+        mean, is_zero = self._count * self._share, self._whole == 0
+        if not is_there(is_zero):
+            return mean
+        return mean.masked_fill(is_zero & (self._count > 0), torch.nan)
+
+    @property
+    def variance(self) -> Tensor:
+        others = fibre_groups.other_totals(self.groups, self.rate)
+        return self.mean * ratio(others, self._whole)
+
+    @property
+    def covariance(self) -> Tensor:
+        index = plan_tensor(self.groups, "index", self.rate, torch.int64)
+        found = -self.mean[..., :, None] * self._share[..., None, :]
+        return settled(found.masked_fill(index != index[:, None], 0.0), self.variance)
+
+    def log_marginals(self, num_values: int) -> Tensor:
+        others = fibre_groups.other_totals(self.groups, self.rate)
+        rates = self.rate[..., None], others[..., None], self._whole[..., None]
+        table = split_table(self._count[..., None], rates, num_values, self.is_delicate)
+        return table.masked_fill(self.mean.isnan()[..., None], torch.nan)
+
+
+class MergedChain(Chain, PoissonPart):
+    """Poisson variables whose rows overlap; those with equal columns share the total of theirs.
+
+    Args:
+        chain: the plan.
+        rate: ``(*batch, p)``.
+        start: ``(*batch,)``.
+    """
+
+    def __init__(self, chain: FibreChain, rate: Tensor, start: Tensor, is_delicate: bool) -> None:
+        self.rate, self._columns, self.is_delicate = rate, chain.columns, is_delicate
+        total = fibre_groups.group_totals(self._columns, rate)
+        num_values = int(chain.num_values.max())
+        if is_delicate:
+            self._k = plan_tensor(chain, "starts", rate)[start]
+            coefficients = plan_tensor(chain, "coefficients", rate)
+            self._tilt = tilt(total, coefficients, _mean_of_batch(self._k, total.shape[:-1]))
+            self._exponent = self._tilt @ coefficients.mT
+            means = total * self._exponent.exp(), safe_log(total) + self._exponent
+            theta = log_poisson(values_of(num_values, rate), *(mean[..., None] for mean in means))
+        else:
+            theta = poisson_weights(total, num_values)
+        super().__init__(chain, theta, start)
+
+    @property
+    def weight(self) -> Tensor:
+        if not self.is_delicate:
+            return self.rate
+        return self.rate * self._of_variables(self._exponent, -1).exp()
+
+    @property
+    def log_weight(self) -> Tensor:
+        plain = safe_log(self.rate)
+        return plain + self._of_variables(self._exponent, -1) if self.is_delicate else plain
+
+    @property
+    def is_positive(self) -> Tensor:
+        return (self.rate > 0) & self._of_variables(self._possible[..., 1:].any(-1), -1)
+
+    def log_weight_sum(self) -> Tensor:
+        return super().log_partition()
+
+    def log_partition(self) -> Tensor:
+        if not self.is_delicate:
+            return self.log_weight_sum() - self.rate.sum(-1)
+        added = self.rate * self._of_variables(self._exponent, -1).expm1()
+        return self.log_weight_sum() - (self._tilt * self._k).sum(-1) + added.sum(-1)
+
+    def draw(self, sample_shape: tuple[int, ...]) -> Tensor:
+        columns = self._draw_columns(sample_shape)
+        if not self._is_merged:
+            return self._of_variables(columns, -1)
+        largest = int(self.chain.num_values.max()) - 1
+        return fibre_groups.poisson_draw(self._columns, self.rate.detach(), columns, (), largest)
+
+    @property
+    def _is_merged(self) -> bool:
+        return self.chain.num_columns < len(self.variables)
+
+    @cached_property
+    def _whole(self) -> Tensor:
+        """Rates of the columns, for each of their variables."""
+        with torch.enable_grad():
+            return fibre_groups.member_totals(self._columns, self.rate)
+
+    @property
+    def _share(self) -> Tensor:
+        return ratio(self.rate, self._whole)
+
+    @property
+    def _others(self) -> Tensor:
+        """Rates of the other variables of a column."""
+        return fibre_groups.other_totals(self._columns, self.rate)
+
+    @property
+    def mean(self) -> Tensor:
+        return self._share * super().mean if self._is_merged else super().mean
+
+    @property
+    def variance(self) -> Tensor:
+        if not self._is_merged:
+            return super().variance
+        # Of a binomial with a random total.
+        within = self._share * ratio(self._others, self._whole) * super().mean
+        return within + self._share.square() * super().variance
+
+    @property
+    def covariance(self) -> Tensor:
+        found = super().covariance
+        if not self._is_merged:
+            return found
+        column = plan_tensor(self.chain, "column", self.rate, torch.int64)
+        is_other = column != column[:, None]
+        found = found - super().mean[..., None].masked_fill(is_other, 0.0)
+        share = self._share
+        return settled(share[..., None] * share[..., None, :] * found, self.variance)
+
+    def log_marginals(self, num_values: int) -> Tensor:
+        if not self._is_merged:
+            return super().log_marginals(num_values)
+        found = fibre_marginals.log_marginals(self.chain, self.theta, self.start)
+        found = self._of_variables(found)
+        totals = values_of(found.shape[-1], found)[:, None]
+        part, others, whole = self.rate, self._others, self._whole
+        rates = part[..., None, None], others[..., None, None], whole[..., None, None]
+        split = split_table(totals, rates, num_values, self.is_delicate)
+        return log_sum_exp(found[..., None] + split, axis=-2)
+
+
+def _mean_of_batch(k: Tensor, batch_shape: torch.Size) -> Tensor:
+    """k averaged over dimensions that a batch does not have."""
+    k = k.reshape((-1,) + k.shape[max(k.ndim - 1 - len(batch_shape), 0) :]).mean(0)
+    lead = len(batch_shape) - (k.ndim - 1)
+    for dim, size in enumerate(batch_shape[lead:]):
+        k = k.mean(dim, keepdim=True) if size == 1 else k
+    return k
