@@ -289,6 +289,27 @@ class FibreChain:
                 first[place, : len(lowest)] = lowest
         return ChainSegment(run.start, run.stop, size, first, table)
 
+    def after(self, level: int, value: int) -> np.ndarray:
+        """``(S_j + 1,)`` the states of the next level after one value; the dead one where it cannot
+        be."""
+        dead = int(self.sizes[level + 1])
+        place = value - self.first[level]
+        inside = (place >= 0) & (place < self.next[level].shape[1])
+        found = np.full(len(inside) + 1, dead)
+        found[:-1][inside] = self.next[level][inside, place[inside]]
+        return found
+
+    def units(self, deal: Deal) -> np.ndarray:
+        """``(S_j + 1,)`` how many units the states where a deal begins have; 0 of the dead one."""
+        units = np.zeros(int(self.sizes[deal.stop]) + 1, dtype=np.int64)
+        for level in reversed(range(deal.start, deal.stop)):
+            alive = self.next[level] < self.sizes[level + 1]
+            first, states = alive.argmax(axis=1), np.arange(len(alive))
+            is_spent = self.first[level] + first == len(deal.columns)
+            left = units[self.next[level][states, first]] + ~is_spent
+            units = np.append(np.where(is_spent, 0, left), 0)
+        return units
+
     def start_of(self, k: np.ndarray) -> np.ndarray:
         """Level-0 states of the right-hand sides.
 

@@ -76,12 +76,12 @@ def find_table(
         rows: ``(r,)`` numbers of the rows of A.
         kept: ``(r,)`` which of them are independent.
     """
-    used = np.flatnonzero(kept & (np.diff(columns.tocsc().indptr) > 0))
+    is_inside = np.diff(columns.tocsc().indptr) > 0
+    used = np.flatnonzero(kept & is_inside)
     if len(variables) * len(used) > MAX_OVERLAPS:
         return None
     coefficients = columns[:, used].toarray()
-    divisor = coefficients[np.abs(coefficients).argmax(axis=0), np.arange(len(used))]
-    inside = coefficients != 0
+    inside, divisor = coefficients != 0, _largest(coefficients)
     sides = _two_sides(inside)
     if sides is None or (coefficients != inside * divisor).any():
         return None
@@ -89,7 +89,7 @@ def find_table(
     shape = int(row.max()) + 1, int(column.max()) + 1
     if not _is_complete(row, column, shape):
         return None
-    told = np.flatnonzero(np.diff(columns.tocsc().indptr) > 0)
+    told = np.flatnonzero(is_inside)
     return TableFibre(
         variables=variables,
         shape=shape,
@@ -97,21 +97,32 @@ def find_table(
         column=column,
         rows=rows[used],
         divisor=divisor,
-        weights=_margin_weights(sides, shape, len(used)),
+        weights=_margin_weights(sides, np.flatnonzero(inside.all(axis=0)), shape, len(used)),
         told=rows[told],
         told_weights=_sums_of_margins(columns[:, told].toarray(), row, column, shape),
     )
 
 
+def _largest(coefficients: np.ndarray) -> np.ndarray:
+    """``(s,)`` the largest coefficient of every row, with its sign."""
+    if not coefficients.size:
+        return np.zeros(coefficients.shape[1], dtype=np.int64)
+    return coefficients[np.abs(coefficients).argmax(axis=0), np.arange(coefficients.shape[1])]
+
+
 def _two_sides(inside: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """Rows that share no cell with the first one, and those that share one with it."""
-    overlaps = inside.T.astype(np.int64) @ inside.astype(np.int64)
+    """Row sums and column sums: those that share no cell with the first one, and those that share
+    one. A sum of all cells is neither."""
+    parts = np.flatnonzero(~inside.all(axis=0))
+    overlaps = inside[:, parts].T.astype(np.int64) @ inside[:, parts].astype(np.int64)
     np.fill_diagonal(overlaps, 0)
-    if not len(overlaps) or overlaps.max() > 1:
+    if not len(parts) or overlaps.max() > 1:
         return None
     first, other = (np.flatnonzero(overlaps[0] == size) for size in (0, 1))
     disjoint = all(not overlaps[np.ix_(side, side)].any() for side in (first, other))
-    return (first, other) if disjoint and overlaps[np.ix_(first, other)].all() else None
+    if not len(other) or not disjoint or not overlaps[np.ix_(first, other)].all():
+        return None
+    return parts[first], parts[other]
 
 
 def _class_of(inside: np.ndarray) -> np.ndarray:
@@ -127,14 +138,18 @@ def _is_complete(row: np.ndarray, column: np.ndarray, shape: tuple[int, int]) ->
 
 
 def _margin_weights(
-    sides: tuple[np.ndarray, np.ndarray], shape: tuple[int, int], num_rows: int
+    sides: tuple[np.ndarray, np.ndarray],
+    whole: np.ndarray,
+    shape: tuple[int, int],
+    num_rows: int,
 ) -> np.ndarray:
     """Margins in terms of the rows of A: each is one, or what the others leave of the total."""
     weights = np.zeros((sum(shape), num_rows), dtype=np.int64)
     for side, other, begin, size in zip(sides, sides[::-1], (0, shape[0]), shape, strict=True):
         weights[begin + np.arange(len(side)), side] = 1
         if len(side) < size:
-            weights[begin + len(side), other], weights[begin + len(side), side] = 1, -1
+            weights[begin + len(side), whole if len(whole) else other] = 1
+            weights[begin + len(side), side] = -1
     return weights
 
 

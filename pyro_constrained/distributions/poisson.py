@@ -13,6 +13,7 @@ from torch.distributions import constraints
 from constrained_core.fibre_known import known_rates
 from pyro_constrained.distributions.discrete import ConstrainedDiscrete
 from pyro_constrained.kernels.fibre import bind_fibre
+from pyro_constrained.kernels.fibre_deals import DealtChain
 from pyro_constrained.kernels.fibre_fixed import FixedCounts
 from pyro_constrained.kernels.fibre_independence import IndependentTable
 from pyro_constrained.kernels.logarithms import expected, is_there, times
@@ -109,7 +110,8 @@ class ConstrainedPoisson(ConstrainedDiscrete):
             parts.append(PoissonGroups(groups, rate, counts, largest, delicate))
         for chain, start in fibre.chain:
             rate = self._select(parameter, chain.variables)
-            parts.append(MergedChain(chain, rate, start, delicate))
+            kind = DealtChain if chain.deals else MergedChain
+            parts.append(kind(chain, rate, start, delicate))
         for table, margins in fibre.tables:
             rate = self._select(parameter, table.variables)
             parts.append(IndependentTable(table, rate, margins, delicate))

@@ -24,7 +24,7 @@ from pyro_constrained.kernels.fibre_chain import (
 from pyro_constrained.kernels.groups import Groups
 from pyro_constrained.kernels.shapes import broadcast_shapes, expanded
 
-__all__ = ["log_marginals", "possible_values"]
+__all__ = ["log_marginals", "possible_values", "reduced_by_value"]
 
 
 @torch.compiler.disable
@@ -64,12 +64,12 @@ def _by_values(
     rows = []
     for table, back, weights, after in zip(*tables, theta.unbind(-2), later, strict=True):
         terms = level[..., :-1, None] + entries(after, table[0])
-        rows.append(_of_values(terms, table, weights.shape[-1], reduce) + weights)
+        rows.append(reduced_by_value(terms, table, weights.shape[-1], reduce) + weights)
         level = one_step(level, back, weights, reduce)
     return torch.stack(rows, -2)
 
 
-def _of_values(
+def reduced_by_value(
     terms: Tensor, table: Table, num_values: int, reduce: Callable[..., Tensor]
 ) -> Tensor:
     """``(*batch, S, W)`` terms of a table reduced over those of one value: ``(*batch, U)``."""

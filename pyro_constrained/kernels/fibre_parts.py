@@ -222,8 +222,17 @@ class Chain(FinitePart):
         return self._of_variables(self._exact)
 
     @property
+    def _column_mean(self) -> Tensor:
+        """``(*batch, q)`` of the columns."""
+        return mean_of(self._marginals)
+
+    def _column_log_marginals(self) -> Tensor:
+        """``(*batch, q, U)`` of the columns."""
+        return fibre_marginals.log_marginals(self.chain, self.theta, self.start)
+
+    @property
     def mean(self) -> Tensor:
-        return self._of_variables(mean_of(self._marginals), -1)
+        return self._of_variables(self._column_mean, -1)
 
     @property
     def variance(self) -> Tensor:
@@ -247,8 +256,7 @@ class Chain(FinitePart):
         return settled(derivative_of_means(tables, self.theta, directions, size), variance)
 
     def log_marginals(self, num_values: int) -> Tensor:
-        table = fibre_marginals.log_marginals(self.chain, self.theta, self.start)
-        return padded(self._of_variables(table), num_values)
+        return padded(self._of_variables(self._column_log_marginals()), num_values)
 
 
 class BernoulliChain(Chain):

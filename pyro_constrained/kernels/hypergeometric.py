@@ -101,7 +101,7 @@ def log_hypergeometric(value: Tensor, draws: Tensor, good: Tensor, total: Tensor
     log_prob = sum((_log_poisson(*cell) for cell in cells), torch.zeros_like(value + total))
     margins = (_log_poisson(size, size) for size in (draws, others, good, bad))
     log_prob = log_prob - sum(margins, -_log_poisson(total, total))
-    inside = torch.stack([cell[0] >= 0 for cell in cells]).all(0)
+    inside = (value <= draws) & (value <= good) & (others - good + value >= 0)
     return log_prob.masked_fill(~inside, -torch.inf)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from constrained_core.fibre import FibreChain, GroupFibre
-from pyro_constrained.kernels import fibre_groups, fibre_marginals
+from pyro_constrained.kernels import fibre_groups
 from pyro_constrained.kernels.fibre_chain import log_sum_exp
 from pyro_constrained.kernels.fibre_covariance import settled
 from pyro_constrained.kernels.fibre_parts import Chain, Part
@@ -202,18 +202,26 @@ class MergedChain(Chain, PoissonPart):
 
     def __init__(self, chain: FibreChain, rate: Tensor, start: Tensor, is_delicate: bool) -> None:
         self.rate, self._columns, self.is_delicate = rate, chain.columns, is_delicate
+        self._k = plan_tensor(chain, "starts", rate)[start]
         total = fibre_groups.group_totals(self._columns, rate)
-        num_values = int(chain.num_values.max())
+        log_total = safe_log(total)
         if is_delicate:
-            self._k = plan_tensor(chain, "starts", rate)[start]
             coefficients = plan_tensor(chain, "coefficients", rate)
             self._tilt = tilt(total, coefficients, _mean_of_batch(self._k, total.shape[:-1]))
             self._exponent = self._tilt @ coefficients.mT
-            means = total * self._exponent.exp(), safe_log(total) + self._exponent
-            theta = log_poisson(values_of(num_values, rate), *(mean[..., None] for mean in means))
-        else:
-            theta = poisson_weights(total, num_values)
-        super().__init__(chain, theta, start)
+            total, log_total = total * self._exponent.exp(), log_total + self._exponent
+        super().__init__(chain, self._weigh(chain, total, log_total), start)
+
+    def _weigh(self, chain: FibreChain, total: Tensor, log_total: Tensor) -> Tensor:
+        """``(*batch, q, U)`` log weights of the columns, of means ``(*batch, c)``."""
+        return self._weights_of(total, log_total, int(chain.num_values.max()))
+
+    def _weights_of(self, total: Tensor, log_total: Tensor, num_values: int) -> Tensor:
+        """``(*batch, c, U)`` log weights of 0..U-1."""
+        if not self.is_delicate:
+            return poisson_weights(total, num_values)
+        value = values_of(num_values, total)
+        return log_poisson(value, total[..., None], log_total[..., None])
 
     @property
     def weight(self) -> Tensor:
@@ -243,12 +251,12 @@ class MergedChain(Chain, PoissonPart):
         columns = self._draw_columns(sample_shape)
         if not self._is_merged:
             return self._of_variables(columns, -1)
-        largest = int(self.chain.num_values.max()) - 1
+        largest = int(self.chain.largest.max())
         return fibre_groups.poisson_draw(self._columns, self.rate.detach(), columns, (), largest)
 
     @property
     def _is_merged(self) -> bool:
-        return self.chain.num_columns < len(self.variables)
+        return len(self.chain.coefficients) < len(self.variables)
 
     @cached_property
     def _whole(self) -> Tensor:
@@ -291,8 +299,7 @@ class MergedChain(Chain, PoissonPart):
     def log_marginals(self, num_values: int) -> Tensor:
         if not self._is_merged:
             return super().log_marginals(num_values)
-        found = fibre_marginals.log_marginals(self.chain, self.theta, self.start)
-        found = self._of_variables(found)
+        found = self._of_variables(self._column_log_marginals())
         totals = values_of(found.shape[-1], found)[:, None]
         part, others, whole = self.rate, self._others, self._whole
         rates = part[..., None, None], others[..., None, None], whole[..., None, None]
