@@ -240,6 +240,9 @@ class FibreChain:
     def _runs(self) -> list[slice]:
         widths = np.array([table.shape[1] for table in self.next], dtype=np.int64)
         ends = segment_ends(self.sizes[:-1], widths)
+        for deal in self.deals:  # is a run of its own
+            ends = [end for end in ends if not deal.start < end < deal.stop]
+            ends = sorted({*ends, deal.start, deal.stop} - {0})
         return [slice(*pair) for pair in zip([0, *ends], ends, strict=False)]
 
     def _stacked(
@@ -364,6 +367,7 @@ class FibrePlan:
         free: ``(f,)`` the variables in no row.
         groups: the independent blocks of one row with one coefficient, or None.
         tables: the independent blocks that are tables with independent rows and columns.
+        margins: ``(R + C,)`` the largest sums of the rows and columns of every table.
         chain: all other variables, or None.
         lattice: the right-hand sides that have integer solutions.
         row_range: ``(2, m)`` floats, the least and the largest (A x)_i, infinite if unbounded.
@@ -378,6 +382,7 @@ class FibrePlan:
     free: np.ndarray
     groups: GroupFibre | None
     tables: tuple[TableFibre, ...]
+    margins: tuple[np.ndarray, ...]
     chain: FibreChain | None
     lattice: Lattice
     row_range: np.ndarray

@@ -83,9 +83,9 @@ class Task:
             largest = self._largest_totals(parts.groups)[parts.groups.index]
             own = largest if self._upper is None else upper[variables]
             upper[variables] = np.minimum(own, largest)
-        for table in facts.tables:
-            margins, num_table_rows = table.largest_margins(self._bounds), table.shape[0]
-            in_row, in_column = margins[table.row], margins[num_table_rows + table.column]
+        margins = tuple(table.largest_margins(self._bounds) for table in facts.tables)
+        for table, largest in zip(facts.tables, margins, strict=True):
+            in_row, in_column = largest[table.row], largest[table.shape[0] + table.column]
             upper[table.variables] = np.minimum(in_row, in_column)
             parts = parts.without(table.variables)
         if len(parts.variables):
@@ -101,6 +101,7 @@ class Task:
             free=free,
             groups=parts.groups,
             tables=facts.tables,
+            margins=margins,
             chain=chain,
             lattice=parts.lattice,
             row_range=self._row_range,

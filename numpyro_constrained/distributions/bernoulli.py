@@ -9,8 +9,10 @@ from jax import Array
 from jax.nn import log_sigmoid, sigmoid
 from numpyro.distributions import constraints
 
+from constrained_core.fibre_known import known_logits, known_probs
 from numpyro_constrained.distributions.finite import ConstrainedFinite
 from numpyro_constrained.kernels.fibre import bind_fibre
+from numpyro_constrained.kernels.fibre_fixed import Fixed
 from numpyro_constrained.kernels.fibre_parts import (
     BernoulliChain,
     BernoulliGroups,
@@ -87,10 +89,13 @@ class ConstrainedBernoulli(ConstrainedFinite):
         gradient_estimator: str = "score_function",
         validate_args: bool | None = None,
         k_max: Any = None,
+        max_transitions: int | None = None,
     ) -> None:
         name, given = exactly_one(probs=probs, logits=logits)
         (given,) = floating(given)
-        constraint = bind_fibre(A, k, given, upper=1, k_max=k_max)
+        options = {"k_max": k_max, "max_transitions": max_transitions}
+        known = known_logits if name == "logits" else known_probs
+        constraint = bind_fibre(A, k, given, upper=1, known=known, **options)
         given = require_event(name, given, (constraint.num_variables,))
         if self._validates(validate_args):
             check_probs(name, given) if name == "probs" else check_logits(name, given)
@@ -118,7 +123,14 @@ class ConstrainedBernoulli(ConstrainedFinite):
 
     @property
     def _parameter(self) -> Array:
-        return self.logits
+        return self._agreeing(self.logits)
+
+    def _agrees(self, parameter: Array) -> Array:
+        fixed = self._plan.fixed
+        assert fixed is not None
+        certain = np.where(fixed.values > 0, np.inf, -np.inf).astype(parameter.dtype)
+        given = parameter[..., fixed.variables.astype(np.int32)]
+        return (given == lift(certain, given.ndim)).all(-1)
 
     def _make_parts(self, parameter: Array) -> list[FinitePart]:
         fibre, plan, parts = self._constraint, self._plan, list[FinitePart]()
@@ -129,7 +141,9 @@ class ConstrainedBernoulli(ConstrainedFinite):
             order = chain.variables[np.argsort(chain.column)]
             parts.append(BernoulliChain(chain, _table(parameter[..., order]), start))
         if plan.free.size:
-            parts.append(Free(plan.free, _table(self._free_parameter(parameter))))
+            parts.append(Free(plan.free, _table(self._full_parameter(parameter, plan.free))))
+        if plan.fixed is not None:
+            parts.append(Fixed(plan.fixed, parameter, self._common_batch(parameter)))
         return parts
 
     def _log_weight(self, value: Array) -> Array:

@@ -9,8 +9,10 @@ from jax import Array
 from jax.nn import log_softmax
 from numpyro.distributions import constraints
 
+from constrained_core.fibre_known import known_categories, known_log_categories
 from numpyro_constrained.distributions.finite import ConstrainedFinite
 from numpyro_constrained.kernels.fibre import bind_fibre
+from numpyro_constrained.kernels.fibre_fixed import Fixed
 from numpyro_constrained.kernels.fibre_parts import Chain, FinitePart, Free
 from numpyro_constrained.kernels.leaves import derived_property
 from numpyro_constrained.kernels.linalg import lift
@@ -75,11 +77,14 @@ class ConstrainedCategorical(ConstrainedFinite):
         gradient_estimator: str = "score_function",
         validate_args: bool | None = None,
         k_max: Any = None,
+        max_transitions: int | None = None,
     ) -> None:
         name, given = exactly_one(probs=probs, logits=logits)
         (given,) = floating(given)
         upper = require_categories(name, given).shape[-1] - 1
-        constraint = bind_fibre(A, k, given, upper=upper, k_max=k_max, grouped=False)
+        options = {"k_max": k_max, "max_transitions": max_transitions, "grouped": False}
+        known = known_log_categories if name == "logits" else known_categories
+        constraint = bind_fibre(A, k, given, upper=upper, known=known, **options)
         given = require_event(name, given, (constraint.num_variables, upper + 1))
         if self._validates(validate_args):
             check_category_probs(name, given) if name == "probs" else check_logits(name, given)
@@ -106,7 +111,11 @@ class ConstrainedCategorical(ConstrainedFinite):
 
     @property
     def _parameter(self) -> Array:
-        return self.logits
+        return self._agreeing(self.logits)
+
+    def _agrees(self, parameter: Array) -> Array:
+        possible = self._plan.possible
+        return (lift(possible, parameter.ndim) | (parameter == -jnp.inf)).all((-2, -1))
 
     def _make_parts(self, parameter: Array) -> list[FinitePart]:
         plan, parts = self._plan, list[FinitePart]()
@@ -114,7 +123,9 @@ class ConstrainedCategorical(ConstrainedFinite):
             order = chain.variables[np.argsort(chain.column)]
             parts.append(Chain(chain, parameter[..., order, :], start))
         if plan.free.size:
-            parts.append(Free(plan.free, self._free_parameter(parameter)))
+            parts.append(Free(plan.free, self._full_parameter(parameter, plan.free)))
+        if plan.fixed is not None:
+            parts.append(Fixed(plan.fixed, parameter, self._common_batch(parameter)))
         return parts
 
     def _log_weight(self, value: Array) -> Array:

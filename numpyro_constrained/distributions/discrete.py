@@ -23,7 +23,6 @@ from numpyro_constrained.kernels.fibre import Fibre, rebind_fibre, same_fibre
 from numpyro_constrained.kernels.fibre_parts import Part
 from numpyro_constrained.kernels.leaves import untraced_property
 from numpyro_constrained.kernels.linalg import lift
-from numpyro_constrained.kernels.plans import plan_index
 
 __all__ = ["ConstrainedDiscrete", "kl_discrete_discrete"]
 
@@ -271,14 +270,35 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         parameter = parameter.reshape(parameter.shape[same:])
         return self._batch_shape[:same], jnp.broadcast_to(parameter, batch_shape + event_shape)
 
-    def _free_parameter(self, parameter: Array) -> Array:
-        """That of the variables in no row, whose draws differ even where it does not."""
-        axis = parameter.ndim - self._parameter_event_dim
-        batch_shape, event_shape = parameter.shape[:axis], parameter.shape[axis:]
-        batch_shape = jnp.broadcast_shapes(batch_shape, self._constraint.batch_shape)
+    def _common_batch(self, parameter: Array) -> tuple[int, ...]:
+        """Batch shape of a parameter and k."""
+        batch_shape = parameter.shape[: parameter.ndim - self._parameter_event_dim]
+        return jnp.broadcast_shapes(batch_shape, self._constraint.batch_shape)
+
+    def _full_parameter(self, parameter: Array, variables: np.ndarray) -> Array:
+        """That of some variables in all of the batch of k: of those in no row, draws differ even
+        where it does not."""
+        event_shape = parameter.shape[parameter.ndim - self._parameter_event_dim :]
+        batch_shape = self._common_batch(parameter)
         parameter = lift(parameter, len(batch_shape + event_shape))
         parameter = jnp.broadcast_to(parameter, batch_shape + event_shape)
-        return jnp.take(parameter, plan_index(self._plan, "free"), axis=-self._parameter_event_dim)
+        return jnp.take(parameter, variables.astype(np.int32), axis=-self._parameter_event_dim)
+
+    def _agreeing(self, parameter: Array) -> Array:
+        """The parameter; NaN where it does not have the facts that the plan was made with, which
+        can be when the leaves of a law are replaced."""
+        plan = self._plan
+        if plan.fixed is None and plan.possible is None and not plan.tables:
+            return parameter
+        agrees = self._agrees(parameter)
+        if not isinstance(agrees, Tracer) and agrees.all():
+            return parameter
+        agrees = agrees.reshape(agrees.shape + (1,) * self._parameter_event_dim)
+        return jnp.where(agrees, parameter, jnp.nan)
+
+    @abstractmethod
+    def _agrees(self, parameter: Array) -> Array:
+        """``(*batch,)`` whether values that the plan leaves out have probability zero."""
 
     def log_prob(self, value: Any) -> Array:
         """``(*batch,)`` log probability; -inf off the support.

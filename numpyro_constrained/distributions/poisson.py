@@ -9,8 +9,12 @@ from jax import Array
 from jax.scipy.special import gammaln
 from numpyro.distributions import constraints
 
+from constrained_core.fibre_known import known_rates
 from numpyro_constrained.distributions.discrete import ConstrainedDiscrete
 from numpyro_constrained.kernels.fibre import bind_fibre
+from numpyro_constrained.kernels.fibre_deals import DealtChain
+from numpyro_constrained.kernels.fibre_fixed import FixedCounts
+from numpyro_constrained.kernels.fibre_independence import IndependentTable, is_product
 from numpyro_constrained.kernels.leaves import where_needed
 from numpyro_constrained.kernels.linalg import lift
 from numpyro_constrained.kernels.logarithms import expected, times
@@ -79,9 +83,11 @@ class ConstrainedPoisson(ConstrainedDiscrete):
         gradient_estimator: str = "score_function",
         validate_args: bool | None = None,
         k_max: Any = None,
+        max_transitions: int | None = None,
     ) -> None:
         (rate,) = floating(rate)
-        constraint = bind_fibre(A, k, rate, k_max=k_max, merge=True)
+        options = {"k_max": k_max, "max_transitions": max_transitions}
+        constraint = bind_fibre(A, k, rate, merge=True, known=known_rates, **options)
         rate = require_event("rate", rate, (constraint.num_variables,))
         if self._validates(validate_args):
             check_nonnegative("rate", rate)
@@ -96,7 +102,15 @@ class ConstrainedPoisson(ConstrainedDiscrete):
 
     @property
     def _parameter(self) -> Array:
-        return self.rate
+        return self._agreeing(self.rate)
+
+    def _agrees(self, parameter: Array) -> Array:
+        fixed = self._plan.fixed
+        zeros = () if fixed is None else fixed.variables.astype(np.int32)
+        agrees = (parameter[..., np.asarray(zeros, np.int32)] == 0).all(-1)
+        for table in self._plan.tables:
+            agrees = agrees & is_product(table, parameter)
+        return agrees
 
     def _make_parts(self, parameter: Array) -> list[PoissonPart]:
         fibre, plan, parts = self._constraint, self._plan, list[PoissonPart]()
@@ -107,9 +121,17 @@ class ConstrainedPoisson(ConstrainedDiscrete):
             parts.append(PoissonGroups(groups, rate, counts, largest, delicate))
         for chain, start in fibre.chain:
             rate = parameter[..., plan_index(chain, "variables")]
-            parts.append(MergedChain(chain, rate, start, delicate))
+            kind = DealtChain if chain.deals else MergedChain
+            parts.append(kind(chain, rate, start, delicate))
+        for table, margins, largest in fibre.tables:
+            rate = parameter[..., plan_index(table, "variables")]
+            parts.append(IndependentTable(table, rate, margins, largest, delicate))
+        if plan.fixed is not None:
+            rate = self._full_parameter(parameter, plan.fixed.variables)
+            parts.append(FixedCounts(plan.fixed, rate, delicate))
         if plan.free.size:
-            parts.append(FreePoisson(plan.free, self._free_parameter(parameter), delicate))
+            rate = self._full_parameter(parameter, plan.free)
+            parts.append(FreePoisson(plan.free, rate, delicate))
         return parts
 
     @property

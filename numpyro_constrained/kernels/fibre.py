@@ -18,6 +18,8 @@ from constrained_core import (
     plan_fibre,
 )
 from constrained_core.fibre import FibreChain, GroupFibre
+from constrained_core.fibre_known import Reader
+from constrained_core.fibre_tables import TableFibre
 from constrained_core.lattice import lattice_of, same_solutions
 from numpyro_constrained.kernels.leaves import Layout, unstacked
 from numpyro_constrained.kernels.linalg import lift, matvec
@@ -109,6 +111,7 @@ class Fibre(IntegerConstraint):
         rank: r, the number of independent rows.
         groups: the plan's groups with their sums ``(*batch, g)``, in sets of similar sizes.
         capacity: at least the number of ones, or of zeros if they are fewer, of every group.
+        tables: the plan's tables with their margins ``(*batch, R + C)`` and the largest of these.
         chain: the plan's chain with its start states ``(*batch,)``, or an empty list.
         possible: ``(*batch,)`` whether k is a right-hand side of the plan; it can be another where
             it is traced, or came in place of the one that was planned for.
@@ -127,24 +130,34 @@ class Fibre(IntegerConstraint):
         self.plan, self.rank = plan, plan.rank
         parts = () if plan.groups is None else plan.groups.by_size
         chains = () if plan.chain is None else (plan.chain,)
-        self.capacity = self._largest_capacity() if capacity is None else capacity
         if self.integers is None:
             k, find = jnp.rint(self._k_rows).astype(jnp.result_type(int)), _find_start
         else:  # everything stays a NumPy constant, also inside a trace
             k, find = self.integers, _known_start
+        is_whole = (k == self._k_rows).all(-1)
+        k = k if plan.fixed is None else k - _along(plan.fixed.shift, k)
+        self.capacity = self._largest_capacity(k) if capacity is None else capacity
         self.chain: list[tuple[FibreChain, Any]] = [(chain, find(chain, k)) for chain in chains]
         self.groups: list[tuple[GroupFibre, Any]] = [(part, _totals(part, k)) for part in parts]
+        pairs = zip(plan.tables, plan.margins, strict=True)
+        self.tables: list[tuple[TableFibre, Any, np.ndarray]] = [
+            (table, _margins(table, k), largest) for table, largest in pairs
+        ]
         self.possible: Any = np.True_
         if capacity is not None or self.integers is None:  # else it was checked
-            self.possible = self._is_planned(k)
+            self.possible = is_whole & self._is_planned(k)
             self.groups = [
                 (part, totals.clip(0, _along(self._largest(part), totals)))
                 for part, totals in self.groups
             ]
+            self.tables = [
+                (table, margins.clip(0, _along(largest, margins)), largest)
+                for table, margins, largest in self.tables
+            ]
 
     def _is_planned(self, k: Any) -> Any:
-        """``(*batch,)`` whether k is whole, and in reach of every part of the plan."""
-        holds = (k == self._k_rows).all(-1) & (k[..., self.plan.zero_rows] == 0).all(-1)
+        """``(*batch,)`` whether k is in reach of every part of the plan."""
+        holds = (k[..., self.plan.zero_rows] == 0).all(-1)
         relations = self.plan.relations.T.astype(k.dtype)
         if relations.size:
             holds = holds & (k @ relations == 0).all(-1)
@@ -152,6 +165,10 @@ class Fibre(IntegerConstraint):
             holds = holds & (start < chain.sizes[0])
         for part, totals in self.groups:
             holds = holds & self._fits(part, totals, k).all(-1)
+        for table, margins, largest in self.tables:
+            told = margins @ table.told_weights.T.astype(k.dtype)
+            holds = holds & (told == k[..., plan_index(table, "told")]).all(-1)
+            holds = holds & ((margins >= 0) & (margins <= _along(largest, k))).all(-1)
         return holds
 
     def _fits(self, part: GroupFibre, totals: Any, k: Any) -> Any:
@@ -173,14 +190,14 @@ class Fibre(IntegerConstraint):
         reach = (self.plan.row_range[:, part.rows] / part.divisor).max(0)
         return np.floor(np.minimum(own, reach)).astype(own.dtype)
 
-    def _largest_capacity(self) -> int:
+    def _largest_capacity(self, k: Any) -> int:
         groups = self.plan.groups
         if groups is None or self.upper is None:
             return 0
         if self.integers is None:
             limit = self.plan.row_range[1, groups.rows] // np.abs(groups.divisor)
             return groups.capacity(np.minimum(limit, groups.sizes // 2).astype(np.int64))
-        return groups.capacity(groups.totals(self.integers))
+        return groups.capacity(groups.totals(k))
 
     @property
     def num_values(self) -> int:
@@ -191,6 +208,12 @@ class Fibre(IntegerConstraint):
 def _totals(part: GroupFibre, k: Any) -> Any:
     """``GroupFibre.totals`` for a k that may be traced."""
     return k[..., plan_index(part, "rows")] // _along(part.divisor, k)
+
+
+def _margins(table: TableFibre, k: Any) -> Any:
+    """``TableFibre.margins`` for a k that may be traced."""
+    sums = k[..., plan_index(table, "rows")] // _along(table.divisor, k)
+    return sums @ table.weights.T.astype(k.dtype)
 
 
 def _along(array: np.ndarray, like: Any) -> np.ndarray:
@@ -221,22 +244,27 @@ def bind_fibre(
     k_max: Any = None,
     merge: bool = False,
     grouped: bool = True,
+    max_transitions: int | None = None,
+    known: Reader | None = None,
 ) -> Fibre:
     """Plan ``A x = k`` exactly and bind it to ``like``.
 
     Args:
         A: ``(m, n)``, ``(n,)`` for one row, or a ``GroupSum``; whole numbers, not traced.
         k: ``(*batch, m)``; ``(*batch,)`` for one row; whole numbers.
-        like: an array of the law.
+        like: the parameter of the law.
         upper: largest value by the base law, or None.
         k_max: as k, without batch: one plan for all 0 <= k <= k_max.
         merge: whether equal columns are one column of the chain.
         grouped: whether blocks of one row have a method of their own.
+        max_transitions: the budget of the plan, if not the usual one.
+        known: what ``like``, if it is not traced, says for certain of the values of the variables.
 
     Raises:
         InfeasibleConstraintError: no point on the fibre.
         UnboundedSupportError: infinitely many points.
         IntractableConstraintError: a plan past its budget.
+        ParameterError: a plan past its budget, and parameters that leave no point.
         ConstraintError: shapes that do not fit, numbers that are not whole, a traced A.
     """
     matrix, k, layout, integers = _read(A, k)
@@ -245,7 +273,10 @@ def bind_fibre(
         "upper": None if upper is None else np.full(num_variables, upper),
         "merge": merge,
         "grouped": grouped,
+        "max_transitions": max_transitions,
     }
+    if known is not None and not isinstance(like, Tracer):
+        options["known"] = lambda: known(_values(like), num_variables)
     if k_max is None and integers is not None:
         plan = plan_fibre(matrix, integers, **options)
     else:
@@ -255,6 +286,12 @@ def bind_fibre(
             check_lattice(plan, integers)
     A, k = _leaves(A, k, like.dtype)
     return Fibre(plan, None, A, k, layout, upper)
+
+
+def _values(like: Array) -> np.ndarray:
+    """Concrete parameters, in single precision at least."""
+    values = np.asarray(like)
+    return values if values.dtype.itemsize >= 4 else values.astype(np.float32)
 
 
 def rebind_fibre(

@@ -31,6 +31,7 @@ __all__ = [
     "messages",
     "own_weights",
     "runs_of",
+    "step_back",
     "tables_of",
     "with_dead_states",
 ]
@@ -148,14 +149,16 @@ def levels_of(
     for run, (first, table) in reversed(list(zip(runs, tables, strict=True))):
         columns = first, table, theta[run.start : run.stop, : run.num_values]
         level, found = jax.lax.scan(
-            _step(run, reduce), with_dead_states(level, run.size), columns, reverse=True
+            step_back(run, reduce), with_dead_states(level, run.size), columns, reverse=True
         )
         later.append(found)
         level = level[: run.num_states]
     return with_dead_states(level, len(level)), later[::-1]
 
 
-def _step(run: Run, reduce: Callable[..., Array]) -> Callable[[Array, tuple], tuple[Array, Array]]:
+def step_back(
+    run: Run, reduce: Callable[..., Array]
+) -> Callable[[Array, tuple], tuple[Array, Array]]:
     """From one level of a segment to the one before."""
 
     @jax.checkpoint  # or differentiation keeps all terms of all columns

@@ -27,7 +27,7 @@ from numpyro_constrained.kernels.fibre_chain import (
     with_dead_states,
 )
 
-__all__ = ["log_marginals", "possible_values"]
+__all__ = ["by_values", "log_marginals", "possible_values"]
 
 Reduce = Callable[..., Array]
 Tables = list[tuple[Array, Array]]
@@ -44,50 +44,57 @@ def log_marginals(chain: FibreChain, theta: Array, start: Array) -> Array:
     """
     largest = stop_gradient(theta.max(-1, keepdims=True))
     theta = theta - jnp.where(jnp.isfinite(largest), largest, 0.0)  # small sums keep their digits
-    found = _by_values(chain, theta, start, log_sum_exp)
+    found, _ = by_values(chain, theta, start, log_sum_exp)
     return found - log_sum_exp(found)[..., None]
 
 
 def possible_values(chain: FibreChain, theta: Array, start: Array) -> Array:
     """``(*batch, q, U)`` whether a value of a column is on a walk without weights of zero."""
     weights = jnp.where(stop_gradient(theta) > -jnp.inf, 0.0, -jnp.inf).astype(theta.dtype)
-    return _by_values(chain, weights, start, jnp.max) > -jnp.inf
+    return by_values(chain, weights, start, jnp.max)[0] > -jnp.inf
 
 
-def _by_values(chain: FibreChain, theta: Array, start: Array, reduce: Reduce) -> Array:
+def by_values(
+    chain: FibreChain, theta: Array, start: Array, reduce: Reduce, keep: bool = False
+) -> tuple[Array, list[Array]]:
+    """``(*batch, q, U)`` what is reduced over all walks by a value of a column; and, if they are to
+    be kept, F of the levels where segments begin, ``(T + 1, batch)``."""
     batch_shape = jnp.broadcast_shapes(theta.shape[:-2], start.shape)
     theta = jnp.broadcast_to(theta, batch_shape + theta.shape[-2:])
     start = jnp.broadcast_to(start, batch_shape).reshape(-1)
     segments = chain.segments, chain.segments_before
     runs, ways_back = (runs_of(chain, each) for each in segments)
     tables, before = (tables_of(each) for each in segments)
-    found = _reduced(runs, ways_back, reduce, tables, before, by_column(theta), start)
-    return jnp.moveaxis(found, -1, 0).reshape(theta.shape)
+    static = runs, ways_back, reduce, keep
+    found, levels = _reduced(*static, tables, before, by_column(theta), start)
+    return jnp.moveaxis(found, -1, 0).reshape(theta.shape), levels
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2))
+@partial(jax.jit, static_argnums=(0, 1, 2, 3))
 def _reduced(
     runs: tuple[Run, ...],
     ways_back: tuple[Run, ...],
     reduce: Reduce,
+    keep: bool,
     tables: Tables,
     before: Tables,
     theta: Array,
     start: Array,
-) -> Array:
-    """``(q, U, batch)`` what is reduced over all walks by a value of a column."""
+) -> tuple[Array, list[Array]]:
+    """``by_values``, with the batch last: ``(q, U, batch)``."""
     _, later = levels_of(runs, tables, theta, reduce)
     states = np.arange(runs[0].num_states)[:, None]
     level = jnp.where(states == start[None], 0.0, -jnp.inf).astype(theta.dtype)
-    rows = list[Array]()
+    rows, kept = list[Array](), list[Array]()
     for run, back, table, way, levels in zip(runs, ways_back, tables, before, later, strict=True):
         weights = theta[run.start : run.stop, : run.num_values]
         level = with_dead_states(level[: run.num_states], run.size)
+        kept += [level] * keep
         step = jax.checkpoint(_step(run, back, reduce))
         level, found = jax.lax.scan(step, level, (table, way, weights, levels))
         missing = theta.shape[1] - run.num_values
         rows.append(jnp.pad(found, ((0, 0), (0, missing), (0, 0)), constant_values=-jnp.inf))
-    return jnp.concatenate(rows)
+    return jnp.concatenate(rows), kept
 
 
 def _step(run: Run, back: Run, reduce: Reduce) -> Callable[[Array, tuple], tuple[Array, Array]]:

@@ -228,8 +228,17 @@ class Chain(FinitePart):
         return self._of_variables(self._exact)
 
     @property
+    def _column_mean(self) -> Array:
+        """``(*batch, q)`` of the columns."""
+        return mean_of(self._marginals())
+
+    def _column_log_marginals(self) -> Array:
+        """``(*batch, q, U)`` of the columns."""
+        return fibre_marginals.log_marginals(self.chain, self.theta, self.start)
+
+    @property
     def mean(self) -> Array:
-        return self._of_variables(mean_of(self._marginals()), -1)
+        return self._of_variables(self._column_mean, -1)
 
     @property
     def variance(self) -> Array:
@@ -252,8 +261,7 @@ class Chain(FinitePart):
         return settled(found, variance_of(self._marginals()))
 
     def log_marginals(self, num_values: int) -> Array:
-        table = fibre_marginals.log_marginals(self.chain, self.theta, self.start)
-        return padded(self._of_variables(table), num_values)
+        return padded(self._of_variables(self._column_log_marginals()), num_values)
 
 
 class BernoulliChain(Chain):

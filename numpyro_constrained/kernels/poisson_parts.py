@@ -11,7 +11,7 @@ from jax.lax import stop_gradient
 from jax.scipy.special import gammaln
 
 from constrained_core.fibre import FibreChain, GroupFibre
-from numpyro_constrained.kernels import fibre_groups, fibre_marginals
+from numpyro_constrained.kernels import fibre_groups
 from numpyro_constrained.kernels.fibre_chain import log_sum_exp
 from numpyro_constrained.kernels.fibre_covariance import settled
 from numpyro_constrained.kernels.fibre_parts import Chain, Part
@@ -201,20 +201,27 @@ class MergedChain(Chain, PoissonPart):
 
     def __init__(self, chain: FibreChain, rate: Array, start: Any, is_delicate: bool) -> None:
         self.rate, self._columns, self.is_delicate = rate, chain.columns, is_delicate
+        self._k = jnp.asarray(plan_tensor(chain, "starts", rate))[start]
         total = fibre_groups.group_totals(self._columns, rate)
-        num_values = int(chain.num_values.max())
+        log_total = safe_log(total)
         if is_delicate:
-            self._k = jnp.asarray(plan_tensor(chain, "starts", rate))[start]
             coefficients = plan_tensor(chain, "coefficients", rate)
             shared = _mean_of_batch(self._k, total.shape[:-1])
             self._tilt = tilt(total, coefficients, lift(shared, total.ndim))
             self._exponent = self._tilt @ coefficients.T
-            value = values_of(num_values, rate, total.ndim + 1)
-            means = total * jnp.exp(self._exponent), safe_log(total) + self._exponent
-            theta = log_poisson(value, *(mean[..., None] for mean in means))
-        else:
-            theta = poisson_weights(total, num_values)
-        super().__init__(chain, theta, start)
+            total, log_total = total * jnp.exp(self._exponent), log_total + self._exponent
+        super().__init__(chain, self._weigh(chain, total, log_total), start)
+
+    def _weigh(self, chain: FibreChain, total: Array, log_total: Array) -> Array:
+        """``(*batch, q, U)`` log weights of the columns, of means ``(*batch, c)``."""
+        return self._weights_of(total, log_total, int(chain.num_values.max()))
+
+    def _weights_of(self, total: Array, log_total: Array, num_values: int) -> Array:
+        """``(*batch, c, U)`` log weights of 0..U-1."""
+        if not self.is_delicate:
+            return poisson_weights(total, num_values)
+        value = values_of(num_values, total, total.ndim + 1)
+        return log_poisson(value, total[..., None], log_total[..., None])
 
     @property
     def weight(self) -> Array:
@@ -249,12 +256,12 @@ class MergedChain(Chain, PoissonPart):
         columns = self._draw_columns(key_columns, sample_shape)
         if not self._is_merged:
             return columns[..., plan_index(self.chain, "column")]
-        largest = int(self.chain.num_values.max()) - 1
+        largest = int(self.chain.largest.max())
         return fibre_groups.poisson_draw(key_split, self._columns, self.rate, columns, (), largest)
 
     @property
     def _is_merged(self) -> bool:
-        return self.chain.num_columns < len(self.variables)
+        return len(self.chain.coefficients) < len(self.variables)
 
     def _rates(self, ndim: int) -> tuple[Array, Array, Array]:
         """``(*batch, p)`` of a variable, the others of its column, and all of the column."""
@@ -264,7 +271,7 @@ class MergedChain(Chain, PoissonPart):
 
     @property
     def mean(self) -> Array:
-        total = self._of_variables(mean_of(self._marginals()), -1)
+        total = self._of_variables(self._column_mean, -1)
         if not self._is_merged:
             return total
         part, _, whole = self._rates(total.ndim)
@@ -297,8 +304,7 @@ class MergedChain(Chain, PoissonPart):
     def log_marginals(self, num_values: int) -> Array:
         if not self._is_merged:
             return super().log_marginals(num_values)
-        found = fibre_marginals.log_marginals(self.chain, self.theta, self.start)
-        found = self._of_variables(found)
+        found = self._of_variables(self._column_log_marginals())
         totals = values_of(found.shape[-1], found, found.ndim)[..., None]
         part, others, whole = self._rates(found.ndim - 1)
         rates = part[..., None, None], others[..., None, None], whole[..., None, None]
