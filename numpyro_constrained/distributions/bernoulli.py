@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from jax import Array
+from jax.core import Tracer
 from jax.nn import log_sigmoid, sigmoid
 from numpyro.distributions import constraints
 
@@ -132,14 +133,23 @@ class ConstrainedBernoulli(ConstrainedFinite):
         given = parameter[..., fixed.variables.astype(np.int32)]
         return (given == lift(certain, given.ndim)).all(-1)
 
-    def _make_parts(self, parameter: Array) -> list[FinitePart]:
+    @property
+    def _edge(self) -> Array | None:
+        probs = self.__dict__.get("probs")
+        if not isinstance(probs, Tracer):
+            return None
+        sides = jnp.where(probs == 1, 1 - probs, 0.0), jnp.where(probs == 0, probs, 0.0)
+        return jnp.stack(sides, -1)
+
+    def _make_parts(self, parameter: Array, edge: Array | None = None) -> list[FinitePart]:
         fibre, plan, parts = self._constraint, self._plan, list[FinitePart]()
         for groups, counts in fibre.groups:
             logits = parameter[..., plan_index(groups, "variables")]
             parts.append(BernoulliGroups(groups, logits, counts, fibre.capacity))
         for chain, start in fibre.chain:
             order = chain.variables[np.argsort(chain.column)]
-            parts.append(BernoulliChain(chain, _table(parameter[..., order]), start))
+            own = None if edge is None else edge[..., order, :]
+            parts.append(BernoulliChain(chain, _table(parameter[..., order], own), start, own))
         if plan.free.size:
             parts.append(Free(plan.free, _table(self._full_parameter(parameter, plan.free))))
         if plan.fixed is not None:
@@ -152,6 +162,9 @@ class ConstrainedBernoulli(ConstrainedFinite):
         is_finite = jnp.isfinite(logits)
         finite = jnp.where(is_finite, logits, 0.0)
         weight = value * finite + jnp.where(is_finite, log_sigmoid(-finite), 0.0)
+        if self._edge is not None:  # the certain value has a derivative too
+            other = lift(jnp.log1p(-self._edge), value.ndim + 1)
+            weight = weight + (1 - value) * other[..., 1] + value * other[..., 0]
         return jnp.where(~is_finite & ((logits > 0) != (value > 0)), -jnp.inf, weight)
 
     @property
@@ -159,5 +172,6 @@ class ConstrainedBernoulli(ConstrainedFinite):
         return _table(self._parameter)
 
 
-def _table(logits: Array) -> Array:
-    return jnp.stack([log_sigmoid(-logits), log_sigmoid(logits)], -1)
+def _table(logits: Array, edge: Array | None = None) -> Array:
+    table = jnp.stack([log_sigmoid(-logits), log_sigmoid(logits)], -1)
+    return table if edge is None else table + jnp.log1p(-edge[..., ::-1])

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from jax import Array
+from jax.core import Tracer
 from jax.nn import log_softmax
 from numpyro.distributions import constraints
 
@@ -117,11 +118,19 @@ class ConstrainedCategorical(ConstrainedFinite):
         possible = self._plan.possible
         return (lift(possible, parameter.ndim) | (parameter == -jnp.inf)).all((-2, -1))
 
-    def _make_parts(self, parameter: Array) -> list[FinitePart]:
+    @property
+    def _edge(self) -> Array | None:
+        probs = self.__dict__.get("probs")
+        if not isinstance(probs, Tracer):
+            return None
+        return jnp.where(probs == 0, probs, 0.0)
+
+    def _make_parts(self, parameter: Array, edge: Array | None = None) -> list[FinitePart]:
         plan, parts = self._plan, list[FinitePart]()
         for chain, start in self._constraint.chain:
             order = chain.variables[np.argsort(chain.column)]
-            parts.append(Chain(chain, parameter[..., order, :], start))
+            own = None if edge is None else edge[..., order, :]
+            parts.append(Chain(chain, parameter[..., order, :], start, own))
         if plan.free.size:
             parts.append(Free(plan.free, self._full_parameter(parameter, plan.free)))
         if plan.fixed is not None:

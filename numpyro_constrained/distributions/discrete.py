@@ -82,8 +82,9 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         """What the parts are made from, ``(*batch, n)`` or ``(*batch, n, C)``."""
 
     @abstractmethod
-    def _make_parts(self, parameter: Array) -> Sequence[Part]:
-        """The independent parts, from the parameter that ``_parameter`` holds."""
+    def _make_parts(self, parameter: Array, edge: Array | None = None) -> Sequence[Part]:
+        """The independent parts, from the parameter that ``_parameter`` holds, and from what
+        ``_edge`` holds where derivatives may be asked for."""
 
     @abstractmethod
     def _log_weight(self, value: Array) -> Array:
@@ -102,8 +103,14 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         return self._parameter
 
     @property
+    def _edge(self) -> Array | None:
+        """Probabilities ``(*batch, n, C)`` that are zero, as zeros with a derivative, else zeros;
+        None where they need none: they are known, or made from logits."""
+        return None
+
+    @property
     def _parts(self) -> Sequence[Part]:
-        return self._make_parts(self._parameter)
+        return self._make_parts(self._parameter, self._edge)
 
     @property
     def rank(self) -> int:

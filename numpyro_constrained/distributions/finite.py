@@ -18,7 +18,7 @@ class ConstrainedFinite(ConstrainedDiscrete):
     """Independent variables with values 0..C-1 given A x = k."""
 
     @abstractmethod
-    def _make_parts(self, parameter: Array) -> Sequence[FinitePart]: ...
+    def _make_parts(self, parameter: Array, edge: Array | None = None) -> Sequence[FinitePart]: ...
 
     @property
     @abstractmethod
@@ -26,7 +26,6 @@ class ConstrainedFinite(ConstrainedDiscrete):
         """``(*batch, n, C)`` log weights of all values."""
 
     def _expected_log_weight(self, other: Any) -> Array:
-        parts = other._make_parts(other._parameter)
-        table = other._joined([part.probabilities for part in parts], 2)
+        table = other._joined([part.probabilities for part in other._parts], 2)
         ndim = max(table.ndim, self._log_table.ndim)
         return expected(lift(table, ndim), lift(self._log_table, ndim)).sum((-2, -1))

@@ -112,7 +112,7 @@ class ConstrainedPoisson(ConstrainedDiscrete):
             agrees = agrees & is_product(table, parameter)
         return agrees
 
-    def _make_parts(self, parameter: Array) -> list[PoissonPart]:
+    def _make_parts(self, parameter: Array, edge: Array | None = None) -> list[PoissonPart]:
         fibre, plan, parts = self._constraint, self._plan, list[PoissonPart]()
         delicate = self._is_delicate
         for groups, counts in fibre.groups:

@@ -43,25 +43,31 @@ class DealtChain(MergedChain):
     def _weigh(self, chain: FibreChain, total: Array, log_total: Array) -> Array:
         """Log weights of the values of columns, and log shares of the columns of a deal."""
         self._total, size = total, int(chain.num_values.max())
-        table = self._weights_of(total, log_total, size)
-        order = np.argsort(chain.levels, kind="stable")[(chain.levels < 0).sum() :]
-        rows = [table[..., int(place), :] for place in order]
+        shares = []
         for deal in chain.deals:
             share = safe_log(total[..., deal.columns.astype(np.int32)])
-            share = share - safe_log(self._row_rate(deal))[..., None]
-            missing = [(0, 0)] * (share.ndim - 1) + [(0, size - share.shape[-1])]
-            share = jnp.pad(share, missing, constant_values=-jnp.inf)
-            if share.shape[-1] > len(deal.columns):  # a row that is spent passes
+            share = _sized(share - safe_log(self._row_rate(deal))[..., None], size)
+            if size > len(deal.columns):  # a row that is spent passes
                 share = share.at[..., len(deal.columns)].set(0.0)
-            rows[deal.start : deal.start] = [share] * (deal.stop - deal.start)
-        return jnp.stack(rows, -2)
+            shares.append(share)
+        return _by_level(chain, self._weights_of(total, log_total, size), shares)
+
+    def _edges(self, chain: FibreChain, total: Array) -> Array:
+        """As ``_weigh``: a share of zero is a rate of zero over that of the row."""
+        table, shares = super()._edges(chain, total), []
+        for deal in chain.deals:
+            rate = total[..., deal.columns.astype(np.int32)]
+            whole = self._row_rate(deal)[..., None]
+            share = jnp.where(rate == 0, rate, 0.0) / jnp.where(whole == 0, 1.0, whole)
+            shares.append(_sized(share, table.shape[-1], 0.0))
+        return _by_level(chain, table, shares)
 
     def _row_rate(self, deal: Deal) -> Array:
         """``(*batch,)``."""
         return self._total[..., deal.columns.astype(np.int32)].sum(-1)
 
     def log_weight_sum(self) -> Array:
-        found = fibre_chain.log_partition(self.chain, self.theta, self.start)
+        found = self._log_sum()
         for deal in self.chain.deals:
             place = int((self.chain.rows == deal.row).argmax())
             units, rate = self._k[..., place] / deal.unit, self._row_rate(deal)
@@ -109,7 +115,7 @@ class DealtChain(MergedChain):
 
     @property
     def _column_mean(self) -> Array:
-        return self._means(fibre_chain.marginals(self.chain, self.theta, self.start))
+        return self._means(self._levels())
 
     def _column_log_marginals(self) -> Array:
         """``(*batch, c, U)``; NaN where there is no point."""
@@ -152,11 +158,20 @@ class DealtChain(MergedChain):
         return settled(found, variance_of(self._marginals()))
 
 
-def _sized(row: Array, size: int) -> Array:
+def _sized(row: Array, size: int, missing: float = -jnp.inf) -> Array:
     """``(*batch, U)`` with U as asked for."""
     row = row[..., :size]
-    missing = [(0, 0)] * (row.ndim - 1) + [(0, size - row.shape[-1])]
-    return jnp.pad(row, missing, constant_values=-jnp.inf)
+    width = [(0, 0)] * (row.ndim - 1) + [(0, size - row.shape[-1])]
+    return jnp.pad(row, width, constant_values=missing)
+
+
+def _by_level(chain: FibreChain, columns: Array, shares: list[Array]) -> Array:
+    """``(*batch, q, U)`` from those of the columns ``(*batch, c, U)`` and of the deals."""
+    order = np.argsort(chain.levels, kind="stable")[(chain.levels < 0).sum() :]
+    rows = [columns[..., int(place), :] for place in order]
+    for deal, share in zip(chain.deals, shares, strict=True):
+        rows[deal.start : deal.start] = [share] * (deal.stop - deal.start)
+    return jnp.stack(rows, -2)
 
 
 def _dealt_of(chain: FibreChain, deal: Deal, weights: Array, before: list[Array]) -> Array:

@@ -14,7 +14,12 @@ from jax import Array
 from jax.lax import stop_gradient
 
 from constrained_core.fibre import FibreChain, GroupFibre
-from numpyro_constrained.kernels import fibre_chain, fibre_groups, fibre_marginals
+from numpyro_constrained.kernels import (
+    fibre_chain,
+    fibre_edges,
+    fibre_groups,
+    fibre_marginals,
+)
 from numpyro_constrained.kernels.fibre_covariance import derivative_of_means, settled
 from numpyro_constrained.kernels.fibre_tables import (
     exact_zeros,
@@ -184,14 +189,29 @@ class Chain(FinitePart):
         chain: the plan.
         theta: ``(*batch, q, U)`` log weights of the values of every column.
         start: ``(*batch,)``.
+        edge: ``(*batch, q, U)`` weights where these are -inf, zeros with a derivative; None where
+            no derivative in them is asked for.
     """
 
-    def __init__(self, chain: FibreChain, theta: Array, start: Any) -> None:
+    def __init__(
+        self, chain: FibreChain, theta: Array, start: Any, edge: Array | None = None
+    ) -> None:
         self.variables, self.chain = chain.variables, chain
-        self.theta, self.start = theta, jnp.asarray(start)
+        self.theta, self.start, self.edge = theta, jnp.asarray(start), edge
 
     def log_partition(self) -> Array:
-        return fibre_chain.log_partition(self.chain, self.theta, self.start)
+        return self._log_sum()
+
+    def _log_sum(self) -> Array:
+        if self.edge is None:
+            return fibre_chain.log_partition(self.chain, self.theta, self.start)
+        return fibre_edges.log_partition(self.chain, self.theta, self.edge, self.start)
+
+    def _levels(self) -> Array:
+        """``(*batch, q, U)`` probabilities of the values of the levels."""
+        if self.edge is None:
+            return fibre_chain.marginals(self.chain, self.theta, self.start)
+        return fibre_edges.marginals(self.chain, self.theta, self.edge, self.start)
 
     def draw(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
         return self._draw_columns(key, sample_shape)[..., plan_index(self.chain, "column")]
@@ -204,7 +224,7 @@ class Chain(FinitePart):
 
     def _marginals(self) -> Array:
         """``(*batch, q, U)`` of the columns."""
-        return fibre_chain.marginals(self.chain, self.theta, self.start)
+        return self._levels()
 
     @property
     def _possible(self) -> Array:

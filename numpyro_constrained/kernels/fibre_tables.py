@@ -15,6 +15,7 @@ __all__ = [
     "exact_zeros",
     "mean_of",
     "padded",
+    "poisson_edges",
     "poisson_weights",
     "split_table",
     "values_of",
@@ -31,6 +32,15 @@ def poisson_weights(rate: Array, num_values: int) -> Array:
     """``(..., U)`` u log rate - log u! of u = 0..U-1."""
     value = values_of(num_values, rate, rate.ndim + 1)
     return power(value, rate[..., None]) - gammaln(value + 1)
+
+
+def poisson_edges(rate: Array, num_values: int, is_delicate: bool) -> Array:
+    """``(..., U)`` weights of u = 0..U-1 where the rate is zero: zeros, with first and second
+    derivatives; those of larger counts have none. Probabilities where that is delicate."""
+    value = values_of(num_values, rate, rate.ndim + 1)
+    edge = jnp.where(rate == 0, rate, 0.0)[..., None]
+    weight = jnp.where(value == 1, edge, jnp.where(value == 2, jnp.square(edge) / 2, 0.0))
+    return weight * jnp.exp(-edge) if is_delicate else weight
 
 
 def split_table(
@@ -64,7 +74,8 @@ def exact_zeros(probability: Array, possible: Array) -> Array:
     stays."""
     is_open = possible & (possible.sum(-1, keepdims=True) > 1)
     is_zero = ~possible & (probability == probability)
-    return jnp.where(is_zero, 0.0, strictly_inside(probability, is_open))
+    zero = probability - stop_gradient(probability)
+    return jnp.where(is_zero, zero, strictly_inside(probability, is_open))
 
 
 def mean_of(probability: Array) -> Array:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 from jax.lax import stop_gradient
 from jax.scipy.special import gammaln
 
@@ -17,6 +18,7 @@ from numpyro_constrained.kernels.fibre_covariance import settled
 from numpyro_constrained.kernels.fibre_parts import Chain, Part
 from numpyro_constrained.kernels.fibre_tables import (
     mean_of,
+    poisson_edges,
     poisson_weights,
     split_table,
     values_of,
@@ -210,7 +212,13 @@ class MergedChain(Chain, PoissonPart):
             self._tilt = tilt(total, coefficients, lift(shared, total.ndim))
             self._exponent = self._tilt @ coefficients.T
             total, log_total = total * jnp.exp(self._exponent), log_total + self._exponent
-        super().__init__(chain, self._weigh(chain, total, log_total), start)
+        theta = self._weigh(chain, total, log_total)
+        edge = self._edges(chain, total) if isinstance(total, Tracer) else None
+        super().__init__(chain, theta, start, edge)
+
+    def _edges(self, chain: FibreChain, total: Array) -> Array:
+        """``(*batch, q, U)`` weights where these are zero."""
+        return poisson_edges(total, int(chain.num_values.max()), self.is_delicate)
 
     def _weigh(self, chain: FibreChain, total: Array, log_total: Array) -> Array:
         """``(*batch, q, U)`` log weights of the columns, of means ``(*batch, c)``."""
@@ -240,7 +248,7 @@ class MergedChain(Chain, PoissonPart):
         return lift(self.rate > 0, possible.ndim) & possible
 
     def log_weight_sum(self) -> Array:
-        return super().log_partition()
+        return self._log_sum()
 
     def log_partition(self) -> Array:
         total = self.log_weight_sum()

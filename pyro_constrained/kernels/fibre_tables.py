@@ -66,7 +66,8 @@ def exact_zeros(probability: Tensor, possible: Tensor) -> Tensor:
     stays."""
     is_open = possible & (possible.sum(-1, keepdim=True) > 1)
     is_zero = ~possible & ~probability.isnan()
-    return strictly_inside(probability, is_open).masked_fill(is_zero, 0.0)
+    zero = probability - probability.detach()
+    return torch.where(is_zero, zero, strictly_inside(probability, is_open))
 
 
 def mean_of(probability: Tensor) -> Tensor:
