@@ -327,6 +327,20 @@ class FibrePlan:
         return max(int(self.upper.max(initial=0)), CHAINED_LOSS * chained)
 
     @cached_property
+    def matrix(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of A that decide all others ``(r',)``, and their entries ``(r', n)`` int64."""
+        parts = [part.rows for part in (self.groups, self.chain) if part is not None]
+        rows = np.concatenate([np.zeros(0, dtype=np.int64), *parts])
+        entries = np.zeros((len(rows), self.num_variables), dtype=np.int64)
+        if self.groups is not None:
+            groups = self.groups
+            entries[groups.index, groups.variables] = groups.divisor[groups.index]
+        if self.chain is not None:
+            first = len(rows) - len(self.chain.rows)
+            entries[first:, self.chain.variables] = self.chain.coefficients[self.chain.column].T
+        return rows, entries
+
+    @cached_property
     def zero_rows(self) -> np.ndarray:
         """Rows of A without an entry: k is zero there."""
         return np.flatnonzero(self.lattice.divisor == 0)
@@ -337,10 +351,7 @@ class FibrePlan:
         for each row that follows from rows of several parts, of which none knows it."""
         parts = [part.rows for part in (self.groups, self.chain) if part is not None]
         untold = np.setdiff1d(np.arange(self.num_rows), np.concatenate([self.zero_rows, *parts]))
-        if self.lattice.basis is None or not untold.size:
-            return np.zeros((0, self.num_rows), dtype=np.int64)
-        rows = np.stack([self.lattice.basis.relation(int(row)) for row in untold])
-        return (rows % 2**64).astype(np.uint64).view(np.int64)
+        return self.lattice.relations(untold)
 
     @property
     def kept(self) -> np.ndarray:

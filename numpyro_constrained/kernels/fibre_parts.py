@@ -155,8 +155,7 @@ class BernoulliGroups(FinitePart):
 
     @property
     def variance(self) -> Array:
-        zero, one = jnp.moveaxis(self.probabilities, -1, 0)
-        return zero * one
+        return variance_of(self.probabilities)
 
     @property
     def covariance(self) -> Array:
@@ -265,5 +264,4 @@ class BernoulliChain(Chain):
 
     @property
     def variance(self) -> Array:
-        zero, one = jnp.moveaxis(self.probabilities, -1, 0)
-        return zero * one
+        return variance_of(self.probabilities)

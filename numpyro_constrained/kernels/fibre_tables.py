@@ -8,7 +8,14 @@ from jax import Array
 from jax.lax import stop_gradient
 from jax.scipy.special import gammaln
 
-from numpyro_constrained.kernels.logarithms import log_ratio, power, ratio, strictly_inside, times
+from numpyro_constrained.kernels.logarithms import (
+    log_ratio,
+    power,
+    ratio,
+    strictly_inside,
+    times,
+    without_nan,
+)
 from numpyro_constrained.kernels.poisson_pmf import log_poisson
 
 __all__ = [
@@ -75,9 +82,13 @@ def mean_of(probability: Array) -> Array:
 
 def variance_of(probability: Array) -> Array:
     """``(...)`` variance of tables of probabilities."""
-    value = values_of(probability.shape[-1], probability, probability.ndim)
-    deviation = value - mean_of(probability)[..., None]
-    return (probability * jnp.square(deviation)).sum(-1)
+    known, missing = without_nan(probability)
+    if known.shape[-1] == 2:
+        variance = known[..., 0] * known[..., 1]
+    else:
+        value = values_of(known.shape[-1], known, known.ndim)
+        variance = (known * jnp.square(value - mean_of(known)[..., None])).sum(-1)
+    return jnp.where(missing.any(-1), jnp.nan, variance)
 
 
 def padded(table: Array, num_values: int) -> Array:

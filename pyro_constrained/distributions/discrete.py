@@ -263,7 +263,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
 
 
 def kl_discrete_discrete(p: ConstrainedDiscrete, q: ConstrainedDiscrete) -> Tensor:
-    """KL(p || q) of two laws of one family on one fibre.
+    """KL(p || q) of two laws of one family on one fibre; infinite where p has mass that q forbids.
 
     Raises:
         ConstraintError: the fibres differ, so that the divergence is infinite.

@@ -149,7 +149,7 @@ class BernoulliGroups(FinitePart):
 
     @property
     def variance(self) -> Tensor:
-        return self.probabilities[..., 0] * self.probabilities[..., 1]
+        return variance_of(self.probabilities)
 
     @property
     def covariance(self) -> Tensor:
@@ -260,4 +260,4 @@ class BernoulliChain(Chain):
 
     @property
     def variance(self) -> Tensor:
-        return self.probabilities[..., 0] * self.probabilities[..., 1]
+        return variance_of(self.probabilities)

@@ -10,6 +10,7 @@ from pyro_constrained.kernels.logarithms import (
     ratio,
     strictly_inside,
     times,
+    without_nan,
 )
 from pyro_constrained.kernels.poisson_pmf import log_poisson
 
@@ -77,8 +78,13 @@ def mean_of(probability: Tensor) -> Tensor:
 
 def variance_of(probability: Tensor) -> Tensor:
     """``(...)`` variance of tables of probabilities."""
-    deviation = values_of(probability.shape[-1], probability) - mean_of(probability)[..., None]
-    return (probability * deviation.square()).sum(-1)
+    known, missing = without_nan(probability)
+    if known.shape[-1] == 2:
+        variance = known[..., 0] * known[..., 1]
+    else:
+        deviation = values_of(known.shape[-1], known) - mean_of(known)[..., None]
+        variance = (known * deviation.square()).sum(-1)
+    return variance.masked_fill(missing.any(-1), torch.nan)
 
 
 def padded(table: Tensor, num_values: int) -> Tensor:
