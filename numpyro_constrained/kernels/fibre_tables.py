@@ -5,7 +5,6 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.lax import stop_gradient
 from jax.scipy.special import gammaln
 
 from numpyro_constrained.kernels.logarithms import (
@@ -20,6 +19,7 @@ from numpyro_constrained.kernels.poisson_pmf import log_poisson
 
 __all__ = [
     "exact_zeros",
+    "log_factorials",
     "mean_of",
     "padded",
     "poisson_weights",
@@ -34,10 +34,15 @@ def values_of(num_values: int, like: Array, ndim: int) -> np.ndarray:
     return np.arange(num_values).astype(like.dtype).reshape((1,) * (ndim - 1) + (-1,))
 
 
+def log_factorials(num_values: int, like: Array, ndim: int) -> Array:
+    """log u! of u = 0..U-1 along the last of ``ndim`` dimensions."""
+    return gammaln(values_of(num_values, like, ndim) + 1)
+
+
 def poisson_weights(rate: Array, num_values: int) -> Array:
     """``(..., U)`` u log rate - log u! of u = 0..U-1."""
     value = values_of(num_values, rate, rate.ndim + 1)
-    return power(value, rate[..., None]) - gammaln(value + 1)
+    return power(value, rate[..., None]) - log_factorials(num_values, rate, value.ndim)
 
 
 def split_table(
@@ -77,7 +82,7 @@ def exact_zeros(probability: Array, possible: Array) -> Array:
 def mean_of(probability: Array) -> Array:
     """``(...)`` mean of tables of probabilities, at most the largest value."""
     found = (probability * values_of(probability.shape[-1], probability, probability.ndim)).sum(-1)
-    return found - stop_gradient(jnp.maximum(found - (probability.shape[-1] - 1), 0.0))
+    return jnp.minimum(found, probability.shape[-1] - 1)
 
 
 def variance_of(probability: Array) -> Array:

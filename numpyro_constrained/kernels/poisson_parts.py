@@ -17,6 +17,7 @@ from numpyro_constrained.kernels.fibre_chain import log_sum_exp
 from numpyro_constrained.kernels.fibre_covariance import settled
 from numpyro_constrained.kernels.fibre_parts import Chain, Part
 from numpyro_constrained.kernels.fibre_tables import (
+    log_factorials,
     mean_of,
     poisson_weights,
     split_table,
@@ -51,6 +52,11 @@ class PoissonPart(Part):
     @abstractmethod
     def is_positive(self) -> Array:
         """``(*batch, p)`` whether a variable can be more than 0."""
+
+    def expected_log_factorial(self, num_values: int) -> Array:
+        """``(*batch, p)`` E[log x!] of values 0..U-1."""
+        table = jnp.exp(self.log_marginals(num_values))
+        return (table * log_factorials(num_values, table, table.ndim)).sum(-1)
 
 
 class FreePoisson(PoissonPart):
@@ -311,17 +317,29 @@ class MergedChain(Chain, PoissonPart):
             found = share[..., None] * share[..., None, :] * found
         return settled(found, self.variance)
 
+    def _split(self, num_values: int, ndim: int) -> Array:
+        """``(*batch, p, N, U)`` log probability of 0..U-1, given totals 0..N-1 of the column."""
+        totals = values_of(self.theta.shape[-1], self.theta, ndim - 1)[..., None]
+        part, others, whole = self._rates(ndim - 2)
+        rates = part[..., None, None], others[..., None, None], whole[..., None, None]
+        return split_table(totals, rates, num_values, self.is_delicate)
+
     def log_marginals(self, num_values: int) -> Array:
         if not self._is_merged:
             return super().log_marginals(num_values)
         found = fibre_marginals.log_marginals(self.chain, self.theta, self.start)
         found, missing = without_nan(self._of_variables(found))
-        totals = values_of(found.shape[-1], found, found.ndim)[..., None]
-        part, others, whole = self._rates(found.ndim - 1)
-        rates = part[..., None, None], others[..., None, None], whole[..., None, None]
-        split = split_table(totals, rates, num_values, self.is_delicate)
+        split = self._split(num_values, found.ndim + 1)
         table = log_sum_exp(found[..., None] + split, axis=-2)
         return jnp.where(missing.any(-1, keepdims=True), jnp.nan, table)
+
+    def expected_log_factorial(self, num_values: int) -> Array:
+        known, _ = without_nan(self._of_variables(self._marginals()))
+        size, ndim = known.shape[-1], known.ndim
+        figures: Any = log_factorials(size, known, ndim)
+        if self._is_merged:
+            figures = (jnp.exp(self._split(size, ndim + 1)) * figures[..., None, :]).sum(-1)
+        return jnp.where(self._missing, jnp.nan, (known * figures).sum(-1))
 
 
 def _mean_of_batch(k: Array, batch_shape: tuple[int, ...]) -> Array:

@@ -212,6 +212,8 @@ class Chain(FinitePart):
     def _exact(self) -> Tensor:
         """``_marginals`` with zeros exactly where a value is impossible."""
         found = self._marginals
+        if not is_there(~((found > 0) & (found < 1))):
+            return found
         largest = plan_tensor(self.chain, "num_values", self.theta, torch.int64)[:, None]
         exists = values_of(found.shape[-1], largest) < largest
         is_unsure = is_there((found <= 0) & exists)

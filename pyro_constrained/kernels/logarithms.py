@@ -50,8 +50,10 @@ def safe_log(value: Tensor) -> Tensor:
 def expected(probability: Tensor, log_weight: Tensor, is_zero: Tensor | None = None) -> Tensor:
     """Their product; 0, not NaN, where the probability is zero, and infinite where only a weight
     is."""
-    is_zero = probability <= 0 if is_zero is None else is_zero
     is_forbidden = log_weight == -torch.inf
+    if not is_there(is_forbidden | probability.isnan()):
+        return probability * log_weight
+    is_zero = probability <= 0 if is_zero is None else is_zero
     known, missing = without_nan(probability)
     product = known * log_weight.masked_fill(is_zero | is_forbidden, 0.0)
     product = product.masked_fill(~is_zero & is_forbidden, -torch.inf)

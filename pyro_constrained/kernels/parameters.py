@@ -96,7 +96,7 @@ def _require(name: str, expected: str, tensor: Tensor, holds: Tensor, remedy: st
     if bool(holds.all()):
         return
     where = tuple(int(i) for i in (~holds).nonzero()[0])
-    part = tensor[where]
+    part = tensor.detach()[where]
     got = f"{float(part):.6g}" if part.ndim == 0 else f"a matrix of shape {tuple(part.shape)}"
     at = f" at {where}" if where else ""
     raise TensorParameterError(f"{name}: expected {expected}, got {got}{at}; {remedy}.")

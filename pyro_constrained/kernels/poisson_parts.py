@@ -14,6 +14,7 @@ from pyro_constrained.kernels.fibre_chain import log_sum_exp
 from pyro_constrained.kernels.fibre_covariance import settled
 from pyro_constrained.kernels.fibre_parts import Chain, Part
 from pyro_constrained.kernels.fibre_tables import (
+    log_factorials,
     mean_of,
     poisson_weights,
     split_table,
@@ -47,6 +48,10 @@ class PoissonPart(Part):
     @abstractmethod
     def is_positive(self) -> Tensor:
         """``(*batch, p)`` whether a variable can be more than 0."""
+
+    def expected_log_factorial(self, num_values: int) -> Tensor:
+        """``(*batch, p)`` E[log x!] of values 0..U-1."""
+        return self.log_marginals(num_values).exp() @ log_factorials(num_values, self.weight)
 
 
 class FreePoisson(PoissonPart):
@@ -171,10 +176,9 @@ class PoissonGroups(PoissonPart):
 
     def _flagged(self, figures: Tensor, num_dims: int = 0) -> Tensor:
         """``(*batch, p, ...)``, NaN where all rates of a group are zero and its sum is not."""
-        is_zero = self._whole == 0
-        if not is_there(is_zero):
+        if not is_there(self._totals == 0):
             return figures
-        missing = is_zero & (self._count > 0)
+        missing = (self._whole == 0) & (self._count > 0)
         return figures.masked_fill(missing[(...,) + (None,) * num_dims], torch.nan)
 
     @property
@@ -310,17 +314,27 @@ class MergedChain(Chain, PoissonPart):
             found = self._share[..., None] * self._share[..., None, :] * found
         return settled(found, self.variance)
 
+    def _split(self, num_values: int) -> Tensor:
+        """``(*batch, p, N, U)`` log probability of 0..U-1, given totals 0..N-1 of the column."""
+        totals = values_of(self.theta.shape[-1], self.theta)[:, None]
+        part, others, whole = self.rate, self._others, self._whole
+        rates = part[..., None, None], others[..., None, None], whole[..., None, None]
+        return split_table(totals, rates, num_values, self.is_delicate)
+
     def log_marginals(self, num_values: int) -> Tensor:
         if not self._is_merged:
             return super().log_marginals(num_values)
         found = fibre_marginals.log_marginals(self.chain, self.theta, self.start)
         found, missing = without_nan(self._of_variables(found))
-        totals = values_of(found.shape[-1], found)[:, None]
-        part, others, whole = self.rate, self._others, self._whole
-        rates = part[..., None, None], others[..., None, None], whole[..., None, None]
-        split = split_table(totals, rates, num_values, self.is_delicate)
-        table = log_sum_exp(found[..., None] + split, axis=-2)
+        table = log_sum_exp(found[..., None] + self._split(num_values), axis=-2)
         return table.masked_fill(missing.any(-1, keepdim=True), torch.nan)
+
+    def expected_log_factorial(self, num_values: int) -> Tensor:
+        known, _ = without_nan(self._of_variables(self._marginals))
+        figures = log_factorials(known.shape[-1], known)
+        if self._is_merged:
+            figures = self._split(known.shape[-1]).exp() @ figures
+        return (known * figures).sum(-1).masked_fill(self._missing, torch.nan)
 
 
 def _mean_of_batch(k: Tensor, batch_shape: torch.Size) -> Tensor:
