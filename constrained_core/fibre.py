@@ -10,6 +10,7 @@ from functools import cached_property
 from math import prod
 
 import numpy as np
+from scipy import sparse
 
 from constrained_core.errors import InfeasibleConstraintError, IntractableConstraintError
 from constrained_core.fibre_deals import Deal
@@ -358,7 +359,8 @@ class FibrePlan:
     Attributes:
         num_rows: m.
         num_variables: n.
-        rank: the number of independent rows of A.
+        independent: ``(r,)`` independent rows of A, ascending.
+        entries: ``(r, n)`` these rows, sparse.
         upper: ``(n,)`` the largest value of every variable on any of the fibres; -1 for a
             variable in no row whose base law is unbounded.
         fixed: the variables of one value, or None.
@@ -375,7 +377,8 @@ class FibrePlan:
 
     num_rows: int
     num_variables: int
-    rank: int
+    independent: np.ndarray
+    entries: sparse.csr_array
     upper: np.ndarray
     fixed: FixedFibre | None
     possible: np.ndarray | None
@@ -394,6 +397,16 @@ class FibrePlan:
         chained = 0 if self.chain is None else 1 + int(self.chain.largest.max(initial=-1))
         return max(int(self.upper.max(initial=0)), CHAINED_LOSS * chained)
 
+    @property
+    def rank(self) -> int:
+        """r, the number of independent rows of A."""
+        return len(self.independent)
+
+    @cached_property
+    def matrix(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of A that decide all others ``(r,)``, and their entries ``(r, n)`` int64."""
+        return self.independent, self.entries.toarray()
+
     @cached_property
     def zero_rows(self) -> np.ndarray:
         """Rows of A without an entry: k is zero there."""
@@ -406,10 +419,7 @@ class FibrePlan:
         parts = [part.rows for part in (self.groups, self.chain) if part is not None]
         parts += [table.told for table in self.tables]
         untold = np.setdiff1d(np.arange(self.num_rows), np.concatenate([self.zero_rows, *parts]))
-        if self.lattice.basis is None or not untold.size:
-            return np.zeros((0, self.num_rows), dtype=np.int64)
-        rows = np.stack([self.lattice.basis.relation(int(row)) for row in untold])
-        return (rows % 2**64).astype(np.uint64).view(np.int64)
+        return self.lattice.relations(untold)
 
     @property
     def kept(self) -> np.ndarray:

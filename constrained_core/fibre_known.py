@@ -94,8 +94,11 @@ def known_categories(probs: np.ndarray, num_variables: int) -> Known | None:
 
 
 def known_log_categories(logits: np.ndarray, num_variables: int) -> Known | None:
-    """Of log probabilities of categories ``(*batch, n, C)``: those that are -inf."""
-    return _known_table(logits, num_variables, -np.inf)
+    """Of log probabilities of categories ``(*batch, n, C)``: those that are -inf; or all but those
+    that are inf, if there are any."""
+    certain = np.isposinf(logits)
+    is_excluded = certain.any(-1, keepdims=True) & ~certain
+    return _known_table(np.where(is_excluded, -np.inf, logits), num_variables, -np.inf)
 
 
 def _known_subset(

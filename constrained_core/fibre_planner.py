@@ -182,9 +182,8 @@ def _made(request: _Request, facts: Facts, k: np.ndarray | None) -> FibrePlan:
     sides = k if k is None or facts.fixed is None else k - facts.fixed.shift
     if sides is not None:
         facts.parts.lattice.check(sides)
-    whole = request.parts(request.integers())
     task = Task(
-        len(whole.lattice.kept),
+        request.parts(request.integers()),
         facts,
         sides,
         upper,

@@ -17,7 +17,7 @@ class Task:
     """A plan to be made.
 
     Args:
-        rank: of A.
+        whole: A taken apart.
         facts: the constraint taken apart, and what parameters say of it.
         k: ``(*batch, m)`` what is left of the right-hand sides, or None where they are not known.
         upper: ``(n,)`` largest values by the base law, or None.
@@ -30,7 +30,7 @@ class Task:
 
     def __init__(
         self,
-        rank: int,
+        whole: FibreParts,
         facts: Facts,
         k: np.ndarray | None,
         upper: np.ndarray | None,
@@ -44,7 +44,7 @@ class Task:
                 "k is not known when the fibre is planned and the base law is unbounded: give "
                 "k_max of shape (m,), the largest k, or a concrete k."
             )
-        self._rank, self._facts, self._upper = rank, facts, upper
+        self._whole, self._facts, self._upper = whole, facts, upper
         self._merge, self._max_transitions = merge, max_transitions
         limits = None
         if k_max is not None and k is None:
@@ -91,10 +91,12 @@ class Task:
         if len(parts.variables):
             chain = make_chain(parts, self._chain_task())
             upper[chain.variables] = chain.largest[chain.column]
+        independent = self._whole.lattice.kept
         return FibrePlan(
             num_rows=num_rows,
             num_variables=num_variables,
-            rank=self._rank,
+            independent=independent,
+            entries=(self._whole.positive + self._whole.negative)[independent],
             upper=upper,
             fixed=facts.fixed,
             possible=facts.possible,

@@ -123,7 +123,8 @@ MEMBERS = [
     *("rsample", "expand", "entropy", "constraint_log_prob", "residual"),
 ]
 GAUSSIAN = ["covariance", "project", "expected_l1", "expected_l2", "crps"]
-COUNTS = ["marginal_log_prob", "enumerate_support", "has_rsample", "with_estimator"]
+COUNTS = ["covariance", "marginal_log_prob", "enumerate_support", "has_rsample"]
+COUNTS += ["with_estimator"]
 NOT_OF_STUDENT_T = {"expected_l1", "crps"}
 
 LAYERS = [["kernels"], ["constraints", "transforms", "estimators"], ["distributions"]]

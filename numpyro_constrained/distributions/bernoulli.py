@@ -153,7 +153,8 @@ class ConstrainedBernoulli(ConstrainedFinite):
         if plan.free.size:
             parts.append(Free(plan.free, _table(self._full_parameter(parameter, plan.free))))
         if plan.fixed is not None:
-            parts.append(Fixed(plan.fixed, parameter, self._common_batch(parameter)))
+            batch_shape = self._common_batch(parameter)
+            parts.append(Fixed(plan.fixed, parameter, batch_shape, 2))
         return parts
 
     def _log_weight(self, value: Array) -> Array:

@@ -20,8 +20,8 @@ from numpyro_constrained.kernels.linalg import lift
 from numpyro_constrained.kernels.logarithms import safe_log
 from numpyro_constrained.kernels.parameters import (
     batch_shape_of,
+    check_category_logits,
     check_category_probs,
-    check_logits,
     exactly_one,
     floating,
     lifted,
@@ -38,7 +38,8 @@ class ConstrainedCategorical(ConstrainedFinite):
     The values enter A x as numbers: levels, sizes, ranks. By a dynamic programme over the columns.
 
     Args:
-        probs: ``(*batch, n, C)`` nonnegative, normalised over the last dimension.
+        probs: ``(*batch, n, C)`` nonnegative, with sums of one over the last dimension; sums that
+            are not are refused under ``validate_args``, as NumPyro does, and else normalised.
         A: ``(m, n)``, ``(n,)`` for one row, or a ``GroupSum``; whole numbers, not traced.
         k: ``(*batch, m)``; ``(*batch,)`` for one row; whole numbers.
         logits: ``(*batch, n, C)`` log probabilities up to a constant, instead of ``probs``.
@@ -51,7 +52,7 @@ class ConstrainedCategorical(ConstrainedFinite):
         InfeasibleConstraintError: no x in 0..C-1 satisfies A x = k.
         IntractableConstraintError: the dynamic programme would be too large.
         ConstraintError: shapes that do not fit, numbers that are not whole, negative or NaN
-            probabilities, a traced A, a value off the support.
+            probabilities or ones that do not sum to one, a traced A, a value off the support.
 
     Example:
         >>> law = ConstrainedCategorical(jnp.ones((2, 3)) / 3, jnp.ones(2), 1)
@@ -88,7 +89,8 @@ class ConstrainedCategorical(ConstrainedFinite):
         constraint = bind_fibre(A, k, given, upper=upper, known=known, **options)
         given = require_event(name, given, (constraint.num_variables, upper + 1))
         if self._validates(validate_args):
-            check_category_probs(name, given) if name == "probs" else check_logits(name, given)
+            check = check_category_probs if name == "probs" else check_category_logits
+            check(name, given)
         batch_shape = batch_shape_of(constraint, **{name: given.shape[:-2]})
         self.__dict__[name] = lifted(_normalised(name, given), batch_shape, 2)
         super().__init__(constraint, batch_shape, gradient_estimator, validate_args)
@@ -134,7 +136,8 @@ class ConstrainedCategorical(ConstrainedFinite):
         if plan.free.size:
             parts.append(Free(plan.free, self._full_parameter(parameter, plan.free)))
         if plan.fixed is not None:
-            parts.append(Fixed(plan.fixed, parameter, self._common_batch(parameter)))
+            batch_shape = self._common_batch(parameter)
+            parts.append(Fixed(plan.fixed, parameter, batch_shape, parameter.shape[-1]))
         return parts
 
     def _log_weight(self, value: Array) -> Array:

@@ -177,16 +177,20 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         Raises:
             ConstraintError: a variable in no row has infinitely many values.
         """
+        num_values = self._num_values("marginal_log_prob")
+        tables = [part.log_marginals(num_values) for part in self._parts]
+        return self._expanded(self._where_possible(self._joined(tables, 2), jnp.nan, 2), 2)
+
+    def _num_values(self, asked: str) -> int:
+        """U; an error that names what is asked for where there is none."""
         unbounded = np.flatnonzero(self._plan.upper < 0)
         if unbounded.size:
             raise ConstraintError(
-                f"marginal_log_prob: expected a largest value of every variable, but variable "
+                f"{asked}: expected a largest value of every variable, but variable "
                 f"{unbounded[0]} is in no row of A and unbounded; ask its base law, or leave it "
                 "out of the constrained one."
             )
-        num_values = self._constraint.num_values
-        tables = [part.log_marginals(num_values) for part in self._parts]
-        return self._expanded(self._where_possible(self._joined(tables, 2), jnp.nan, 2), 2)
+        return self._constraint.num_values
 
     def constraint_log_prob(self) -> Array:
         """``(*batch,)`` log probability of the event A x = k under the base law.
@@ -377,12 +381,14 @@ class ConstrainedDiscrete(ConstrainedDistribution):
 
 
 def kl_discrete_discrete(p: ConstrainedDiscrete, q: ConstrainedDiscrete) -> Array:
-    """KL(p || q) of two laws of one family on one fibre.
+    """KL(p || q) of two laws of one family on one fibre; infinite where p has mass that q forbids.
 
     Raises:
-        ConstraintError: the fibres differ, so that the divergence is infinite.
+        ConstraintError: the fibres differ, so that the divergence is infinite. NaN instead where
+            that is not known before k is.
     """
-    if not same_fibre(p._constraint, q._constraint):
+    is_same = same_fibre(p._constraint, q._constraint)
+    if not isinstance(is_same, Array) and not is_same:
         raise ConstraintError(
             "kl_divergence: expected two laws on the same fibre A x = k, got "
             f"{p!r} and {q!r}, which differ in A or k; the divergence is infinite."
@@ -390,4 +396,7 @@ def kl_discrete_discrete(p: ConstrainedDiscrete, q: ConstrainedDiscrete) -> Arra
     rank = max(len(p.batch_shape), len(q.batch_shape))
     p, q = (law.expand((1,) * (rank - len(law.batch_shape)) + law.batch_shape) for law in (p, q))
     expected = p._expected_log_weight(p) - q._expected_log_weight(p)
-    return p._expanded(q._expanded(expected - p._log_weight_sum() + q._log_weight_sum(), 0), 0)
+    found = p._expanded(q._expanded(expected - p._log_weight_sum() + q._log_weight_sum(), 0), 0)
+    if not isinstance(is_same, Array):
+        return found
+    return jnp.where(lift(is_same, rank), found, jnp.nan)

@@ -166,7 +166,7 @@ class ConstrainedPoisson(ConstrainedDiscrete):
         return (found - lift(self._figures("weight"), ndim) if self._is_delicate else found).sum(-1)
 
     def _expected_shared_log_weight(self) -> Array:
-        table = self.marginal_log_prob()
-        values = np.arange(table.shape[-1]).astype(table.dtype)
-        weight = gammaln(values + 1).reshape((1,) * (table.ndim - 1) + values.shape)
-        return -(jnp.exp(table) * weight).sum((-2, -1))
+        num_values = self._num_values("entropy")
+        parts = self._make_parts(self._parameter)
+        found = [part.expected_log_factorial(num_values) for part in parts]
+        return -self._joined(found).sum(-1)

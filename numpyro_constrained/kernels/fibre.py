@@ -20,7 +20,7 @@ from constrained_core import (
 from constrained_core.fibre import FibreChain, GroupFibre
 from constrained_core.fibre_known import Reader
 from constrained_core.fibre_tables import TableFibre
-from constrained_core.lattice import lattice_of, same_solutions
+from constrained_core.lattice import joint_relations, lattice_of, same_solutions
 from numpyro_constrained.kernels.leaves import Layout, unstacked
 from numpyro_constrained.kernels.linalg import lift, matvec
 from numpyro_constrained.kernels.plans import plan_index
@@ -42,7 +42,8 @@ class IntegerConstraint:
         layout: how A and k are to be read.
         A, k: as given, as arrays (A may be a ``GroupSum``).
         upper: largest value by the base law, or None.
-        integers: ``(*batch, m)`` k, or None where it is traced.
+        k_rows: ``(*batch, m)`` k.
+        integers: the same as int64, or None where it is traced.
     """
 
     def __init__(self, A: Any, k: Array, layout: Layout, upper: int | None) -> None:
@@ -50,9 +51,9 @@ class IntegerConstraint:
         self.num_variables = int(A.shape[-1])
         is_known = not isinstance(k, Tracer)
         given: Any = np.asarray(k) if is_known else k  # what is known stays known inside a trace
-        self._k_rows = given[..., None] if self.is_vector else given
-        self.batch_shape = self._k_rows.shape[:-1]
-        self.integers = self._k_rows.astype(np.int64) if is_known else None
+        self.k_rows: Any = given[..., None] if self.is_vector else given
+        self.batch_shape = self.k_rows.shape[:-1]
+        self.integers = self.k_rows.astype(np.int64) if is_known else None
 
     @property
     def is_vector(self) -> bool:
@@ -131,10 +132,10 @@ class Fibre(IntegerConstraint):
         parts = () if plan.groups is None else plan.groups.by_size
         chains = () if plan.chain is None else (plan.chain,)
         if self.integers is None:
-            k, find = jnp.rint(self._k_rows).astype(jnp.result_type(int)), _find_start
+            k, find = jnp.rint(self.k_rows).astype(jnp.result_type(int)), _find_start
         else:  # everything stays a NumPy constant, also inside a trace
             k, find = self.integers, _known_start
-        is_whole = (k == self._k_rows).all(-1)
+        is_whole = (k == self.k_rows).all(-1)
         k = k if plan.fixed is None else k - _along(plan.fixed.shift, k)
         self.capacity = self._largest_capacity(k) if capacity is None else capacity
         self.chain: list[tuple[FibreChain, Any]] = [(chain, find(chain, k)) for chain in chains]
@@ -154,6 +155,15 @@ class Fibre(IntegerConstraint):
                 (table, margins.clip(0, _along(largest, margins)), largest)
                 for table, margins, largest in self.tables
             ]
+
+    @property
+    def decisive_rows(self) -> tuple[Any, Any]:
+        """Rows that decide all others, or groups, and k there; of the plan where A is traced."""
+        if not isinstance(self.A, Tracer):
+            matrix = self.A if isinstance(self.A, GroupSum) else _matrix(self.A)
+            return matrix, self.k_rows
+        rows, matrix = self.plan.matrix
+        return matrix, self.k_rows[..., rows]
 
     def _is_planned(self, k: Any) -> Any:
         """``(*batch,)`` whether k is in reach of every part of the plan."""
@@ -322,14 +332,22 @@ def bind_integers(A: Any, k: Any, upper: int | None = None) -> IntegerConstraint
     return IntegerConstraint(A, k, layout, upper)
 
 
-def same_fibre(one: IntegerConstraint, other: IntegerConstraint) -> bool:
-    """Whether two constraints have the same points, as far as they are known."""
-    if any(isinstance(part.A, Tracer) for part in (one, other)):
-        return one.upper == other.upper and one.num_variables == other.num_variables
-    first, second = (p.A if isinstance(p.A, GroupSum) else _matrix(p.A) for p in (one, other))
-    sides = one.integers, other.integers
-    k = None if sides[0] is None or sides[1] is None else (sides[0], sides[1])
-    return one.upper == other.upper and same_solutions(first, second, k)
+def same_fibre(one: Fibre, other: Fibre) -> Any:
+    """Whether two constraints have the same points: a bool, or ``(*batch,)`` where k is traced."""
+    if one.upper != other.upper or one.num_variables != other.num_variables:
+        return False
+    (first, k), (second, like) = one.decisive_rows, other.decisive_rows
+    if one.integers is not None and other.integers is not None:
+        return same_solutions(first, second, (k, like))
+    batch = jnp.broadcast_shapes(k.shape[:-1], like.shape[:-1])
+    k, like = (jnp.broadcast_to(part, batch + part.shape[-1:]) for part in (k, like))
+    groups = isinstance(first, GroupSum) and isinstance(second, GroupSum)
+    if one.plan is other.plan or (groups and first == second):  # plans of one matrix
+        return (k == like).all(-1)
+    if not same_solutions(first, second, None):
+        return False
+    relations = joint_relations(first, second).T.astype(jnp.result_type(int))
+    return (jnp.concatenate([k, like], -1).astype(relations.dtype) @ relations == 0).all(-1)
 
 
 def _leaves(A: Any, k: Any, dtype: Any) -> tuple[Any, Array]:

@@ -9,6 +9,7 @@ from jax import Array
 from jax.lax import stop_gradient
 
 from numpyro_constrained.kernels.fibre_tables import mean_of, values_of
+from numpyro_constrained.kernels.logarithms import without_nan
 
 __all__ = ["derivative_of_means", "settled"]
 
@@ -28,14 +29,14 @@ def derivative_of_means(
         directions: ``(d, p)`` of t.
     """
     origin = jnp.zeros(directions.shape[1], like.dtype)
-    start = tables(origin)
+    start, _ = without_nan(tables(origin))
     # From the mean, so that those that hardly vary have small terms only.
     deviation = values_of(start.shape[-1], start, start.ndim) - mean_of(start)[..., None]
     deviation = stop_gradient(deviation)
 
     def along(direction: Array) -> Array:
         def means(t: Array) -> Array:
-            return (tables(t) * deviation).sum(-1)
+            return (without_nan(tables(t))[0] * deviation).sum(-1)
 
         return jax.jvp(means, (origin,), (direction,))[1]
 
@@ -57,5 +58,6 @@ def settled(covariance: Array, variance: Array) -> Array:
     is_before = (index[:, None] < index).reshape((1,) * (variance.ndim - 1) + (index.size,) * 2)
     chosen = (one < other) | ((one == other) & is_before)
     covariance = jnp.where(chosen, covariance, covariance.mT)
+    covariance = jnp.where(jnp.isnan(one) | jnp.isnan(other), jnp.nan, covariance)
     is_diagonal = np.eye(index.size, dtype=bool).reshape(is_before.shape)
     return jnp.where(is_diagonal, one, covariance)

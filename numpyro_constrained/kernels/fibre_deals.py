@@ -6,6 +6,7 @@ and the others on other cells, times the number of ways to choose these u.
 """
 
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,7 +31,7 @@ from numpyro_constrained.kernels.fibre_covariance import settled
 from numpyro_constrained.kernels.fibre_marginals import by_values
 from numpyro_constrained.kernels.fibre_tables import variance_of
 from numpyro_constrained.kernels.linalg import lift
-from numpyro_constrained.kernels.logarithms import power, safe_log, times
+from numpyro_constrained.kernels.logarithms import power, safe_log, times, without_nan
 from numpyro_constrained.kernels.poisson_parts import MergedChain
 from numpyro_constrained.kernels.poisson_pmf import log_poisson
 
@@ -115,7 +116,14 @@ class DealtChain(MergedChain):
 
     @property
     def _column_mean(self) -> Array:
-        return self._means(self._levels())
+        known, _ = without_nan(self._levels())
+        return self._means(known)
+
+    @property
+    def _column_missing(self) -> Array:
+        missing = jnp.isnan(self._levels()).any((-2, -1))[..., None]
+        size = len(self.chain.coefficients)
+        return jnp.broadcast_to(missing, missing.shape[:-1] + (size,))
 
     def _column_log_marginals(self) -> Array:
         """``(*batch, c, U)``; NaN where there is no point."""
@@ -226,7 +234,7 @@ def _dealt(
         columns = first, table, jnp.where(is_own, -jnp.inf, shares)
         left, rest = jax.lax.scan(step_back(run, log_sum_exp), end, columns, reverse=True)
 
-        def weigh(state: Array, level: tuple[Array, ...]) -> tuple[Array, Array]:
+        def weigh(state: Any, level: Any) -> tuple[Any, Array]:
             value, rest, states = level
             ways = gammaln(units + 1) - gammaln(jnp.maximum(units - value, 0) + 1)
             ways = jnp.where(units < value, -jnp.inf, ways)

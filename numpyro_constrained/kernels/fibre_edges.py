@@ -83,7 +83,11 @@ def _probabilities(chain: FibreChain, theta: Array, edge: Array, start: Array) -
     """``(*batch, q, U)``."""
     batch_shape = jnp.broadcast_shapes(theta.shape[:-2], start.shape)
     theta, edge = (jnp.broadcast_to(w, batch_shape + w.shape[-2:]) for w in (theta, edge))
-    slopes = jax.grad(lambda *w: _log_sum(chain, *w, start).sum(), (0, 1))(theta, edge)
+
+    def total_of(theta: Array, edge: Array) -> Array:
+        return _log_sum(chain, theta, edge, start).sum()
+
+    slopes = jax.grad(total_of, (0, 1))(theta, edge)
     found = jnp.where(theta > -jnp.inf, slopes[0], edge * slopes[1])
     total = found.sum(-1, keepdims=True)
     return found / jnp.where(total > 0, total, jnp.nan)

@@ -53,11 +53,22 @@ class _OneValue(Part):
 
 
 class Fixed(_OneValue, FinitePart):
-    """Variables with finitely many values, of which one has probability 1."""
+    """Variables with finitely many values, of which one has probability 1.
+
+    Args:
+        fixed, like, batch_shape: as above.
+        num_values: of the base law.
+    """
+
+    def __init__(
+        self, fixed: FixedFibre, like: Array, batch_shape: tuple[int, ...], num_values: int
+    ) -> None:
+        super().__init__(fixed, like, batch_shape)
+        self._num_values = num_values
 
     @property
     def probabilities(self) -> Array:
-        return jnp.exp(self.log_marginals(1 + int(self._values.max())))
+        return jnp.exp(self.log_marginals(self._num_values))
 
 
 class FixedCounts(_OneValue, PoissonPart):

@@ -204,12 +204,13 @@ def _draw(
     shape: tuple[int, ...],
 ) -> Array:
     """``(*shape, R C)`` integer cells."""
-    margins = []
-    for size in (rows, columns):
-        size = jnp.broadcast_to(lift(size, len(shape) + 1), shape + size.shape[-1:])
-        margins.append(jnp.moveaxis(size.reshape(-1, size.shape[-1]), -1, 0))
+
+    def flat(sizes: Array) -> Array:
+        sizes = jnp.broadcast_to(lift(sizes, len(shape) + 1), shape + sizes.shape[-1:])
+        return jnp.moveaxis(sizes.reshape(-1, sizes.shape[-1]), -1, 0)
+
     bounds = np.array(largest[0]), np.array(largest[1])
-    drawn = table_draw(key, *margins, bounds)
+    drawn = table_draw(key, flat(rows), flat(columns), bounds)
     drawn = jnp.moveaxis(drawn.reshape(table_shape[0] * table_shape[1], -1), 0, -1)
     return drawn.reshape(*shape, drawn.shape[-1]).astype(jnp.result_type(int))
 

@@ -160,8 +160,7 @@ class BernoulliGroups(FinitePart):
 
     @property
     def variance(self) -> Array:
-        zero, one = jnp.moveaxis(self.probabilities, -1, 0)
-        return zero * one
+        return variance_of(self.probabilities)
 
     @property
     def covariance(self) -> Array:
@@ -293,5 +292,4 @@ class BernoulliChain(Chain):
 
     @property
     def variance(self) -> Array:
-        zero, one = jnp.moveaxis(self.probabilities, -1, 0)
-        return zero * one
+        return variance_of(self.probabilities)

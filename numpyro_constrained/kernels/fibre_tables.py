@@ -8,11 +8,19 @@ from jax import Array
 from jax.lax import stop_gradient
 from jax.scipy.special import gammaln
 
-from numpyro_constrained.kernels.logarithms import log_ratio, power, ratio, strictly_inside, times
+from numpyro_constrained.kernels.logarithms import (
+    log_ratio,
+    power,
+    ratio,
+    strictly_inside,
+    times,
+    without_nan,
+)
 from numpyro_constrained.kernels.poisson_pmf import log_poisson
 
 __all__ = [
     "exact_zeros",
+    "log_factorials",
     "mean_of",
     "padded",
     "poisson_edges",
@@ -28,10 +36,15 @@ def values_of(num_values: int, like: Array, ndim: int) -> np.ndarray:
     return np.arange(num_values).astype(like.dtype).reshape((1,) * (ndim - 1) + (-1,))
 
 
+def log_factorials(num_values: int, like: Array, ndim: int) -> Array:
+    """log u! of u = 0..U-1 along the last of ``ndim`` dimensions."""
+    return gammaln(values_of(num_values, like, ndim) + 1)
+
+
 def poisson_weights(rate: Array, num_values: int) -> Array:
     """``(..., U)`` u log rate - log u! of u = 0..U-1."""
     value = values_of(num_values, rate, rate.ndim + 1)
-    return power(value, rate[..., None]) - gammaln(value + 1)
+    return power(value, rate[..., None]) - log_factorials(num_values, rate, value.ndim)
 
 
 def poisson_edges(rate: Array, num_values: int, is_delicate: bool) -> Array:
@@ -81,14 +94,18 @@ def exact_zeros(probability: Array, possible: Array) -> Array:
 def mean_of(probability: Array) -> Array:
     """``(...)`` mean of tables of probabilities, at most the largest value."""
     found = (probability * values_of(probability.shape[-1], probability, probability.ndim)).sum(-1)
-    return found - stop_gradient(jnp.maximum(found - (probability.shape[-1] - 1), 0.0))
+    return jnp.minimum(found, probability.shape[-1] - 1)
 
 
 def variance_of(probability: Array) -> Array:
     """``(...)`` variance of tables of probabilities."""
-    value = values_of(probability.shape[-1], probability, probability.ndim)
-    deviation = value - mean_of(probability)[..., None]
-    return (probability * jnp.square(deviation)).sum(-1)
+    known, missing = without_nan(probability)
+    if known.shape[-1] == 2:
+        variance = known[..., 0] * known[..., 1]
+    else:
+        value = values_of(known.shape[-1], known, known.ndim)
+        variance = (known * jnp.square(value - mean_of(known)[..., None])).sum(-1)
+    return jnp.where(missing.any(-1), jnp.nan, variance)
 
 
 def padded(table: Array, num_values: int) -> Array:

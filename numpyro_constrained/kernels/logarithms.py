@@ -14,6 +14,7 @@ __all__ = [
     "safe_log",
     "strictly_inside",
     "times",
+    "without_nan",
 ]
 
 
@@ -39,8 +40,16 @@ def expected(probability: Array, log_weight: Array, is_zero: Array | None = None
     """Their product; 0, not NaN, where the probability is zero, and infinite where only a weight
     is."""
     is_zero = probability <= 0 if is_zero is None else is_zero
-    product = probability * jnp.where(is_zero | (log_weight == -jnp.inf), 0.0, log_weight)
-    return jnp.where(~is_zero & (log_weight == -jnp.inf), -jnp.inf, product)
+    known, missing = without_nan(probability)
+    product = known * jnp.where(is_zero | (log_weight == -jnp.inf), 0.0, log_weight)
+    product = jnp.where(~is_zero & (log_weight == -jnp.inf), -jnp.inf, product)
+    return jnp.where(missing, jnp.nan, product)
+
+
+def without_nan(figures: Array) -> tuple[Array, Array]:
+    """Zeros for NaN, and where they are: put back last, NaN spoils no derivative of others."""
+    missing = jnp.isnan(figures)
+    return jnp.where(missing, 0.0, figures), missing
 
 
 def strictly_inside(probability: Array, is_open: Array) -> Array:

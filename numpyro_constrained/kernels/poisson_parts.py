@@ -1,6 +1,7 @@
 """The independent parts of a Poisson law given ``A x = k``, each with its own exact method."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -17,6 +18,7 @@ from numpyro_constrained.kernels.fibre_chain import log_sum_exp
 from numpyro_constrained.kernels.fibre_covariance import settled
 from numpyro_constrained.kernels.fibre_parts import Chain, Part
 from numpyro_constrained.kernels.fibre_tables import (
+    log_factorials,
     mean_of,
     poisson_edges,
     poisson_weights,
@@ -25,7 +27,7 @@ from numpyro_constrained.kernels.fibre_tables import (
     variance_of,
 )
 from numpyro_constrained.kernels.linalg import lift
-from numpyro_constrained.kernels.logarithms import log_ratio, ratio, safe_log
+from numpyro_constrained.kernels.logarithms import log_ratio, ratio, safe_log, without_nan
 from numpyro_constrained.kernels.plans import plan_index, plan_tensor
 from numpyro_constrained.kernels.poisson_pmf import log_poisson, tilt
 
@@ -52,6 +54,11 @@ class PoissonPart(Part):
     @abstractmethod
     def is_positive(self) -> Array:
         """``(*batch, p)`` whether a variable can be more than 0."""
+
+    def expected_log_factorial(self, num_values: int) -> Array:
+        """``(*batch, p)`` E[log x!] of values 0..U-1."""
+        table = jnp.exp(self.log_marginals(num_values))
+        return (table * log_factorials(num_values, table, table.ndim)).sum(-1)
 
 
 class FreePoisson(PoissonPart):
@@ -168,20 +175,25 @@ class PoissonGroups(PoissonPart):
         plain = log_poisson(counts, counts) if self.is_delicate else -gammaln(counts + 1)
         return jnp.where((total == 0) & (counts > 0), -jnp.inf, plain).sum(-1)
 
+    def _flagged(self, figures: Array, num_dims: int = 0) -> Array:
+        """``(*batch, p, ...)``, NaN where all rates of a group are zero and its sum is not."""
+        missing = (self._whole == 0) & (self._count > 0)
+        return jnp.where(missing[(...,) + (None,) * num_dims], jnp.nan, figures)
+
     @property
     def mean(self) -> Array:
-        mean = self._count * ratio(self.rate, self._whole)
-        return jnp.where((self._whole == 0) & (self._count > 0), jnp.nan, mean)
+        return self._flagged(self._count * ratio(self.rate, self._whole))
 
     @property
     def variance(self) -> Array:
         others = fibre_groups.other_totals(self.groups, self.rate)
-        return self.mean * ratio(others, self._whole)
+        share, rest = ratio(self.rate, self._whole), ratio(others, self._whole)
+        return self._flagged(self._count * share * rest)
 
     @property
     def covariance(self) -> Array:
         index, share = self.groups.index, ratio(self.rate, self._whole)
-        found = -self.mean[..., :, None] * share[..., None, :]
+        found = -(self._count * share)[..., :, None] * share[..., None, :]
         is_same = (index == index[:, None]).reshape((1,) * (found.ndim - 2) + (index.size,) * 2)
         return settled(jnp.where(is_same, found, 0.0), self.variance)
 
@@ -189,7 +201,7 @@ class PoissonGroups(PoissonPart):
         others = fibre_groups.other_totals(self.groups, self.rate)
         rates = self.rate[..., None], others[..., None], self._whole[..., None]
         table = split_table(self._count[..., None], rates, num_values, self.is_delicate)
-        return jnp.where(jnp.isnan(self.mean)[..., None], jnp.nan, table)
+        return self._flagged(table, 1)
 
 
 class MergedChain(Chain, PoissonPart):
@@ -277,47 +289,81 @@ class MergedChain(Chain, PoissonPart):
         whole = fibre_groups.member_totals(self._columns, self.rate)
         return lift(self.rate, ndim), lift(others, ndim), lift(whole, ndim)
 
+    def _of_totals(self, figure: Callable[[Array], Array]) -> Array:
+        """``(*batch, p)`` a figure of the total of the column of every variable; of zeros where
+        there is no point."""
+        known, _ = without_nan(self._marginals())
+        return self._of_variables(figure(known), -1)
+
+    @property
+    def _missing(self) -> Array:
+        """``(*batch, p)`` whether there is no point."""
+        return self._of_variables(self._column_missing, -1)
+
+    @property
+    def _column_missing(self) -> Array:
+        return jnp.isnan(self._marginals()).any(-1)
+
+    @property
+    def _column_mean(self) -> Array:
+        known, _ = without_nan(self._marginals())
+        return mean_of(known)
+
     @property
     def mean(self) -> Array:
         total = self._of_variables(self._column_mean, -1)
-        if not self._is_merged:
-            return total
-        part, _, whole = self._rates(total.ndim)
-        return ratio(part, whole) * total
+        if self._is_merged:
+            part, _, whole = self._rates(total.ndim)
+            total = ratio(part, whole) * total
+        return jnp.where(self._missing, jnp.nan, total)
 
     @property
     def variance(self) -> Array:
-        marginals = self._marginals()
-        mean, variance = (self._of_variables(f(marginals), -1) for f in (mean_of, variance_of))
-        if not self._is_merged:
-            return variance
-        part, others, whole = self._rates(mean.ndim)
-        share, rest = ratio(part, whole), ratio(others, whole)
-        # Of a binomial with a random total.
-        return share * rest * mean + jnp.square(share) * variance
+        variance = self._of_totals(variance_of)
+        if self._is_merged:
+            # Of a binomial with a random total.
+            part, others, whole = self._rates(variance.ndim)
+            share, rest = ratio(part, whole), ratio(others, whole)
+            within = share * rest * self._of_totals(mean_of)
+            variance = within + jnp.square(share) * variance
+        return jnp.where(self._missing, jnp.nan, variance)
 
     @property
     def covariance(self) -> Array:
-        column = self.chain.column
-        found = self._of_variables(self._of_variables(self._column_covariance), -1)
-        if not self._is_merged:
-            return found
-        mean = self._of_variables(mean_of(self._marginals()), -1)
-        part, _, whole = self._rates(mean.ndim)
-        share = ratio(part, whole)
-        is_same = (column == column[:, None]).reshape((1,) * (mean.ndim - 1) + (column.size,) * 2)
-        within = jnp.where(is_same, mean[..., None], 0.0)
-        return settled(share[..., None] * share[..., None, :] * (found - within), self.variance)
+        found, _ = without_nan(super().covariance)
+        if self._is_merged:
+            column, mean = self.chain.column, self._of_totals(mean_of)
+            is_same = column == column[:, None]
+            is_same = is_same.reshape((1,) * (mean.ndim - 1) + is_same.shape)
+            part, _, whole = self._rates(mean.ndim)
+            share = ratio(part, whole)
+            found = found - jnp.where(is_same, mean[..., None], 0.0)
+            found = share[..., None] * share[..., None, :] * found
+        return settled(found, self.variance)
+
+    def _split(self, num_values: int, ndim: int) -> Array:
+        """``(*batch, p, N, U)`` log probability of 0..U-1, given totals 0..N-1 of the column."""
+        totals = values_of(self.theta.shape[-1], self.theta, ndim - 1)[..., None]
+        part, others, whole = self._rates(ndim - 2)
+        rates = part[..., None, None], others[..., None, None], whole[..., None, None]
+        return split_table(totals, rates, num_values, self.is_delicate)
 
     def log_marginals(self, num_values: int) -> Array:
         if not self._is_merged:
             return super().log_marginals(num_values)
         found = self._of_variables(self._column_log_marginals())
-        totals = values_of(found.shape[-1], found, found.ndim)[..., None]
-        part, others, whole = self._rates(found.ndim - 1)
-        rates = part[..., None, None], others[..., None, None], whole[..., None, None]
-        split = split_table(totals, rates, num_values, self.is_delicate)
-        return log_sum_exp(found[..., None] + split, axis=-2)
+        found, missing = without_nan(found)
+        split = self._split(num_values, found.ndim + 1)
+        table = log_sum_exp(found[..., None] + split, axis=-2)
+        return jnp.where(missing.any(-1, keepdims=True), jnp.nan, table)
+
+    def expected_log_factorial(self, num_values: int) -> Array:
+        known, _ = without_nan(self._of_variables(self._marginals()))
+        size, ndim = known.shape[-1], known.ndim
+        figures: Any = log_factorials(size, known, ndim)
+        if self._is_merged:
+            figures = (jnp.exp(self._split(size, ndim + 1)) * figures[..., None, :]).sum(-1)
+        return jnp.where(self._missing, jnp.nan, (known * figures).sum(-1))
 
 
 def _mean_of_batch(k: Array, batch_shape: tuple[int, ...]) -> Array:

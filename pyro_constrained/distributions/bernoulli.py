@@ -131,7 +131,7 @@ class ConstrainedBernoulli(ConstrainedFinite):
         if free.size:
             parts.append(Free(free, _table(self._full_parameter(free))))
         if fibre.plan.fixed is not None:
-            parts.append(Fixed(fibre.plan.fixed, parameter, self._own_batch_shape))
+            parts.append(Fixed(fibre.plan.fixed, parameter, self._own_batch_shape, 2))
         return parts
 
     def _log_weight(self, value: Tensor) -> Tensor:

@@ -18,8 +18,8 @@ from pyro_constrained.kernels.fibre_parts import Chain, FinitePart, Free
 from pyro_constrained.kernels.logarithms import is_there, safe_log
 from pyro_constrained.kernels.parameters import (
     batch_shape_of,
+    check_category_logits,
     check_category_probs,
-    check_logits,
     exactly_one,
     floating,
     require_categories,
@@ -36,7 +36,8 @@ class ConstrainedCategorical(ConstrainedFinite):
     The values enter A x as numbers: levels, sizes, ranks. By a dynamic programme over the columns.
 
     Args:
-        probs: ``(*batch, n, C)`` nonnegative, normalised over the last dimension.
+        probs: ``(*batch, n, C)`` nonnegative; divided by their sums over the last dimension, as
+            PyTorch does.
         A: ``(m, n)``, ``(n,)`` for one row, or a ``GroupSum``; whole numbers.
         k: ``(*batch, m)``; ``(*batch,)`` for one row; whole numbers.
         logits: ``(*batch, n, C)`` log probabilities up to a constant, instead of ``probs``.
@@ -91,7 +92,8 @@ class ConstrainedCategorical(ConstrainedFinite):
         n = constraint.num_variables
         given = require_event(name, given, (n, given.shape[-1]))
         if self._validates(validate_args):
-            check_category_probs(name, given) if name == "probs" else check_logits(name, given)
+            check = check_category_probs if name == "probs" else check_category_logits
+            check(name, given)
         if name == "probs":
             given = given / given.sum(-1, keepdim=True)
             parameter = safe_log(given)
@@ -127,7 +129,9 @@ class ConstrainedCategorical(ConstrainedFinite):
         if free.size:
             parts.append(Free(free, self._full_parameter(free)))
         if fibre.plan.fixed is not None:
-            parts.append(Fixed(fibre.plan.fixed, parameter, self._own_batch_shape))
+            parts.append(
+                Fixed(fibre.plan.fixed, parameter, self._own_batch_shape, parameter.shape[-1])
+            )
         return parts
 
     def _log_weight(self, value: Tensor) -> Tensor:

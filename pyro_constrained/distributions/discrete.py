@@ -156,16 +156,20 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         Raises:
             ConstraintError: a variable in no row has infinitely many values.
         """
+        num_values = self._num_values("marginal_log_prob")
+        tables = [part.log_marginals(num_values) for part in self._parts]
+        return self._expanded(self._joined(tables, -2), 2)
+
+    def _num_values(self, asked: str) -> int:
+        """U; an error that names what is asked for where there is none."""
         unbounded = np.flatnonzero(self._constraint.plan.upper < 0)
         if unbounded.size:
             raise ConstraintError(
-                f"marginal_log_prob: expected a largest value of every variable, but variable "
+                f"{asked}: expected a largest value of every variable, but variable "
                 f"{unbounded[0]} is in no row of A and unbounded; ask its base law, or leave it "
                 "out of the constrained one."
             )
-        num_values = self._constraint.num_values
-        tables = [part.log_marginals(num_values) for part in self._parts]
-        return self._expanded(self._joined(tables, -2), 2)
+        return self._constraint.num_values
 
     def constraint_log_prob(self) -> Tensor:
         """``(*batch,)`` log probability of the event A x = k under the base law.
@@ -263,7 +267,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
 
 
 def kl_discrete_discrete(p: ConstrainedDiscrete, q: ConstrainedDiscrete) -> Tensor:
-    """KL(p || q) of two laws of one family on one fibre.
+    """KL(p || q) of two laws of one family on one fibre; infinite where p has mass that q forbids.
 
     Raises:
         ConstraintError: the fibres differ, so that the divergence is infinite.

@@ -145,15 +145,16 @@ class ConstrainedPoisson(ConstrainedDiscrete):
         return times(value, self._log_weights) - torch.lgamma(value + 1)
 
     def _expected_log_weight(self, other: Any) -> Tensor:
-        weight, mean = self._log_weights, other.mean
-        is_zero = mean <= 0
+        weight, mean, is_zero = self._log_weights, other.mean, None
         # A mean may be below the least number where the weight is zero: then mass is forbidden.
-        if is_there(is_zero & (weight == -torch.inf) & (other.rate > 0)):
-            is_zero = is_zero & ~self._joined([part.is_positive for part in other._parts])
+        is_unsure = (weight == -torch.inf) & (mean <= 0) & (other.rate > 0)
+        if is_there(is_unsure):
+            is_positive = other._joined([part.is_positive for part in other._parts])
+            is_zero = (mean <= 0) & ~is_positive
         found = expected(mean, weight, is_zero)
         return (found - self._weight if self._is_delicate else found).sum(-1)
 
     def _expected_shared_log_weight(self) -> Tensor:
-        table = self.marginal_log_prob()
-        values = torch.arange(table.shape[-1], device=table.device).to(table.dtype)
-        return -(table.exp() * torch.lgamma(values + 1)).sum((-2, -1))
+        num_values = self._num_values("entropy")
+        parts = [part.expected_log_factorial(num_values) for part in self._parts]
+        return -self._joined(parts).sum(-1)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from pyro_constrained.kernels.fibre_tables import mean_of, values_of
+from pyro_constrained.kernels.logarithms import without_nan
 
 __all__ = ["derivative_of_means", "settled"]
 
@@ -28,7 +29,7 @@ def derivative_of_means(
     is_differentiated = parameter.requires_grad and torch.is_grad_enabled()
     with torch.inference_mode(False), torch.enable_grad():
         parameter = parameter if is_differentiated else parameter.detach().clone()
-        start = tables(parameter, torch.zeros_like(directions[0]))
+        start, _ = without_nan(tables(parameter, torch.zeros_like(directions[0])))
         # From the mean, so that those that hardly vary have small terms only.
         deviation = values_of(start.shape[-1], start) - mean_of(start)[..., None]
         deviation, found = deviation.detach(), list[Tensor]()
@@ -37,7 +38,8 @@ def derivative_of_means(
             # along t are symmetric: those of a combination are combinations of those along t.
             some = some.reshape(some.shape[:1] + (1,) * (start.ndim - 2) + some.shape[1:])
             t = torch.zeros_like(some.expand((-1,) + start.shape[:-1])).requires_grad_()
-            total = ((tables(parameter, t) * deviation).sum(-1) * some).sum()
+            known, _ = without_nan(tables(parameter, t))
+            total = ((known * deviation).sum(-1) * some).sum()
             found += torch.autograd.grad(total, t, create_graph=is_differentiated)
         return torch.cat(found).movedim(0, -1)
 
@@ -51,4 +53,5 @@ def settled(covariance: Tensor, variance: Tensor) -> Tensor:
     index = torch.arange(variance.shape[-1], device=variance.device)
     chosen = (one < other) | ((one == other) & (index[:, None] < index))
     covariance = torch.where(chosen, covariance, covariance.mT)
+    covariance = covariance.masked_fill(one.isnan() | other.isnan(), torch.nan)
     return torch.where(index[:, None] == index, one, covariance)

@@ -25,7 +25,7 @@ from pyro_constrained.kernels.fibre_chain import (
 from pyro_constrained.kernels.fibre_covariance import settled
 from pyro_constrained.kernels.fibre_marginals import reduced_by_value
 from pyro_constrained.kernels.fibre_tables import variance_of
-from pyro_constrained.kernels.logarithms import power, safe_log, times
+from pyro_constrained.kernels.logarithms import power, safe_log, times, without_nan
 from pyro_constrained.kernels.poisson_parts import MergedChain
 from pyro_constrained.kernels.poisson_pmf import log_poisson
 from pyro_constrained.kernels.shapes import broadcast_shapes, expanded
@@ -94,9 +94,20 @@ class DealtChain(MergedChain):
         found = levels.new_zeros(levels.shape[:-2] + (len(self.chain.coefficients),))
         return found.index_add(-1, column, levels.flatten(-2) * amount)
 
+    @cached_property
+    def _levels(self) -> Tensor:
+        """``(*batch, q, U)`` probabilities of the values of the levels."""
+        return fibre_chain.marginals(self.chain, self.theta, self.start)
+
     @property
     def _column_mean(self) -> Tensor:
-        return self._means(fibre_chain.marginals(self.chain, self.theta, self.start))
+        known, _ = without_nan(self._levels)
+        return self._means(known)
+
+    @property
+    def _column_missing(self) -> Tensor:
+        missing = self._levels.isnan().any(-1).any(-1, keepdim=True)
+        return expanded(missing, missing.shape[:-1] + (len(self.chain.coefficients),))
 
     @cached_property
     def _log_marginals(self) -> Tensor:
@@ -112,7 +123,7 @@ class DealtChain(MergedChain):
             return self._log_marginals.exp()
 
     @property
-    def _possible(self) -> Tensor:  # type: ignore[override]
+    def _possible(self) -> Tensor:
         return self._log_marginals > -torch.inf
 
     @property

@@ -49,11 +49,22 @@ class _OneValue(Part):
 
 
 class Fixed(_OneValue, FinitePart):
-    """Variables with finitely many values, of which one has probability 1."""
+    """Variables with finitely many values, of which one has probability 1.
+
+    Args:
+        fixed, like, batch_shape: as above.
+        num_values: of the base law.
+    """
+
+    def __init__(
+        self, fixed: FixedFibre, like: Tensor, batch_shape: torch.Size, num_values: int
+    ) -> None:
+        super().__init__(fixed, like, batch_shape)
+        self._num_values = num_values
 
     @property
     def probabilities(self) -> Tensor:
-        return self.log_marginals(1 + int(self._values.max())).exp()
+        return self.log_marginals(self._num_values).exp()
 
 
 class FixedCounts(_OneValue, PoissonPart):

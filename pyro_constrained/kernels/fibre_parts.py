@@ -149,7 +149,7 @@ class BernoulliGroups(FinitePart):
 
     @property
     def variance(self) -> Tensor:
-        return self.probabilities[..., 0] * self.probabilities[..., 1]
+        return variance_of(self.probabilities)
 
     @property
     def covariance(self) -> Tensor:
@@ -212,6 +212,8 @@ class Chain(FinitePart):
     def _exact(self) -> Tensor:
         """``_marginals`` with zeros exactly where a value is impossible."""
         found = self._marginals
+        if not is_there(~((found > 0) & (found < 1))):
+            return found
         largest = plan_tensor(self.chain, "num_values", self.theta, torch.int64)[:, None]
         exists = values_of(found.shape[-1], largest) < largest
         is_unsure = is_there((found <= 0) & exists)
@@ -268,4 +270,4 @@ class BernoulliChain(Chain):
 
     @property
     def variance(self) -> Tensor:
-        return self.probabilities[..., 0] * self.probabilities[..., 1]
+        return variance_of(self.probabilities)

@@ -10,11 +10,13 @@ from pyro_constrained.kernels.logarithms import (
     ratio,
     strictly_inside,
     times,
+    without_nan,
 )
 from pyro_constrained.kernels.poisson_pmf import log_poisson
 
 __all__ = [
     "exact_zeros",
+    "log_factorials",
     "mean_of",
     "padded",
     "poisson_weights",
@@ -29,10 +31,15 @@ def values_of(num_values: int, like: Tensor) -> Tensor:
     return torch.arange(num_values, device=like.device).to(like.dtype)
 
 
+def log_factorials(num_values: int, like: Tensor) -> Tensor:
+    """``(U,)`` log u! of u = 0..U-1."""
+    return torch.lgamma(values_of(num_values, like) + 1)
+
+
 def poisson_weights(rate: Tensor, num_values: int) -> Tensor:
     """``(..., U)`` u log rate - log u! of u = 0..U-1."""
     value = values_of(num_values, rate)
-    return power(value, rate[..., None]) - torch.lgamma(value + 1)
+    return power(value, rate[..., None]) - log_factorials(num_values, rate)
 
 
 def split_table(
@@ -73,13 +80,18 @@ def exact_zeros(probability: Tensor, possible: Tensor) -> Tensor:
 def mean_of(probability: Tensor) -> Tensor:
     """``(...)`` mean of tables of probabilities, at most the largest value."""
     found = probability @ values_of(probability.shape[-1], probability)
-    return found - (found - (probability.shape[-1] - 1)).clamp(min=0).detach()
+    return found.clamp(max=probability.shape[-1] - 1)
 
 
 def variance_of(probability: Tensor) -> Tensor:
     """``(...)`` variance of tables of probabilities."""
-    deviation = values_of(probability.shape[-1], probability) - mean_of(probability)[..., None]
-    return (probability * deviation.square()).sum(-1)
+    known, missing = without_nan(probability)
+    if known.shape[-1] == 2:
+        variance = known[..., 0] * known[..., 1]
+    else:
+        deviation = values_of(known.shape[-1], known) - mean_of(known)[..., None]
+        variance = (known * deviation.square()).sum(-1)
+    return variance.masked_fill(missing.any(-1), torch.nan)
 
 
 def padded(table: Tensor, num_values: int) -> Tensor:

@@ -30,12 +30,13 @@ def table_draw(rows: Tensor, columns: Tensor) -> Tensor:
     Returns:
         ``(*shape, R, C)``.
     """
-    tables = columns[..., None, :]
+    dtype = rows.dtype
+    rows, tables = rows.double(), columns.double()[..., None, :]  # sums of counts are exact
     for level in reversed(_halves(rows)[:-1]):
         half = level.shape[-1] // 2
         upper = _split_columns(tables[..., :half, :], level[..., :half])
         tables = torch.cat([upper, tables[..., :half, :] - upper], -2)
-    return tables[..., : rows.shape[-1], :]
+    return tables[..., : rows.shape[-1], :].to(dtype)
 
 
 def _split_columns(columns: Tensor, draws: Tensor) -> Tensor:
@@ -69,11 +70,11 @@ def hypergeometric_draw(good: Tensor, bad: Tensor, draws: Tensor) -> Tensor:
     start = torch.minimum(mode - width // 2, high - width + 1).maximum(low)
     flat = [part.reshape(-1) for part in (good, bad, draws, start, high)]
     pieces = zip(*(part.split(max(1, PIECE // width)) for part in flat), strict=True)
-    return torch.cat([_inverted(*piece, width) for piece in pieces]).reshape(low.shape)
+    return torch.cat([_inverted(width, *piece) for piece in pieces]).reshape(low.shape)
 
 
 def _inverted(
-    good: Tensor, bad: Tensor, draws: Tensor, start: Tensor, high: Tensor, width: int
+    width: int, good: Tensor, bad: Tensor, draws: Tensor, start: Tensor, high: Tensor
 ) -> Tensor:
     """A draw from ``start..start + width - 1``, all of them ``(L,)``."""
     value = start + torch.arange(1, width, device=good.device)[:, None]

@@ -13,6 +13,7 @@ __all__ = [
     "safe_log",
     "strictly_inside",
     "times",
+    "without_nan",
 ]
 
 
@@ -49,10 +50,20 @@ def safe_log(value: Tensor) -> Tensor:
 def expected(probability: Tensor, log_weight: Tensor, is_zero: Tensor | None = None) -> Tensor:
     """Their product; 0, not NaN, where the probability is zero, and infinite where only a weight
     is."""
-    is_zero = probability <= 0 if is_zero is None else is_zero
     is_forbidden = log_weight == -torch.inf
-    product = probability * log_weight.masked_fill(is_zero | is_forbidden, 0.0)
-    return product.masked_fill(~is_zero & is_forbidden, -torch.inf)
+    if not is_there(is_forbidden | probability.isnan()):
+        return probability * log_weight
+    is_zero = probability <= 0 if is_zero is None else is_zero
+    known, missing = without_nan(probability)
+    product = known * log_weight.masked_fill(is_zero | is_forbidden, 0.0)
+    product = product.masked_fill(~is_zero & is_forbidden, -torch.inf)
+    return product.masked_fill(missing, torch.nan)
+
+
+def without_nan(figures: Tensor) -> tuple[Tensor, Tensor]:
+    """Zeros for NaN, and where they are: put back last, NaN spoils no derivative of others."""
+    missing = figures.isnan()
+    return figures.masked_fill(missing, 0.0), missing
 
 
 def strictly_inside(probability: Tensor, is_open: Tensor) -> Tensor:

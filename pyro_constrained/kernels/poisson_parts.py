@@ -1,6 +1,7 @@
 """The independent parts of a Poisson law given ``A x = k``, each with its own exact method."""
 
 from abc import abstractmethod
+from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
@@ -13,11 +14,14 @@ from pyro_constrained.kernels.fibre_chain import log_sum_exp
 from pyro_constrained.kernels.fibre_covariance import settled
 from pyro_constrained.kernels.fibre_parts import Chain, Part
 from pyro_constrained.kernels.fibre_tables import (
+    log_factorials,
+    mean_of,
     poisson_weights,
     split_table,
     values_of,
+    variance_of,
 )
-from pyro_constrained.kernels.logarithms import is_there, log_ratio, ratio, safe_log
+from pyro_constrained.kernels.logarithms import is_there, log_ratio, ratio, safe_log, without_nan
 from pyro_constrained.kernels.plans import plan_tensor
 from pyro_constrained.kernels.poisson_pmf import log_poisson, tilt
 
@@ -44,6 +48,10 @@ class PoissonPart(Part):
     @abstractmethod
     def is_positive(self) -> Tensor:
         """``(*batch, p)`` whether a variable can be more than 0."""
+
+    def expected_log_factorial(self, num_values: int) -> Tensor:
+        """``(*batch, p)`` E[log x!] of values 0..U-1."""
+        return self.log_marginals(num_values).exp() @ log_factorials(num_values, self.weight)
 
 
 class FreePoisson(PoissonPart):
@@ -166,29 +174,33 @@ class PoissonGroups(PoissonPart):
             found = torch.where(is_zero & (self.counts > 0), -torch.inf, found)
         return found.sum(-1)
 
+    def _flagged(self, figures: Tensor, num_dims: int = 0) -> Tensor:
+        """``(*batch, p, ...)``, NaN where all rates of a group are zero and its sum is not."""
+        if not is_there(self._totals == 0):
+            return figures
+        missing = (self._whole == 0) & (self._count > 0)
+        return figures.masked_fill(missing[(...,) + (None,) * num_dims], torch.nan)
+
     @property
     def mean(self) -> Tensor:
-        mean, is_zero = self._count * self._share, self._whole == 0
-        if not is_there(is_zero):
-            return mean
-        return mean.masked_fill(is_zero & (self._count > 0), torch.nan)
+        return self._flagged(self._count * self._share)
 
     @property
     def variance(self) -> Tensor:
         others = fibre_groups.other_totals(self.groups, self.rate)
-        return self.mean * ratio(others, self._whole)
+        return self._flagged(self._count * self._share * ratio(others, self._whole))
 
     @property
     def covariance(self) -> Tensor:
         index = plan_tensor(self.groups, "index", self.rate, torch.int64)
-        found = -self.mean[..., :, None] * self._share[..., None, :]
+        found = -(self._count * self._share)[..., :, None] * self._share[..., None, :]
         return settled(found.masked_fill(index != index[:, None], 0.0), self.variance)
 
     def log_marginals(self, num_values: int) -> Tensor:
         others = fibre_groups.other_totals(self.groups, self.rate)
         rates = self.rate[..., None], others[..., None], self._whole[..., None]
         table = split_table(self._count[..., None], rates, num_values, self.is_delicate)
-        return table.masked_fill(self.mean.isnan()[..., None], torch.nan)
+        return self._flagged(table, 1)
 
 
 class MergedChain(Chain, PoissonPart):
@@ -273,38 +285,73 @@ class MergedChain(Chain, PoissonPart):
         """Rates of the other variables of a column."""
         return fibre_groups.other_totals(self._columns, self.rate)
 
+    def _of_totals(self, figure: Callable[[Tensor], Tensor]) -> Tensor:
+        """``(*batch, p)`` a figure of the total of the column of every variable; of zeros where
+        there is no point."""
+        known, _ = without_nan(self._marginals)
+        return self._of_variables(figure(known), -1)
+
+    @property
+    def _missing(self) -> Tensor:
+        """``(*batch, p)`` whether there is no point."""
+        return self._of_variables(self._column_missing, -1)
+
+    @property
+    def _column_missing(self) -> Tensor:
+        return self._marginals.isnan().any(-1)
+
+    @property
+    def _column_mean(self) -> Tensor:
+        known, _ = without_nan(self._marginals)
+        return mean_of(known)
+
     @property
     def mean(self) -> Tensor:
-        return self._share * super().mean if self._is_merged else super().mean
+        total = self._of_variables(self._column_mean, -1)
+        total = self._share * total if self._is_merged else total
+        return total.masked_fill(self._missing, torch.nan)
 
     @property
     def variance(self) -> Tensor:
-        if not self._is_merged:
-            return super().variance
-        # Of a binomial with a random total.
-        within = self._share * ratio(self._others, self._whole) * super().mean
-        return within + self._share.square() * super().variance
+        variance = self._of_totals(variance_of)
+        if self._is_merged:
+            # Of a binomial with a random total.
+            rest = ratio(self._others, self._whole)
+            within = self._share * rest * self._of_totals(mean_of)
+            variance = within + self._share.square() * variance
+        return variance.masked_fill(self._missing, torch.nan)
 
     @property
     def covariance(self) -> Tensor:
-        found = super().covariance
-        if not self._is_merged:
-            return found
-        column = plan_tensor(self.chain, "column", self.rate, torch.int64)
-        is_other = column != column[:, None]
-        found = found - super().mean[..., None].masked_fill(is_other, 0.0)
-        share = self._share
-        return settled(share[..., None] * share[..., None, :] * found, self.variance)
+        found, _ = without_nan(super().covariance)
+        if self._is_merged:
+            column = plan_tensor(self.chain, "column", self.rate, torch.int64)
+            mean = self._of_totals(mean_of)
+            found = found - mean[..., None].masked_fill(column != column[:, None], 0.0)
+            found = self._share[..., None] * self._share[..., None, :] * found
+        return settled(found, self.variance)
+
+    def _split(self, num_values: int) -> Tensor:
+        """``(*batch, p, N, U)`` log probability of 0..U-1, given totals 0..N-1 of the column."""
+        totals = values_of(self.theta.shape[-1], self.theta)[:, None]
+        part, others, whole = self.rate, self._others, self._whole
+        rates = part[..., None, None], others[..., None, None], whole[..., None, None]
+        return split_table(totals, rates, num_values, self.is_delicate)
 
     def log_marginals(self, num_values: int) -> Tensor:
         if not self._is_merged:
             return super().log_marginals(num_values)
         found = self._of_variables(self._column_log_marginals())
-        totals = values_of(found.shape[-1], found)[:, None]
-        part, others, whole = self.rate, self._others, self._whole
-        rates = part[..., None, None], others[..., None, None], whole[..., None, None]
-        split = split_table(totals, rates, num_values, self.is_delicate)
-        return log_sum_exp(found[..., None] + split, axis=-2)
+        found, missing = without_nan(found)
+        table = log_sum_exp(found[..., None] + self._split(num_values), axis=-2)
+        return table.masked_fill(missing.any(-1, keepdim=True), torch.nan)
+
+    def expected_log_factorial(self, num_values: int) -> Tensor:
+        known, _ = without_nan(self._of_variables(self._marginals))
+        figures = log_factorials(known.shape[-1], known)
+        if self._is_merged:
+            figures = self._split(known.shape[-1]).exp() @ figures
+        return (known * figures).sum(-1).masked_fill(self._missing, torch.nan)
 
 
 def _mean_of_batch(k: Tensor, batch_shape: torch.Size) -> Tensor:
