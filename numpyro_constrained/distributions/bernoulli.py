@@ -151,7 +151,10 @@ class ConstrainedBernoulli(ConstrainedFinite):
             own = None if edge is None else edge[..., order, :]
             parts.append(BernoulliChain(chain, _table(parameter[..., order], own), start, own))
         if plan.free.size:
-            parts.append(Free(plan.free, _table(self._full_parameter(parameter, plan.free))))
+            own = None if edge is None else edge[..., plan.free.astype(np.int32), :]
+            logits = self._full_parameter(parameter, plan.free)
+            table = _table(logits, None if own is None else lift(own, logits.ndim + 1))
+            parts.append(Free(plan.free, table, own))
         if plan.fixed is not None:
             batch_shape = self._common_batch(parameter)
             parts.append(Fixed(plan.fixed, parameter, batch_shape, 2))

@@ -134,7 +134,8 @@ class ConstrainedCategorical(ConstrainedFinite):
             own = None if edge is None else edge[..., order, :]
             parts.append(Chain(chain, parameter[..., order, :], start, own))
         if plan.free.size:
-            parts.append(Free(plan.free, self._full_parameter(parameter, plan.free)))
+            own = None if edge is None else edge[..., plan.free.astype(np.int32), :]
+            parts.append(Free(plan.free, self._full_parameter(parameter, plan.free), own))
         if plan.fixed is not None:
             batch_shape = self._common_batch(parameter)
             parts.append(Fixed(plan.fixed, parameter, batch_shape, parameter.shape[-1]))

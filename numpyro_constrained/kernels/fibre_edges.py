@@ -19,7 +19,7 @@ from constrained_core.fibre import FibreChain
 from numpyro_constrained.kernels import fibre_chain
 from numpyro_constrained.kernels.fibre_chain import Run, by_column, own_weights, runs_of, tables_of
 
-__all__ = ["log_partition", "marginals"]
+__all__ = ["log_change", "log_partition", "marginals"]
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -49,6 +49,26 @@ def marginals(chain: FibreChain, theta: Array, edge: Array, start: Array) -> Arr
 @marginals.defjvp
 def _marginals_jvp(chain: FibreChain, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     return _where_zero(chain, fibre_chain.marginals, _probabilities, primals, tangents)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def log_change(chain: FibreChain, theta: Array, edge: Array, start: Array) -> Array:
+    """Zeros, with the derivatives of ``fibre_marginals.log_marginals`` in the edges."""
+    batch_shape = jnp.broadcast_shapes(theta.shape[:-2], start.shape)
+    return jnp.zeros(batch_shape + theta.shape[-2:], theta.dtype)
+
+
+@log_change.defjvp
+def _log_change_jvp(chain: FibreChain, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    def exact(chain: FibreChain, theta: Array, edge: Array, start: Array) -> Array:
+        found = _probabilities(chain, stop_gradient(theta), edge, start)
+        plain = stop_gradient(found)
+        return (found - plain) / jnp.where(plain > 0, plain, 1.0)
+
+    def none(chain: FibreChain, theta: Array, start: Array) -> Array:
+        return log_change(chain, stop_gradient(theta), stop_gradient(theta), start)
+
+    return _where_zero(chain, none, exact, primals, tangents)
 
 
 def _where_zero(

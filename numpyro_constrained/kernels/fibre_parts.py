@@ -92,10 +92,11 @@ class Free(FinitePart):
     Args:
         variables: their indices.
         table: ``(*batch, p, U)`` log probabilities.
+        edge: ``(*batch, p, U)`` those of zero, as zeros with a derivative, or None.
     """
 
-    def __init__(self, variables: np.ndarray, table: Array) -> None:
-        self.variables, self.table = variables, table
+    def __init__(self, variables: np.ndarray, table: Array, edge: Array | None = None) -> None:
+        self.variables, self.table, self._edge = variables, table, edge
 
     def log_partition(self) -> Array:
         return jnp.zeros(self.table.shape[:-2], self.table.dtype)
@@ -110,7 +111,10 @@ class Free(FinitePart):
 
     @property
     def probabilities(self) -> Array:
-        return exact_zeros(jnp.exp(self.table), self.table > -jnp.inf)
+        found = jnp.exp(self.table)
+        if self._edge is not None:
+            found = found + lift(self._edge, found.ndim)
+        return exact_zeros(found, self.table > -jnp.inf)
 
     @property
     def mean(self) -> Array:
@@ -253,7 +257,10 @@ class Chain(FinitePart):
 
     def _column_log_marginals(self) -> Array:
         """``(*batch, q, U)`` of the columns."""
-        return fibre_marginals.log_marginals(self.chain, self.theta, self.start)
+        found = fibre_marginals.log_marginals(self.chain, self.theta, self.start)
+        if self.edge is None:
+            return found
+        return found + fibre_edges.log_change(self.chain, self.theta, self.edge, self.start)
 
     @property
     def mean(self) -> Array:
@@ -273,8 +280,11 @@ class Chain(FinitePart):
 
         def tables(t: Array) -> Array:
             t = lift(t[:, None], self.theta.ndim)
-            value = values_of(self.theta.shape[-1], t, t.ndim)
-            return fibre_chain.marginals(self.chain, self.theta + t * value, self.start)
+            added = t * values_of(self.theta.shape[-1], t, t.ndim)
+            if self.edge is None:
+                return fibre_chain.marginals(self.chain, self.theta + added, self.start)
+            edge = self.edge * jnp.exp(added)
+            return fibre_edges.marginals(self.chain, self.theta + added, edge, self.start)
 
         found = derivative_of_means(tables, self.theta, np.eye(self.chain.num_columns))
         return settled(found, variance_of(self._marginals()))

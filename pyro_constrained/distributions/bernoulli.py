@@ -1,5 +1,6 @@
 """Independent Bernoulli variables under integer linear constraints: subsets."""
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from pyro_constrained.distributions.finite import ConstrainedFinite
 from pyro_constrained.kernels.fibre import bind_fibre
 from pyro_constrained.kernels.fibre_fixed import Fixed
 from pyro_constrained.kernels.fibre_parts import BernoulliChain, BernoulliGroups, FinitePart, Free
-from pyro_constrained.kernels.logarithms import safe_log
+from pyro_constrained.kernels.logarithms import is_there, safe_log
 from pyro_constrained.kernels.parameters import (
     batch_shape_of,
     check_logits,
@@ -98,6 +99,7 @@ class ConstrainedBernoulli(ConstrainedFinite):
             check_probs(name, given) if name == "probs" else check_logits(name, given)
         batch_shape = batch_shape_of(constraint, **{name: given.shape[:-1]})
         self.__dict__[name] = expanded(given, batch_shape + (n,))
+        self._given_probs = given if name == "probs" else None
         parameter = given if name == "logits" else _logits(given)
         super().__init__(constraint, parameter, batch_shape, gradient_estimator, validate_args)
 
@@ -119,17 +121,32 @@ class ConstrainedBernoulli(ConstrainedFinite):
             return dist.Bernoulli(probs=self.probs).to_event(1)
         return dist.Bernoulli(logits=self.logits).to_event(1)
 
+    @cached_property
+    def _edge(self) -> Tensor | None:
+        probs = self._given_probs
+        if probs is None or not probs.requires_grad:
+            return None
+        is_never, is_always = probs == 0, probs == 1
+        if not is_there(is_never | is_always):
+            return None
+        with torch.enable_grad():
+            sides = (1 - probs).masked_fill(~is_always, 0.0), probs.masked_fill(~is_never, 0.0)
+            return torch.stack(sides, -1)
+
     def _make_parts(self, parameter: Tensor) -> list[FinitePart]:
         fibre, free = self._constraint, self._constraint.plan.free
         parts: list[FinitePart] = []
-        for groups, counts in fibre.groups:
+        for groups, counts in fibre.sides.groups:
             logits = self._select(parameter, groups.variables)
             parts.append(BernoulliGroups(groups, logits, counts, fibre.capacity))
-        for chain, start in fibre.chain:
+        for chain, start in fibre.sides.chain:
             order = chain.variables[np.argsort(chain.column)]
-            parts.append(BernoulliChain(chain, _table(self._select(parameter, order)), start))
+            edge = self._edges_of(order)
+            theta = _table(self._select(parameter, order), edge)
+            parts.append(BernoulliChain(chain, theta, start, edge))
         if free.size:
-            parts.append(Free(free, _table(self._full_parameter(free))))
+            edge = self._edges_of(free)
+            parts.append(Free(free, _table(self._full_parameter(free), edge), edge))
         if fibre.plan.fixed is not None:
             parts.append(Fixed(fibre.plan.fixed, parameter, self._own_batch_shape, 2))
         return parts
@@ -139,6 +156,9 @@ class ConstrainedBernoulli(ConstrainedFinite):
         logits, is_finite = self._parameter, self._parameter.isfinite()
         finite = logits.masked_fill(~is_finite, 0.0)
         weight = value * finite + logsigmoid(-finite).masked_fill(~is_finite, 0.0)
+        if self._edge is not None:  # the certain value has a derivative too
+            zero, one = torch.log1p(-self._edge).unbind(-1)
+            weight = weight + (1 - value) * one + value * zero
         return weight.masked_fill(~is_finite & ((logits > 0) != (value > 0)), -torch.inf)
 
     @property
@@ -153,5 +173,6 @@ def _logits(probs: Tensor) -> Tensor:
     return safe_log(probs) - rest
 
 
-def _table(logits: Tensor) -> Tensor:
-    return torch.stack([logsigmoid(-logits), logsigmoid(logits)], -1)
+def _table(logits: Tensor, edge: Tensor | None = None) -> Tensor:
+    table = torch.stack([logsigmoid(-logits), logsigmoid(logits)], -1)
+    return table if edge is None else table + torch.log1p(-edge.flip(-1))

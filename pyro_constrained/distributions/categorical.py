@@ -1,5 +1,6 @@
 """Independent categorical variables under integer linear constraints."""
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -94,11 +95,9 @@ class ConstrainedCategorical(ConstrainedFinite):
         if self._validates(validate_args):
             check = check_category_probs if name == "probs" else check_category_logits
             check(name, given)
-        if name == "probs":
-            given = given / given.sum(-1, keepdim=True)
-            parameter = safe_log(given)
-        else:
-            given = parameter = _log_probs(given)
+        given = given / given.sum(-1, keepdim=True) if name == "probs" else _log_probs(given)
+        self._given_probs = given if name == "probs" else None
+        parameter = safe_log(given) if name == "probs" else given
         batch_shape = batch_shape_of(constraint, **{name: given.shape[:-2]})
         self.__dict__[name] = expanded(given, batch_shape + given.shape[-2:])
         super().__init__(constraint, parameter, batch_shape, gradient_estimator, validate_args)
@@ -120,14 +119,26 @@ class ConstrainedCategorical(ConstrainedFinite):
             return dist.Categorical(probs=self.probs).to_event(1)
         return dist.Categorical(logits=self.logits).to_event(1)
 
+    @cached_property
+    def _edge(self) -> Tensor | None:
+        probs = self._given_probs
+        if probs is None or not probs.requires_grad:
+            return None
+        is_never = probs == 0
+        if not is_there(is_never):
+            return None
+        with torch.enable_grad():
+            return probs.masked_fill(~is_never, 0.0)
+
     def _make_parts(self, parameter: Tensor) -> list[FinitePart]:
         fibre, free = self._constraint, self._constraint.plan.free
         parts: list[FinitePart] = []
-        for chain, start in fibre.chain:
+        for chain, start in fibre.sides.chain:
             order = chain.variables[np.argsort(chain.column)]
-            parts.append(Chain(chain, self._select(parameter, order), start))
+            theta, edge = self._select(parameter, order), self._edges_of(order)
+            parts.append(Chain(chain, theta, start, edge))
         if free.size:
-            parts.append(Free(free, self._full_parameter(free)))
+            parts.append(Free(free, self._full_parameter(free), self._edges_of(free)))
         if fibre.plan.fixed is not None:
             parts.append(
                 Fixed(fibre.plan.fixed, parameter, self._own_batch_shape, parameter.shape[-1])

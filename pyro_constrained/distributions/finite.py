@@ -4,6 +4,8 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from pyro_constrained.distributions.discrete import ConstrainedDiscrete
@@ -17,6 +19,18 @@ class ConstrainedFinite(ConstrainedDiscrete):
     """Independent variables with values 0..C-1 given A x = k."""
 
     _parts: Sequence[FinitePart]
+
+    @property
+    @abstractmethod
+    def _edge(self) -> Tensor | None:
+        """``(*batch, n, C)`` probabilities that are zero, as zeros with a derivative; None where no
+        derivative in them is asked for."""
+
+    def _edges_of(self, variables: np.ndarray) -> Tensor | None:
+        """Those of some variables."""
+        if self._edge is None:
+            return None
+        return self._edge.index_select(-2, torch.as_tensor(variables, device=self._edge.device))
 
     @property
     @abstractmethod

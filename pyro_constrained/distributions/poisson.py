@@ -12,9 +12,10 @@ from torch.distributions import constraints
 
 from constrained_core.fibre_known import known_rates
 from pyro_constrained.distributions.discrete import ConstrainedDiscrete
-from pyro_constrained.kernels.fibre import bind_fibre
+from pyro_constrained.kernels.fibre import Sides, bind_fibre
 from pyro_constrained.kernels.fibre_deals import DealtChain
 from pyro_constrained.kernels.fibre_fixed import FixedCounts
+from pyro_constrained.kernels.fibre_growth import GrowingCounts
 from pyro_constrained.kernels.fibre_independence import IndependentTable
 from pyro_constrained.kernels.logarithms import expected, is_there, times
 from pyro_constrained.kernels.parameters import (
@@ -101,25 +102,35 @@ class ConstrainedPoisson(ConstrainedDiscrete):
         return dist.Poisson(self.rate).to_event(1)
 
     def _make_parts(self, parameter: Tensor) -> list[PoissonPart]:
-        fibre, free = self._constraint, self._constraint.plan.free
+        fibre, plan = self._constraint, self._constraint.plan
         delicate = self._is_delicate
-        parts: list[PoissonPart] = []
-        for groups, counts in fibre.groups:
+        parts = self._parts_of(parameter, fibre.sides)
+        if plan.fixed is not None:
+            zero = FixedCounts(plan.fixed, self._full_parameter(plan.fixed.variables), delicate)
+            if parameter.requires_grad and parts:
+                sides, possible = fibre.edges(self._own_batch_shape, parameter)
+                grown = self._parts_of(parameter, sides)
+                parts = [GrowingCounts(plan.fixed, parts, grown, zero, possible)]
+            else:
+                parts.append(zero)
+        if plan.free.size:
+            parts.append(FreePoisson(plan.free, self._full_parameter(plan.free), delicate))
+        return parts
+
+    def _parts_of(self, parameter: Tensor, sides: Sides) -> list[PoissonPart]:
+        """Those whose variables are in rows of A."""
+        plan, delicate, parts = self._constraint.plan, self._is_delicate, list[PoissonPart]()
+        for groups, counts in sides.groups:
             rate = self._select(parameter, groups.variables)
-            largest = int(fibre.plan.upper[groups.variables].max(initial=0))
+            largest = int(plan.upper[groups.variables].max(initial=0))
             parts.append(PoissonGroups(groups, rate, counts, largest, delicate))
-        for chain, start in fibre.chain:
+        for chain, start in sides.chain:
             rate = self._select(parameter, chain.variables)
             kind = DealtChain if chain.deals else MergedChain
             parts.append(kind(chain, rate, start, delicate))
-        for table, margins in fibre.tables:
+        for table, margins in sides.tables:
             rate = self._select(parameter, table.variables)
             parts.append(IndependentTable(table, rate, margins, delicate))
-        if fibre.plan.fixed is not None:
-            rate = self._full_parameter(fibre.plan.fixed.variables)
-            parts.append(FixedCounts(fibre.plan.fixed, rate, delicate))
-        if free.size:
-            parts.append(FreePoisson(free, self._full_parameter(free), delicate))
         return parts
 
     @property

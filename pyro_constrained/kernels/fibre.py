@@ -1,6 +1,6 @@
 """The constraint of a discrete law: whole numbers, planned exactly and bound to tensors."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,14 +16,16 @@ from constrained_core import (
     check_lattice,
     plan_fibre,
 )
+from constrained_core.fibre import FibreChain, GroupFibre
 from constrained_core.fibre_known import Reader
+from constrained_core.fibre_tables import TableFibre
 from constrained_core.lattice import lattice_of, same_solutions
 from pyro_constrained.kernels.errors import TensorParameterError
 from pyro_constrained.kernels.groups import plan_groups
 from pyro_constrained.kernels.linalg import matvec
 from pyro_constrained.kernels.plans import plan_tensor
 
-__all__ = ["Fibre", "IntegerConstraint", "bind_fibre", "bind_integers", "same_fibre"]
+__all__ = ["Fibre", "IntegerConstraint", "Sides", "bind_fibre", "bind_integers", "same_fibre"]
 
 
 class IntegerConstraint:
@@ -74,37 +76,63 @@ class IntegerConstraint:
             return inside & (exact if self.is_vector else exact.all(-1))
 
 
+class Sides(NamedTuple):
+    """Right-hand sides of the parts of a plan.
+
+    Attributes:
+        groups: the plan's groups with their sums ``(*batch, g)``, in sets of similar sizes.
+        tables: the plan's tables with their margins ``(*batch, R + C)``.
+        chain: the plan's chain with its start states ``(*batch,)``, or an empty list.
+    """
+
+    groups: list[tuple[GroupFibre, Tensor]]
+    tables: list[tuple[TableFibre, Tensor]]
+    chain: list[tuple[FibreChain, Tensor]]
+
+    @classmethod
+    def of(cls, plan: FibrePlan, k: np.ndarray, like: Tensor) -> "Sides":
+        """Those of k ``(*batch, m)``, less what fixed variables take of it."""
+        groups = () if plan.groups is None else plan.groups.by_size
+        chains = () if plan.chain is None else (plan.chain,)
+        # A law made in inference mode still differentiates for its moments.
+        with torch.inference_mode(False):
+            return cls(
+                [(part, torch.as_tensor(part.totals(k)).to(like)) for part in groups],
+                [(table, torch.as_tensor(table.margins(k)).to(like)) for table in plan.tables],
+                [
+                    (chain, torch.as_tensor(np.asarray(chain.start_of(k))).to(like.device))
+                    for chain in chains
+                ],
+            )
+
+
 class Fibre(IntegerConstraint):
     """A planned constraint.
 
     Attributes:
         plan: the plan.
         rank: r, the number of independent rows.
-        sides: ``(*batch, m)`` what k leaves for the variables that are not fixed.
-        groups: the plan's groups with their sums ``(*batch, g)``, in sets of similar sizes.
+        sides: what k leaves for the variables that are not fixed.
         capacity: at least the number of ones, or of zeros if they are fewer, of every group.
-        tables: the plan's tables with their margins ``(*batch, R + C)``.
-        chain: the plan's chain with its start states ``(*batch,)``, or an empty list.
     """
 
     def __init__(self, plan: FibrePlan, like: Tensor, *fields: Any) -> None:
         super().__init__(*fields)
         self.plan, self.rank = plan, plan.rank
-        k, groups = plan.sides(self.integers), plan.groups
-        self.sides = k
-        self.capacity = 0 if groups is None else groups.capacity(groups.totals(k))
-        # A law made in inference mode still differentiates for its moments.
-        with torch.inference_mode(False):
-            self.groups = [
-                (part, torch.as_tensor(part.totals(k)).to(like))
-                for part in (() if groups is None else groups.by_size)
-            ]
-            self.tables = [(t, torch.as_tensor(t.margins(k)).to(like)) for t in plan.tables]
-            self.chain = [
-                (chain, torch.as_tensor(np.asarray(chain.start_of(k))).to(like.device))
-                for chain in (plan.chain,)
-                if chain is not None
-            ]
+        self._left, groups = plan.sides(self.integers), plan.groups
+        self.capacity = 0 if groups is None else groups.capacity(groups.totals(self._left))
+        self.sides = Sides.of(plan, self._left, like)
+
+    def edges(self, batch_shape: torch.Size, like: Tensor) -> tuple[Sides, Tensor]:
+        """What k leaves where a fixed variable is one larger: for each of the e columns that such
+        variables have, ``(e, *batch, ...)``; and whether there is a point, ``(e, *batch)``."""
+        fixed, left = self.plan.fixed, self._left
+        assert fixed is not None
+        left = np.broadcast_to(left, tuple(batch_shape) + left.shape[-1:])
+        columns = fixed.columns.reshape((-1,) + (1,) * len(batch_shape) + left.shape[-1:])
+        possible = self.plan.contains(left - columns)
+        sides = Sides.of(self.plan, np.where(possible[..., None], left - columns, left), like)
+        return sides, torch.as_tensor(possible, device=like.device)
 
     @property
     def num_values(self) -> int:
@@ -154,7 +182,7 @@ def bind_fibre(
         "merge": merge,
         "grouped": grouped,
         "max_transitions": max_transitions,
-        "edges": like.requires_grad,
+        "edges": merge and like.requires_grad,
     }
     if known is not None:
         options["known"] = lambda: known(like.detach().cpu().numpy(), matrix.shape[1])

@@ -25,7 +25,13 @@ from pyro_constrained.kernels.fibre_chain import (
 from pyro_constrained.kernels.fibre_covariance import settled
 from pyro_constrained.kernels.fibre_marginals import reduced_by_value
 from pyro_constrained.kernels.fibre_tables import variance_of
-from pyro_constrained.kernels.logarithms import power, safe_log, times, without_nan
+from pyro_constrained.kernels.logarithms import (
+    power,
+    ratio,
+    safe_log,
+    times,
+    without_nan,
+)
 from pyro_constrained.kernels.poisson_parts import MergedChain
 from pyro_constrained.kernels.poisson_pmf import log_poisson
 from pyro_constrained.kernels.shapes import broadcast_shapes, expanded
@@ -39,22 +45,29 @@ class DealtChain(MergedChain):
     def _weigh(self, chain: FibreChain, total: Tensor, log_total: Tensor) -> Tensor:
         """Log weights of the values of columns, and log shares of the columns of a deal."""
         self._total, size = total, int(chain.num_values.max())
-        table = self._weights_of(total, log_total, size)
-        rows = [table[..., int(place), :] for place in chain.levels.argsort(kind="stable")]
-        rows = rows[int((chain.levels < 0).sum()) :]  # plain columns in the order of their levels
+        shares = []
         for deal in chain.deals:
             share = safe_log(total[..., deal.columns]) - safe_log(self._row_rate(deal))[..., None]
             share = pad(share, (0, 1))  # a row that is spent passes
-            share = pad(share, (0, size - share.shape[-1]), value=-torch.inf)[..., :size]
-            rows[deal.start : deal.start] = [share] * (deal.stop - deal.start)
-        return torch.stack(rows, -2)
+            shares.append(pad(share, (0, size - share.shape[-1]), value=-torch.inf))
+        return _by_level(chain, self._weights_of(total, log_total, size), shares)
+
+    def _edges(self, chain: FibreChain, total: Tensor) -> Tensor:
+        """As ``_weigh``: a share of zero is a rate of zero over that of the row."""
+        self._total, shares = total, []
+        table = super()._edges(chain, total)
+        for deal in chain.deals:
+            rate, whole = total[..., deal.columns], self._row_rate(deal)[..., None]
+            share = ratio(rate.masked_fill(rate != 0, 0.0), whole)
+            shares.append(pad(share, (0, table.shape[-1] - share.shape[-1])))
+        return _by_level(chain, table, shares)
 
     def _row_rate(self, deal: Deal) -> Tensor:
         """``(*batch,)``."""
         return self._total[..., deal.columns].sum(-1)
 
     def log_weight_sum(self) -> Tensor:
-        found = fibre_chain.log_partition(self.chain, self.theta, self.start)
+        found = self._log_sum()
         for deal in self.chain.deals:
             place = int((self.chain.rows == deal.row).argmax())
             units, rate = self._k[..., place] / deal.unit, self._row_rate(deal)
@@ -93,11 +106,6 @@ class DealtChain(MergedChain):
         column, amount = self._counted
         found = levels.new_zeros(levels.shape[:-2] + (len(self.chain.coefficients),))
         return found.index_add(-1, column, levels.flatten(-2) * amount)
-
-    @cached_property
-    def _levels(self) -> Tensor:
-        """``(*batch, q, U)`` probabilities of the values of the levels."""
-        return fibre_chain.marginals(self.chain, self.theta, self.start)
 
     @property
     def _column_mean(self) -> Tensor:
@@ -143,6 +151,15 @@ class DealtChain(MergedChain):
                 for mean in means.unbind(-1)
             ]
         return settled(torch.stack([row for (row,) in rows], -2), variance_of(self._marginals))
+
+
+def _by_level(chain: FibreChain, columns: Tensor, shares: list[Tensor]) -> Tensor:
+    """``(*batch, q, U)`` from those of the columns ``(*batch, c, U)`` and of the deals."""
+    order = chain.levels.argsort(kind="stable")[(chain.levels < 0).sum() :]
+    rows = [columns[..., int(place), :] for place in order]
+    for deal, share in zip(chain.deals, shares, strict=True):
+        rows[deal.start : deal.start] = [share] * (deal.stop - deal.start)
+    return torch.stack(rows, -2)
 
 
 @torch.compiler.disable

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from constrained_core.fibre import FibreChain, GroupFibre
-from pyro_constrained.kernels import fibre_chain, fibre_groups, fibre_marginals
+from pyro_constrained.kernels import fibre_chain, fibre_edges, fibre_groups, fibre_marginals
 from pyro_constrained.kernels.fibre_covariance import derivative_of_means, settled
 from pyro_constrained.kernels.fibre_tables import (
     exact_zeros,
@@ -84,10 +84,11 @@ class Free(FinitePart):
     Args:
         variables: their indices.
         table: ``(*batch, p, U)`` log probabilities.
+        edge: ``(*batch, p, U)`` those of zero, as zeros with a derivative, or None.
     """
 
-    def __init__(self, variables: np.ndarray, table: Tensor) -> None:
-        self.variables, self.table = variables, table
+    def __init__(self, variables: np.ndarray, table: Tensor, edge: Tensor | None = None) -> None:
+        self.variables, self.table, self._edge = variables, table, edge
 
     def log_partition(self) -> Tensor:
         return self.table.new_zeros(self.table.shape[:-2])
@@ -99,7 +100,9 @@ class Free(FinitePart):
 
     @property
     def probabilities(self) -> Tensor:
-        return exact_zeros(self.table.exp(), self.table > -torch.inf)
+        found = self.table.exp()
+        found = found if self._edge is None else found + self._edge
+        return exact_zeros(found, self.table > -torch.inf)
 
     @property
     def mean(self) -> Tensor:
@@ -178,18 +181,34 @@ class Chain(FinitePart):
         chain: the plan.
         theta: ``(*batch, q, U)`` log weights of the values of every column.
         start: ``(*batch,)``.
+        edge: ``(*batch, q, U)`` weights where these are -inf, zeros with a derivative; None where
+            no derivative in them is asked for.
     """
 
-    def __init__(self, chain: FibreChain, theta: Tensor, start: Tensor) -> None:
+    def __init__(
+        self, chain: FibreChain, theta: Tensor, start: Tensor, edge: Tensor | None = None
+    ) -> None:
         self.variables, self.chain = chain.variables, chain
-        self.theta, self.start = theta, start
+        self.theta, self.start, self.edge = theta, start, edge
 
     def _of_variables(self, figures: Tensor, dim: int = -2) -> Tensor:
         column = plan_tensor(self.chain, "column", self.theta, torch.int64)
         return figures.index_select(dim, column)
 
     def log_partition(self) -> Tensor:
-        return fibre_chain.log_partition(self.chain, self.theta, self.start)
+        return self._log_sum()
+
+    def _log_sum(self) -> Tensor:
+        if self.edge is None:
+            return fibre_chain.log_partition(self.chain, self.theta, self.start)
+        return fibre_edges.log_partition(self.chain, self.theta, self.edge, self.start)
+
+    @cached_property
+    def _levels(self) -> Tensor:
+        """``(*batch, q, U)`` probabilities of the values of the levels."""
+        if self.edge is None:
+            return fibre_chain.marginals(self.chain, self.theta, self.start)
+        return fibre_edges.marginals(self.chain, self.theta, self.edge, self.start)
 
     def draw(self, sample_shape: tuple[int, ...]) -> Tensor:
         return self._of_variables(self._draw_columns(sample_shape), -1)
@@ -198,10 +217,10 @@ class Chain(FinitePart):
         theta = self.theta.detach()
         return fibre_chain.draw(self.chain, theta, self.start, sample_shape).to(theta.dtype)
 
-    @cached_property
+    @property
     def _marginals(self) -> Tensor:
         """``(*batch, q, U)`` of the columns."""
-        return fibre_chain.marginals(self.chain, self.theta, self.start)
+        return self._levels
 
     @cached_property
     def _possible(self) -> Tensor:
@@ -230,7 +249,16 @@ class Chain(FinitePart):
 
     def _column_log_marginals(self) -> Tensor:
         """``(*batch, q, U)`` of the columns."""
-        return fibre_marginals.log_marginals(self.chain, self.theta, self.start)
+        found = fibre_marginals.log_marginals(self.chain, self.theta, self.start)
+        return found if self.edge is None else found + self._log_change()
+
+    def _log_change(self) -> Tensor:
+        """Zeros, with the derivatives of log probabilities in weights that are zero."""
+        theta, edge = self.theta.detach(), self.edge
+        assert edge is not None
+        found = fibre_edges.marginals(self.chain, theta, edge, self.start)
+        plain = found.detach()
+        return (found - plain) / plain.masked_fill(~(plain > 0), 1.0)
 
     @property
     def mean(self) -> Tensor:
@@ -250,7 +278,10 @@ class Chain(FinitePart):
 
         def tables(theta: Tensor, t: Tensor) -> Tensor:
             added = t[..., None] * values_of(theta.shape[-1], theta)
-            return fibre_chain.marginals(self.chain, theta + added, self.start)
+            if self.edge is None:
+                return fibre_chain.marginals(self.chain, theta + added, self.start)
+            edge = self.edge * added.exp()
+            return fibre_edges.marginals(self.chain, theta + added, edge, self.start)
 
         variance = variance_of(self._marginals)
         directions = torch.eye(self.chain.num_columns, device=variance.device).to(variance)

@@ -19,6 +19,7 @@ __all__ = [
     "log_factorials",
     "mean_of",
     "padded",
+    "poisson_edges",
     "poisson_weights",
     "split_table",
     "values_of",
@@ -40,6 +41,15 @@ def poisson_weights(rate: Tensor, num_values: int) -> Tensor:
     """``(..., U)`` u log rate - log u! of u = 0..U-1."""
     value = values_of(num_values, rate)
     return power(value, rate[..., None]) - log_factorials(num_values, rate)
+
+
+def poisson_edges(rate: Tensor, num_values: int, is_delicate: bool) -> Tensor:
+    """``(..., U)`` weights of u = 0..U-1 where the rate is zero: zeros, with first and second
+    derivatives; those of larger counts have none. Probabilities where that is delicate."""
+    value = values_of(num_values, rate)
+    edge = rate.masked_fill(rate != 0, 0.0)[..., None]
+    weight = torch.where(value == 1, edge, torch.where(value == 2, edge.square() / 2, 0.0))
+    return weight * (-edge).exp() if is_delicate else weight
 
 
 def split_table(

@@ -16,6 +16,7 @@ from pyro_constrained.kernels.fibre_parts import Chain, Part
 from pyro_constrained.kernels.fibre_tables import (
     log_factorials,
     mean_of,
+    poisson_edges,
     poisson_weights,
     split_table,
     values_of,
@@ -222,7 +223,13 @@ class MergedChain(Chain, PoissonPart):
             self._tilt = tilt(total, coefficients, _mean_of_batch(self._k, total.shape[:-1]))
             self._exponent = self._tilt @ coefficients.mT
             total, log_total = total * self._exponent.exp(), log_total + self._exponent
-        super().__init__(chain, self._weigh(chain, total, log_total), start)
+        is_zero = rate.requires_grad and is_there(total == 0)
+        edge = self._edges(chain, total) if is_zero else None
+        super().__init__(chain, self._weigh(chain, total, log_total), start, edge)
+
+    def _edges(self, chain: FibreChain, total: Tensor) -> Tensor:
+        """``(*batch, q, U)`` weights where these are zero."""
+        return poisson_edges(total, int(chain.num_values.max()), self.is_delicate)
 
     def _weigh(self, chain: FibreChain, total: Tensor, log_total: Tensor) -> Tensor:
         """``(*batch, q, U)`` log weights of the columns, of means ``(*batch, c)``."""
@@ -251,7 +258,7 @@ class MergedChain(Chain, PoissonPart):
         return (self.rate > 0) & self._of_variables(self._possible[..., 1:].any(-1), -1)
 
     def log_weight_sum(self) -> Tensor:
-        return super().log_partition()
+        return self._log_sum()
 
     def log_partition(self) -> Tensor:
         if not self.is_delicate:
