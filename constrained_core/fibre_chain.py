@@ -149,7 +149,7 @@ class _Columns:
         stage = np.full(len(order), -1) if stage is None else stage
         while place < len(order):
             row = deals.get(int(stage[order[place]]), -1)
-            if row < 0:
+            if row < 0 or not self._units(order[place], row):
                 steps.append(self._column_step(int(order[place])))
                 levels[place] = level
                 level, place = level + 1, place + 1
@@ -165,10 +165,13 @@ class _Columns:
         self, order: np.ndarray, inside: np.ndarray, row: int, level: int
     ) -> tuple[DealStep, Deal]:
         columns = self._columns[order[inside]]
-        unit = int(columns[0, row])
-        count = int(self._bounds[1, row]) // unit
+        unit, count = int(columns[0, row]), self._units(order[inside[0]], row)
         deal = Deal(level, level + count, int(self._parts.rows[row]), unit, inside)
         return DealStep(columns, row, count), deal
+
+    def _units(self, j: int, row: int) -> int:
+        """The most units of the row that column j can take."""
+        return int(self._bounds[1, row]) // int(self._columns[j, row])
 
 
 def _chain_columns(parts: FibreParts, merge: bool) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

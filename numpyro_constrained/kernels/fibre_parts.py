@@ -235,14 +235,17 @@ class Chain(FinitePart):
         return fibre_marginals.possible_values(self.chain, self.theta, self.start)
 
     @property
+    def _may_underflow(self) -> Array:
+        """Whether a point may have a probability below the least number of the dtype."""
+        least = jnp.where(self.theta == -jnp.inf, jnp.inf, self.theta).min(-1)
+        reach = (self.theta.max(-1) - least).sum(-1) + np.log(self.chain.num_values).sum()
+        return ~(reach < -jnp.log(jnp.finfo(reach.dtype).tiny)).all()
+
+    @property
     def _exact(self) -> Array:
         """``_marginals`` with zeros exactly where a value is impossible."""
         found = self._marginals()
-        values = values_of(found.shape[-1], self.theta, 2)
-        exists = (values < self.chain.num_values[:, None]).reshape(
-            (1,) * (found.ndim - 2) + found.shape[-2:]
-        )
-        is_unsure = ((found <= 0) & exists).any()
+        is_unsure = (found <= 0).any() & stop_gradient(self._may_underflow)
         possible = where_needed(is_unsure, lambda: self._possible, lambda: found > 0)
         return exact_zeros(found, possible)
 

@@ -169,11 +169,10 @@ class PoissonGroups(PoissonPart):
         return (self.rate > 0) & (self._count > 0)
 
     def log_weight_sum(self) -> Array:
-        total = fibre_groups.group_totals(self.groups, self.rate)
-        ndim = max(total.ndim, self.counts.ndim)
-        total, counts = lift(total, ndim), lift(self.counts, ndim).astype(total.dtype)
-        plain = log_poisson(counts, counts) if self.is_delicate else -gammaln(counts + 1)
-        return jnp.where((total == 0) & (counts > 0), -jnp.inf, plain).sum(-1)
+        counts = self.counts.astype(self.rate.dtype)
+        if self.is_delicate:
+            return log_poisson(counts, counts).sum(-1)
+        return -gammaln(counts + 1).sum(-1)
 
     def _flagged(self, figures: Array, num_dims: int = 0) -> Array:
         """``(*batch, p, ...)``, NaN where all rates of a group are zero and its sum is not."""

@@ -151,9 +151,11 @@ class ConstrainedPoisson(ConstrainedDiscrete):
             return self._joined([part.log_weight for part in self._parts])
 
     def _log_weight(self, value: Tensor) -> Tensor:
+        has_tiny = any(part.has_tiny for part in self._parts)
         if self._is_delicate:
-            return log_poisson(value, self._weight, self._log_weights)
-        return times(value, self._log_weights) - torch.lgamma(value + 1)
+            return log_poisson(value, self._weight, self._log_weights if has_tiny else None)
+        score = (times if has_tiny else torch.mul)(value, self._log_weights)
+        return score - torch.lgamma(value + 1)
 
     def _expected_log_weight(self, other: Any) -> Tensor:
         weight, mean, is_zero = self._log_weights, other.mean, None

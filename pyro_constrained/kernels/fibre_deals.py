@@ -113,9 +113,9 @@ class DealtChain(MergedChain):
         return self._means(known)
 
     @property
-    def _column_missing(self) -> Tensor:
+    def _missing(self) -> Tensor:
         missing = self._levels.isnan().any(-1).any(-1, keepdim=True)
-        return expanded(missing, missing.shape[:-1] + (len(self.chain.coefficients),))
+        return expanded(missing, missing.shape[:-1] + (len(self.variables),))
 
     @cached_property
     def _log_marginals(self) -> Tensor:

@@ -89,6 +89,10 @@ class FixedCounts(_OneValue, PoissonPart):
         return safe_log(self._rate)
 
     @property
+    def has_tiny(self) -> bool:
+        return True
+
+    @property
     def is_positive(self) -> Tensor:
         return self._rate > 0
 

@@ -134,6 +134,10 @@ class GrowingCounts(PoissonPart):
         return self._in_order(others, self._zero.log_weight)
 
     @property
+    def has_tiny(self) -> bool:
+        return True
+
+    @property
     def is_positive(self) -> Tensor:
         others = _together([part.is_positive for part in self._parts])
         return self._in_order(others, self._zero.is_positive)

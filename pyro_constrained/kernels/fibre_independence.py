@@ -15,7 +15,7 @@ from torch import Tensor
 from constrained_core.fibre_tables import TableFibre
 from pyro_constrained.kernels.fibre_covariance import settled
 from pyro_constrained.kernels.hypergeometric import log_hypergeometric, table_draw
-from pyro_constrained.kernels.logarithms import safe_log
+from pyro_constrained.kernels.logarithms import is_there, safe_log
 from pyro_constrained.kernels.plans import plan_tensor
 from pyro_constrained.kernels.poisson_parts import PoissonPart
 from pyro_constrained.kernels.poisson_pmf import log_poisson
@@ -112,6 +112,10 @@ class IndependentTable(PoissonPart):
     def log_weight(self) -> Tensor:
         log_weight = safe_log(self._expected) if self.is_delicate else self._zero
         return log_weight if self._log_change is None else log_weight + self._log_change
+
+    @property
+    def has_tiny(self) -> bool:
+        return self.is_delicate and is_there(self._expected == 0)
 
     @property
     def _zero(self) -> Tensor:

@@ -227,16 +227,19 @@ class Chain(FinitePart):
         """``(*batch, q, U)`` whether a column can have a value."""
         return fibre_marginals.possible_values(self.chain, self.theta, self.start)
 
+    def _may_underflow(self) -> bool:
+        """Whether a point may have a probability below the least number of the dtype."""
+        least = self.theta.masked_fill(self.theta == -torch.inf, torch.inf).amin(-1)
+        reach = (self.theta.amax(-1) - least).sum(-1) + np.log(self.chain.num_values).sum()
+        return is_there(~(reach < -np.log(torch.finfo(reach.dtype).tiny)))
+
     @cached_property
     def _exact(self) -> Tensor:
         """``_marginals`` with zeros exactly where a value is impossible."""
         found = self._marginals
         if not is_there(~((found > 0) & (found < 1))):
             return found
-        largest = plan_tensor(self.chain, "num_values", self.theta, torch.int64)[:, None]
-        exists = values_of(found.shape[-1], largest) < largest
-        is_unsure = is_there((found <= 0) & exists)
-        return exact_zeros(found, self._possible if is_unsure else found > 0)
+        return exact_zeros(found, self._possible if self._may_underflow() else found > 0)
 
     @property
     def probabilities(self) -> Tensor:

@@ -47,6 +47,11 @@ class PoissonPart(Part):
 
     @property
     @abstractmethod
+    def has_tiny(self) -> bool:
+        """Whether a weight may be zero, or below the least number."""
+
+    @property
+    @abstractmethod
     def is_positive(self) -> Tensor:
         """``(*batch, p)`` whether a variable can be more than 0."""
 
@@ -70,9 +75,13 @@ class FreePoisson(PoissonPart):
     def weight(self) -> Tensor:
         return self.rate
 
+    @cached_property
+    def has_tiny(self) -> bool:
+        return is_there(self.rate == 0)
+
     @property
     def log_weight(self) -> Tensor:
-        return safe_log(self.rate)
+        return safe_log(self.rate) if self.has_tiny else self.rate.log()
 
     @property
     def is_positive(self) -> Tensor:
@@ -156,9 +165,13 @@ class PoissonGroups(PoissonPart):
         # Shares, so that large rates do not cost digits; means, so that large counts do not.
         return self._count * self._share if self.is_delicate else self._share
 
+    @cached_property
+    def has_tiny(self) -> bool:
+        return is_there(self._share < torch.finfo(self.rate.dtype).tiny)
+
     @property
     def log_weight(self) -> Tensor:
-        share = log_ratio(self.rate, self._whole)
+        share = log_ratio(self.rate, self._whole) if self.has_tiny else self._share.log()
         return share + safe_log(self._count) if self.is_delicate else share
 
     @property
@@ -167,13 +180,8 @@ class PoissonGroups(PoissonPart):
 
     def log_weight_sum(self) -> Tensor:
         if self.is_delicate:
-            found = log_poisson(self.counts, self.counts)
-        else:
-            found = -torch.lgamma(self.counts + 1)
-        is_zero = self._totals == 0
-        if is_there(is_zero):
-            found = torch.where(is_zero & (self.counts > 0), -torch.inf, found)
-        return found.sum(-1)
+            return log_poisson(self.counts, self.counts).sum(-1)
+        return -torch.lgamma(self.counts + 1).sum(-1)
 
     def _flagged(self, figures: Tensor, num_dims: int = 0) -> Tensor:
         """``(*batch, p, ...)``, NaN where all rates of a group are zero and its sum is not."""
@@ -188,8 +196,10 @@ class PoissonGroups(PoissonPart):
 
     @property
     def variance(self) -> Tensor:
-        others = fibre_groups.other_totals(self.groups, self.rate)
-        return self._flagged(self._count * self._share * ratio(others, self._whole))
+        rest = 1 - self._share
+        if is_there(rest < 0.5):  # or digits cancel
+            rest = ratio(fibre_groups.other_totals(self.groups, self.rate), self._whole)
+        return self._flagged(self._count * self._share * rest)
 
     @property
     def covariance(self) -> Tensor:
@@ -248,9 +258,13 @@ class MergedChain(Chain, PoissonPart):
             return self.rate
         return self.rate * self._of_variables(self._exponent, -1).exp()
 
+    @cached_property
+    def has_tiny(self) -> bool:
+        return is_there(self.rate == 0)
+
     @property
     def log_weight(self) -> Tensor:
-        plain = safe_log(self.rate)
+        plain = safe_log(self.rate) if self.has_tiny else self.rate.log()
         return plain + self._of_variables(self._exponent, -1) if self.is_delicate else plain
 
     @property
@@ -295,22 +309,22 @@ class MergedChain(Chain, PoissonPart):
     def _of_totals(self, figure: Callable[[Tensor], Tensor]) -> Tensor:
         """``(*batch, p)`` a figure of the total of the column of every variable; of zeros where
         there is no point."""
-        known, _ = without_nan(self._marginals)
-        return self._of_variables(figure(known), -1)
+        return self._of_variables(figure(self._known[0]), -1)
+
+    @cached_property
+    def _known(self) -> tuple[Tensor, Tensor]:
+        """``_marginals``, zeros for NaN, and ``(*batch, p)`` whether there is no point."""
+        known, missing = without_nan(self._marginals)
+        return known, self._of_variables(missing[..., 0], -1)
 
     @property
     def _missing(self) -> Tensor:
         """``(*batch, p)`` whether there is no point."""
-        return self._of_variables(self._column_missing, -1)
-
-    @property
-    def _column_missing(self) -> Tensor:
-        return self._marginals.isnan().any(-1)
+        return self._known[1]
 
     @property
     def _column_mean(self) -> Tensor:
-        known, _ = without_nan(self._marginals)
-        return mean_of(known)
+        return mean_of(self._known[0])
 
     @property
     def mean(self) -> Tensor:
@@ -354,7 +368,7 @@ class MergedChain(Chain, PoissonPart):
         return table.masked_fill(missing.any(-1, keepdim=True), torch.nan)
 
     def expected_log_factorial(self, num_values: int) -> Tensor:
-        known, _ = without_nan(self._of_variables(self._marginals))
+        known = self._of_variables(self._known[0])
         figures = log_factorials(known.shape[-1], known)
         if self._is_merged:
             figures = self._split(known.shape[-1]).exp() @ figures

@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor
 
-from pyro_constrained.kernels.logarithms import safe_log, times
+from pyro_constrained.kernels.logarithms import is_there, power, safe_log, times
 
 __all__ = ["is_delicate", "log_poisson", "tilt"]
 
@@ -49,15 +49,19 @@ def log_poisson(count: Tensor, mean: Tensor, log_mean: Tensor | None = None) -> 
         mean: positive, or zero.
         log_mean: its logarithm, where the mean may be below the least number of the dtype.
     """
-    log_mean = safe_log(mean) if log_mean is None else log_mean
     is_few = count < FEW
     few = count.masked_fill(~is_few, 0.0)
-    plain = times(few, log_mean) - mean - torch.lgamma(few + 1)
+    plain = power(few, mean) if log_mean is None else times(few, log_mean)
+    plain = plain - mean - torch.lgamma(few + 1)
     many = count.masked_fill(is_few, FEW)
     excess, is_far = many - mean, mean < FAR * many
-    near = torch.log1p(excess.masked_fill(is_far, 0.0) / mean.masked_fill(is_far, 1.0))
-    deviance = many * torch.where(is_far, many.log() - log_mean, near) - excess
-    smooth = -deviance - _stirling_error(many) - (2 * math.pi * many).log() / 2
+    if is_there(is_far):
+        near = torch.log1p(excess.masked_fill(is_far, 0.0) / mean.masked_fill(is_far, 1.0))
+        far = many.log() - (safe_log(mean) if log_mean is None else log_mean)
+        logarithm = torch.where(is_far, far, near)
+    else:
+        logarithm = torch.log1p(excess / mean)
+    smooth = excess - many * logarithm - _stirling_error(many) - (2 * math.pi * many).log() / 2
     return torch.where(is_few, plain, smooth)
 
 
