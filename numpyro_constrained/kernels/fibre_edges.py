@@ -110,7 +110,8 @@ def _probabilities(chain: FibreChain, theta: Array, edge: Array, start: Array) -
     slopes = jax.grad(total_of, (0, 1))(theta, edge)
     found = jnp.where(theta > -jnp.inf, slopes[0], edge * slopes[1])
     total = found.sum(-1, keepdims=True)
-    return found / jnp.where(total > 0, total, jnp.nan)
+    is_some = total > 0  # or NaN, which spoils no derivative of others
+    return jnp.where(is_some, found / jnp.where(is_some, total, 1.0), jnp.nan)
 
 
 def _log_sum(chain: FibreChain, theta: Array, edge: Array, start: Array) -> Array:

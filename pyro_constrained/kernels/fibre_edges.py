@@ -52,7 +52,8 @@ def marginals(chain: FibreChain, theta: Tensor, edge: Tensor, start: Tensor) -> 
         )
         found = torch.where(theta > -torch.inf, slope, edge * at_zero)
         total = found.sum(-1, keepdim=True)
-        return found / total.masked_fill(total == 0, torch.nan)
+        is_none = total == 0  # of which NaN spoils no derivative of others
+        return (found / total.masked_fill(is_none, 1.0)).masked_fill(is_none, torch.nan)
 
 
 def _first_level(chain: FibreChain, theta: Tensor, edge: Tensor) -> tuple[Tensor, Tensor]:

@@ -144,7 +144,7 @@ def test_no_point_spoils_no_derivative(backend):
         on = backend.array([[1.0], [0.0]])
 
         def total(at, case=case, on=on):
-            law = backend.law(case, rate=at["rate"] * on, validate_args=False)
+            law = backend.law(case, rate=at["rate"][None] * on, validate_args=False)
             return law.mean[0].sum() + 3 * law.variance[0, 0] + law.covariance[0, 0, 1]
 
         def alone(at, case=case):
