@@ -1,7 +1,8 @@
 """Frozen facts about a fibre, the integer points with ``A x = k`` and ``0 <= x <= upper``.
 
-The variables fall into three parts: those in no row, groups whose sum is given, and a chain that
-spends what is left of k column after column.
+The variables fall into parts: those that can have one value only, those in no row, groups whose sum
+is given, tables with independent rows and columns, and a chain that spends what is left of k column
+after column.
 """
 
 from dataclasses import dataclass
@@ -9,12 +10,15 @@ from functools import cached_property
 from math import prod
 
 import numpy as np
+from scipy import sparse
 
 from constrained_core.errors import InfeasibleConstraintError, IntractableConstraintError
-from constrained_core.fibre_segments import is_worth_offsets, segment_ends
+from constrained_core.fibre_deals import Deal
+from constrained_core.fibre_segments import first_values, is_worth_offsets, segment_ends
+from constrained_core.fibre_tables import TableFibre
 from constrained_core.lattice import Lattice
 
-__all__ = ["NO_POINT", "ChainSegment", "FibreChain", "FibrePlan", "GroupFibre"]
+__all__ = ["NO_POINT", "ChainSegment", "FibreChain", "FibrePlan", "FixedFibre", "GroupFibre"]
 
 MAX_STACKED = 100_000_000
 """Budget of tables of one size, 400 MB."""
@@ -26,6 +30,25 @@ NO_POINT = (
     "sample: expected parameters that give A x = k a positive probability, got one of exactly "
     "zero; check for rates or probabilities of exactly 0 or 1."
 )
+
+
+@dataclass(frozen=True, eq=False)
+class FixedFibre:
+    """Variables that the parameters give one value only: rate 0, probability 0 or 1.
+
+    Attributes:
+        variables: ``(f,)`` ascending.
+        values: ``(f,)`` int64.
+        shift: ``(m,)`` what they add to A x.
+        columns: ``(e, m)`` the different columns of A that they have.
+        column: ``(f,)`` which of them each has.
+    """
+
+    variables: np.ndarray
+    values: np.ndarray
+    shift: np.ndarray
+    columns: np.ndarray
+    column: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,15 +141,19 @@ class FibreChain:
 
     The states of level j are what can be left before column j; those of level 0 are the
     right-hand sides, and level q has one state, nothing left. Every state is on a path to it.
+    Where rows are dealt out, some levels are no columns but units of a row.
 
     Attributes:
         variables: ``(p,)`` the variables of the chain, ascending.
-        column: ``(p,)`` the column 0..q-1 of each; equal columns are one where merged.
+        column: ``(p,)`` the column of each; equal columns are one where merged.
         rows: ``(r,)`` the rows of A that the states are made of.
-        coefficients: ``(q, r)`` int64, the columns.
+        coefficients: ``(c, r)`` int64, the columns.
+        levels: ``(c,)`` the level of every column; -1 for those to which units are dealt.
+        largest: ``(c,)`` a bound of the values of every column.
+        deals: the rows that are dealt out, mostly none.
         starts: ``(S_0, r)`` the right-hand sides, in lexicographic order.
         sizes: ``(q + 1,)`` number of states of every level.
-        num_values: ``(q,)`` number of values, 0..U_j-1, of every column.
+        num_values: ``(q,)`` number of values, 0..U_j-1, of every level.
         first: q arrays ``(S_j,)``, int32: the first value that a state can take, or zeros.
         next: q arrays ``(S_j, W_j)``, int32: the state of level j + 1 after that value, the one
             after it and so on, or ``sizes[j + 1]``, the dead state, where there is none.
@@ -136,6 +163,9 @@ class FibreChain:
     column: np.ndarray
     rows: np.ndarray
     coefficients: np.ndarray
+    levels: np.ndarray
+    largest: np.ndarray
+    deals: tuple[Deal, ...]
     starts: np.ndarray
     sizes: np.ndarray
     num_values: np.ndarray
@@ -144,7 +174,7 @@ class FibreChain:
 
     @property
     def num_columns(self) -> int:
-        """q."""
+        """q, the number of levels but the last."""
         return len(self.next)
 
     @cached_property
@@ -153,8 +183,8 @@ class FibreChain:
         return GroupFibre(
             variables=self.variables,
             index=self.column,
-            rows=np.arange(self.num_columns),
-            divisor=np.ones(self.num_columns, dtype=np.int64),
+            rows=np.arange(len(self.coefficients)),
+            divisor=np.ones(len(self.coefficients), dtype=np.int64),
         )
 
     @property
@@ -175,39 +205,114 @@ class FibreChain:
         Raises:
             IntractableConstraintError: more than 10^8 entries, nearly all of them padding.
         """
+        return self._stacked(self.first, self.next, self.sizes[1:])
+
+    @cached_property
+    def before(self) -> tuple[tuple[np.ndarray, ...], tuple[np.ndarray, ...]]:
+        """The same walks read from their end: ``first`` and ``next`` of the ways back.
+
+        Of the states of level j + 1, the first value of column j by which each is reached, and
+        ``(S_{j+1}, W'_j)`` the states of level j that come before by that value, the one after it
+        and so on, or ``sizes[j]`` where there is none.
+        """
+        found = [self._ways_back(level) for level in range(self.num_columns)]
+        return tuple(first for first, _ in found), tuple(table for _, table in found)
+
+    def _ways_back(self, level: int) -> tuple[np.ndarray, np.ndarray]:
+        source, place = np.nonzero(self.next[level] < self.sizes[level + 1])
+        target, value = self.next[level][source, place], self.first[level][source] + place
+        first = first_values(target, value, int(self.sizes[level + 1]))
+        place = value - first[target]
+        shape = len(first), int(place.max(initial=-1)) + 1
+        table = np.full(shape, self.sizes[level], dtype=np.int32)
+        table[target, place] = source
+        return first, table
+
+    @cached_property
+    def segments_before(self) -> tuple[ChainSegment, ...]:
+        """Those of ``before``, in the runs of ``segments``: state for state of the level after.
+
+        Raises:
+            IntractableConstraintError: more than 10^8 entries, nearly all of them padding.
+        """
+        return self._stacked(*self.before, self.sizes[:-1])
+
+    @cached_property
+    def _runs(self) -> list[slice]:
         widths = np.array([table.shape[1] for table in self.next], dtype=np.int64)
         ends = segment_ends(self.sizes[:-1], widths)
-        parts = [slice(*pair) for pair in zip([0, *ends], ends, strict=False)]
+        for deal in self.deals:  # is a run of its own
+            ends = [end for end in ends if not deal.start < end < deal.stop]
+            ends = sorted({*ends, deal.start, deal.stop} - {0})
+        return [slice(*pair) for pair in zip([0, *ends], ends, strict=False)]
+
+    def _stacked(
+        self, firsts: tuple[np.ndarray, ...], tables: tuple[np.ndarray, ...], targets: np.ndarray
+    ) -> tuple[ChainSegment, ...]:
+        """Tables padded to one size in every run; ``targets`` are the dead states in them."""
         shapes = [
-            (part.stop - part.start, int(self.sizes[part].max()), self._width(part, widths))
-            for part in parts
+            (run.stop - run.start, max(map(len, tables[run])), self._width(run, tables))
+            for run in self._runs
         ]
         size = sum(prod(shape) for shape in shapes)
-        if size > MAX_STACKED:
+        budget = max(MAX_STACKED, 2 * self.num_transitions)
+        if size > budget:
             raise IntractableConstraintError(
                 f"tables of few sizes need {size} entries for {self.num_transitions} "
-                f"transitions, the budget is {MAX_STACKED}; draw with FiberSampler instead, or "
+                f"transitions, the budget is {budget}; draw with FiberSampler instead, or "
                 "use smaller totals."
             )
-        return tuple(self._segment(part, shape) for part, shape in zip(parts, shapes, strict=True))
+        return tuple(
+            self._segment(run, shape, firsts, tables, targets)
+            for run, shape in zip(self._runs, shapes, strict=True)
+        )
 
-    def _width(self, part: slice, widths: np.ndarray) -> int:
+    def _width(self, run: slice, tables: tuple[np.ndarray, ...]) -> int:
         """Of the tables of a segment, which begin with value 0 where that costs little."""
-        narrow, wide = int(widths[part].max()), int(self.num_values[part].max())
+        narrow = max(table.shape[1] for table in tables[run])
+        wide = int(self.num_values[run].max())
         return narrow if is_worth_offsets(narrow, wide) else wide
 
-    def _segment(self, part: slice, shape: tuple[int, int, int]) -> ChainSegment:
-        size = int(self.sizes[part.start : part.stop + 1].max())
+    def _segment(
+        self,
+        run: slice,
+        shape: tuple[int, int, int],
+        firsts: tuple[np.ndarray, ...],
+        tables: tuple[np.ndarray, ...],
+        targets: np.ndarray,
+    ) -> ChainSegment:
+        size = int(self.sizes[run.start : run.stop + 1].max())
         table, first = np.full(shape, size, dtype=np.int32), np.zeros(shape[:2], dtype=np.int32)
-        for place, level in enumerate(range(part.start, part.stop)):
-            state, column = np.nonzero(self.next[level] < self.sizes[level + 1])
-            target, lowest = self.next[level][state, column], self.first[level]
-            if shape[2] == self.num_values[part].max():
+        for place, level in enumerate(range(run.start, run.stop)):
+            state, column = np.nonzero(tables[level] < targets[level])
+            target, lowest = tables[level][state, column], firsts[level]
+            if shape[2] == self.num_values[run].max():
                 table[place, state, lowest[state] + column] = target
             else:
                 table[place, state, column] = target
                 first[place, : len(lowest)] = lowest
-        return ChainSegment(part.start, part.stop, size, first, table)
+        return ChainSegment(run.start, run.stop, size, first, table)
+
+    def after(self, level: int, value: int) -> np.ndarray:
+        """``(S_j + 1,)`` the states of the next level after one value; the dead one where it cannot
+        be."""
+        dead = int(self.sizes[level + 1])
+        place = value - self.first[level]
+        inside = (place >= 0) & (place < self.next[level].shape[1])
+        found = np.full(len(inside) + 1, dead)
+        found[:-1][inside] = self.next[level][inside, place[inside]]
+        return found
+
+    def units(self, deal: Deal) -> np.ndarray:
+        """``(S_j + 1,)`` how many units the states where a deal begins have; 0 of the dead one."""
+        units = np.zeros(int(self.sizes[deal.stop]) + 1, dtype=np.int64)
+        for level in reversed(range(deal.start, deal.stop)):
+            alive = self.next[level] < self.sizes[level + 1]
+            first, states = alive.argmax(axis=1), np.arange(len(alive))
+            is_spent = self.first[level] + first == len(deal.columns)
+            left = units[self.next[level][states, first]] + ~is_spent
+            units = np.append(np.where(is_spent, 0, left), 0)
+        return units
 
     def start_of(self, k: np.ndarray) -> np.ndarray:
         """Level-0 states of the right-hand sides.
@@ -248,13 +353,23 @@ class FibreChain:
 class FibrePlan:
     """All that is known of ``{x integer : A x = k, 0 <= x <= upper}`` without parameters.
 
+    Where parameters give some variables one value only, these are ``fixed``, and all else is said
+    of the others, whose right-hand sides are ``sides(k)``.
+
     Attributes:
         num_rows: m.
         num_variables: n.
+        independent: ``(r,)`` independent rows of A, ascending.
+        entries: ``(r, n)`` these rows, sparse.
         upper: ``(n,)`` the largest value of every variable on any of the fibres; -1 for a
             variable in no row whose base law is unbounded.
+        fixed: the variables of one value, or None.
+        possible: ``(n, C)`` the values of positive probability of the chain's variables, or None
+            where that is all of them.
         free: ``(f,)`` the variables in no row.
         groups: the independent blocks of one row with one coefficient, or None.
+        tables: the independent blocks that are tables with independent rows and columns.
+        margins: ``(R + C,)`` the largest sums of the rows and columns of every table.
         chain: all other variables, or None.
         lattice: the right-hand sides that have integer solutions.
         row_range: ``(2, m)`` floats, the least and the largest (A x)_i, infinite if unbounded.
@@ -262,9 +377,15 @@ class FibrePlan:
 
     num_rows: int
     num_variables: int
+    independent: np.ndarray
+    entries: sparse.csr_array
     upper: np.ndarray
+    fixed: FixedFibre | None
+    possible: np.ndarray | None
     free: np.ndarray
     groups: GroupFibre | None
+    tables: tuple[TableFibre, ...]
+    margins: tuple[np.ndarray, ...]
     chain: FibreChain | None
     lattice: Lattice
     row_range: np.ndarray
@@ -273,15 +394,48 @@ class FibrePlan:
     def largest_terms(self) -> int:
         """A largest count of Poisson variables, by which digits are lost: those of a chain are
         lost in the sums over its columns too."""
-        chained = 0 if self.chain is None else int(self.chain.num_values.max(initial=0))
+        chained = 0 if self.chain is None else 1 + int(self.chain.largest.max(initial=-1))
         return max(int(self.upper.max(initial=0)), CHAINED_LOSS * chained)
 
     @property
-    def kept(self) -> np.ndarray:
-        """``(r,)`` independent rows, ascending."""
-        return self.lattice.kept
+    def rank(self) -> int:
+        """r, the number of independent rows of A."""
+        return len(self.independent)
+
+    @cached_property
+    def matrix(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of A that decide all others ``(r,)``, and their entries ``(r, n)`` int64."""
+        return self.independent, self.entries.toarray()
+
+    @cached_property
+    def zero_rows(self) -> np.ndarray:
+        """Rows of A without an entry: k is zero there."""
+        return np.flatnonzero(self.lattice.divisor == 0)
+
+    @cached_property
+    def relations(self) -> np.ndarray:
+        """``(c, m)`` int64 y, modulo 2^64, with ``y k = 0`` wherever A x = k has a solution: one
+        for each row that follows from rows of several parts, of which none knows it."""
+        parts = [part.rows for part in (self.groups, self.chain) if part is not None]
+        parts += [table.told for table in self.tables]
+        untold = np.setdiff1d(np.arange(self.num_rows), np.concatenate([self.zero_rows, *parts]))
+        return self.lattice.relations(untold)
 
     @property
-    def rank(self) -> int:
-        """r, the number of independent rows."""
-        return len(self.kept)
+    def kept(self) -> np.ndarray:
+        """Independent rows, ascending, of the variables that are not fixed."""
+        return self.lattice.kept
+
+    def contains(self, sides: np.ndarray) -> np.ndarray:
+        """``(*batch,)`` for which right-hand sides ``(*batch, m)`` there is a point, as far as they
+        are planned."""
+        inside = self.lattice.contains(sides)
+        least, largest = self.row_range
+        inside = inside & ((sides >= least) & (sides <= largest)).all(axis=-1)
+        for table in self.tables:
+            inside = inside & (table.margins(sides) >= 0).all(axis=-1)
+        return inside if self.chain is None else inside & (self.chain.find(sides) >= 0)
+
+    def sides(self, k: np.ndarray) -> np.ndarray:
+        """``(*batch, m)`` what k leaves for the variables that are not fixed."""
+        return k if self.fixed is None else k - self.fixed.shift

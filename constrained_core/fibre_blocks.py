@@ -1,15 +1,20 @@
 """The parts of an integer constraint: free variables, groups, and what is left for a chain."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from scipy import sparse
 
 from constrained_core.fibre import GroupFibre
+from constrained_core.fibre_tables import TableFibre, find_table
 from constrained_core.groups import GroupSum
 from constrained_core.lattice import Lattice, integer_weights, lattice_of
 
 __all__ = ["FibreParts", "split"]
+
+MAX_BLOCKS = 1000
+"""Blocks of which it is looked whether they are tables."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +44,35 @@ class FibreParts:
     block: np.ndarray
     positive: sparse.csr_array
     negative: sparse.csr_array
+
+    @cached_property
+    def kind(self) -> np.ndarray:
+        """``(p,)`` a number for each different column."""
+        return np.unique(self.columns.toarray(), axis=0, return_inverse=True)[1].reshape(-1)
+
+    @cached_property
+    def tables(self) -> tuple[TableFibre, ...]:
+        """Blocks that are complete tables with all row and column sums."""
+        labels, first = np.unique(self.block, return_index=True)
+        if len(labels) > MAX_BLOCKS:
+            return ()
+        kept = np.isin(self.rows, self.lattice.kept)
+        insides = [np.flatnonzero(self.block == label) for label in labels[np.argsort(first)]]
+        found = (find_table(self.variables[i], self.columns[i], self.rows, kept) for i in insides)
+        return tuple(table for table in found if table is not None)
+
+    def without(self, variables: np.ndarray) -> "FibreParts":
+        """The same with some of ``variables`` left to others."""
+        left = ~np.isin(self.variables, variables)
+        gone = abs(self.columns[~left]).sum(axis=0) > 0
+        rows = ~gone & (abs(self.columns[left]).sum(axis=0) > 0)
+        return replace(
+            self,
+            variables=self.variables[left],
+            rows=self.rows[rows],
+            columns=self.columns[left][:, rows],
+            block=self.block[left],
+        )
 
 
 def split(matrix: np.ndarray | GroupSum, grouped: bool) -> FibreParts:

@@ -12,7 +12,11 @@ MAX_LANE_ENTRIES = 200_000
 
 
 def column_order(
-    columns: np.ndarray, num_values: np.ndarray, block: np.ndarray, bounds: np.ndarray
+    columns: np.ndarray,
+    num_values: np.ndarray,
+    block: np.ndarray,
+    bounds: np.ndarray,
+    stage: np.ndarray | None = None,
 ) -> np.ndarray:
     """A greedy order, block after block: the column that leaves fewest states comes next.
 
@@ -21,33 +25,41 @@ def column_order(
         num_values: ``(q,)`` number of values of every column.
         block: ``(q,)`` independent block of every column.
         bounds: ``(2, r)`` least and largest right-hand side of every row.
+        stage: ``(q,)`` columns of one stage come before those of the next; equal columns are of
+            one stage.
 
     Returns:
         ``(q,)`` column numbers.
     """
+    stage = np.zeros_like(block) if stage is None else stage
     parts = [np.flatnonzero(block == label) for label in np.unique(block)]
     ordered = []
     for part in parts:
         rows = columns[part].any(axis=0)
-        order = _greedy(columns[np.ix_(part, rows)], num_values[part], bounds[:, rows])
+        inside = columns[np.ix_(part, rows)]
+        order = _greedy(inside, num_values[part], bounds[:, rows], stage[part])
         ordered.append(part[order])
     return np.concatenate([np.zeros(0, dtype=np.int64), *ordered])
 
 
-def _greedy(columns: np.ndarray, num_values: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+def _greedy(
+    columns: np.ndarray, num_values: np.ndarray, bounds: np.ndarray, stage: np.ndarray
+) -> np.ndarray:
     """Equal columns stay together; distinct ones are tried as the first in parallel lanes."""
-    distinct, kind = np.unique(columns, axis=0, return_inverse=True)
+    distinct, one, kind = np.unique(columns, axis=0, return_index=True, return_inverse=True)
+    stage, stages = stage[one], np.sort(stage[one])
     values = np.bincount(kind.reshape(-1), num_values - 1) + 1
     step = distinct * (values - 1)[:, None].astype(float)
     low, high = np.minimum(step, 0), np.maximum(step, 0)
-    num_lanes = min(len(distinct), MAX_LANES, 1 + MAX_LANE_ENTRIES // (distinct.size + 1))
-    first = np.arange(num_lanes)
+    num_lanes = min(MAX_LANES, 1 + MAX_LANE_ENTRIES // (distinct.size + 1))
+    first = np.flatnonzero(stage == stages[0])[:num_lanes]
     lanes = np.arange(len(first))
     is_left = np.ones((len(first), len(distinct)), dtype=bool)
     orders = np.zeros((len(first), len(distinct)), dtype=np.int64)
     cost, before = np.full(len(first), -np.inf), np.zeros(len(first))
     for position in range(len(distinct)):
         states = _log_states(is_left, low, high, values, bounds)
+        states[:, stage > stages[position]] = np.inf
         chosen = first if position == 0 else np.argmin(states, axis=1)
         cost = np.logaddexp(cost, before + np.log(values[chosen]))
         before = states[lanes, chosen]

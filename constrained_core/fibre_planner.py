@@ -3,14 +3,23 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
 
-from constrained_core.errors import ConstraintError, InfeasibleConstraintError
-from constrained_core.fibre import FibrePlan, GroupFibre
+from constrained_core.errors import (
+    ConstraintError,
+    InfeasibleConstraintError,
+    IntractableConstraintError,
+    ParameterError,
+    UnboundedSupportError,
+)
+from constrained_core.fibre import NO_POINT, FibrePlan
 from constrained_core.fibre_blocks import FibreParts, split
-from constrained_core.fibre_chain import make_chain
+from constrained_core.fibre_facts import Facts, content, facts_of
+from constrained_core.fibre_known import Known
+from constrained_core.fibre_task import Task, row_range
 from constrained_core.groups import GroupSum
 from constrained_core.lattice import as_integers
 
@@ -43,9 +52,54 @@ class _Memory(Generic[T]):
         return made
 
 
+_WHOLE: _Memory[FibreParts] = _Memory(max_entries=32)
 _PARTS: _Memory[FibreParts] = _Memory(max_entries=32)
 _PLANS: _Memory[FibrePlan] = _Memory(max_entries=32)
 _CALLS: _Memory[FibrePlan] = _Memory(max_entries=32)
+
+
+@dataclass(frozen=True, eq=False)
+class _Request:
+    """The arguments of ``plan_fibre``, with k, upper and ``k_max`` as arrays."""
+
+    matrix: np.ndarray | GroupSum
+    k: np.ndarray | None
+    upper: np.ndarray | None
+    k_max: np.ndarray | None
+    merge: bool
+    grouped: bool
+    edges: bool
+    max_transitions: int
+
+    @property
+    def key(self) -> Hashable:
+        arrays = (self.matrix, self.k, self.upper, self.k_max)
+        options = (self.merge, self.grouped, self.edges, self.max_transitions)
+        return (*map(content, arrays), *options)
+
+    @property
+    def is_grouped(self) -> bool:
+        return self.grouped and (self.upper is None or bool((self.upper == 1).all()))
+
+    def parts(self, matrix: np.ndarray | GroupSum) -> FibreParts:
+        """Those of a matrix of whole numbers."""
+        key = (content(matrix), self.is_grouped)
+        return _PARTS.get(key, lambda: split(matrix, self.is_grouped))
+
+    def integers(self) -> np.ndarray | GroupSum:
+        if isinstance(self.matrix, GroupSum):
+            return self.matrix
+        return as_integers("A", self.matrix)
+
+    def facts(self, known: Callable[[], Known | None] | None) -> Facts:
+        """What parameters say of the constraint; they are not asked where it is of no use."""
+        key = (content(self.matrix), self.is_grouped)
+        whole = _WHOLE.get(key, lambda: self.parts(self.integers()))
+        is_bounded = self.upper is not None
+        is_useful = whole.variables.size or (whole.free.size and not is_bounded)
+        if known is None or not is_useful:
+            return Facts(whole)
+        return facts_of(self.integers(), whole, known(), is_bounded, self.merge, self.parts)
 
 
 def plan_fibre(
@@ -56,7 +110,9 @@ def plan_fibre(
     k_max: np.ndarray | None = None,
     merge: bool = False,
     grouped: bool = True,
-    max_transitions: int = MAX_TRANSITIONS,
+    max_transitions: int | None = None,
+    known: Callable[[], Known | None] | None = None,
+    edges: bool = False,
 ) -> FibrePlan:
     """Analyse ``{x integer : A x = k, 0 <= x <= upper}``; the same content is analysed once.
 
@@ -69,50 +125,77 @@ def plan_fibre(
         merge: whether equal columns are one column of the chain (Poisson).
         grouped: whether blocks of one row with one coefficient are groups. They are not where
             a variable has more values than 0 and 1 but finitely many.
-        max_transitions: budget of the chain.
+        max_transitions: budget of the chain; 10^7 if None.
+        known: reads the parameters, for values that they make impossible and tables that they
+            make independent; asked only where a chain, or an unbounded variable, may profit.
+        edges: whether first derivatives in rates of exactly 0 are wanted.
 
     Raises:
-        ConstraintError: entries that are not whole numbers; no k, no ``k_max`` and no ``upper``.
+        ConstraintError: entries that are not whole numbers; no k, no ``k_max`` and no ``upper``;
+            a budget that is no positive number.
         InfeasibleConstraintError: a k without a point on its fibre.
         UnboundedSupportError: infinitely many points.
         IntractableConstraintError: a chain past its budget.
+        ParameterError: a chain past its budget, and a k that the parameters make impossible.
     """
+    limit = MAX_TRANSITIONS if max_transitions is None else _checked_limit(max_transitions)
     k, upper, k_max = (None if a is None else np.asarray(a) for a in (k, upper, k_max))
     matrix = matrix if isinstance(matrix, GroupSum) else np.asarray(matrix)
-    key = (*map(_content, (matrix, k, upper, k_max)), merge, grouped, max_transitions)
-    return _CALLS.get(key, lambda: _plan(matrix, k, upper, k_max, merge, grouped, max_transitions))
+    request = _Request(matrix, k, upper, k_max, merge, grouped, edges, limit)
+    facts = request.facts(known)
+    return _CALLS.get((request.key, facts.key), lambda: _plan(request, facts))
 
 
-def _content(array: np.ndarray | GroupSum | None) -> Hashable:
-    if array is None or isinstance(array, GroupSum):
-        return array
-    return array.shape, array.dtype.str, array.tobytes()
+def _checked_limit(max_transitions: int) -> int:
+    if not isinstance(max_transitions, int | np.integer) or max_transitions <= 0:
+        raise ConstraintError(
+            "max_transitions: expected a positive whole number, the budget of transitions of an "
+            f"exact answer, got {max_transitions!r}; leave it out for {MAX_TRANSITIONS}."
+        )
+    return int(max_transitions)
 
 
-def _plan(
-    matrix: np.ndarray | GroupSum,
-    k: np.ndarray | None,
-    upper: np.ndarray | None,
-    k_max: np.ndarray | None,
-    merge: bool,
-    grouped: bool,
-    max_transitions: int,
-) -> FibrePlan:
+def _plan(request: _Request, facts: Facts) -> FibrePlan:
     """``plan_fibre`` for arguments not met before; plans are shared where only they differ."""
-    matrix = matrix if isinstance(matrix, GroupSum) else as_integers("A", matrix)
-    k, upper, k_max = (
+    whole, k = Facts(request.parts(request.integers())), request.k
+    if k is not None:
+        k = as_integers("k", k)
+        whole.parts.lattice.check(k)
+        upper = None if request.upper is None else as_integers("upper", request.upper)
+        _check_range(row_range(whole.parts, upper), k)
+    if not facts.are_certain:
+        return _made(request, facts, k)
+    try:
+        return _made(request, facts, k)
+    except InfeasibleConstraintError:  # parameters exclude it: is there a point at all?
+        try:
+            return _made(request, whole, k)
+        except (IntractableConstraintError, UnboundedSupportError) as error:
+            raise ParameterError(NO_POINT) from error
+
+
+def _made(request: _Request, facts: Facts, k: np.ndarray | None) -> FibrePlan:
+    upper, k_max = (
         None if value is None else as_integers(name, value)
-        for name, value in (("k", k), ("upper", upper), ("k_max", k_max))
+        for name, value in (("upper", request.upper), ("k_max", request.k_max))
     )
-    grouped = grouped and (upper is None or bool((upper == 1).all()))
-    split_key = (_content(matrix), grouped)
-    parts = _PARTS.get(split_key, lambda: split(matrix, grouped))
-    if k is not None:
-        parts.lattice.check(k)
-    task = _Task(parts, k, upper, k_max, merge, max_transitions)
-    plan = _PLANS.get((split_key, task.key), task.plan)
-    if k is not None:
-        _check_points(plan, k)
+    sides = k if k is None or facts.fixed is None else k - facts.fixed.shift
+    if sides is not None:
+        facts.parts.lattice.check(sides)
+    task = Task(
+        request.parts(request.integers()),
+        facts,
+        sides,
+        upper,
+        k_max,
+        request.merge,
+        request.edges,
+        request.max_transitions,
+    )
+    key = (content(request.integers()), request.is_grouped, request.edges, task.key)
+    plan = _PLANS.get(key, task.plan)
+    if sides is not None:
+        _check_points(plan, sides)
     return plan
 
 
@@ -122,15 +205,21 @@ def check_lattice(plan: FibrePlan, k: np.ndarray) -> None:
     Raises:
         ConstraintError: a k that is not whole.
         InfeasibleConstraintError: saying why, with the place in the batch.
+        ParameterError: there may be points, but none that the parameters allow.
     """
-    k = as_integers("k", k)
-    plan.lattice.check(k)
-    _check_points(plan, k)
+    sides = plan.sides(as_integers("k", k))
+    try:
+        plan.lattice.check(sides)
+        _check_points(plan, sides)
+    except InfeasibleConstraintError as error:
+        if plan.fixed is None and plan.possible is None:
+            raise
+        raise ParameterError(NO_POINT) from error
 
 
-def _check_points(plan: FibrePlan, k: np.ndarray) -> None:
-    """Check that right-hand sides of the lattice have a point with 0 <= x <= upper."""
-    least, largest = plan.row_range
+def _check_range(limits: np.ndarray, k: np.ndarray) -> None:
+    """Check that right-hand sides are within what rows can give."""
+    least, largest = limits
     outside = (k < least) | (k > largest)
     if outside.any():
         where = tuple(int(i) for i in np.argwhere(outside)[0])
@@ -138,88 +227,23 @@ def _check_points(plan: FibrePlan, k: np.ndarray) -> None:
         raise InfeasibleConstraintError(
             f"A x = k has no solution: expected k[{', '.join(map(str, where))}] between "
             f"{least[row]:g} and {largest[row]:g}, what row {row} of A can give with "
-            f"0 <= x <= upper, got {k[where]}; correct k."
+            f"0 <= x <= upper (and k <= k_max, where that was given), got {k[where]}; correct k, "
+            "or raise k_max."
         )
-    missing = plan.chain is not None and plan.chain.find(k) < 0
-    if np.any(missing):
+
+
+def _check_points(plan: FibrePlan, k: np.ndarray) -> None:
+    """Check that right-hand sides of the lattice have a point with 0 <= x <= upper."""
+    _check_range(plan.row_range, k)
+    missing = np.zeros(k.shape[:-1], dtype=bool)
+    for table in plan.tables:
+        missing |= (table.margins(k) < 0).any(axis=-1)
+    if plan.chain is not None:
+        missing |= plan.chain.find(k) < 0
+    if missing.any():
         where = tuple(int(i) for i in np.argwhere(missing)[0])
         raise InfeasibleConstraintError(
             "A x = k has no solution: no integer x with 0 <= x <= upper has "
             f"k{list(where) if where else ''} = {k[where].tolist()}, although integers of any sign "
             "do; correct k."
         )
-
-
-class _Task:
-    """What a plan is made from, reduced to what it depends on."""
-
-    def __init__(
-        self,
-        parts: FibreParts,
-        k: np.ndarray | None,
-        upper: np.ndarray | None,
-        k_max: np.ndarray | None,
-        merge: bool,
-        max_transitions: int,
-    ) -> None:
-        if k is None and k_max is None and upper is None:
-            raise ConstraintError(
-                "k is not known when the fibre is planned and the base law is unbounded: give "
-                "k_max of shape (m,), the largest k, or a concrete k."
-            )
-        self._parts, self._upper = parts, upper
-        self._merge, self._max_transitions = merge, max_transitions
-        self._row_range = _row_range(parts, upper, k_max if k is None else None)
-        self._starts, self._bounds = None, self._row_range
-        if k is not None:
-            num_rows = parts.shape[0]
-            k = k.reshape(-1, num_rows) if k.size else np.zeros((1, num_rows), dtype=np.int64)
-            self._starts = np.unique(k[:, parts.rows], axis=0)
-            self._bounds = np.stack([k.min(axis=0), k.max(axis=0)])
-
-    @property
-    def key(self) -> tuple:
-        """All that the plan depends on, beside the parts."""
-        arrays = (self._starts, self._bounds, self._row_range, self._upper)
-        return (*map(_content, arrays), self._merge, self._max_transitions)
-
-    def plan(self) -> FibrePlan:
-        """The plan, made anew."""
-        parts, chain = self._parts, None
-        num_rows, num_variables = parts.shape
-        upper = np.full(num_variables, -1) if self._upper is None else self._upper.copy()
-        if parts.groups is not None:
-            variables = parts.groups.variables
-            largest = self._largest_totals(parts.groups)[parts.groups.index]
-            own = largest if self._upper is None else upper[variables]
-            upper[variables] = np.minimum(own, largest)
-        if len(parts.variables):
-            chain = make_chain(
-                parts, self._starts, self._bounds, self._upper, self._merge, self._max_transitions
-            )
-            upper[chain.variables] = chain.num_values[chain.column] - 1
-        return FibrePlan(
-            num_rows=num_rows,
-            num_variables=num_variables,
-            upper=upper,
-            free=parts.free,
-            groups=parts.groups,
-            chain=chain,
-            lattice=parts.lattice,
-            row_range=self._row_range,
-        )
-
-    def _largest_totals(self, groups: GroupFibre) -> np.ndarray:
-        totals = self._bounds[:, groups.rows] / groups.divisor
-        return np.floor(totals.max(axis=0).clip(0)).astype(np.int64)
-
-
-def _row_range(parts: FibreParts, upper: np.ndarray | None, k_max: np.ndarray | None) -> np.ndarray:
-    """``(2, m)`` the least and the largest (A x)_i; infinite where x is unbounded."""
-    largest_x = np.ones(parts.shape[1]) if upper is None else upper.astype(float)
-    least, largest = parts.negative @ largest_x, parts.positive @ largest_x
-    if upper is None:
-        least, largest = np.where(least < 0, -np.inf, 0), np.where(largest > 0, np.inf, 0)
-    if k_max is not None:
-        least, largest = np.maximum(least, 0), np.minimum(largest, k_max)
-    return np.stack([least, largest])

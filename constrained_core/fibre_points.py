@@ -1,11 +1,14 @@
 """All points of a small fibre, and their number."""
 
+from dataclasses import replace
 from math import comb, prod
 
 import numpy as np
 
 from constrained_core.errors import IntractableConstraintError, UnboundedSupportError
 from constrained_core.fibre import FibreChain, FibrePlan
+from constrained_core.fibre_planner import plan_fibre
+from constrained_core.fibre_tables import TableFibre
 from constrained_core.lattice import as_integers
 
 __all__ = ["MAX_POINTS", "count_fibre", "enumerate_fibre"]
@@ -15,7 +18,7 @@ MAX_POINTS = 1_000_000
 
 
 def count_fibre(plan: FibrePlan, k: np.ndarray) -> int:
-    """The exact number of points with ``A x = k``.
+    """The exact number of points with ``A x = k`` that the parameters of the plan leave possible.
 
     Args:
         plan: the plan of the fibre.
@@ -23,15 +26,17 @@ def count_fibre(plan: FibrePlan, k: np.ndarray) -> int:
 
     Raises:
         InfeasibleConstraintError: k is not among those of the plan.
+        IntractableConstraintError: a table or a chain of which the points cannot be counted.
         UnboundedSupportError: a variable in no row of an unbounded law.
     """
-    k = as_integers("k", k)
+    k = plan.sides(as_integers("k", k))
     if (plan.upper < 0).any():
         raise UnboundedSupportError(
             f"the fibre has infinitely many points: variable {int(np.argmin(plan.upper))} is in "
             "no row and has no largest value; bound it by a row."
         )
-    return _free_count(plan) * _group_count(plan, k) * _chain_count(plan, k)
+    counts = [_chain_count(*part) for part in _chains(plan, k)]
+    return _free_count(plan) * _group_count(plan, k) * prod(counts)
 
 
 def _free_count(plan: FibrePlan) -> int:
@@ -50,14 +55,32 @@ def _group_count(plan: FibrePlan, k: np.ndarray) -> int:
     )
 
 
-def _chain_count(plan: FibrePlan, k: np.ndarray) -> int:
-    """Number of paths from k; a value u of c merged columns stands for comb(u + c - 1, u)."""
-    if plan.chain is None:
-        return 1
-    start = int(plan.chain.start_of(k))
-    counts = _path_counts(plan.chain, np.dtype(np.float64))
+def _chains(plan: FibrePlan, k: np.ndarray) -> list[tuple[FibreChain, int]]:
+    """The chain and those of the tables, each with the start of its walks."""
+    chains = [] if plan.chain is None else [(plan.chain, int(plan.chain.start_of(k)))]
+    for chain, _ in chains:
+        if chain.deals:
+            raise IntractableConstraintError(
+                f"the points of a fibre of {chain.num_transitions} transitions are too many to be "
+                "counted; draw samples instead."
+            )
+    return chains + [_table_chain(table, table.margins(k)) for table in plan.tables]
+
+
+def _table_chain(table: TableFibre, margins: np.ndarray) -> tuple[FibreChain, int]:
+    """The chain that walks through a table cell by cell."""
+    rows, columns = (np.arange(size)[:, None] for size in table.shape)
+    matrix = np.concatenate([table.row == rows, table.column == columns]).astype(np.int64)
+    chain = plan_fibre(matrix, margins).chain
+    assert chain is not None
+    return replace(chain, variables=table.variables[chain.variables]), int(chain.start_of(margins))
+
+
+def _chain_count(chain: FibreChain, start: int) -> int:
+    """Number of paths; a value u of c merged columns stands for comb(u + c - 1, u)."""
+    counts = _path_counts(chain, np.dtype(np.float64))
     if counts.max(initial=0) > 2.0**52:
-        counts = _path_counts(plan.chain, np.dtype(object))
+        counts = _path_counts(chain, np.dtype(object))
     return int(counts[start])
 
 
@@ -73,7 +96,8 @@ def _path_counts(chain: FibreChain, word: np.dtype) -> np.ndarray:
 
 
 def enumerate_fibre(plan: FibrePlan, k: np.ndarray) -> np.ndarray:
-    """All points with ``A x = k``, in lexicographic order.
+    """All points with ``A x = k`` that the parameters of the plan leave possible, in lexicographic
+    order.
 
     Args:
         plan: the plan of the fibre.
@@ -94,7 +118,10 @@ def enumerate_fibre(plan: FibrePlan, k: np.ndarray) -> np.ndarray:
             f"the fibre of A x = k has {count} points, the limit of an enumeration is "
             f"{MAX_POINTS}; draw samples instead."
         )
+    k = plan.sides(k)
     points = np.zeros((1, plan.num_variables), dtype=np.int64)
+    if plan.fixed is not None:
+        points[:, plan.fixed.variables] = plan.fixed.values
     for variable in plan.free:
         points, value = _expanded(points, np.array([0]), np.array([plan.upper[variable] + 1]))
         points[:, variable] = value
@@ -103,8 +130,8 @@ def enumerate_fibre(plan: FibrePlan, k: np.ndarray) -> np.ndarray:
         for members, total in zip(plan.groups.members, totals, strict=True):
             inside = plan.groups.variables[members[members < len(plan.groups.variables)]]
             points = _with_parts(points, np.array([total]), inside, plan.upper)
-    if plan.chain is not None:
-        points = _with_chain(points, plan.chain, int(plan.chain.start_of(k)), plan.upper)
+    for chain, start in _chains(plan, k):
+        points = _with_chain(points, chain, start, plan.upper)
     return points[np.lexsort(points.T[::-1])] if plan.num_variables else points
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-__all__ = ["is_worth_offsets", "segment_ends"]
+__all__ = ["first_values", "is_worth_offsets", "segment_ends"]
 
 MAX_SEGMENTS = 8
 """Each segment is compiled by itself, in about half a second."""
@@ -19,6 +19,16 @@ def is_worth_offsets(narrow: int, wide: int) -> bool:
     """Whether tables that begin with the first value of every state, ``narrow`` entries of each,
     are better than those that begin with 0, ``wide`` entries: weights then have to be gathered."""
     return 3 * narrow <= 2 * wide
+
+
+def first_values(source: np.ndarray, value: np.ndarray, num_sources: int) -> np.ndarray:
+    """The first value of every source of transitions; zeros where tables would hardly become
+    narrower. Every source has a transition."""
+    width = int(value.max(initial=-1)) + 1
+    first = np.full(num_sources, width, dtype=np.int32)
+    np.minimum.at(first, source, value)
+    narrow = int((value - first[source]).max(initial=-1)) + 1
+    return first if is_worth_offsets(narrow, width) else np.zeros_like(first)
 
 
 def segment_ends(heights: np.ndarray, widths: np.ndarray) -> list[int]:

@@ -1,12 +1,14 @@
 """The states of a chain, level by level, as index arrays."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
 import numpy as np
 
 from constrained_core.errors import IntractableConstraintError
-from constrained_core.fibre_segments import is_worth_offsets
+from constrained_core.fibre_segments import first_values
+from constrained_core.fibre_steps import Budget, Step
 
 __all__ = ["Tables", "Walk", "prune", "walk"]
 
@@ -15,11 +17,11 @@ PIECE = 2**16
 
 @dataclass(frozen=True, eq=False)
 class Walk:
-    """Transitions found from the starts on, column by column.
+    """Transitions found from the starts on, level by level.
 
     Attributes:
         sizes: number of states of every level.
-        source, value, target: per column ``(t,)`` int32, the state, the value, the next state.
+        source, value, target: per level ``(t,)`` int32, the state, the value, the next state.
         last: ``(S, r)`` the states of the last level.
     """
 
@@ -31,18 +33,16 @@ class Walk:
 
 
 def walk(
-    columns: np.ndarray,
-    num_values: np.ndarray,
+    steps: Sequence[Step],
     starts: np.ndarray,
     ends: np.ndarray,
     independent: np.ndarray,
     max_transitions: int,
 ) -> Walk:
-    """Breadth-first walk that takes away u times each column and stays within reach of its ends.
+    """Breadth-first walk that takes away what its steps take and stays within reach of its ends.
 
     Args:
-        columns: ``(q, r)`` coefficients, in order.
-        num_values: ``(q,)`` number of values 0..U_j-1.
+        steps: in order.
         starts: ``(S_0, r)`` distinct states, int64.
         ends: ``(2, r)`` least and largest end of the walk.
         independent: rows that tell states apart.
@@ -51,28 +51,25 @@ def walk(
     Raises:
         IntractableConstraintError: more transitions; raised before their arrays are made.
     """
-    reach = _Reach(columns, num_values, ends)
+    reach = _Reach(steps, ends)
     code, is_exact = reach.row_code(starts, independent)
+    budget = Budget(max_transitions, "first", sum(step.num_levels for step in steps))
     found = Walk([len(starts)], [], [], [], starts)
-    states, key, total = starts.astype(reach.word(starts)), starts @ code, 0
-    for j, column in enumerate(columns.astype(states.dtype)):
-        first, count = reach.values(states, j)
-        total += int(count.sum())
-        if total > max_transitions:
-            _refuse(total, j + 1, "first", len(columns), max_transitions)
-        source = np.repeat(np.arange(len(states), dtype=np.int32), count)
-        within = np.arange(len(source)) - np.repeat(np.cumsum(count) - count, count)
-        value = (within + first[source]).astype(np.int32)
-        key = key[source] - value * (columns[j] @ code)
-        key, one, target = np.unique(key, return_index=True, return_inverse=True)
-        after = states[source[one]] - value[one, None] * column
-        if not is_exact:
-            _require_distinct(states, source, value, column, after, target)
-        states = after
-        found.sizes.append(len(states))
-        found.source.append(source)
-        found.value.append(value)
-        found.target.append(target.astype(np.int32))
+    states, key = starts.astype(reach.word(starts)), starts @ code
+    for number, step in enumerate(steps):
+        after = reach.limits(number + 1)
+        for left in reversed(range(step.num_levels)):
+            source, value = step.moves(states, after, left, budget)
+            key = key[source] - step.taken_code(value, code)
+            key, one, target = np.unique(key, return_index=True, return_inverse=True)
+            later = states[source[one]] - step.taken(value[one]).astype(states.dtype)
+            if not is_exact:
+                _require_distinct(states, source, value, step, later, target)
+            states = later
+            found.sizes.append(len(states))
+            found.source.append(source)
+            found.value.append(value)
+            found.target.append(target.astype(np.int32))
     return Walk(found.sizes, found.source, found.value, found.target, states.astype(np.int64))
 
 
@@ -101,8 +98,9 @@ def prune(found: Walk, max_transitions: int) -> Tables:
     Raises:
         IntractableConstraintError: tables past the budget; raised before they are made.
     """
+    budget = Budget(max_transitions, "last", len(found.source))
     alive = np.ones(found.sizes[-1], dtype=bool)
-    sizes, num_values, total = [len(alive)], [], 0
+    sizes, num_values = [len(alive)], []
     firsts: list[np.ndarray] = []
     tables: list[np.ndarray] = []
     for j in reversed(range(len(found.source))):
@@ -113,11 +111,9 @@ def prune(found: Walk, max_transitions: int) -> Tables:
         alive[source] = True
         source = (np.cumsum(alive) - 1)[source]
         num_values_here = int(value.max(initial=-1)) + 1
-        first = _first_values(source, value, int(alive.sum()))
+        first = first_values(source, value, int(alive.sum()))
         shape = (len(first), int((value - first[source]).max(initial=-1)) + 1)
-        total += shape[0] * shape[1]
-        if total > max_transitions:
-            _refuse(total, len(tables) + 1, "last", len(found.source), max_transitions)
+        budget.spend(shape[0] * shape[1])
         table = np.full(shape, sizes[-1], dtype=np.int32)
         table[source, value - first[source]] = number[found.target[j][kept]]
         sizes.append(len(first))
@@ -133,35 +129,20 @@ def prune(found: Walk, max_transitions: int) -> Tables:
     )
 
 
-def _first_values(source: np.ndarray, value: np.ndarray, num_states: int) -> np.ndarray:
-    """The first value of every state; zeros where tables would hardly become narrower."""
-    width = int(value.max(initial=-1)) + 1
-    first = np.full(num_states, width, dtype=np.int32)
-    np.minimum.at(first, source, value)
-    narrow = int((value - first[source]).max(initial=-1)) + 1
-    return first if is_worth_offsets(narrow, width) else np.zeros_like(first)
-
-
 class _Reach:
-    """What can be left before every column, row by row."""
+    """What can be left before every step, row by row."""
 
-    def __init__(self, columns: np.ndarray, num_values: np.ndarray, ends: np.ndarray) -> None:
-        self._columns, self._largest_value = columns, num_values - 1
-        step = columns * self._largest_value[:, None]
-        self._low, self._high = _suffix_sums(np.minimum(step, 0)), _suffix_sums(np.maximum(step, 0))
-        self.least, self.largest = ends[0] + self._low, ends[1] + self._high
+    def __init__(self, steps: Sequence[Step], ends: np.ndarray) -> None:
+        num_rows = ends.shape[1]
+        spans = np.zeros((2, len(steps), num_rows), dtype=np.int64)
+        for number, step in enumerate(steps):
+            spans[:, number] = step.span
+        self._low, self._high = (_suffix_sums(span) for span in spans)
+        self._least, self._largest = ends[0] + self._low, ends[1] + self._high
 
-    def values(self, states: np.ndarray, level: int) -> tuple[np.ndarray, np.ndarray]:
-        """Per state the first value that stays within reach and how many do, one by one from it."""
-        column = self._columns[level]
-        rows = np.flatnonzero(column)
-        size, sign = np.abs(column[rows]), np.sign(column[rows])
-        least, largest = self.least[level + 1, rows], self.largest[level + 1, rows]
-        near, far = np.where(sign > 0, [largest, least], [-least, -largest])
-        state = states[:, rows] * sign
-        first = (-((near - state) // size)).max(axis=1, initial=0)
-        last = ((state - far) // size).min(axis=1, initial=self._largest_value[level])
-        return first, np.maximum(last - first + 1, 0)
+    def limits(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """``(r,)`` the least and the largest that can be left before a step."""
+        return self._least[number], self._largest[number]
 
     def word(self, starts: np.ndarray) -> np.dtype:
         """The smallest type that holds all states."""
@@ -174,8 +155,8 @@ class _Reach:
         Past 64 bits the weights are random: a hash.
         """
         used_low, used_high = self._low[0] - self._low, self._high[0] - self._high
-        low = np.maximum(self.least, starts.min(axis=0) - used_high).min(axis=0)
-        high = np.minimum(self.largest, starts.max(axis=0) - used_low).max(axis=0)
+        low = np.maximum(self._least, starts.min(axis=0) - used_high).min(axis=0)
+        high = np.minimum(self._largest, starts.max(axis=0) - used_low).max(axis=0)
         widths = [int(high[i] - low[i]) + 1 for i in independent]
         is_exact = 2 * prod(widths) <= np.iinfo(np.int64).max
         code = np.zeros(starts.shape[1], dtype=np.int64)
@@ -188,7 +169,7 @@ class _Reach:
 
 
 def _suffix_sums(steps: np.ndarray) -> np.ndarray:
-    """``(q + 1, r)`` sums of the columns from j on."""
+    """``(q + 1, r)`` sums of the steps from j on."""
     sums = np.zeros((len(steps) + 1, steps.shape[1]), dtype=np.int64)
     sums[:-1] = np.cumsum(steps[::-1], axis=0)[::-1]
     return sums
@@ -198,25 +179,16 @@ def _require_distinct(
     states: np.ndarray,
     source: np.ndarray,
     value: np.ndarray,
-    column: np.ndarray,
+    step: Step,
     after: np.ndarray,
     target: np.ndarray,
 ) -> None:
     """Check that no two different states had one hash; in pieces, to save memory."""
     for start in range(0, len(source), PIECE):
         piece = slice(start, start + PIECE)
-        left = states[source[piece]] - value[piece, None] * column
+        left = states[source[piece]] - step.taken(value[piece]).astype(states.dtype)
         if not (left == after[target[piece]]).all():
             raise IntractableConstraintError(
                 "the states of A x = k could not be told apart by their hashes; change the order "
                 "of the rows of A."
             )
-
-
-def _refuse(total: int, done: int, which: str, num_columns: int, max_transitions: int) -> None:
-    raise IntractableConstraintError(
-        f"the fibre of A x = k is too large for an exact answer: at least {total} transitions for "
-        f"the {which} {done} of {num_columns} columns, the budget is {max_transitions}; draw with "
-        "FiberSampler instead, or use smaller totals, fewer rows, or rows that share fewer "
-        "variables."
-    )

@@ -49,6 +49,22 @@ class EchelonBasis:
             else:
                 self._require(left == 0, k, row, column, is_pivot=False)
 
+    def contains(self, k: np.ndarray) -> np.ndarray:
+        """``(*batch,)`` which of ``k (*batch, m)`` have integer coordinates in the basis."""
+        word = self._word(int(np.abs(k).max(initial=0)))
+        given = k.reshape(-1, len(self.order)).astype(word)
+        entries, rank = self.entries.astype(word), len(self.pivots)
+        found, column = np.zeros((len(given), rank), dtype=word), 0
+        inside = np.ones(len(given), dtype=bool)
+        for row in self.order:
+            left = given[:, row] - found[:, :column] @ entries[row, :column]
+            if column < rank and self.pivots[column] == row:
+                found[:, column] = left // entries[row, column]
+                left = left - found[:, column] * entries[row, column]
+                column += 1
+            inside &= (left == 0).astype(bool)
+        return inside.reshape(k.shape[:-1])
+
     def _word(self, largest: int) -> np.dtype:
         """The type int64 where no intermediate result can overflow, else Python integers."""
         bounds: list[int] = []
@@ -98,6 +114,16 @@ class EchelonBasis:
             f"the entries of {_text(whole, rows)} of A are multiples of {divisor}, but k there is "
             f"{value}; correct k"
         )
+
+    def relation(self, row: int) -> np.ndarray:
+        """``(m,)`` Python integers y with ``y k = 0`` for all k of the lattice, not zero in a row
+        that is no pivot."""
+        weights = self._combination(self.entries[row], self.pivots)
+        factor = lcm(*(weight.denominator for weight in weights))
+        found = np.zeros(len(self.order), dtype=object)
+        found[self.pivots] = [-int(weight * factor) for weight in weights]
+        found[row] = factor
+        return found
 
     def _combination(self, right: Sequence[int] | np.ndarray, rows: np.ndarray) -> list[Fraction]:
         """The weights with ``weights @ entries[rows] = right``, by back substitution."""

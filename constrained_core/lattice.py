@@ -9,7 +9,14 @@ from constrained_core.errors import ConstraintError, InfeasibleConstraintError
 from constrained_core.groups import GroupSum
 from constrained_core.hermite import EchelonBasis, echelon_basis
 
-__all__ = ["Lattice", "as_integers", "integer_weights", "lattice_of", "same_solutions"]
+__all__ = [
+    "Lattice",
+    "as_integers",
+    "integer_weights",
+    "joint_relations",
+    "lattice_of",
+    "same_solutions",
+]
 
 LARGEST = 2**53
 """Integers up to here survive a way through floats."""
@@ -29,6 +36,14 @@ class Lattice:
     divisor: np.ndarray
     basis: EchelonBasis | None
 
+    def relations(self, rows: np.ndarray) -> np.ndarray:
+        """``(c, m)`` int64 y, modulo 2^64, with ``y k = 0`` for every right-hand side: one for each
+        of some rows that are not kept."""
+        if self.basis is None or not len(rows):
+            return np.zeros((0, len(self.divisor)), dtype=np.int64)
+        found = np.stack([self.basis.relation(int(row)) for row in rows])
+        return (found % 2**64).astype(np.uint64).view(np.int64)
+
     def check(self, k: np.ndarray) -> None:
         """Check that ``A x = k`` has an integer solution x.
 
@@ -43,6 +58,12 @@ class Lattice:
             self._refuse(k, tuple(int(i) for i in np.argwhere(rest)[0]))
         if self.basis is not None and k.size:
             self.basis.check(k)
+
+    def contains(self, k: np.ndarray) -> np.ndarray:
+        """``(*batch,)`` for which of ``k (*batch, m)`` there is an integer solution x."""
+        rest = np.where(self.divisor > 0, k % np.maximum(self.divisor, 1), k)
+        inside = (rest == 0).all(axis=-1)
+        return inside if self.basis is None else inside & self.basis.contains(k)
 
     def _refuse(self, k: np.ndarray, where: tuple[int, ...]) -> None:
         row, divisor = where[-1], int(self.divisor[where[-1]])
@@ -114,6 +135,13 @@ def same_solutions(
     if any(len(lattice_of(matrix).kept) != len(both.kept) for matrix in rows):
         return False
     return k is None or _is_solvable(both, *k)
+
+
+def joint_relations(one: np.ndarray | GroupSum, other: np.ndarray | GroupSum) -> np.ndarray:
+    """``(c, m + m')`` int64 y, modulo 2^64: two constraints that have a solution each have a common
+    one where ``y k = 0`` for their joined right-hand sides."""
+    both = lattice_of(np.concatenate([_dense(matrix) for matrix in (one, other)]))
+    return both.relations(np.setdiff1d(np.arange(len(both.divisor)), both.kept))
 
 
 def _dense(matrix: np.ndarray | GroupSum) -> np.ndarray:

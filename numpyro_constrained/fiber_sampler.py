@@ -15,8 +15,8 @@ from constrained_core.fibre_connectivity import Connectivity
 from constrained_core.fibre_diagnostics import Diagnostics, diagnose
 from constrained_core.fibre_walk import plan_walk
 from constrained_core.fibre_weights import CountWeights, TableWeights
-from numpyro_constrained.kernels.fibre_groups import safe_log
 from numpyro_constrained.kernels.fibre_walk import bind_weights, first_directions, walk
+from numpyro_constrained.kernels.logarithms import safe_log
 
 __all__ = ["FiberSampler"]
 
@@ -104,14 +104,21 @@ class FiberSampler:
         return self._draws
 
     def diagnostics(self) -> Diagnostics:
-        """Effective sample size and R-hat of the last run.
+        """Effective sample size and R-hat of the last run; NaN for variables that never change.
 
-        Warns with ``FiberSamplerWarning`` where R-hat is above 1.01, or where there are fewer than
-        100 effective draws per chain; the message says how far off they are and what to do.
+        Warns with ``FiberSamplerWarning`` where a variable has fewer than 100 effective draws per
+        chain, or an R-hat above both 1.01 and what chance explains for so many variables and
+        draws: of chains that have mixed, one run in a hundred at most. The message says how far
+        off they are and what to do.
 
         Raises:
             ConstraintError: nothing was run.
             ImportError: ArviZ is not installed.
+
+        References:
+            Vehtari, Gelman, Simpson, Carpenter, Buerkner (2021), *Rank-normalization, folding, and
+            localization: an improved R-hat*. Vats, Knudson (2021), *Revisiting the Gelman-Rubin
+            diagnostic*: R-hat for a number of effective draws.
         """
         if self._draws is None:
             raise ConstraintError("diagnostics: expected draws, got none; call run first.")

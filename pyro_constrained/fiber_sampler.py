@@ -13,11 +13,12 @@ from torch.nn.functional import logsigmoid
 from constrained_core.errors import ConstraintError
 from constrained_core.fibre_connectivity import Connectivity
 from constrained_core.fibre_diagnostics import Diagnostics, diagnose
+from constrained_core.fibre_scan import scan_of
 from constrained_core.fibre_walk import plan_walk
 from constrained_core.fibre_weights import CountWeights, TableWeights
 from pyro_constrained.fiber_gibbs import FiberGibbs
-from pyro_constrained.kernels.fibre_groups import safe_log
-from pyro_constrained.kernels.fibre_walk import bind_weights, first_directions, walk
+from pyro_constrained.kernels.fibre_walk import bind_weights, walk
+from pyro_constrained.kernels.logarithms import safe_log
 
 __all__ = ["FiberSampler"]
 
@@ -94,23 +95,29 @@ class FiberSampler:
         start = torch.as_tensor(plan.starts(num_chains, seed))
         draws = start[:, None].repeat(1, num_draws, 1)
         if plan.num_steps:
-            state = start[:, plan.active], first_directions(plan, num_chains)
-            steps = plan.num_steps
-            state, _ = walk(plan, weights, state, 1, warmup * steps)
-            _, points = walk(plan, weights, state, num_draws, thinning * steps)
+            scan, steps = scan_of(plan), plan.num_steps
+            warm = walk(weights, scan, start[:, plan.active], 1, warmup * steps)
+            points = walk(weights, scan, warm[:, -1], num_draws, thinning * steps)
             draws[..., plan.active] = points
         self._draws = self._with_free(draws, self.base_dist).to(self._parameter.dtype)
         return self._draws
 
     def diagnostics(self) -> Diagnostics:
-        """Effective sample size and R-hat of the last run.
+        """Effective sample size and R-hat of the last run; NaN for variables that never change.
 
-        Warns with ``FiberSamplerWarning`` where R-hat is above 1.01, or where there are fewer than
-        100 effective draws per chain; the message says how far off they are and what to do.
+        Warns with ``FiberSamplerWarning`` where a variable has fewer than 100 effective draws per
+        chain, or an R-hat above both 1.01 and what chance explains for so many variables and
+        draws: of chains that have mixed, one run in a hundred at most. The message says how far
+        off they are and what to do.
 
         Raises:
             ConstraintError: nothing was run.
             ImportError: ArviZ is not installed.
+
+        References:
+            Vehtari, Gelman, Simpson, Carpenter, Buerkner (2021), *Rank-normalization, folding, and
+            localization: an improved R-hat*. Vats, Knudson (2021), *Revisiting the Gelman-Rubin
+            diagnostic*: R-hat for a number of effective draws.
         """
         if self._draws is None:
             raise ConstraintError("diagnostics: expected draws, got none; call run first.")
@@ -135,8 +142,7 @@ class FiberSampler:
         if plan.num_steps:
             # As many exchanges as a basis has columns, so that every basis can be met.
             steps = num_sweeps * max(plan.num_steps, len(plan.matrix) + 1)
-            state = x[None, plan.active], first_directions(plan, 1)
-            _, points = walk(plan, weights, state, 1, steps)
+            points = walk(weights, scan_of(plan), x[None, plan.active], 1, steps)
             x[plan.active] = points[0, 0]
         return self._with_free(x, base).to(value.dtype)
 

@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import pytest
 
+from constrained_core.fibre_scan import scan_of
 from tests.cases import Groups
 
 Arrays = Mapping[str, np.ndarray]
@@ -183,16 +184,11 @@ class TorchBackend(Backend):
 
     def walk_step(self, sampler, points, directions, uniform):
         kernel, plan = import_module("pyro_constrained.kernels.fibre_walk"), sampler._plan
-        if directions is None:
-            directions = kernel.first_directions(plan, 1)
-        if directions is not None:
-            directions = type(directions)(
-                *(part[:1].expand(len(points), *part.shape[1:]) for part in directions)
-            )
-        state = self.array(points, "int64"), directions
+        scan = scan_of(plan) if directions is None else directions.copy()
         weights = kernel.bind_weights(plan, sampler._parameter)
-        moved, directions = kernel._step(plan, weights, state, self.array(uniform))
-        return self.numpy(moved), directions
+        x = np.array(points.T)
+        kernel.step(weights, x, scan.next(uniform[0].tolist()), uniform[:, 1:3].T)
+        return x.T, scan
 
 
 class JaxBackend(Backend):

@@ -109,6 +109,12 @@ RAGGED = Groups(np.array([*range(12), *[12] * 9]), 13)
 """Groups of one variable beside a long one, which are laid out in sets of similar sizes."""
 RAGGED_K = np.array([1, *[0, 1] * 5, 0, 2])
 ROUTING = np.array([[1, 1, 0, 0, 1], [0, 1, 1, 0, 1], [0, 0, 1, 1, 0]])
+SHUFFLED = np.array([[2, 0, 0, 0, 2, 0], [1, 1, 0, 0, 0, 1], [0, 0, 1, 0, 0, 1],
+                     [1, 1, 0, 0, 0, 1], [1, 1, 1, 1, 1, 1]])  # fmt: skip
+"""Sums of a 2 x 3 table with shuffled cells: two columns of three, one row of two, twice, and the
+total."""
+PRODUCT = np.array([2.0, 2.0, 0.7, 0.7, 0.7, 2.0]) * np.array([1.5, 1.0, 3.0, 1.0, 1.5, 3.0])
+PRODUCTS = np.array([1.0, 2.5, 0.1])[:, None] * PRODUCT
 
 
 CASES = (
@@ -116,6 +122,10 @@ CASES = (
     DiscreteCase("poisson-margins", POISSON, _rates(6), MARGINS, np.array([4, 3, 2, 3, 2])),
     DiscreteCase("poisson-mixed", POISSON, _rates(7), MIXED, np.array([5, 4, 3, 4])),
     DiscreteCase("poisson-signed", POISSON, _rates(5), SIGNED, np.array([1, 5])),
+    DiscreteCase("poisson-product", POISSON, {"rate": PRODUCT}, SHUFFLED,
+                 np.array([6, 5, 3, 5, 8])),
+    DiscreteCase("poisson-products", POISSON, {"rate": PRODUCTS}, SHUFFLED,
+                 np.array([[[6, 5, 3, 5, 8]], [[2, 0, 1, 0, 2]]])),
     DiscreteCase("poisson-equal", POISSON, _rates(5), EQUAL, np.array([5, 4])),
     DiscreteCase("poisson-groups", POISSON, _rates(6), GROUPS, np.array([2, 3, 0, 4])),
     DiscreteCase("poisson-weighted", POISSON, _rates(4), WEIGHTED, np.array([5, 6])),

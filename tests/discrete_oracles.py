@@ -14,7 +14,7 @@ BOX = 10**4
 class DiscreteProblem:
     """One unbatched law: independent variables with log pmf `family(params)` given A x = k.
 
-    ``params`` is the rate (n,), the probs (n,), or the probs (n, C), as ``family`` says.
+    ``params`` is the rate (n,), the probs or logits (n,), or the probs (n, C), as ``family`` says.
     """
 
     family: str
@@ -29,7 +29,9 @@ class DiscreteProblem:
     @cached_property
     def upper(self) -> np.ndarray:
         """The largest value of every variable on the fibre, or a bound on it."""
-        base = {"poisson": BOX, "bernoulli": 1}.get(self.family, np.shape(self.params)[-1] - 1)
+        base = {"poisson": BOX, "bernoulli": 1, "logits": 1}.get(
+            self.family, np.shape(self.params)[-1] - 1
+        )
         if base < BOX:
             return np.full(self.n, base)
         return np.array([largest_value(self.A, self.k, i) for i in range(self.n)])
@@ -45,6 +47,8 @@ class DiscreteProblem:
         x = self.points
         if self.family == "poisson":
             return stats.poisson.logpmf(x, self.params).sum(-1)
+        if self.family == "logits":
+            return self.points @ self.params  # up to a constant; of finite log odds
         if self.family == "bernoulli":
             with np.errstate(divide="ignore"):
                 return np.where(x == 1, np.log(self.params), np.log1p(-self.params)).sum(-1)
@@ -69,13 +73,31 @@ class DiscreteProblem:
         return self.pmf @ (self.points - self.mean) ** 2
 
     @cached_property
+    def covariance(self) -> np.ndarray:
+        deviation = self.points - self.mean
+        return deviation.T @ (self.pmf[:, None] * deviation)
+
+    @cached_property
     def entropy(self) -> float:
         return float(special.entr(self.pmf).sum())
+
+    def divergence(self, other: "DiscreteProblem") -> float:
+        """KL to another law on the same fibre; infinite where that forbids what this has."""
+        return float(special.rel_entr(self.pmf, other.pmf).sum())
 
     def marginals(self, num_values: int) -> np.ndarray:
         """(n, U) P(x_i = u | A x = k)."""
         hits = self.points[..., None] == np.arange(num_values)
         return np.einsum("c,cnu->nu", self.pmf, hits)
+
+    def log_marginals(self, num_values: int) -> np.ndarray:
+        """Their logarithms, of however small ones."""
+        hits = self.points[..., None] == np.arange(num_values)
+        terms = np.where(hits, (self.log_weights - self.log_partition)[:, None, None], -np.inf)
+        largest = terms.max(0)
+        shift = np.where(np.isfinite(largest), largest, 0)
+        with np.errstate(divide="ignore"):
+            return np.log(np.exp(terms - shift).sum(0)) + shift
 
 
 def fibre(A: np.ndarray, k: np.ndarray, upper: np.ndarray) -> np.ndarray:

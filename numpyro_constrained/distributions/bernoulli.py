@@ -6,15 +6,23 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from jax import Array
+from jax.core import Tracer
 from jax.nn import log_sigmoid, sigmoid
 from numpyro.distributions import constraints
 
-from numpyro_constrained.distributions.discrete import ConstrainedDiscrete
+from constrained_core.fibre_known import known_logits, known_probs
+from numpyro_constrained.distributions.finite import ConstrainedFinite
 from numpyro_constrained.kernels.fibre import bind_fibre
-from numpyro_constrained.kernels.fibre_groups import expected, safe_log
-from numpyro_constrained.kernels.fibre_parts import BernoulliGroups, Chain, Free, Part
+from numpyro_constrained.kernels.fibre_fixed import Fixed
+from numpyro_constrained.kernels.fibre_parts import (
+    BernoulliChain,
+    BernoulliGroups,
+    FinitePart,
+    Free,
+)
 from numpyro_constrained.kernels.leaves import derived_property
 from numpyro_constrained.kernels.linalg import lift
+from numpyro_constrained.kernels.logarithms import safe_log
 from numpyro_constrained.kernels.parameters import (
     batch_shape_of,
     check_logits,
@@ -29,7 +37,7 @@ from numpyro_constrained.kernels.plans import plan_index
 __all__ = ["ConstrainedBernoulli"]
 
 
-class ConstrainedBernoulli(ConstrainedDiscrete):
+class ConstrainedBernoulli(ConstrainedFinite):
     """Independent x_i ~ Bernoulli(p_i) given A x = k.
 
     With A a row of ones it is the law of a subset of exactly k elements (conditional Bernoulli).
@@ -45,6 +53,7 @@ class ConstrainedBernoulli(ConstrainedDiscrete):
         gradient_estimator: ``score_function`` or ``marginal_expectation``.
         validate_args: whether parameters and values are checked.
         k_max: ``(m,)`` plan once for all k with 0 <= k <= k_max.
+        max_transitions: the budget of the dynamic programme, 10^7 unless given.
 
     Raises:
         InfeasibleConstraintError: no x of zeros and ones satisfies A x = k.
@@ -81,10 +90,13 @@ class ConstrainedBernoulli(ConstrainedDiscrete):
         gradient_estimator: str = "score_function",
         validate_args: bool | None = None,
         k_max: Any = None,
+        max_transitions: int | None = None,
     ) -> None:
         name, given = exactly_one(probs=probs, logits=logits)
         (given,) = floating(given)
-        constraint = bind_fibre(A, k, given, upper=1, k_max=k_max)
+        options = {"k_max": k_max, "max_transitions": max_transitions}
+        known = known_logits if name == "logits" else known_probs
+        constraint = bind_fibre(A, k, given, upper=1, known=known, **options)
         given = require_event(name, given, (constraint.num_variables,))
         if self._validates(validate_args):
             check_probs(name, given) if name == "probs" else check_logits(name, given)
@@ -112,18 +124,40 @@ class ConstrainedBernoulli(ConstrainedDiscrete):
 
     @property
     def _parameter(self) -> Array:
-        return self.logits
+        return self._agreeing(self.logits)
 
-    def _make_parts(self, parameter: Array) -> list[Part]:
-        fibre, plan, parts = self._constraint, self._plan, list[Part]()
+    def _agrees(self, parameter: Array) -> Array:
+        fixed = self._plan.fixed
+        assert fixed is not None
+        certain = np.where(fixed.values > 0, np.inf, -np.inf).astype(parameter.dtype)
+        given = parameter[..., fixed.variables.astype(np.int32)]
+        return (given == lift(certain, given.ndim)).all(-1)
+
+    @property
+    def _edge(self) -> Array | None:
+        probs = self.__dict__.get("probs")
+        if not isinstance(probs, Tracer):
+            return None
+        sides = jnp.where(probs == 1, 1 - probs, 0.0), jnp.where(probs == 0, probs, 0.0)
+        return jnp.stack(sides, -1)
+
+    def _make_parts(self, parameter: Array, edge: Array | None = None) -> list[FinitePart]:
+        fibre, plan, parts = self._constraint, self._plan, list[FinitePart]()
         for groups, counts in fibre.groups:
             logits = parameter[..., plan_index(groups, "variables")]
             parts.append(BernoulliGroups(groups, logits, counts, fibre.capacity))
         for chain, start in fibre.chain:
             order = chain.variables[np.argsort(chain.column)]
-            parts.append(Chain(chain, _table(parameter[..., order]), start))
+            own = None if edge is None else edge[..., order, :]
+            parts.append(BernoulliChain(chain, _table(parameter[..., order], own), start, own))
         if plan.free.size:
-            parts.append(Free(plan.free, _table(self._free_parameter(parameter))))
+            own = None if edge is None else edge[..., plan.free.astype(np.int32), :]
+            logits = self._full_parameter(parameter, plan.free)
+            table = _table(logits, None if own is None else lift(own, logits.ndim + 1))
+            parts.append(Free(plan.free, table, own))
+        if plan.fixed is not None:
+            batch_shape = self._common_batch(parameter)
+            parts.append(Fixed(plan.fixed, parameter, batch_shape, 2))
         return parts
 
     def _log_weight(self, value: Array) -> Array:
@@ -132,13 +166,16 @@ class ConstrainedBernoulli(ConstrainedDiscrete):
         is_finite = jnp.isfinite(logits)
         finite = jnp.where(is_finite, logits, 0.0)
         weight = value * finite + jnp.where(is_finite, log_sigmoid(-finite), 0.0)
+        if self._edge is not None:  # the certain value has a derivative too
+            other = lift(jnp.log1p(-self._edge), value.ndim + 1)
+            weight = weight + (1 - value) * other[..., 1] + value * other[..., 0]
         return jnp.where(~is_finite & ((logits > 0) != (value > 0)), -jnp.inf, weight)
 
-    def _expected_log_weight(self, other: ConstrainedDiscrete) -> Array:
-        mean = other.mean
-        one = expected(mean, log_sigmoid(self._parameter))
-        return (one + expected(1 - mean, log_sigmoid(-self._parameter))).sum(-1)
+    @property
+    def _log_table(self) -> Array:
+        return _table(self._parameter)
 
 
-def _table(logits: Array) -> Array:
-    return jnp.stack([log_sigmoid(-logits), log_sigmoid(logits)], -1)
+def _table(logits: Array, edge: Array | None = None) -> Array:
+    table = jnp.stack([log_sigmoid(-logits), log_sigmoid(logits)], -1)
+    return table if edge is None else table + jnp.log1p(-edge[..., ::-1])

@@ -6,19 +6,22 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from jax import Array
+from jax.core import Tracer
 from jax.nn import log_softmax
 from numpyro.distributions import constraints
 
-from numpyro_constrained.distributions.discrete import ConstrainedDiscrete
+from constrained_core.fibre_known import known_categories, known_log_categories
+from numpyro_constrained.distributions.finite import ConstrainedFinite
 from numpyro_constrained.kernels.fibre import bind_fibre
-from numpyro_constrained.kernels.fibre_groups import expected, safe_log
-from numpyro_constrained.kernels.fibre_parts import Chain, Free, Part
+from numpyro_constrained.kernels.fibre_fixed import Fixed
+from numpyro_constrained.kernels.fibre_parts import Chain, FinitePart, Free
 from numpyro_constrained.kernels.leaves import derived_property
 from numpyro_constrained.kernels.linalg import lift
+from numpyro_constrained.kernels.logarithms import safe_log
 from numpyro_constrained.kernels.parameters import (
     batch_shape_of,
+    check_category_logits,
     check_category_probs,
-    check_logits,
     exactly_one,
     floating,
     lifted,
@@ -29,25 +32,27 @@ from numpyro_constrained.kernels.parameters import (
 __all__ = ["ConstrainedCategorical"]
 
 
-class ConstrainedCategorical(ConstrainedDiscrete):
+class ConstrainedCategorical(ConstrainedFinite):
     """Independent x_i in 0..C-1 with P(x_i = c) = p_ic, given A x = k.
 
     The values enter A x as numbers: levels, sizes, ranks. By a dynamic programme over the columns.
 
     Args:
-        probs: ``(*batch, n, C)`` nonnegative, normalised over the last dimension.
+        probs: ``(*batch, n, C)`` nonnegative, with sums of one over the last dimension; sums that
+            are not are refused under ``validate_args``, as NumPyro does, and else normalised.
         A: ``(m, n)``, ``(n,)`` for one row, or a ``GroupSum``; whole numbers, not traced.
         k: ``(*batch, m)``; ``(*batch,)`` for one row; whole numbers.
         logits: ``(*batch, n, C)`` log probabilities up to a constant, instead of ``probs``.
         gradient_estimator: ``score_function`` or ``marginal_expectation``.
         validate_args: whether parameters and values are checked.
         k_max: ``(m,)`` plan once for all k with 0 <= k <= k_max.
+        max_transitions: the budget of the dynamic programme, 10^7 unless given.
 
     Raises:
         InfeasibleConstraintError: no x in 0..C-1 satisfies A x = k.
         IntractableConstraintError: the dynamic programme would be too large.
         ConstraintError: shapes that do not fit, numbers that are not whole, negative or NaN
-            probabilities, a traced A, a value off the support.
+            probabilities or ones that do not sum to one, a traced A, a value off the support.
 
     Example:
         >>> law = ConstrainedCategorical(jnp.ones((2, 3)) / 3, jnp.ones(2), 1)
@@ -74,14 +79,18 @@ class ConstrainedCategorical(ConstrainedDiscrete):
         gradient_estimator: str = "score_function",
         validate_args: bool | None = None,
         k_max: Any = None,
+        max_transitions: int | None = None,
     ) -> None:
         name, given = exactly_one(probs=probs, logits=logits)
         (given,) = floating(given)
         upper = require_categories(name, given).shape[-1] - 1
-        constraint = bind_fibre(A, k, given, upper=upper, k_max=k_max, grouped=False)
+        options = {"k_max": k_max, "max_transitions": max_transitions, "grouped": False}
+        known = known_log_categories if name == "logits" else known_categories
+        constraint = bind_fibre(A, k, given, upper=upper, known=known, **options)
         given = require_event(name, given, (constraint.num_variables, upper + 1))
         if self._validates(validate_args):
-            check_category_probs(name, given) if name == "probs" else check_logits(name, given)
+            check = check_category_probs if name == "probs" else check_category_logits
+            check(name, given)
         batch_shape = batch_shape_of(constraint, **{name: given.shape[:-2]})
         self.__dict__[name] = lifted(_normalised(name, given), batch_shape, 2)
         super().__init__(constraint, batch_shape, gradient_estimator, validate_args)
@@ -105,15 +114,31 @@ class ConstrainedCategorical(ConstrainedDiscrete):
 
     @property
     def _parameter(self) -> Array:
-        return self.logits
+        return self._agreeing(self.logits)
 
-    def _make_parts(self, parameter: Array) -> list[Part]:
-        plan, parts = self._plan, list[Part]()
+    def _agrees(self, parameter: Array) -> Array:
+        possible = self._plan.possible
+        return (lift(possible, parameter.ndim) | (parameter == -jnp.inf)).all((-2, -1))
+
+    @property
+    def _edge(self) -> Array | None:
+        probs = self.__dict__.get("probs")
+        if not isinstance(probs, Tracer):
+            return None
+        return jnp.where(probs == 0, probs, 0.0)
+
+    def _make_parts(self, parameter: Array, edge: Array | None = None) -> list[FinitePart]:
+        plan, parts = self._plan, list[FinitePart]()
         for chain, start in self._constraint.chain:
             order = chain.variables[np.argsort(chain.column)]
-            parts.append(Chain(chain, parameter[..., order, :], start))
+            own = None if edge is None else edge[..., order, :]
+            parts.append(Chain(chain, parameter[..., order, :], start, own))
         if plan.free.size:
-            parts.append(Free(plan.free, self._free_parameter(parameter)))
+            own = None if edge is None else edge[..., plan.free.astype(np.int32), :]
+            parts.append(Free(plan.free, self._full_parameter(parameter, plan.free), own))
+        if plan.fixed is not None:
+            batch_shape = self._common_batch(parameter)
+            parts.append(Fixed(plan.fixed, parameter, batch_shape, parameter.shape[-1]))
         return parts
 
     def _log_weight(self, value: Array) -> Array:
@@ -123,12 +148,17 @@ class ConstrainedCategorical(ConstrainedDiscrete):
         table = jnp.broadcast_to(table, batch_shape + table.shape[-2:])
         return jnp.take_along_axis(table, index[..., None], -1)[..., 0]
 
-    def _expected_log_weight(self, other: ConstrainedDiscrete) -> Array:
-        table = jnp.exp(other.marginal_log_prob())
-        missing = self._parameter.shape[-1] - table.shape[-1]
-        table = jnp.pad(table, [(0, 0)] * (table.ndim - 1) + [(0, missing)])
-        return expected(table, self._parameter).sum((-2, -1))
+    @property
+    def _log_table(self) -> Array:
+        return self._parameter
 
 
 def _normalised(name: str, given: Array) -> Array:
-    return given / given.sum(-1, keepdims=True) if name == "probs" else log_softmax(given, -1)
+    return given / given.sum(-1, keepdims=True) if name == "probs" else _log_probs(given)
+
+
+def _log_probs(logits: Array) -> Array:
+    """``log_softmax``, where infinite logits share all of the probability."""
+    is_certain = logits == jnp.inf
+    shared = jnp.where(is_certain, 0.0, -jnp.inf).astype(logits.dtype)
+    return log_softmax(jnp.where(is_certain.any(-1, keepdims=True), shared, logits), -1)

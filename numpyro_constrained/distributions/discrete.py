@@ -23,7 +23,6 @@ from numpyro_constrained.kernels.fibre import Fibre, rebind_fibre, same_fibre
 from numpyro_constrained.kernels.fibre_parts import Part
 from numpyro_constrained.kernels.leaves import untraced_property
 from numpyro_constrained.kernels.linalg import lift
-from numpyro_constrained.kernels.plans import plan_index
 
 __all__ = ["ConstrainedDiscrete", "kl_discrete_discrete"]
 
@@ -37,7 +36,13 @@ class ConstrainedDiscrete(ConstrainedDistribution):
     Draws are integers, and floating under ``marginal_expectation``, so that they have a gradient.
     Where rates or probabilities of exactly 0 or 1 leave no point, a draw raises under
     ``validate_args``; inside of ``jit`` and ``vmap``, and without, the variables that have none
-    are drawn as -1 (NaN where floating), which is off the support: ``log_prob`` is -inf.
+    are drawn as -1 (NaN where floating), which is off the support: ``log_prob`` is -inf, moments
+    and tables of these variables are NaN.
+
+    A traced k cannot be checked when the law is made. One that the plan does not have (above
+    ``k_max``, negative, not whole, off the lattice, rows that disagree) has ``log_prob`` and
+    ``constraint_log_prob`` of -inf, moments, tables and entropy of NaN, and draws of -1 (NaN
+    where floating) in all variables.
 
     NumPyro's own enumeration knows values 0..U-1 only, so that ``has_enumerate_support`` is false:
     enumerate a ``Categorical`` index into ``enumerate_support()`` with logits ``log_prob`` of it.
@@ -77,8 +82,9 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         """What the parts are made from, ``(*batch, n)`` or ``(*batch, n, C)``."""
 
     @abstractmethod
-    def _make_parts(self, parameter: Array) -> Sequence[Part]:
-        """The independent parts, from the parameter that ``_parameter`` holds."""
+    def _make_parts(self, parameter: Array, edge: Array | None = None) -> Sequence[Part]:
+        """The independent parts, from the parameter that ``_parameter`` holds, and from what
+        ``_edge`` holds where derivatives may be asked for."""
 
     @abstractmethod
     def _log_weight(self, value: Array) -> Array:
@@ -97,8 +103,14 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         return self._parameter
 
     @property
+    def _edge(self) -> Array | None:
+        """Probabilities ``(*batch, n, C)`` that are zero, as zeros with a derivative, else zeros;
+        None where they need none: they are known, or made from logits."""
+        return None
+
+    @property
     def _parts(self) -> Sequence[Part]:
-        return self._make_parts(self._parameter)
+        return self._make_parts(self._parameter, self._edge)
 
     @property
     def rank(self) -> int:
@@ -128,30 +140,57 @@ class ConstrainedDiscrete(ConstrainedDistribution):
 
     @property
     def mean(self) -> Array:
-        """``(*batch, n)`` E[x | A x = k]."""
-        return self._expanded(self._joined([part.mean for part in self._parts]), 1)
+        """``(*batch, n)`` E[x | A x = k]; strictly between 0 and 1 for a Bernoulli variable that
+        can be either."""
+        mean = self._joined([part.mean for part in self._parts])
+        return self._expanded(self._where_possible(mean, jnp.nan, 1), 1)
 
     @property
     def variance(self) -> Array:
         """``(*batch, n)`` Var[x | A x = k]."""
-        return self._expanded(self._joined([part.variance for part in self._parts]), 1)
+        variance = self._joined([part.variance for part in self._parts])
+        return self._expanded(self._where_possible(variance, jnp.nan, 1), 1)
+
+    @property
+    def covariance(self) -> Array:
+        """``(*batch, n, n)`` Cov[x | A x = k], exact; zero between independent parts.
+
+        Closed forms for sums of Poissons, else derivatives of the mean: n times its cost.
+        """
+        parts, n = self._parts, self.event_shape[0]
+        blocks = [part.covariance for part in parts]
+        rank = max(block.ndim for block in blocks)
+        blocks = [lift(block, rank) for block in blocks]
+        batch = jnp.broadcast_shapes(*(block.shape[:-2] for block in blocks))
+        joined = jnp.zeros(batch + (n, n), self._leaf().dtype)
+        for part, block in zip(parts, blocks, strict=True):
+            rows = part.variables.astype(np.int32)
+            joined = joined.at[..., rows[:, None], rows[None]].set(block)
+        return self._expanded(self._where_possible(joined, jnp.nan, 2), 2)
 
     def marginal_log_prob(self) -> Array:
         """``(*batch, n, U)`` log P(x_i = u | A x = k) for u = 0..U-1; -inf where impossible.
 
+        However unlikely a value is, it keeps its digits. U is the number of values of the base
+        law; of Poisson variables one more than the largest of the plan.
+
         Raises:
             ConstraintError: a variable in no row has infinitely many values.
         """
+        num_values = self._num_values("marginal_log_prob")
+        tables = [part.log_marginals(num_values) for part in self._parts]
+        return self._expanded(self._where_possible(self._joined(tables, 2), jnp.nan, 2), 2)
+
+    def _num_values(self, asked: str) -> int:
+        """U; an error that names what is asked for where there is none."""
         unbounded = np.flatnonzero(self._plan.upper < 0)
         if unbounded.size:
             raise ConstraintError(
-                f"marginal_log_prob: expected a largest value of every variable, but variable "
+                f"{asked}: expected a largest value of every variable, but variable "
                 f"{unbounded[0]} is in no row of A and unbounded; ask its base law, or leave it "
                 "out of the constrained one."
             )
-        num_values = self._constraint.num_values
-        tables = [part.log_marginals(num_values) for part in self._parts]
-        return self._expanded(self._joined(tables, 2), 2)
+        return self._constraint.num_values
 
     def constraint_log_prob(self) -> Array:
         """``(*batch,)`` log probability of the event A x = k under the base law.
@@ -167,8 +206,16 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         """Sum over parts, of the rank of the batch; -inf where k has no point."""
         rank = len(self._batch_shape)
         total = sum((lift(part, rank) for part in parts), jnp.zeros((1,) * rank))
-        total = total.astype(self._leaf().dtype)
-        return jnp.where(lift(jnp.asarray(self._constraint.possible), rank), total, -jnp.inf)
+        return self._where_possible(total.astype(self._leaf().dtype), -jnp.inf, 0)
+
+    def _where_possible(self, figures: Array, other: Any, event_dim: int) -> Array:
+        """``(*batch, ...)`` figures, and others where k is no right-hand side of the plan."""
+        possible = self._constraint.possible
+        if not isinstance(possible, Array) and possible.all():
+            return figures
+        possible = jnp.asarray(possible).reshape(possible.shape + (1,) * event_dim)
+        ndim = max(figures.ndim, possible.ndim)
+        return jnp.where(lift(possible, ndim), lift(figures, ndim), other)
 
     def entropy(self) -> Array:
         """``(*batch,)`` exact entropy.
@@ -177,7 +224,8 @@ class ConstrainedDiscrete(ConstrainedDistribution):
             ConstraintError: a variable in no row has infinitely many values.
         """
         expected = self._expected_log_weight(self) + self._expected_shared_log_weight()
-        return self._expanded(self._log_weight_sum() - expected, 0)
+        entropy = self._log_weight_sum() - expected
+        return self._expanded(self._where_possible(entropy, jnp.nan, 0), 0)
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
         """Exact draws ``(*sample_shape, *batch, n)``, with the gradient of the estimator.
@@ -213,10 +261,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
             part.draw(key, sample_shape + lead).reshape(*shape, len(part.variables))
             for part, key in zip(parts, keys, strict=True)
         ]
-        joined, possible = self._joined(drawn), self._constraint.possible
-        if not isinstance(possible, Array):  # k is known, and was checked
-            return joined
-        return jnp.where(lift(possible[..., None], joined.ndim), joined, -1)
+        return self._where_possible(self._joined(drawn), -1, 1)
 
     def _require_possible(self, draw: Array) -> None:
         if self._validate_args and not isinstance(draw, Tracer) and (draw < 0).any():
@@ -236,14 +281,35 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         parameter = parameter.reshape(parameter.shape[same:])
         return self._batch_shape[:same], jnp.broadcast_to(parameter, batch_shape + event_shape)
 
-    def _free_parameter(self, parameter: Array) -> Array:
-        """That of the variables in no row, whose draws differ even where it does not."""
-        axis = parameter.ndim - self._parameter_event_dim
-        batch_shape, event_shape = parameter.shape[:axis], parameter.shape[axis:]
-        batch_shape = jnp.broadcast_shapes(batch_shape, self._constraint.batch_shape)
+    def _common_batch(self, parameter: Array) -> tuple[int, ...]:
+        """Batch shape of a parameter and k."""
+        batch_shape = parameter.shape[: parameter.ndim - self._parameter_event_dim]
+        return jnp.broadcast_shapes(batch_shape, self._constraint.batch_shape)
+
+    def _full_parameter(self, parameter: Array, variables: np.ndarray) -> Array:
+        """That of some variables in all of the batch of k: of those in no row, draws differ even
+        where it does not."""
+        event_shape = parameter.shape[parameter.ndim - self._parameter_event_dim :]
+        batch_shape = self._common_batch(parameter)
         parameter = lift(parameter, len(batch_shape + event_shape))
         parameter = jnp.broadcast_to(parameter, batch_shape + event_shape)
-        return jnp.take(parameter, plan_index(self._plan, "free"), axis=-self._parameter_event_dim)
+        return jnp.take(parameter, variables.astype(np.int32), axis=-self._parameter_event_dim)
+
+    def _agreeing(self, parameter: Array) -> Array:
+        """The parameter; NaN where it does not have the facts that the plan was made with, which
+        can be when the leaves of a law are replaced."""
+        plan = self._plan
+        if plan.fixed is None and plan.possible is None and not plan.tables:
+            return parameter
+        agrees = self._agrees(parameter)
+        if not isinstance(agrees, Tracer) and agrees.all():
+            return parameter
+        agrees = agrees.reshape(agrees.shape + (1,) * self._parameter_event_dim)
+        return jnp.where(agrees, parameter, jnp.nan)
+
+    @abstractmethod
+    def _agrees(self, parameter: Array) -> Array:
+        """``(*batch,)`` whether values that the plan leaves out have probability zero."""
 
     def log_prob(self, value: Any) -> Array:
         """``(*batch,)`` log probability; -inf off the support.
@@ -253,6 +319,8 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         """
         value = self._checked_value(value)
         inside = self._on_support(value)
+        if not jnp.issubdtype(value.dtype, jnp.floating):
+            value = value.astype(self._leaf().dtype)
         value = jnp.where(inside[..., None], value, 0.0)
         score = self._log_weight(value).sum(-1)
         total = lift(self._log_weight_sum(), score.ndim)
@@ -285,9 +353,8 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         return jnp.broadcast_to(points, shape) if expand else points
 
     def _floating(self, value: Any) -> Array:
-        value = jnp.asarray(value)
-        is_floating = jnp.issubdtype(value.dtype, jnp.floating)
-        return value if is_floating else value.astype(self._leaf().dtype)
+        """Whole numbers stay what they are: sums of them are exact."""
+        return jnp.asarray(value)
 
     def _on_support(self, value: Array) -> Array:
         inside = self._constraint.contains(value)
@@ -314,12 +381,14 @@ class ConstrainedDiscrete(ConstrainedDistribution):
 
 
 def kl_discrete_discrete(p: ConstrainedDiscrete, q: ConstrainedDiscrete) -> Array:
-    """KL(p || q) of two laws of one family on one fibre.
+    """KL(p || q) of two laws of one family on one fibre; infinite where p has mass that q forbids.
 
     Raises:
-        ConstraintError: the fibres differ, so that the divergence is infinite.
+        ConstraintError: the fibres differ, so that the divergence is infinite. NaN instead where
+            that is not known before k is.
     """
-    if not same_fibre(p._constraint, q._constraint):
+    is_same = same_fibre(p._constraint, q._constraint)
+    if not isinstance(is_same, Array) and not is_same:
         raise ConstraintError(
             "kl_divergence: expected two laws on the same fibre A x = k, got "
             f"{p!r} and {q!r}, which differ in A or k; the divergence is infinite."
@@ -327,4 +396,7 @@ def kl_discrete_discrete(p: ConstrainedDiscrete, q: ConstrainedDiscrete) -> Arra
     rank = max(len(p.batch_shape), len(q.batch_shape))
     p, q = (law.expand((1,) * (rank - len(law.batch_shape)) + law.batch_shape) for law in (p, q))
     expected = p._expected_log_weight(p) - q._expected_log_weight(p)
-    return p._expanded(q._expanded(expected - p._log_weight_sum() + q._log_weight_sum(), 0), 0)
+    found = p._expanded(q._expanded(expected - p._log_weight_sum() + q._log_weight_sum(), 0), 0)
+    if not isinstance(is_same, Array):
+        return found
+    return jnp.where(lift(is_same, rank), found, jnp.nan)

@@ -9,16 +9,15 @@ from jax import Array
 from jax.scipy.special import gammaln
 from numpyro.distributions import constraints
 
+from constrained_core.fibre_known import known_rates
 from numpyro_constrained.distributions.discrete import ConstrainedDiscrete
 from numpyro_constrained.kernels.fibre import bind_fibre
-from numpyro_constrained.kernels.fibre_groups import expected, power, safe_log
-from numpyro_constrained.kernels.fibre_parts import (
-    FreePoisson,
-    MergedChain,
-    PoissonGroups,
-    PoissonPart,
-)
+from numpyro_constrained.kernels.fibre_deals import DealtChain
+from numpyro_constrained.kernels.fibre_fixed import FixedCounts
+from numpyro_constrained.kernels.fibre_independence import IndependentTable, is_product
+from numpyro_constrained.kernels.leaves import where_needed
 from numpyro_constrained.kernels.linalg import lift
+from numpyro_constrained.kernels.logarithms import expected, times
 from numpyro_constrained.kernels.parameters import (
     batch_shape_of,
     check_nonnegative,
@@ -27,6 +26,12 @@ from numpyro_constrained.kernels.parameters import (
     require_event,
 )
 from numpyro_constrained.kernels.plans import plan_index
+from numpyro_constrained.kernels.poisson_parts import (
+    FreePoisson,
+    MergedChain,
+    PoissonGroups,
+    PoissonPart,
+)
 from numpyro_constrained.kernels.poisson_pmf import is_delicate, log_poisson
 
 __all__ = ["ConstrainedPoisson"]
@@ -46,6 +51,7 @@ class ConstrainedPoisson(ConstrainedDiscrete):
         gradient_estimator: ``score_function`` or ``marginal_expectation``.
         validate_args: whether parameters and values are checked.
         k_max: ``(m,)`` plan once for all k with 0 <= k <= k_max; needed where k is traced.
+        max_transitions: the budget of the dynamic programme, 10^7 unless given.
 
     Raises:
         InfeasibleConstraintError: no x of nonnegative whole numbers satisfies A x = k.
@@ -77,9 +83,11 @@ class ConstrainedPoisson(ConstrainedDiscrete):
         gradient_estimator: str = "score_function",
         validate_args: bool | None = None,
         k_max: Any = None,
+        max_transitions: int | None = None,
     ) -> None:
         (rate,) = floating(rate)
-        constraint = bind_fibre(A, k, rate, k_max=k_max, merge=True)
+        options = {"k_max": k_max, "max_transitions": max_transitions}
+        constraint = bind_fibre(A, k, rate, merge=True, known=known_rates, **options)
         rate = require_event("rate", rate, (constraint.num_variables,))
         if self._validates(validate_args):
             check_nonnegative("rate", rate)
@@ -94,9 +102,17 @@ class ConstrainedPoisson(ConstrainedDiscrete):
 
     @property
     def _parameter(self) -> Array:
-        return self.rate
+        return self._agreeing(self.rate)
 
-    def _make_parts(self, parameter: Array) -> list[PoissonPart]:
+    def _agrees(self, parameter: Array) -> Array:
+        fixed = self._plan.fixed
+        zeros = () if fixed is None else fixed.variables.astype(np.int32)
+        agrees = (parameter[..., np.asarray(zeros, np.int32)] == 0).all(-1)
+        for table in self._plan.tables:
+            agrees = agrees & is_product(table, parameter)
+        return agrees
+
+    def _make_parts(self, parameter: Array, edge: Array | None = None) -> list[PoissonPart]:
         fibre, plan, parts = self._constraint, self._plan, list[PoissonPart]()
         delicate = self._is_delicate
         for groups, counts in fibre.groups:
@@ -105,9 +121,17 @@ class ConstrainedPoisson(ConstrainedDiscrete):
             parts.append(PoissonGroups(groups, rate, counts, largest, delicate))
         for chain, start in fibre.chain:
             rate = parameter[..., plan_index(chain, "variables")]
-            parts.append(MergedChain(chain, rate, start, delicate))
+            kind = DealtChain if chain.deals else MergedChain
+            parts.append(kind(chain, rate, start, delicate))
+        for table, margins, largest in fibre.tables:
+            rate = parameter[..., plan_index(table, "variables")]
+            parts.append(IndependentTable(table, rate, margins, largest, delicate))
+        if plan.fixed is not None:
+            rate = self._full_parameter(parameter, plan.fixed.variables)
+            parts.append(FixedCounts(plan.fixed, rate, delicate))
         if plan.free.size:
-            parts.append(FreePoisson(plan.free, self._free_parameter(parameter), delicate))
+            rate = self._full_parameter(parameter, plan.free)
+            parts.append(FreePoisson(plan.free, rate, delicate))
         return parts
 
     @property
@@ -115,24 +139,34 @@ class ConstrainedPoisson(ConstrainedDiscrete):
         """Whether counts are too large for plain terms."""
         return is_delicate(self._plan.largest_terms, self.rate.dtype)
 
-    @property
-    def _weight(self) -> Array:
-        """``(*batch, n)`` w: values are scored by x log w - log x!, or ``log_poisson(x, w)``."""
-        return self._joined([part.weight for part in self._make_parts(self._parameter)])
+    def _figures(self, name: str) -> Array:
+        """``(*batch, n)`` a figure of the parts."""
+        parts = self._make_parts(self._parameter)
+        return self._joined([getattr(part, name) for part in parts])
 
     def _log_weight(self, value: Array) -> Array:
-        weight = lift(self._weight, value.ndim)
+        """Values are scored by x log w - log x!, or ``log_poisson(x, w)``."""
+        log_weight = lift(self._figures("log_weight"), value.ndim)
         if self._is_delicate:
-            return log_poisson(value, weight)
-        return power(value, weight) - gammaln(value + 1)
+            return log_poisson(value, lift(self._figures("weight"), value.ndim), log_weight)
+        return times(value, log_weight) - gammaln(value + 1)
 
-    def _expected_log_weight(self, other: ConstrainedDiscrete) -> Array:
-        weight = self._weight
-        found = expected(other.mean, safe_log(weight))
-        return (found - lift(weight, found.ndim) if self._is_delicate else found).sum(-1)
+    def _expected_log_weight(self, other: Any) -> Array:
+        weight, mean = self._figures("log_weight"), other.mean
+        ndim = max(weight.ndim, mean.ndim)
+        weight, mean = lift(weight, ndim), lift(mean, ndim)
+        # A mean may be below the least number where the weight is zero: then mass is forbidden.
+        is_unsure = (weight == -jnp.inf) & (mean <= 0) & (lift(other.rate, ndim) > 0)
+        is_zero = where_needed(
+            is_unsure.any(),
+            lambda: (mean <= 0) & ~lift(other._figures("is_positive"), ndim),
+            lambda: mean <= 0,
+        )
+        found = expected(mean, weight, is_zero)
+        return (found - lift(self._figures("weight"), ndim) if self._is_delicate else found).sum(-1)
 
     def _expected_shared_log_weight(self) -> Array:
-        table = self.marginal_log_prob()
-        values = np.arange(table.shape[-1]).astype(table.dtype)
-        weight = gammaln(values + 1).reshape((1,) * (table.ndim - 1) + values.shape)
-        return -(jnp.exp(table) * weight).sum((-2, -1))
+        num_values = self._num_values("entropy")
+        parts = self._make_parts(self._parameter)
+        found = [part.expected_log_factorial(num_values) for part in parts]
+        return -self._joined(found).sum(-1)

@@ -1,4 +1,4 @@
-"""Products of polynomials with nonnegative coefficients.
+"""Products of polynomials with nonnegative coefficients, or their logarithms.
 
 Coefficients are along the first dimension, so that every step is one operation on long rows. All
 terms are sums of positive numbers: each coefficient is right to a few roundings, small ones too.
@@ -7,8 +7,9 @@ terms are sums of positive numbers: each coefficient is right to a few roundings
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.lax import stop_gradient
 
-__all__ = ["convolve", "correlate"]
+__all__ = ["convolve", "correlate", "log_convolve", "log_correlate"]
 
 
 def convolve(one: Array, other: Array, size: int) -> Array:
@@ -35,3 +36,37 @@ def correlate(one: Array, other: Array, size: int) -> Array:
 
     total = jnp.zeros((size,) + one.shape[1:], one.dtype)
     return jax.lax.scan(add, total, (other, jnp.arange(len(other))))[0]
+
+
+def log_convolve(one: Array, other: Array, size: int) -> Array:
+    """``convolve`` of the logarithms of coefficients, which may be as small as they like."""
+    missing = jnp.full((len(one) - 1,) + other.shape[1:], -jnp.inf, other.dtype)
+    padded = jnp.concatenate([missing, other, missing])
+    width = len(one) + len(other) - 1
+
+    def term(coefficient: Array, j: Array) -> Array:
+        return coefficient[None] + jax.lax.dynamic_slice_in_dim(padded, len(one) - 1 - j, width)
+
+    def greatest(largest: Array, step: tuple[Array, Array]) -> tuple[Array, None]:
+        return jnp.maximum(largest, term(*step)), None
+
+    steps = one, jnp.arange(len(one))
+    nothing = jnp.full((width,) + one.shape[1:], -jnp.inf, one.dtype)
+    largest = stop_gradient(jax.lax.scan(greatest, nothing, steps)[0])
+    largest = jnp.where(jnp.isfinite(largest), largest, 0.0)
+
+    @jax.checkpoint  # or differentiation keeps all terms
+    def add(total: Array, step: tuple[Array, Array]) -> tuple[Array, None]:
+        return total + jnp.exp(term(*step) - largest), None
+
+    total = jax.lax.scan(add, jnp.zeros_like(nothing), steps)[0]
+    is_zero = total == 0
+    logarithm = jnp.log(jnp.where(is_zero, 1.0, total)) + largest
+    return jnp.where(is_zero, -jnp.inf, logarithm)[:size]
+
+
+def log_correlate(one: Array, other: Array, size: int) -> Array:
+    """``correlate`` of logarithms."""
+    found = log_convolve(other[::-1], one, len(other) - 1 + min(size, len(one)))[len(other) - 1 :]
+    missing = jnp.full((size - len(found),) + found.shape[1:], -jnp.inf, found.dtype)
+    return jnp.concatenate([found, missing])

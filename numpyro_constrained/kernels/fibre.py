@@ -18,7 +18,9 @@ from constrained_core import (
     plan_fibre,
 )
 from constrained_core.fibre import FibreChain, GroupFibre
-from constrained_core.lattice import lattice_of, same_solutions
+from constrained_core.fibre_known import Reader
+from constrained_core.fibre_tables import TableFibre
+from constrained_core.lattice import joint_relations, lattice_of, same_solutions
 from numpyro_constrained.kernels.leaves import Layout, unstacked
 from numpyro_constrained.kernels.linalg import lift, matvec
 from numpyro_constrained.kernels.plans import plan_index
@@ -40,7 +42,8 @@ class IntegerConstraint:
         layout: how A and k are to be read.
         A, k: as given, as arrays (A may be a ``GroupSum``).
         upper: largest value by the base law, or None.
-        integers: ``(*batch, m)`` k, or None where it is traced.
+        k_rows: ``(*batch, m)`` k.
+        integers: the same as int64, or None where it is traced.
     """
 
     def __init__(self, A: Any, k: Array, layout: Layout, upper: int | None) -> None:
@@ -48,9 +51,9 @@ class IntegerConstraint:
         self.num_variables = int(A.shape[-1])
         is_known = not isinstance(k, Tracer)
         given: Any = np.asarray(k) if is_known else k  # what is known stays known inside a trace
-        self._k_rows = given[..., None] if self.is_vector else given
-        self.batch_shape = self._k_rows.shape[:-1]
-        self.integers = self._k_rows.astype(np.int64) if is_known else None
+        self.k_rows: Any = given[..., None] if self.is_vector else given
+        self.batch_shape = self.k_rows.shape[:-1]
+        self.integers = self.k_rows.astype(np.int64) if is_known else None
 
     @property
     def is_vector(self) -> bool:
@@ -63,10 +66,13 @@ class IntegerConstraint:
         return any(isinstance(part, Tracer) for part in (self.A, self.k))
 
     def residual(self, value: Array) -> Array:
-        """``A value - k``, in the rows of A."""
+        """``A value - k``, in the rows of A; in whole numbers where value is of such a type."""
         value = lift(value, 1 + len(self.batch_shape))
+        is_whole = not jnp.issubdtype(value.dtype, jnp.floating)
+        value = value.astype(jnp.result_type(int)) if is_whole else value
         total = self._total(value)
-        return total - lift(self.k, total.ndim)
+        k = jnp.rint(self.k).astype(value.dtype) if is_whole else self.k
+        return total - lift(k, total.ndim)
 
     def _total(self, value: Array) -> Array:
         if isinstance(self.A, GroupSum):
@@ -75,15 +81,25 @@ class IntegerConstraint:
                 value = value * weights.reshape((1,) * (value.ndim - 1) + weights.shape)
             totals = jnp.zeros(value.shape[:-1] + (self.A.num_groups,), value.dtype)
             return totals.at[..., self.A.index].add(value)
-        return value @ self.A if self.is_vector else matvec(self.A, value)
+        is_whole = jnp.issubdtype(value.dtype, jnp.integer)
+        A = self.A.astype(value.dtype) if is_whole else self.A
+        return value @ A if self.is_vector else matvec(A, value)
 
     def contains(self, value: Array) -> Array:
-        """``(*batch,)`` whether every entry is a whole number in range and the sums are right."""
-        value = stop_gradient(value).astype(jnp.result_type(float))
-        inside = ((value >= 0) & (value == jnp.floor(value))).all(-1)
+        """``(*batch,)`` whether every entry is a whole number in range and the sums are right.
+
+        Values of an integer type are summed as such: no float has to hold them.
+        """
+        value = stop_gradient(value)
+        inside = (value >= 0).all(-1)
+        if jnp.issubdtype(value.dtype, jnp.floating):
+            value = value.astype(jnp.result_type(float))
+            inside = inside & (value == jnp.floor(value)).all(-1)
         if self.upper is not None:
             inside = inside & (value <= self.upper).all(-1)
         exact = self.residual(value) == 0
+        if self.integers is None:
+            exact = exact & lift(jnp.rint(self.k) == self.k, exact.ndim)
         exact = exact if self.is_vector else exact.all(-1)
         return lift(inside, exact.ndim) & exact
 
@@ -96,9 +112,10 @@ class Fibre(IntegerConstraint):
         rank: r, the number of independent rows.
         groups: the plan's groups with their sums ``(*batch, g)``, in sets of similar sizes.
         capacity: at least the number of ones, or of zeros if they are fewer, of every group.
+        tables: the plan's tables with their margins ``(*batch, R + C)`` and the largest of these.
         chain: the plan's chain with its start states ``(*batch,)``, or an empty list.
-        possible: ``(*batch,)`` false where a traced k has no point for a reason other than a dead
-            start.
+        possible: ``(*batch,)`` whether k is a right-hand side of the plan; it can be another where
+            it is traced, or came in place of the one that was planned for.
     """
 
     def __init__(
@@ -112,59 +129,109 @@ class Fibre(IntegerConstraint):
     ) -> None:
         super().__init__(A, k, layout, upper)
         self.plan, self.rank = plan, plan.rank
-        groups = () if plan.groups is None else plan.groups.by_size
+        parts = () if plan.groups is None else plan.groups.by_size
         chains = () if plan.chain is None else (plan.chain,)
-        self.possible: Any = np.True_
-        self.groups: list[tuple[GroupFibre, Any]]
-        self.chain: list[tuple[FibreChain, Any]]
         if self.integers is None:
-            k = self._read_traced()
-            self.groups = [(part, jnp.maximum(_totals(part, k), 0)) for part in groups]
-            self.chain = [(chain, _find_start(chain, k)) for chain in chains]
+            k, find = jnp.rint(self.k_rows).astype(jnp.result_type(int)), _find_start
         else:  # everything stays a NumPy constant, also inside a trace
-            self.groups = [(part, part.totals(self.integers)) for part in groups]
-            self.chain = [(chain, _known_start(chain, self.integers)) for chain in chains]
-        self.capacity = self._largest_capacity() if capacity is None else capacity
+            k, find = self.integers, _known_start
+        is_whole = (k == self.k_rows).all(-1)
+        k = k if plan.fixed is None else k - _along(plan.fixed.shift, k)
+        self.capacity = self._largest_capacity(k) if capacity is None else capacity
+        self.chain: list[tuple[FibreChain, Any]] = [(chain, find(chain, k)) for chain in chains]
+        self.groups: list[tuple[GroupFibre, Any]] = [(part, _totals(part, k)) for part in parts]
+        pairs = zip(plan.tables, plan.margins, strict=True)
+        self.tables: list[tuple[TableFibre, Any, np.ndarray]] = [
+            (table, _margins(table, k), largest) for table, largest in pairs
+        ]
+        self.possible: Any = np.True_
+        if capacity is not None or self.integers is None:  # else it was checked
+            self.possible = is_whole & self._is_planned(k)
+            self.groups = [
+                (part, totals.clip(0, _along(self._largest(part), totals)))
+                for part, totals in self.groups
+            ]
+            self.tables = [
+                (table, margins.clip(0, _along(largest, margins)), largest)
+                for table, margins, largest in self.tables
+            ]
 
-    def _read_traced(self) -> Array:
-        """k as integers; ``possible`` tells where it is none that the groups can have."""
-        plan, given = self.plan, self._k_rows
-        whole = jnp.rint(given)
-        is_whole = (whole == given).all(-1)
-        k = whole.astype(jnp.result_type(int))
-        zero_rows = np.flatnonzero(plan.lattice.divisor.astype(np.int64) == 0)
-        self.possible = is_whole & (k[..., zero_rows] == 0).all(-1)
-        if plan.groups is not None:
-            counts = _totals(plan.groups, k)
-            is_sum = counts * _divisor(plan.groups, k) == k[..., plan_index(plan.groups, "rows")]
-            self.possible = self.possible & (is_sum & (counts >= 0)).all(-1)
-        return k
+    @property
+    def decisive_rows(self) -> tuple[Any, Any]:
+        """Rows that decide all others, or groups, and k there; of the plan where A is traced."""
+        if not isinstance(self.A, Tracer):
+            matrix = self.A if isinstance(self.A, GroupSum) else _matrix(self.A)
+            return matrix, self.k_rows
+        rows, matrix = self.plan.matrix
+        return matrix, self.k_rows[..., rows]
 
-    def _largest_capacity(self) -> int:
+    def _is_planned(self, k: Any) -> Any:
+        """``(*batch,)`` whether k is in reach of every part of the plan."""
+        holds = (k[..., self.plan.zero_rows] == 0).all(-1)
+        relations = self.plan.relations.T.astype(k.dtype)
+        if relations.size:
+            holds = holds & (k @ relations == 0).all(-1)
+        for chain, start in self.chain:
+            holds = holds & (start < chain.sizes[0])
+        for part, totals in self.groups:
+            holds = holds & self._fits(part, totals, k).all(-1)
+        for table, margins, largest in self.tables:
+            told = margins @ table.told_weights.T.astype(k.dtype)
+            holds = holds & (told == k[..., plan_index(table, "told")]).all(-1)
+            holds = holds & ((margins >= 0) & (margins <= _along(largest, k))).all(-1)
+        return holds
+
+    def _fits(self, part: GroupFibre, totals: Any, k: Any) -> Any:
+        """``(*batch, g)`` whether groups can have such sums, and the plan has them."""
+        given = k[..., plan_index(part, "rows")]
+        is_sum = totals * _along(part.divisor, k) == given
+        fits = is_sum & (totals >= 0) & (totals <= _along(self._largest(part), k))
+        if self.upper is None:
+            return fits
+        rest = _along(part.sizes, k) - totals
+        return fits & ((totals <= self.capacity) | (rest <= self.capacity))
+
+    def _largest(self, part: GroupFibre) -> np.ndarray:
+        """``(g,)`` largest sums of groups that the plan has."""
+        own = part.sizes
+        if self.upper is None:
+            own = np.zeros_like(part.sizes)
+            np.maximum.at(own, part.index, self.plan.upper[part.variables])
+        reach = (self.plan.row_range[:, part.rows] / part.divisor).max(0)
+        return np.floor(np.minimum(own, reach)).astype(own.dtype)
+
+    def _largest_capacity(self, k: Any) -> int:
         groups = self.plan.groups
         if groups is None or self.upper is None:
             return 0
         if self.integers is None:
             limit = self.plan.row_range[1, groups.rows] // np.abs(groups.divisor)
             return groups.capacity(np.minimum(limit, groups.sizes // 2).astype(np.int64))
-        return groups.capacity(groups.totals(self.integers))
+        return groups.capacity(groups.totals(k))
 
     @property
     def num_values(self) -> int:
-        """U: 1 + the largest value of any variable."""
-        return 1 + int(self.plan.upper.max(initial=0))
+        """U: 1 + the largest value of any variable, by its base law if that has one."""
+        return 1 + int(self.plan.upper.max(initial=0) if self.upper is None else self.upper)
 
 
-def _divisor(groups: GroupFibre, k: Array) -> np.ndarray:
-    return groups.divisor.astype(k.dtype).reshape((1,) * (k.ndim - 1) + (-1,))
+def _totals(part: GroupFibre, k: Any) -> Any:
+    """``GroupFibre.totals`` for a k that may be traced."""
+    return k[..., plan_index(part, "rows")] // _along(part.divisor, k)
 
 
-def _totals(groups: GroupFibre, k: Array) -> Array:
-    """``GroupFibre.totals`` for a k that is traced."""
-    return k[..., plan_index(groups, "rows")] // _divisor(groups, k)
+def _margins(table: TableFibre, k: Any) -> Any:
+    """``TableFibre.margins`` for a k that may be traced."""
+    sums = k[..., plan_index(table, "rows")] // _along(table.divisor, k)
+    return sums @ table.weights.T.astype(k.dtype)
 
 
-def _known_start(chain: FibreChain, k: np.ndarray) -> np.ndarray:
+def _along(array: np.ndarray, like: Any) -> np.ndarray:
+    """A vector as the last dimension of ``like``, in its dtype."""
+    return array.astype(like.dtype).reshape((1,) * (like.ndim - 1) + array.shape)
+
+
+def _known_start(chain: FibreChain, k: Any) -> Any:
     """``(*batch,)`` states of level 0 of the right-hand sides; dead if there is none."""
     start = chain.find(k)
     return np.where(start < 0, chain.sizes[0], start).astype(np.int32)
@@ -187,22 +254,27 @@ def bind_fibre(
     k_max: Any = None,
     merge: bool = False,
     grouped: bool = True,
+    max_transitions: int | None = None,
+    known: Reader | None = None,
 ) -> Fibre:
     """Plan ``A x = k`` exactly and bind it to ``like``.
 
     Args:
         A: ``(m, n)``, ``(n,)`` for one row, or a ``GroupSum``; whole numbers, not traced.
         k: ``(*batch, m)``; ``(*batch,)`` for one row; whole numbers.
-        like: an array of the law.
+        like: the parameter of the law.
         upper: largest value by the base law, or None.
         k_max: as k, without batch: one plan for all 0 <= k <= k_max.
         merge: whether equal columns are one column of the chain.
         grouped: whether blocks of one row have a method of their own.
+        max_transitions: the budget of the plan, if not the usual one.
+        known: what ``like``, if it is not traced, says for certain of the values of the variables.
 
     Raises:
         InfeasibleConstraintError: no point on the fibre.
         UnboundedSupportError: infinitely many points.
         IntractableConstraintError: a plan past its budget.
+        ParameterError: a plan past its budget, and parameters that leave no point.
         ConstraintError: shapes that do not fit, numbers that are not whole, a traced A.
     """
     matrix, k, layout, integers = _read(A, k)
@@ -211,7 +283,10 @@ def bind_fibre(
         "upper": None if upper is None else np.full(num_variables, upper),
         "merge": merge,
         "grouped": grouped,
+        "max_transitions": max_transitions,
     }
+    if known is not None and not isinstance(like, Tracer):
+        options["known"] = lambda: known(_values(like), num_variables)
     if k_max is None and integers is not None:
         plan = plan_fibre(matrix, integers, **options)
     else:
@@ -221,6 +296,12 @@ def bind_fibre(
             check_lattice(plan, integers)
     A, k = _leaves(A, k, like.dtype)
     return Fibre(plan, None, A, k, layout, upper)
+
+
+def _values(like: Array) -> np.ndarray:
+    """Concrete parameters, in single precision at least."""
+    values = np.asarray(like)
+    return values if values.dtype.itemsize >= 4 else values.astype(np.float32)
 
 
 def rebind_fibre(
@@ -251,27 +332,43 @@ def bind_integers(A: Any, k: Any, upper: int | None = None) -> IntegerConstraint
     return IntegerConstraint(A, k, layout, upper)
 
 
-def same_fibre(one: IntegerConstraint, other: IntegerConstraint) -> bool:
-    """Whether two constraints have the same points, as far as they are known."""
-    if any(isinstance(part.A, Tracer) for part in (one, other)):
-        return one.upper == other.upper and one.num_variables == other.num_variables
-    first, second = (p.A if isinstance(p.A, GroupSum) else _matrix(p.A) for p in (one, other))
-    sides = one.integers, other.integers
-    k = None if sides[0] is None or sides[1] is None else (sides[0], sides[1])
-    return one.upper == other.upper and same_solutions(first, second, k)
+def same_fibre(one: Fibre, other: Fibre) -> Any:
+    """Whether two constraints have the same points: a bool, or ``(*batch,)`` where k is traced."""
+    if one.upper != other.upper or one.num_variables != other.num_variables:
+        return False
+    (first, k), (second, like) = one.decisive_rows, other.decisive_rows
+    if one.integers is not None and other.integers is not None:
+        return same_solutions(first, second, (k, like))
+    batch = jnp.broadcast_shapes(k.shape[:-1], like.shape[:-1])
+    k, like = (jnp.broadcast_to(part, batch + part.shape[-1:]) for part in (k, like))
+    groups = isinstance(first, GroupSum) and isinstance(second, GroupSum)
+    if one.plan is other.plan or (groups and first == second):  # plans of one matrix
+        return (k == like).all(-1)
+    if not same_solutions(first, second, None):
+        return False
+    relations = joint_relations(first, second).T.astype(jnp.result_type(int))
+    return (jnp.concatenate([k, like], -1).astype(relations.dtype) @ relations == 0).all(-1)
 
 
 def _leaves(A: Any, k: Any, dtype: Any) -> tuple[Any, Array]:
     """A and k as arrays; what is known stays known inside a trace."""
     with jax.ensure_compile_time_eval():
-        A = A if isinstance(A, GroupSum) else jnp.asarray(np.asarray(A), dtype)
-        leaf = jnp.asarray(k, dtype)
-    if not isinstance(leaf, Tracer) and (np.asarray(leaf, np.float64) != np.asarray(k)).any():
+        A = A if isinstance(A, GroupSum) else _held("A", np.asarray(A), dtype)
+        return A, _held("k", k, dtype)
+
+
+def _held(name: str, given: Any, dtype: Any) -> Array:
+    """A copy of whole numbers, which may change later; of those that are traced, NaN for ones that
+    the type cannot hold."""
+    leaf = jnp.array(given, dtype)
+    if isinstance(leaf, Tracer):
+        return jnp.where(leaf.astype(given.dtype) == given, leaf, jnp.nan)
+    if (np.asarray(leaf, np.float64) != np.asarray(given, np.float64)).any():
         raise ConstraintError(
-            f"k: expected whole numbers that {np.dtype(dtype).name} can hold, got a largest of "
-            f"{int(np.abs(k).max())}; use float64 parameters."
+            f"{name}: expected whole numbers that {np.dtype(dtype).name} can hold, got a largest "
+            f"of {int(np.abs(given).max())}; use float64 parameters."
         )
-    return A, leaf
+    return leaf
 
 
 def _read(A: Any, k: Any) -> tuple[Any, Any, Layout, np.ndarray | None]:

@@ -16,9 +16,25 @@ import numpy as np
 from jax import Array
 from jax.lax import stop_gradient
 
-from constrained_core.fibre import FibreChain
+from constrained_core.fibre import ChainSegment, FibreChain
 
-__all__ = ["below", "choose", "draw", "log_partition", "log_sum_exp", "marginals", "messages"]
+__all__ = [
+    "Run",
+    "below",
+    "by_column",
+    "choose",
+    "draw",
+    "levels_of",
+    "log_partition",
+    "log_sum_exp",
+    "marginals",
+    "messages",
+    "own_weights",
+    "runs_of",
+    "step_back",
+    "tables_of",
+    "with_dead_states",
+]
 
 
 def log_sum_exp(terms: Array, axis: int = -1) -> Array:
@@ -55,7 +71,7 @@ def choose(key: Array, weights: Array) -> Array:
     return jnp.minimum(index, len(weights) - 1)
 
 
-class _Run(NamedTuple):
+class Run(NamedTuple):
     """The static part of a segment.
 
     Attributes:
@@ -74,9 +90,10 @@ class _Run(NamedTuple):
     is_offset: bool
 
 
-def _runs(chain: FibreChain) -> tuple[_Run, ...]:
+def runs_of(chain: FibreChain, segments: tuple[ChainSegment, ...]) -> tuple[Run, ...]:
+    """What of the segments of a chain, or of those of its ways back, is static."""
     return tuple(
-        _Run(
+        Run(
             start=part.start,
             stop=part.stop,
             size=part.size,
@@ -84,12 +101,17 @@ def _runs(chain: FibreChain) -> tuple[_Run, ...]:
             num_states=int(chain.sizes[part.start]),
             is_offset=bool(part.first.any()),
         )
-        for part in chain.segments
+        for part in segments
     )
 
 
-def _tables(chain: FibreChain) -> list[tuple[np.ndarray, np.ndarray]]:
-    return [(part.first, part.next) for part in chain.segments]
+def tables_of(segments: tuple[ChainSegment, ...]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """What of them is data."""
+    return [(part.first, part.next) for part in segments]
+
+
+def _plan(chain: FibreChain) -> tuple[tuple[Run, ...], list[tuple[np.ndarray, np.ndarray]]]:
+    return runs_of(chain, chain.segments), tables_of(chain.segments)
 
 
 def messages(chain: FibreChain, theta: Array) -> list[Array]:
@@ -104,52 +126,58 @@ def messages(chain: FibreChain, theta: Array) -> list[Array]:
         ``(S, *batch)`` of every level, with S at least ``S_j + 1``; more entries are dead too.
     """
     batch_shape = theta.shape[:-2]
-    first, later = _levels(_runs(chain), _tables(chain), _by_column(theta))
+    first, later = levels_of(*_plan(chain), by_column(theta))
     levels = [first, *(level for part in later for level in part)]
     return [level.reshape(len(level), *batch_shape) for level in levels]
 
 
-@partial(jax.jit, static_argnums=0)
-def _levels(
-    runs: tuple[_Run, ...], tables: list[tuple[Array, Array]], theta: Array
+@partial(jax.jit, static_argnums=(0, 3))
+def levels_of(
+    runs: tuple[Run, ...],
+    tables: list[tuple[Array, Array]],
+    theta: Array,
+    reduce: Callable[..., Array] = log_sum_exp,
 ) -> tuple[Array, list[Array]]:
     """Level 0 ``(S + 1, batch)``, and the later levels of every segment ``(q_s, T + 1, batch)``.
 
     Args:
         tables: of every segment, first values ``(q_s, S)`` and next states ``(q_s, S, W)``.
         theta: ``(q, U, batch)``.
+        reduce: what is taken over the ways on.
     """
     level, later = jnp.zeros((1, theta.shape[-1]), theta.dtype), list[Array]()
     for run, (first, table) in reversed(list(zip(runs, tables, strict=True))):
         columns = first, table, theta[run.start : run.stop, : run.num_values]
         level, found = jax.lax.scan(
-            _step(run), _with_dead_states(level, run.size), columns, reverse=True
+            step_back(run, reduce), with_dead_states(level, run.size), columns, reverse=True
         )
         later.append(found)
         level = level[: run.num_states]
-    return _with_dead_states(level, len(level)), later[::-1]
+    return with_dead_states(level, len(level)), later[::-1]
 
 
-def _step(run: _Run) -> Callable[[Array, tuple], tuple[Array, Array]]:
+def step_back(
+    run: Run, reduce: Callable[..., Array]
+) -> Callable[[Array, tuple], tuple[Array, Array]]:
     """From one level of a segment to the one before."""
 
     @jax.checkpoint  # or differentiation keeps all terms of all columns
     def step(later: Array, column: tuple[Array, Array, Array]) -> tuple[Array, Array]:
         first, table, weights = column
-        level = log_sum_exp(later[table] + _own(run, weights, first, table.shape[1]), axis=1)
-        return _with_dead_states(level, run.size), later
+        level = reduce(later[table] + own_weights(run, weights, first, table.shape[1]), axis=1)
+        return with_dead_states(level, run.size), later
 
     return step
 
 
-def _own(run: _Run, weights: Array, first: Array, width: int) -> Array:
+def own_weights(run: Run, weights: Array, first: Array, width: int) -> Array:
     """``(S, W, batch)`` weights of the entries of a table, or ``(1, W, batch)``."""
     if not run.is_offset:
         return weights[None, :width]
     return weights[jnp.minimum(first[:, None] + np.arange(width)[None], run.num_values - 1)]
 
 
-def _with_dead_states(level: Array, size: int) -> Array:
+def with_dead_states(level: Array, size: int) -> Array:
     """``(size + 1, batch)`` with -inf for states that are not there."""
     return jnp.pad(level, ((0, size + 1 - len(level)), (0, 0)), constant_values=-jnp.inf)
 
@@ -165,7 +193,7 @@ def log_partition(chain: FibreChain, theta: Array, start: Array) -> Array:
     Returns:
         ``(*batch,)``.
     """
-    first, _ = _levels(_runs(chain), _tables(chain), _by_column(theta))
+    first, _ = levels_of(*_plan(chain), by_column(theta))
     element = _batch_index(theta.shape[:-2], jnp.broadcast_shapes(theta.shape[:-2], start.shape))
     return first[jnp.broadcast_to(start, element.shape), element]
 
@@ -181,14 +209,14 @@ def draw(
     shape = tuple(sample_shape) + batch_shape
     element = np.broadcast_to(_batch_index(theta.shape[:-2], batch_shape), shape).ravel()
     start = jnp.broadcast_to(start, shape).reshape(-1).astype(np.int32)
-    theta = _by_column(stop_gradient(theta))
-    values = _walk(_runs(chain), key, _tables(chain), theta, start, element)
+    runs, tables = _plan(chain)
+    values = _walk(runs, key, tables, by_column(stop_gradient(theta)), start, element)
     return jnp.moveaxis(values, 0, -1).reshape(*shape, chain.num_columns)
 
 
 @partial(jax.jit, static_argnums=0)
 def _walk(
-    runs: tuple[_Run, ...],
+    runs: tuple[Run, ...],
     key: Array,
     tables: list[tuple[Array, Array]],
     theta: Array,
@@ -196,7 +224,7 @@ def _walk(
     element: Array,
 ) -> Array:
     """``(q, size)`` values drawn from starts ``(size,)`` of elements of the batch of theta."""
-    first, later = _levels(runs, tables, theta)
+    first, later = levels_of(runs, tables, theta)
     state, drawn = start, list[Array]()
     keys = jax.random.split(key, max(len(theta), 1))
     for run, (firsts, table), levels in zip(runs, tables, later, strict=True):
@@ -208,7 +236,7 @@ def _walk(
     return jnp.where(is_possible, jnp.concatenate(drawn), -1)
 
 
-def _drawn_step(run: _Run, element: Array) -> Callable[[Array, tuple], tuple[Array, Array]]:
+def _drawn_step(run: Run, element: Array) -> Callable[[Array, tuple], tuple[Array, Array]]:
     """From states ``(size,)`` to the ones after a column and its values."""
 
     def step(state: Array, column: tuple[Array, ...]) -> tuple[Array, Array]:
@@ -230,16 +258,21 @@ def _drawn_step(run: _Run, element: Array) -> Callable[[Array, tuple], tuple[Arr
 
 
 def marginals(chain: FibreChain, theta: Array, start: Array) -> Array:
-    """``(*batch, q, U)`` probability of every value of every column, differentiable again.
+    """``(*batch, q, U)`` probability of every value of every column, differentiable again; NaN
+    where there is no point.
 
-    It is the derivative of the log partition function in the log weights.
+    It is the derivative of the log partition function in the log weights. Those below the least
+    number of the dtype are 0: ``fibre_marginals`` has them all, at a higher price.
     """
     batch_shape = jnp.broadcast_shapes(theta.shape[:-2], start.shape)
     theta = jnp.broadcast_to(theta, batch_shape + theta.shape[-2:])
-    return jax.grad(lambda theta: log_partition(chain, theta, start).sum())(theta)
+    slope = jax.grad(lambda theta: log_partition(chain, theta, start).sum())(theta)
+    total = slope.sum(-1, keepdims=True)  # one, but for rounding
+    is_possible = total > 0
+    return jnp.where(is_possible, slope / jnp.where(is_possible, total, 1.0), jnp.nan)
 
 
-def _by_column(theta: Array) -> Array:
+def by_column(theta: Array) -> Array:
     """``(q, U, batch)`` the log weights, with the batch last: states then are rows."""
     return jnp.moveaxis(theta.reshape(prod(theta.shape[:-2]), *theta.shape[-2:]), 0, -1)
 

@@ -12,7 +12,7 @@ derivatives are exact functions: it is a constant, found to a tenth of a unit.
 
 from functools import partial
 from math import prod
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,47 +23,28 @@ from jax.nn import log_sigmoid, sigmoid
 from jax.scipy.special import gammaln
 
 from constrained_core.fibre import GroupFibre
-from numpyro_constrained.kernels.convolutions import convolve, correlate
-from numpyro_constrained.kernels.fibre_chain import choose
+from numpyro_constrained.kernels.fibre_chain import choose, log_sum_exp
+from numpyro_constrained.kernels.fibre_trees import LINEAR, LOG, Arithmetic, outside, products
 from numpyro_constrained.kernels.linalg import lift
+from numpyro_constrained.kernels.logarithms import power, safe_log, strictly_inside
 from numpyro_constrained.kernels.multinomial import multinomial_draw
 from numpyro_constrained.kernels.plans import plan_index
 
 __all__ = [
     "bernoulli_draw",
+    "bernoulli_log_marginals",
     "bernoulli_log_partition",
     "bernoulli_marginals",
-    "expected",
     "group_totals",
+    "member_totals",
+    "other_totals",
     "poisson_draw",
     "poisson_log_prob",
-    "poisson_shares",
-    "power",
-    "safe_log",
     "spread",
 ]
 
 TILT_STEPS = 100
 TILT_TOLERANCE = 0.1
-
-
-def power(count: Any, rate: Array) -> Array:
-    """``count log rate``, 0 where count is 0 and -inf where only rate is; gradients are finite."""
-    is_zero = rate == 0
-    value = count * jnp.log(jnp.where(is_zero, 1.0, rate))
-    return jnp.where(is_zero & (count > 0), -jnp.inf, value)
-
-
-def safe_log(value: Array) -> Array:
-    """-inf, with a gradient of zero, at zero and below."""
-    is_positive = value > 0
-    return jnp.where(is_positive, jnp.log(jnp.where(is_positive, value, 1.0)), -jnp.inf)
-
-
-def expected(probability: Array, log_weight: Array) -> Array:
-    """Their product; 0, not NaN, where the probability is."""
-    is_zero = probability <= 0
-    return jnp.where(is_zero, 0.0, probability * jnp.where(is_zero, 0.0, log_weight))
 
 
 def poisson_log_prob(groups: GroupFibre, rate: Array, counts: Array) -> Array:
@@ -83,10 +64,21 @@ def poisson_log_prob(groups: GroupFibre, rate: Array, counts: Array) -> Array:
     return (power(counts, total) - total - gammaln(counts + 1)).sum(-1)
 
 
-def poisson_shares(groups: GroupFibre, rate: Array) -> Array:
-    """``(*batch, p)`` rates over the sums of their groups; 0 where all of a group are."""
-    total = group_totals(groups, rate)
-    return rate / spread(groups, jnp.where(total == 0, 1.0, total))
+def member_totals(groups: GroupFibre, rate: Array) -> Array:
+    """``(*batch, p)``, or ``(*batch, 1)`` for one group: sums over the group of every member."""
+    return spread(groups, group_totals(groups, rate))
+
+
+def other_totals(groups: GroupFibre, rate: Array) -> Array:
+    """``(*batch, p)`` sums over the other members of the group, right to a few roundings.
+
+    At most one member has more than half of a sum. What it leaves is added up; of the others
+    there is so little to take away that no digits cancel.
+    """
+    total = member_totals(groups, rate)
+    is_large = rate > total / 2
+    small = member_totals(groups, jnp.where(is_large, 0.0, rate))
+    return jnp.where(is_large, small, total - rate)
 
 
 def spread(groups: GroupFibre, figures: Array) -> Array:
@@ -204,16 +196,17 @@ class _Sums(NamedTuple):
         """Whether the sum can be: the members that are open are neither too few nor too many."""
         return (self.counts >= 0) & (self.counts <= jnp.isfinite(self.logits).sum(0))
 
+    @property
+    def undecided(self) -> Array:
+        """``(L, N)`` members that are open and can be 0 as well as 1."""
+        is_open = jnp.isfinite(self.logits)
+        is_free = (self.counts > 0) & (self.counts < is_open.sum(0))
+        return is_open & is_free[None]
+
     def levels(self) -> list[Array]:
         """Products of ever more members, ``(degree + 1, nodes, N)``, the last of all of them."""
         tilted = self.logits + self.tilt[None]
-        levels = [jnp.stack([sigmoid(-tilted), sigmoid(tilted)])]
-        while levels[-1].shape[1] > 1:
-            level = levels[-1] = _even(levels[-1])
-            half = level.shape[1] // 2
-            size = min(2 * len(level) - 1, self.size)
-            levels.append(convolve(level[:, :half], level[:, half:], size))
-        return levels
+        return products(jnp.stack([sigmoid(-tilted), sigmoid(tilted)]), self.size, LINEAR)
 
     def coefficient(self, product: Array) -> Array:
         """The coefficient of the product of all members that belongs to the sum."""
@@ -225,29 +218,36 @@ class _Sums(NamedTuple):
         """Its logarithm."""
         return safe_log(self.coefficient(self.levels()[-1]))
 
-    def marginals(self) -> tuple[Array, Array]:
-        """``(L, N)`` probabilities of 0 and of 1; of 0 alone where a member is not open."""
-        levels = self.levels()
-        product = levels[-1]
-        degrees = np.arange(len(product))[:, None, None]
-        outside = (degrees == self.counts[None, None]).astype(product.dtype)
-        for level in reversed(levels[:-1]):
-            half = level.shape[1] // 2
-            left, right = level[:, :half], level[:, half:]
-            sides = [correlate(outside[:, :half], part, len(level)) for part in (right, left)]
-            outside = jnp.concatenate(sides, 1)
-        zero, one = (levels[0] * outside)[:, : len(self.logits)]
-        total = zero + one
-        total = jnp.where(total > 0, total, 1.0)
-        return zero / total, one / total
+    def marginals(self) -> Array:
+        """``(2, L, N)`` probabilities of 0 and of 1, strictly between 0 and 1 where a member can
+        be either, exactly 0 and 1 where it cannot; NaN where the sum cannot be."""
+        both = self._times_outside(self.levels(), LINEAR)
+        total = both.sum(0, keepdims=True)
+        both = both / jnp.where(total > 0, total, 1.0)
+        inside = strictly_inside(both, self.undecided[None])
+        return self._with_forced(inside, jnp.array([0.0, 1.0]))
 
+    def log_marginals(self) -> Array:
+        """Their logarithms, of however small ones."""
+        tilted = self.logits + self.tilt[None]
+        leaves = jnp.stack([log_sigmoid(-tilted), log_sigmoid(tilted)])
+        both = self._times_outside(products(leaves, self.size, LOG), LOG)
+        both = both - log_sum_exp(both, 0)[None]
+        return self._with_forced(both, jnp.array([-jnp.inf, 0.0]))
 
-def _even(level: Array) -> Array:
-    """With the polynomial 1 as a last node where the number of nodes is odd."""
-    if level.shape[1] % 2 == 0:
-        return level
-    one = jnp.zeros_like(level[:, :1]).at[0].set(1.0)
-    return jnp.concatenate([level, one], 1)
+    def _times_outside(self, levels: list[Array], number: Arithmetic) -> Array:
+        degrees = np.arange(len(levels[-1]))[:, None, None]
+        is_sum = (degrees == self.counts[None, None]) & self.possible[None, None]
+        top = jnp.where(is_sum, number.one, number.zero).astype(self.logits.dtype)
+        found = number.times(levels[0], outside(levels, top, number))
+        return found[:, : len(self.logits)]
+
+    def _with_forced(self, both: Array, forced: Array) -> Array:
+        """``(2, L, N)`` with the two figures of members that are one for sure; NaN where the sum
+        cannot be."""
+        forced = forced.astype(both.dtype)[:, None, None]
+        both = jnp.where(self.forced[None], forced, both)
+        return jnp.where(self.possible[None, None], both, jnp.nan)
 
 
 def _tilt(logits: Array, counts: Array) -> Array:
@@ -302,8 +302,7 @@ def bernoulli_log_partition(
     Returns:
         ``(*batch,)``; -inf where it cannot be.
     """
-    layout = _Layout(groups, jnp.broadcast_shapes(logits.shape[:-1], counts.shape[:-1]))
-    sums = _Sums.of(layout, logits, counts, capacity)
+    layout, sums = _laid_out(groups, logits, counts, capacity)
     is_open = jnp.isfinite(sums.logits)
     plain = jnp.where(is_open, sums.logits, 0.0)
     tilted = plain + sums.tilt[None]
@@ -326,12 +325,33 @@ def _bernoulli_log_partition_jvp(
 
 @partial(jax.jit, static_argnums=(0, 3))
 def bernoulli_marginals(groups: GroupFibre, logits: Array, counts: Array, capacity: int) -> Array:
-    """``(*batch, p, 2)`` probability of 0 and 1 given the sums, differentiable again."""
+    """``(*batch, p, 2)`` probability of 0 and 1 given the sums, differentiable again.
+
+    It is strictly inside of (0, 1) where a member can be either; NaN where the sum cannot be.
+    """
+    layout, sums = _laid_out(groups, logits, counts, capacity)
+    return _by_value(layout, sums, sums.marginals())
+
+
+@partial(jax.jit, static_argnums=(0, 3))
+def bernoulli_log_marginals(
+    groups: GroupFibre, logits: Array, counts: Array, capacity: int
+) -> Array:
+    """Their logarithms, of however small ones."""
+    layout, sums = _laid_out(groups, logits, counts, capacity)
+    return _by_value(layout, sums, sums.log_marginals())
+
+
+def _laid_out(
+    groups: GroupFibre, logits: Array, counts: Array, capacity: int
+) -> tuple[_Layout, _Sums]:
     layout = _Layout(groups, jnp.broadcast_shapes(logits.shape[:-1], counts.shape[:-1]))
-    sums = _Sums.of(layout, logits, counts, capacity)
-    zero, one = sums.marginals()
-    zero, one = jnp.where(sums.forced, 0.0, zero), jnp.where(sums.forced, 1.0, one)
-    sides = jnp.where(sums.flipped[None], one, zero), jnp.where(sums.flipped[None], zero, one)
+    return layout, _Sums.of(layout, logits, counts, capacity)
+
+
+def _by_value(layout: _Layout, sums: _Sums, sides: Array) -> Array:
+    """``(2, L, N)`` figures of the values that are counted and not, to ``(*batch, p, 2)``."""
+    sides = jnp.where(sums.flipped[None, None], sides[::-1], sides)
     return jnp.stack([layout.gather(side[:, None], ()) for side in sides], -1)
 
 
@@ -348,8 +368,7 @@ def bernoulli_draw(
 
     They are -1 in groups of which the sum cannot be.
     """
-    layout = _Layout(groups, jnp.broadcast_shapes(logits.shape[:-1], counts.shape[:-1]))
-    sums = _Sums.of(layout, stop_gradient(logits), counts, capacity)
+    layout, sums = _laid_out(groups, stop_gradient(logits), counts, capacity)
     levels, shape = sums.levels(), tuple(sample_shape)
     drawn = jnp.broadcast_to(sums.counts, (1, prod(shape), len(sums.counts)))
     for level in reversed(levels[:-1]):

@@ -5,9 +5,18 @@ from functools import cached_property, wraps
 from typing import Any, NamedTuple, TypeVar
 
 import jax
+from jax import Array
+from jax.core import Tracer
 from numpyro.distributions.util import lazy_property
 
-__all__ = ["Layout", "derived_property", "folded", "unstacked", "untraced_property"]
+__all__ = [
+    "Layout",
+    "derived_property",
+    "folded",
+    "unstacked",
+    "untraced_property",
+    "where_needed",
+]
 
 Result = TypeVar("Result")
 
@@ -25,6 +34,13 @@ def folded(function: Callable[..., Result]) -> Callable[..., Result]:
             return function(*args, **kwargs)
 
     return at_once
+
+
+def where_needed(is_needed: Array, exact: Callable[[], Array], plain: Callable[[], Array]) -> Array:
+    """``exact()`` or ``plain()``, of which only one is computed, inside a trace too."""
+    if isinstance(is_needed, Tracer):
+        return jax.lax.cond(is_needed, exact, plain)
+    return exact() if is_needed else plain()
 
 
 class derived_property(lazy_property):  # named as the property that it is

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.core import Tracer
+from numpyro.distributions import constraints
 
 from constrained_core import ConstraintError, ParameterError
 from constrained_core.inputs import read_array
@@ -20,6 +21,7 @@ from numpyro_constrained.kernels.linalg import lift
 
 __all__ = [
     "batch_shape_of",
+    "check_category_logits",
     "check_category_probs",
     "check_covariance",
     "check_finite",
@@ -168,11 +170,22 @@ def check_probs(name: str, tensor: Array) -> None:
 
 
 def check_category_probs(name: str, tensor: Array) -> None:
-    """Raise if an entry is negative or not finite, or a row has no positive one."""
+    """Raise if an entry is negative or not finite, or a row does not sum to one, by NumPyro's own
+    tolerance."""
     check_nonnegative(name, tensor)
     if not isinstance(tensor, Tracer):
-        total = np.asarray(tensor).sum(-1)
-        _require(f"the sum of {name}", "a positive sum", total, total > 0, "give logits instead")
+        total, remedy = np.asarray(tensor.sum(-1)), "divide by the sum, or give logits instead"
+        holds = np.asarray(constraints.simplex(tensor))
+        _require(f"the sum of {name}", "probabilities that sum to one", total, holds, remedy)
+
+
+def check_category_logits(name: str, tensor: Array) -> None:
+    """Raise if an entry is NaN, or a row makes all categories impossible."""
+    check_logits(name, tensor)
+    if not isinstance(tensor, Tracer):
+        largest = np.asarray(tensor).max(-1)
+        expected, remedy = "a category that is possible in every row", "raise a logit above -inf"
+        _require(name, expected, largest, largest > -np.inf, remedy)
 
 
 def check_logits(name: str, tensor: Array) -> None:

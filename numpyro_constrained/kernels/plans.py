@@ -6,13 +6,14 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from jax import Array
 
-from constrained_core.fibre import FibreChain, FibrePlan, GroupFibre
+from constrained_core.fibre import FibreChain, FibrePlan, FixedFibre, GroupFibre
+from constrained_core.fibre_tables import TableFibre
 from constrained_core.groups import GroupSum
 from constrained_core.plan import Plan
 
 __all__ = ["AnyPlan", "plan_index", "plan_tensor"]
 
-AnyPlan = Plan | FibrePlan | GroupFibre | FibreChain | GroupSum
+AnyPlan = Plan | FibrePlan | FixedFibre | GroupFibre | FibreChain | TableFibre | GroupSum
 
 _ARRAYS: WeakKeyDictionary[AnyPlan, dict[tuple, np.ndarray]] = WeakKeyDictionary()
 

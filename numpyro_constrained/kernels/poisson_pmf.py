@@ -18,7 +18,7 @@ from jax import Array
 from jax.lax import stop_gradient
 from jax.scipy.special import gammaln
 
-from numpyro_constrained.kernels.fibre_groups import power
+from numpyro_constrained.kernels.logarithms import safe_log, times
 
 __all__ = ["is_delicate", "log_poisson", "tilt"]
 
@@ -32,6 +32,9 @@ LARGEST_STEP = 2.0
 RIDGE = 1e-5
 """Rows may be redundant."""
 
+FAR = 1e-3
+"""Mean over count below which their logarithms do not cancel."""
+
 CLOSE = 1e-3
 """Relative distance of the sums from k at which deviances are small enough."""
 
@@ -42,18 +45,24 @@ def is_delicate(largest: int, dtype: Any) -> bool:
     return bool(largest > 2 * tolerance / jnp.finfo(dtype).eps)
 
 
-def log_poisson(count: Any, mean: Array) -> Array:
-    """``log(mean^count exp(-mean) / count!)``; -inf where only the mean is zero."""
+def log_poisson(count: Any, mean: Array, log_mean: Array | None = None) -> Array:
+    """``log(mean^count exp(-mean) / count!)``; -inf where only the mean is zero.
+
+    Args:
+        count: whole numbers.
+        mean: positive, or zero.
+        log_mean: its logarithm, where the mean may be below the least number of the dtype.
+    """
+    log_mean = safe_log(mean) if log_mean is None else log_mean
     is_few = count < FEW
     few = jnp.where(is_few, count, 0.0)
-    plain = power(few, mean) - mean - gammaln(few + 1)
+    plain = times(few, log_mean) - mean - gammaln(few + 1)
     many = jnp.where(is_few, FEW, count)
-    is_zero = mean == 0
-    positive = jnp.where(is_zero, 1.0, mean)
-    excess = many - positive
-    deviance = many * jnp.log1p(excess / positive) - excess
+    excess, is_far = many - mean, mean < FAR * many
+    near = jnp.log1p(jnp.where(is_far, 0.0, excess) / jnp.where(is_far, 1.0, mean))
+    deviance = many * jnp.where(is_far, jnp.log(many) - log_mean, near) - excess
     smooth = -deviance - _stirling_error(many) - jnp.log(2 * np.pi * many) / 2
-    return jnp.where(is_few, plain, jnp.where(is_zero, -jnp.inf, smooth))
+    return jnp.where(is_few, plain, smooth)
 
 
 def _stirling_error(count: Array) -> Array:

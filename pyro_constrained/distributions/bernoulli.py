@@ -1,5 +1,6 @@
 """Independent Bernoulli variables under integer linear constraints: subsets."""
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,12 @@ from torch.distributions import constraints
 from torch.distributions.utils import lazy_property
 from torch.nn.functional import logsigmoid
 
-from pyro_constrained.distributions.discrete import ConstrainedDiscrete
+from constrained_core.fibre_known import Reader, known_logits, known_probs
+from pyro_constrained.distributions.finite import ConstrainedFinite
 from pyro_constrained.kernels.fibre import bind_fibre
-from pyro_constrained.kernels.fibre_groups import expected, safe_log
-from pyro_constrained.kernels.fibre_parts import BernoulliGroups, Chain, Free, Part
+from pyro_constrained.kernels.fibre_fixed import Fixed
+from pyro_constrained.kernels.fibre_parts import BernoulliChain, BernoulliGroups, FinitePart, Free
+from pyro_constrained.kernels.logarithms import is_there, safe_log
 from pyro_constrained.kernels.parameters import (
     batch_shape_of,
     check_logits,
@@ -28,7 +31,7 @@ from pyro_constrained.kernels.tracing import quiet_under_trace
 __all__ = ["ConstrainedBernoulli"]
 
 
-class ConstrainedBernoulli(ConstrainedDiscrete):
+class ConstrainedBernoulli(ConstrainedFinite):
     """Independent x_i ~ Bernoulli(p_i) given A x = k.
 
     With A a row of ones it is the law of a subset of exactly k elements (conditional Bernoulli).
@@ -44,6 +47,7 @@ class ConstrainedBernoulli(ConstrainedDiscrete):
         gradient_estimator: ``score_function`` or ``marginal_expectation``.
         validate_args: whether parameters and values are checked.
         k_max: ``(m,)`` plan once for all k with 0 <= k <= k_max.
+        max_transitions: the budget of the dynamic programme, 10^7 unless given.
 
     Raises:
         InfeasibleConstraintError: no x of zeros and ones satisfies A x = k.
@@ -80,16 +84,22 @@ class ConstrainedBernoulli(ConstrainedDiscrete):
         gradient_estimator: str = "score_function",
         validate_args: bool | None = None,
         k_max: Any = None,
+        max_transitions: int | None = None,
     ) -> None:
         name, given = exactly_one(probs=probs, logits=logits)
         (given,) = floating(given)
-        constraint = bind_fibre(A, k, given, upper=1, k_max=k_max)
+        options = {"k_max": k_max, "max_transitions": max_transitions}
+        known: Reader | None = known_logits
+        if name == "probs":  # of which derivatives at 0 and 1 need values that are impossible
+            known = None if given.requires_grad else known_probs
+        constraint = bind_fibre(A, k, given, upper=1, known=known, **options)
         n = constraint.num_variables
         given = require_event(name, given, (n,))
         if self._validates(validate_args):
             check_probs(name, given) if name == "probs" else check_logits(name, given)
         batch_shape = batch_shape_of(constraint, **{name: given.shape[:-1]})
         self.__dict__[name] = expanded(given, batch_shape + (n,))
+        self._given_probs = given if name == "probs" else None
         parameter = given if name == "logits" else _logits(given)
         super().__init__(constraint, parameter, batch_shape, gradient_estimator, validate_args)
 
@@ -111,17 +121,34 @@ class ConstrainedBernoulli(ConstrainedDiscrete):
             return dist.Bernoulli(probs=self.probs).to_event(1)
         return dist.Bernoulli(logits=self.logits).to_event(1)
 
-    def _make_parts(self, parameter: Tensor) -> list[Part]:
+    @cached_property
+    def _edge(self) -> Tensor | None:
+        probs = self._given_probs
+        if probs is None or not probs.requires_grad:
+            return None
+        is_never, is_always = probs == 0, probs == 1
+        if not is_there(is_never | is_always):
+            return None
+        with torch.enable_grad():
+            sides = (1 - probs).masked_fill(~is_always, 0.0), probs.masked_fill(~is_never, 0.0)
+            return torch.stack(sides, -1)
+
+    def _make_parts(self, parameter: Tensor) -> list[FinitePart]:
         fibre, free = self._constraint, self._constraint.plan.free
-        parts: list[Part] = []
-        for groups, counts in fibre.groups:
+        parts: list[FinitePart] = []
+        for groups, counts in fibre.sides.groups:
             logits = self._select(parameter, groups.variables)
             parts.append(BernoulliGroups(groups, logits, counts, fibre.capacity))
-        for chain, start in fibre.chain:
+        for chain, start in fibre.sides.chain:
             order = chain.variables[np.argsort(chain.column)]
-            parts.append(Chain(chain, _table(self._select(parameter, order)), start))
+            edge = self._edges_of(order)
+            theta = _table(self._select(parameter, order), edge)
+            parts.append(BernoulliChain(chain, theta, start, edge))
         if free.size:
-            parts.append(Free(free, _table(self._free_parameter)))
+            edge = self._edges_of(free)
+            parts.append(Free(free, _table(self._full_parameter(free), edge), edge))
+        if fibre.plan.fixed is not None:
+            parts.append(Fixed(fibre.plan.fixed, parameter, self._own_batch_shape, 2))
         return parts
 
     def _log_weight(self, value: Tensor) -> Tensor:
@@ -129,12 +156,14 @@ class ConstrainedBernoulli(ConstrainedDiscrete):
         logits, is_finite = self._parameter, self._parameter.isfinite()
         finite = logits.masked_fill(~is_finite, 0.0)
         weight = value * finite + logsigmoid(-finite).masked_fill(~is_finite, 0.0)
+        if self._edge is not None:  # the certain value has a derivative too
+            zero, one = torch.log1p(-self._edge).unbind(-1)
+            weight = weight + (1 - value) * one + value * zero
         return weight.masked_fill(~is_finite & ((logits > 0) != (value > 0)), -torch.inf)
 
-    def _expected_log_weight(self, other: ConstrainedDiscrete) -> Tensor:
-        mean = other.mean
-        one = expected(mean, logsigmoid(self._parameter))
-        return (one + expected(1 - mean, logsigmoid(-self._parameter))).sum(-1)
+    @property
+    def _log_table(self) -> Tensor:
+        return _table(self._parameter)
 
 
 def _logits(probs: Tensor) -> Tensor:
@@ -144,5 +173,6 @@ def _logits(probs: Tensor) -> Tensor:
     return safe_log(probs) - rest
 
 
-def _table(logits: Tensor) -> Tensor:
-    return torch.stack([logsigmoid(-logits), logsigmoid(logits)], -1)
+def _table(logits: Tensor, edge: Tensor | None = None) -> Tensor:
+    table = torch.stack([logsigmoid(-logits), logsigmoid(logits)], -1)
+    return table if edge is None else table + torch.log1p(-edge.flip(-1))

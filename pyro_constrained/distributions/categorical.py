@@ -1,5 +1,6 @@
 """Independent categorical variables under integer linear constraints."""
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -9,14 +10,16 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.utils import lazy_property
 
-from pyro_constrained.distributions.discrete import ConstrainedDiscrete
+from constrained_core.fibre_known import Reader, known_categories, known_log_categories
+from pyro_constrained.distributions.finite import ConstrainedFinite
 from pyro_constrained.kernels.fibre import bind_fibre
-from pyro_constrained.kernels.fibre_groups import expected, safe_log
-from pyro_constrained.kernels.fibre_parts import Chain, Free, Part
+from pyro_constrained.kernels.fibre_fixed import Fixed
+from pyro_constrained.kernels.fibre_parts import Chain, FinitePart, Free
+from pyro_constrained.kernels.logarithms import is_there, safe_log
 from pyro_constrained.kernels.parameters import (
     batch_shape_of,
+    check_category_logits,
     check_category_probs,
-    check_logits,
     exactly_one,
     floating,
     require_categories,
@@ -28,19 +31,21 @@ from pyro_constrained.kernels.tracing import quiet_under_trace
 __all__ = ["ConstrainedCategorical"]
 
 
-class ConstrainedCategorical(ConstrainedDiscrete):
+class ConstrainedCategorical(ConstrainedFinite):
     """Independent x_i in 0..C-1 with P(x_i = c) = p_ic, given A x = k.
 
     The values enter A x as numbers: levels, sizes, ranks. By a dynamic programme over the columns.
 
     Args:
-        probs: ``(*batch, n, C)`` nonnegative, normalised over the last dimension.
+        probs: ``(*batch, n, C)`` nonnegative; divided by their sums over the last dimension, as
+            PyTorch does.
         A: ``(m, n)``, ``(n,)`` for one row, or a ``GroupSum``; whole numbers.
         k: ``(*batch, m)``; ``(*batch,)`` for one row; whole numbers.
         logits: ``(*batch, n, C)`` log probabilities up to a constant, instead of ``probs``.
         gradient_estimator: ``score_function`` or ``marginal_expectation``.
         validate_args: whether parameters and values are checked.
         k_max: ``(m,)`` plan once for all k with 0 <= k <= k_max.
+        max_transitions: the budget of the dynamic programme, 10^7 unless given.
 
     Raises:
         InfeasibleConstraintError: no x in 0..C-1 satisfies A x = k.
@@ -74,21 +79,25 @@ class ConstrainedCategorical(ConstrainedDiscrete):
         gradient_estimator: str = "score_function",
         validate_args: bool | None = None,
         k_max: Any = None,
+        max_transitions: int | None = None,
     ) -> None:
         name, given = exactly_one(probs=probs, logits=logits)
         (given,) = floating(given)
         given = require_categories(name, given)
         upper = given.shape[-1] - 1
-        constraint = bind_fibre(A, k, given, upper=upper, k_max=k_max, grouped=False)
+        options = {"k_max": k_max, "max_transitions": max_transitions, "grouped": False}
+        known: Reader | None = known_log_categories
+        if name == "probs":  # of which derivatives at 0 and 1 need values that are impossible
+            known = None if given.requires_grad else known_categories
+        constraint = bind_fibre(A, k, given, upper=upper, known=known, **options)
         n = constraint.num_variables
         given = require_event(name, given, (n, given.shape[-1]))
         if self._validates(validate_args):
-            check_category_probs(name, given) if name == "probs" else check_logits(name, given)
-        if name == "probs":
-            given = given / given.sum(-1, keepdim=True)
-            parameter = safe_log(given)
-        else:
-            given = parameter = given - given.logsumexp(-1, keepdim=True)
+            check = check_category_probs if name == "probs" else check_category_logits
+            check(name, given)
+        given = given / given.sum(-1, keepdim=True) if name == "probs" else _log_probs(given)
+        self._given_probs = given if name == "probs" else None
+        parameter = safe_log(given) if name == "probs" else given
         batch_shape = batch_shape_of(constraint, **{name: given.shape[:-2]})
         self.__dict__[name] = expanded(given, batch_shape + given.shape[-2:])
         super().__init__(constraint, parameter, batch_shape, gradient_estimator, validate_args)
@@ -110,14 +119,30 @@ class ConstrainedCategorical(ConstrainedDiscrete):
             return dist.Categorical(probs=self.probs).to_event(1)
         return dist.Categorical(logits=self.logits).to_event(1)
 
-    def _make_parts(self, parameter: Tensor) -> list[Part]:
+    @cached_property
+    def _edge(self) -> Tensor | None:
+        probs = self._given_probs
+        if probs is None or not probs.requires_grad:
+            return None
+        is_never = probs == 0
+        if not is_there(is_never):
+            return None
+        with torch.enable_grad():
+            return probs.masked_fill(~is_never, 0.0)
+
+    def _make_parts(self, parameter: Tensor) -> list[FinitePart]:
         fibre, free = self._constraint, self._constraint.plan.free
-        parts: list[Part] = []
-        for chain, start in fibre.chain:
+        parts: list[FinitePart] = []
+        for chain, start in fibre.sides.chain:
             order = chain.variables[np.argsort(chain.column)]
-            parts.append(Chain(chain, self._select(parameter, order), start))
+            theta, edge = self._select(parameter, order), self._edges_of(order)
+            parts.append(Chain(chain, theta, start, edge))
         if free.size:
-            parts.append(Free(free, self._free_parameter))
+            parts.append(Free(free, self._full_parameter(free), self._edges_of(free)))
+        if fibre.plan.fixed is not None:
+            parts.append(
+                Fixed(fibre.plan.fixed, parameter, self._own_batch_shape, parameter.shape[-1])
+            )
         return parts
 
     def _log_weight(self, value: Tensor) -> Tensor:
@@ -126,5 +151,15 @@ class ConstrainedCategorical(ConstrainedDiscrete):
         index = value.long().expand(batch_shape + value.shape[-1:])
         return table.gather(-1, index[..., None])[..., 0]
 
-    def _expected_log_weight(self, other: ConstrainedDiscrete) -> Tensor:
-        return expected(other.marginal_log_prob().exp(), self._parameter).sum((-2, -1))
+    @property
+    def _log_table(self) -> Tensor:
+        return self._parameter
+
+
+def _log_probs(logits: Tensor) -> Tensor:
+    """``log_softmax``, where infinite logits share all of the probability."""
+    is_certain = logits == torch.inf
+    if is_there(is_certain):
+        shared = torch.zeros_like(logits).masked_fill(~is_certain, -torch.inf)
+        logits = torch.where(is_certain.any(-1, keepdim=True), shared, logits)
+    return logits - logits.logsumexp(-1, keepdim=True)

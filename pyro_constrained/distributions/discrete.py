@@ -18,6 +18,7 @@ from pyro_constrained.distributions.base import ConstrainedDistribution
 from pyro_constrained.estimators import check_estimator, with_gradient
 from pyro_constrained.kernels.fibre import Fibre, same_fibre
 from pyro_constrained.kernels.fibre_parts import Part
+from pyro_constrained.kernels.logarithms import is_there
 from pyro_constrained.kernels.shapes import broadcast_shapes, expanded
 from pyro_constrained.kernels.tracing import quiet_under_trace
 
@@ -27,7 +28,11 @@ ESTIMATORS = ("score_function", "marginal_expectation")
 
 
 class ConstrainedDiscrete(ConstrainedDistribution):
-    """Independent discrete variables given A x = k: exact, by a dynamic programme where needed."""
+    """Independent discrete variables given A x = k: exact, by a dynamic programme where needed.
+
+    Where rates or probabilities of exactly 0 or 1 leave no point, a draw raises; ``log_prob`` and
+    ``constraint_log_prob`` are -inf, moments and tables of the variables that have none are NaN.
+    """
 
     has_enumerate_support = True
     _parameter_event_dim = 1
@@ -72,12 +77,12 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         with torch.enable_grad():
             return sum((part.log_weight_sum() for part in self._parts), self._zero)
 
-    @property
-    def _free_parameter(self) -> Tensor:
-        """The parameter of the variables in no row, whose draws differ even where it does not."""
+    def _full_parameter(self, variables: np.ndarray) -> Tensor:
+        """The parameter of some variables in the batch shape of the law: of those in no row, draws
+        differ even where it does not."""
         event_shape = self._parameter.shape[self._parameter.ndim - self._parameter_event_dim :]
         parameter = expanded(self._parameter, self._own_batch_shape + event_shape)
-        return self._select(parameter, self._constraint.plan.free)
+        return self._select(parameter, variables)
 
     def _select(self, parameter: Tensor, variables: np.ndarray) -> Tensor:
         """The parameter of some variables, in the order given."""
@@ -114,13 +119,14 @@ class ConstrainedDiscrete(ConstrainedDistribution):
             event_shape = self._parameter.shape[self._parameter.ndim - self._parameter_event_dim :]
             new._parameter = expanded(self._parameter, new.batch_shape + event_shape)
             new._own_batch_shape = new.batch_shape
-            for name in ("_parts", "_log_weight_sum", "_weight"):
+            for name in ("_parts", "_log_weight_sum", "_weight", "_log_weights", "_edge"):
                 new.__dict__.pop(name, None)
         return new
 
     @property
     def mean(self) -> Tensor:
-        """``(*batch, n)`` E[x | A x = k]."""
+        """``(*batch, n)`` E[x | A x = k]; strictly between 0 and 1 for a Bernoulli variable that
+        can be either."""
         return self._expanded(self._joined([part.mean for part in self._parts]), 1)
 
     @property
@@ -128,22 +134,42 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         """``(*batch, n)`` Var[x | A x = k]."""
         return self._expanded(self._joined([part.variance for part in self._parts]), 1)
 
+    @property
+    def covariance(self) -> Tensor:
+        """``(*batch, n, n)`` Cov[x | A x = k], exact; zero between independent parts.
+
+        Closed forms for sums of Poissons, else derivatives of the mean: n times its cost.
+        """
+        n, batch = self._constraint.num_variables, self._batch_shape
+        joined = self._parameter.new_zeros(batch + (n, n))
+        for part in self._parts:
+            rows = torch.as_tensor(part.variables, device=joined.device)
+            joined[..., rows[:, None], rows] = part.covariance
+        return joined
+
     def marginal_log_prob(self) -> Tensor:
         """``(*batch, n, U)`` log P(x_i = u | A x = k) for u = 0..U-1; -inf where impossible.
+
+        However unlikely a value is, it keeps its digits. U is the number of values of the base
+        law; of Poisson variables one more than the largest of the plan.
 
         Raises:
             ConstraintError: a variable in no row has infinitely many values.
         """
+        num_values = self._num_values("marginal_log_prob")
+        tables = [part.log_marginals(num_values) for part in self._parts]
+        return self._expanded(self._joined(tables, -2), 2)
+
+    def _num_values(self, asked: str) -> int:
+        """U; an error that names what is asked for where there is none."""
         unbounded = np.flatnonzero(self._constraint.plan.upper < 0)
         if unbounded.size:
             raise ConstraintError(
-                f"marginal_log_prob: expected a largest value of every variable, but variable "
+                f"{asked}: expected a largest value of every variable, but variable "
                 f"{unbounded[0]} is in no row of A and unbounded; ask its base law, or leave it "
                 "out of the constrained one."
             )
-        num_values = self._constraint.num_values
-        tables = [part.log_marginals(num_values) for part in self._parts]
-        return self._expanded(self._joined(tables, -2), 2)
+        return self._constraint.num_values
 
     def constraint_log_prob(self) -> Tensor:
         """``(*batch,)`` log probability of the event A x = k under the base law.
@@ -190,9 +216,14 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         """
         self._check_value(value)
         inside = self._on_support(value)
+        # Integer types may be too small for what follows, and half precision is.
+        value = value.to(torch.promote_types(value.dtype, self._parameter.dtype))
         value = value.masked_fill(~inside[..., None], 0.0)
-        log_prob = self._log_weight(value).sum(-1) - self._log_weight_sum
-        return self._expanded(log_prob.masked_fill(~inside, -torch.inf), 0)
+        score, total = self._log_weight(value).sum(-1), self._log_weight_sum
+        is_impossible = total == -torch.inf
+        if is_there(is_impossible):
+            total, inside = total.masked_fill(is_impossible, 0.0), inside & ~is_impossible
+        return self._expanded((score - total).masked_fill(~inside, -torch.inf), 0)
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
         """All points of the fibre in lexicographic order, ``(count, *batch, n)``; the batch
@@ -236,7 +267,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
 
 
 def kl_discrete_discrete(p: ConstrainedDiscrete, q: ConstrainedDiscrete) -> Tensor:
-    """KL(p || q) of two laws of one family on one fibre.
+    """KL(p || q) of two laws of one family on one fibre; infinite where p has mass that q forbids.
 
     Raises:
         ConstraintError: the fibres differ, so that the divergence is infinite.

@@ -9,20 +9,25 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from constrained_core.fibre_known import known_rates
 from pyro_constrained.distributions.discrete import ConstrainedDiscrete
-from pyro_constrained.kernels.fibre import bind_fibre
-from pyro_constrained.kernels.fibre_groups import power
-from pyro_constrained.kernels.fibre_parts import (
-    FreePoisson,
-    MergedChain,
-    PoissonGroups,
-    PoissonPart,
-)
+from pyro_constrained.kernels.fibre import Sides, bind_fibre
+from pyro_constrained.kernels.fibre_deals import DealtChain
+from pyro_constrained.kernels.fibre_fixed import FixedCounts
+from pyro_constrained.kernels.fibre_growth import GrowingCounts
+from pyro_constrained.kernels.fibre_independence import IndependentTable
+from pyro_constrained.kernels.logarithms import expected, is_there, times
 from pyro_constrained.kernels.parameters import (
     batch_shape_of,
     check_nonnegative,
     floating,
     require_event,
+)
+from pyro_constrained.kernels.poisson_parts import (
+    FreePoisson,
+    MergedChain,
+    PoissonGroups,
+    PoissonPart,
 )
 from pyro_constrained.kernels.poisson_pmf import is_delicate, log_poisson
 from pyro_constrained.kernels.shapes import expanded
@@ -45,6 +50,7 @@ class ConstrainedPoisson(ConstrainedDiscrete):
         gradient_estimator: ``score_function`` or ``marginal_expectation``.
         validate_args: whether parameters and values are checked.
         k_max: ``(m,)`` plan once for all k with 0 <= k <= k_max.
+        max_transitions: the budget of the dynamic programme, 10^7 unless given.
 
     Raises:
         InfeasibleConstraintError: no x of nonnegative whole numbers satisfies A x = k.
@@ -77,9 +83,11 @@ class ConstrainedPoisson(ConstrainedDiscrete):
         gradient_estimator: str = "score_function",
         validate_args: bool | None = None,
         k_max: Any = None,
+        max_transitions: int | None = None,
     ) -> None:
         (rate,) = floating(rate)
-        constraint = bind_fibre(A, k, rate, k_max=k_max, merge=True)
+        options = {"k_max": k_max, "max_transitions": max_transitions}
+        constraint = bind_fibre(A, k, rate, merge=True, known=known_rates, **options)
         n = constraint.num_variables
         rate = require_event("rate", rate, (n,))
         if self._validates(validate_args):
@@ -94,18 +102,35 @@ class ConstrainedPoisson(ConstrainedDiscrete):
         return dist.Poisson(self.rate).to_event(1)
 
     def _make_parts(self, parameter: Tensor) -> list[PoissonPart]:
-        fibre, free = self._constraint, self._constraint.plan.free
+        fibre, plan = self._constraint, self._constraint.plan
         delicate = self._is_delicate
-        parts: list[PoissonPart] = []
-        for groups, counts in fibre.groups:
+        parts = self._parts_of(parameter, fibre.sides)
+        if plan.fixed is not None:
+            zero = FixedCounts(plan.fixed, self._full_parameter(plan.fixed.variables), delicate)
+            if parameter.requires_grad and parts:
+                sides, possible = fibre.edges(self._own_batch_shape, parameter)
+                grown = self._parts_of(parameter, sides)
+                parts = [GrowingCounts(plan.fixed, parts, grown, zero, possible)]
+            else:
+                parts.append(zero)
+        if plan.free.size:
+            parts.append(FreePoisson(plan.free, self._full_parameter(plan.free), delicate))
+        return parts
+
+    def _parts_of(self, parameter: Tensor, sides: Sides) -> list[PoissonPart]:
+        """Those whose variables are in rows of A."""
+        plan, delicate, parts = self._constraint.plan, self._is_delicate, list[PoissonPart]()
+        for groups, counts in sides.groups:
             rate = self._select(parameter, groups.variables)
-            largest = int(fibre.plan.upper[groups.variables].max(initial=0))
+            largest = int(plan.upper[groups.variables].max(initial=0))
             parts.append(PoissonGroups(groups, rate, counts, largest, delicate))
-        for chain, start in fibre.chain:
+        for chain, start in sides.chain:
             rate = self._select(parameter, chain.variables)
-            parts.append(MergedChain(chain, rate, start, delicate))
-        if free.size:
-            parts.append(FreePoisson(free, self._free_parameter, delicate))
+            kind = DealtChain if chain.deals else MergedChain
+            parts.append(kind(chain, rate, start, delicate))
+        for table, margins in sides.tables:
+            rate = self._select(parameter, table.variables)
+            parts.append(IndependentTable(table, rate, margins, delicate))
         return parts
 
     @property
@@ -116,18 +141,33 @@ class ConstrainedPoisson(ConstrainedDiscrete):
     @cached_property
     def _weight(self) -> Tensor:
         """``(*batch, n)`` w: values are scored by x log w - log x!, or ``log_poisson(x, w)``."""
-        return self._joined([part.weight for part in self._parts])
+        with torch.enable_grad():
+            return self._joined([part.weight for part in self._parts])
+
+    @cached_property
+    def _log_weights(self) -> Tensor:
+        """``(*batch, n)`` log w."""
+        with torch.enable_grad():
+            return self._joined([part.log_weight for part in self._parts])
 
     def _log_weight(self, value: Tensor) -> Tensor:
+        has_tiny = any(part.has_tiny for part in self._parts)
         if self._is_delicate:
-            return log_poisson(value, self._weight)
-        return power(value, self._weight) - torch.lgamma(value + 1)
+            return log_poisson(value, self._weight, self._log_weights if has_tiny else None)
+        score = (times if has_tiny else torch.mul)(value, self._log_weights)
+        return score - torch.lgamma(value + 1)
 
-    def _expected_log_weight(self, other: ConstrainedDiscrete) -> Tensor:
-        expected = power(other.mean, self._weight)
-        return (expected - self._weight if self._is_delicate else expected).sum(-1)
+    def _expected_log_weight(self, other: Any) -> Tensor:
+        weight, mean, is_zero = self._log_weights, other.mean, None
+        # A mean may be below the least number where the weight is zero: then mass is forbidden.
+        is_unsure = (weight == -torch.inf) & (mean <= 0) & (other.rate > 0)
+        if is_there(is_unsure):
+            is_positive = other._joined([part.is_positive for part in other._parts])
+            is_zero = (mean <= 0) & ~is_positive
+        found = expected(mean, weight, is_zero)
+        return (found - self._weight if self._is_delicate else found).sum(-1)
 
     def _expected_shared_log_weight(self) -> Tensor:
-        table = self.marginal_log_prob()
-        values = torch.arange(table.shape[-1], device=table.device).to(table.dtype)
-        return -(table.exp() * torch.lgamma(values + 1)).sum((-2, -1))
+        num_values = self._num_values("entropy")
+        parts = [part.expected_log_factorial(num_values) for part in self._parts]
+        return -self._joined(parts).sum(-1)

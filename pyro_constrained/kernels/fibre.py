@@ -1,6 +1,6 @@
 """The constraint of a discrete law: whole numbers, planned exactly and bound to tensors."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -10,17 +10,22 @@ from constrained_core import (
     ConstraintError,
     FibrePlan,
     GroupSum,
+    ParameterError,
     as_integers,
     check_lattice,
     plan_fibre,
 )
+from constrained_core.fibre import FibreChain, GroupFibre
+from constrained_core.fibre_known import Reader
+from constrained_core.fibre_tables import TableFibre
 from constrained_core.lattice import lattice_of, same_solutions
+from pyro_constrained.kernels.errors import TensorParameterError
 from pyro_constrained.kernels.groups import plan_groups
 from pyro_constrained.kernels.linalg import matvec
 from pyro_constrained.kernels.plans import plan_tensor
 from pyro_constrained.kernels.tracing import quiet_under_trace
 
-__all__ = ["Fibre", "IntegerConstraint", "bind_fibre", "bind_integers", "same_fibre"]
+__all__ = ["Fibre", "IntegerConstraint", "Sides", "bind_fibre", "bind_integers", "same_fibre"]
 
 
 class IntegerConstraint:
@@ -47,7 +52,9 @@ class IntegerConstraint:
         self.is_vector = isinstance(A, Tensor) and A.ndim == 1
 
     def residual(self, value: Tensor) -> Tensor:
-        """``A value - k``, in the rows of A."""
+        """``A value - k``, in the rows of A; int64 where value is of an integer type."""
+        if not value.is_floating_point():
+            return self.residual(value.double()).long()  # small types would overflow
         return self._total(value) - self.k.to(value.dtype)
 
     def _total(self, value: Tensor) -> Tensor:
@@ -69,38 +76,68 @@ class IntegerConstraint:
             return inside & (exact if self.is_vector else exact.all(-1))
 
 
+class Sides(NamedTuple):
+    """Right-hand sides of the parts of a plan.
+
+    Attributes:
+        groups: the plan's groups with their sums ``(*batch, g)``, in sets of similar sizes.
+        tables: the plan's tables with their margins ``(*batch, R + C)``.
+        chain: the plan's chain with its start states ``(*batch,)``, or an empty list.
+    """
+
+    groups: list[tuple[GroupFibre, Tensor]]
+    tables: list[tuple[TableFibre, Tensor]]
+    chain: list[tuple[FibreChain, Tensor]]
+
+    @classmethod
+    def of(cls, plan: FibrePlan, k: np.ndarray, like: Tensor) -> "Sides":
+        """Those of k ``(*batch, m)``, less what fixed variables take of it."""
+        groups = () if plan.groups is None else plan.groups.by_size
+        chains = () if plan.chain is None else (plan.chain,)
+        # A law made in inference mode still differentiates for its moments.
+        with torch.inference_mode(False):
+            return cls(
+                [(part, torch.as_tensor(part.totals(k)).to(like)) for part in groups],
+                [(table, torch.as_tensor(table.margins(k)).to(like)) for table in plan.tables],
+                [
+                    (chain, torch.as_tensor(np.asarray(chain.start_of(k))).to(like.device))
+                    for chain in chains
+                ],
+            )
+
+
 class Fibre(IntegerConstraint):
     """A planned constraint.
 
     Attributes:
         plan: the plan.
         rank: r, the number of independent rows.
-        groups: the plan's groups with their sums ``(*batch, g)``, in sets of similar sizes.
+        sides: what k leaves for the variables that are not fixed.
         capacity: at least the number of ones, or of zeros if they are fewer, of every group.
-        chain: the plan's chain with its start states ``(*batch,)``, or an empty list.
     """
 
     def __init__(self, plan: FibrePlan, like: Tensor, *fields: Any) -> None:
         super().__init__(*fields)
         self.plan, self.rank = plan, plan.rank
-        k, groups = self.integers, plan.groups
-        self.capacity = 0 if groups is None else groups.capacity(groups.totals(k))
-        # A law made in inference mode still differentiates for its moments.
-        with torch.inference_mode(False):
-            self.groups = [
-                (part, torch.as_tensor(part.totals(k)).to(like))
-                for part in (() if groups is None else groups.by_size)
-            ]
-            self.chain = [
-                (chain, torch.as_tensor(np.asarray(chain.start_of(k))).to(like.device))
-                for chain in (plan.chain,)
-                if chain is not None
-            ]
+        self._left, groups = plan.sides(self.integers), plan.groups
+        self.capacity = 0 if groups is None else groups.capacity(groups.totals(self._left))
+        self.sides = Sides.of(plan, self._left, like)
+
+    def edges(self, batch_shape: torch.Size, like: Tensor) -> tuple[Sides, Tensor]:
+        """What k leaves where a fixed variable is one larger: for each of the e columns that such
+        variables have, ``(e, *batch, ...)``; and whether there is a point, ``(e, *batch)``."""
+        fixed, left = self.plan.fixed, self._left
+        assert fixed is not None
+        left = np.broadcast_to(left, tuple(batch_shape) + left.shape[-1:])
+        columns = fixed.columns.reshape((-1,) + (1,) * len(batch_shape) + left.shape[-1:])
+        possible = self.plan.contains(left - columns)
+        sides = Sides.of(self.plan, np.where(possible[..., None], left - columns, left), like)
+        return sides, torch.as_tensor(possible, device=like.device)
 
     @property
     def num_values(self) -> int:
-        """U: 1 + the largest value of any variable."""
-        return 1 + int(self.plan.upper.max(initial=0))
+        """U: 1 + the largest value of any variable, by its base law if that has one."""
+        return 1 + int(self.plan.upper.max(initial=0) if self.upper is None else self.upper)
 
 
 @torch.compiler.disable
@@ -114,34 +151,50 @@ def bind_fibre(
     k_max: Any = None,
     merge: bool = False,
     grouped: bool = True,
+    max_transitions: int | None = None,
+    known: Reader | None = None,
 ) -> Fibre:
     """Plan ``A x = k`` exactly and bind it to ``like``.
 
     Args:
         A: ``(m, n)``, ``(n,)`` for one row, or a ``GroupSum``; whole numbers.
         k: ``(*batch, m)``; ``(*batch,)`` for one row; whole numbers.
-        like: a tensor of the law.
+        like: the parameter of the law.
         upper: the largest value by the base law, or None.
         k_max: as k, without batch: one plan for all 0 <= k <= k_max.
         merge: whether equal columns are one column of the chain.
         grouped: whether blocks of one row have a method of their own.
+        max_transitions: the budget of the plan, if not the usual one.
+        known: what ``like`` says for certain of the values of the variables.
 
     Raises:
         InfeasibleConstraintError: no point on the fibre.
         UnboundedSupportError: infinitely many points.
         IntractableConstraintError: a plan past its budget.
+        ParameterError: a plan past its budget, and parameters that leave no point.
         ConstraintError: shapes that do not fit, numbers that are not whole.
     """
     A, k, integers = _read(A, k, like)
     matrix = _matrix(A)
     bounds = None if upper is None else np.full(matrix.shape[1], upper)
-    options: dict[str, Any] = {"upper": bounds, "merge": merge, "grouped": grouped}
-    if k_max is None:
-        plan = plan_fibre(matrix, integers, **options)
-    else:
-        bound = np.broadcast_to(np.asarray(torch.as_tensor(k_max).cpu()), matrix.shape[:1])
-        plan = plan_fibre(matrix, None, k_max=bound, **options)
-        check_lattice(plan, integers)
+    options: dict[str, Any] = {
+        "upper": bounds,
+        "merge": merge,
+        "grouped": grouped,
+        "max_transitions": max_transitions,
+        "edges": merge and like.requires_grad,
+    }
+    if known is not None:
+        options["known"] = lambda: known(like.detach().cpu().numpy(), matrix.shape[1])
+    try:
+        if k_max is None:
+            plan = plan_fibre(matrix, integers, **options)
+        else:
+            bound = np.broadcast_to(np.asarray(torch.as_tensor(k_max).cpu()), matrix.shape[:1])
+            plan = plan_fibre(matrix, None, k_max=bound, **options)
+            check_lattice(plan, integers)
+    except ParameterError as error:
+        raise TensorParameterError(str(error)) from error
     return Fibre(plan, like, A, k, integers, upper)
 
 
@@ -170,9 +223,9 @@ def _read(A: Any, k: Any, like: Tensor) -> tuple[Tensor | GroupSum, Tensor, np.n
         missing = " and ".join(name for name, part in (("A", A), ("k", k)) if part is None)
         raise ConstraintError(f"expected A and k, got no {missing}; give both sides of A x = k.")
     if not isinstance(A, GroupSum):
-        A = torch.as_tensor(A, device=like.device)
+        A = _held(A, like.device)
         _check_matrix(A)
-    k = torch.as_tensor(k, device=like.device)
+    k = _held(k, like.device)
     if k.requires_grad:
         raise ConstraintError(
             "k: expected whole numbers without a gradient for a discrete law, got a tensor that "
@@ -187,6 +240,11 @@ def _read(A: Any, k: Any, like: Tensor) -> tuple[Tensor | GroupSum, Tensor, np.n
         )
     integers = as_integers("k", rows.cpu().numpy())
     return A, k, integers
+
+
+def _held(given: Any, device: torch.device) -> Tensor:
+    """As a tensor; a copy of a NumPy array, which may change later."""
+    return torch.as_tensor(given.copy() if isinstance(given, np.ndarray) else given, device=device)
 
 
 def _check_matrix(A: Tensor) -> None:

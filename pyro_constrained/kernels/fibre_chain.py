@@ -5,8 +5,10 @@ log of the sum over all walks from a start is V_0(start). A weight of zero (thet
 state without a way on (V = -inf) are right in value and in gradient.
 """
 
+from collections.abc import Callable
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,18 +19,23 @@ from pyro_constrained.kernels.shapes import broadcast_shapes, expanded
 from pyro_constrained.kernels.tracing import quiet_under_trace
 
 __all__ = [
+    "Table",
     "below",
     "choose",
     "draw",
+    "entries",
     "log_partition",
     "log_sum_exp",
     "marginals",
     "messages",
+    "one_step",
     "require_possible",
+    "tables_of",
+    "with_dead_state",
 ]
 
 Table = tuple[Tensor, Tensor | None]
-_TABLES: WeakKeyDictionary[FibreChain, dict[torch.device, list[Table]]] = WeakKeyDictionary()
+_TABLES: WeakKeyDictionary[FibreChain, dict[tuple, list[Table]]] = WeakKeyDictionary()
 
 
 def log_sum_exp(terms: Tensor, axis: int = -1) -> Tensor:
@@ -66,30 +73,40 @@ def require_possible(possible: Tensor) -> None:
 
 
 @torch.compiler.disable
-def messages(chain: FibreChain, theta: Tensor) -> list[Tensor]:
+def messages(
+    chain: FibreChain, theta: Tensor, reduce: Callable[..., Tensor] = log_sum_exp
+) -> list[Tensor]:
     """V of every level; the last entry of a level is the dead state, -inf.
 
     Args:
         chain: the plan.
         theta: ``(*batch, q, U)`` log weight of every value of every column; values that a column
             does not take are ignored.
+        reduce: what is taken over the ways on.
 
     Returns:
         ``(*batch, S_j + 1)`` of every level.
     """
-    level = _with_dead_state(theta.new_zeros(theta.shape[:-2] + (1,)))
+    level = with_dead_state(theta.new_zeros(theta.shape[:-2] + (1,)))
     levels = [level]
-    columns = zip(_tables(chain, theta.device), theta.unbind(-2), strict=True)
-    for (table, values), weights in reversed(list(columns)):
-        later = Groups(table.reshape(-1), level.shape[-1]).members(level)
-        if values is None:
-            own = weights[..., None, : table.shape[1]]
-        else:
-            own = Groups(values.reshape(-1), weights.shape[-1]).members(weights)
-            own = own.unflatten(-1, table.shape)
-        level = _with_dead_state(log_sum_exp(later.unflatten(-1, table.shape) + own))
+    columns = zip(tables_of(chain, theta.device), theta.unbind(-2), strict=True)
+    for table, weights in reversed(list(columns)):
+        level = one_step(level, table, weights, reduce)
         levels.append(level)
     return levels[::-1]
+
+
+def one_step(level: Tensor, table: Table, weights: Tensor, reduce: Callable[..., Tensor]) -> Tensor:
+    """From one level ``(*batch, S' + 1)`` to that of the states of a table, ``(*batch, S + 1)``."""
+    states, values = table
+    own = weights[..., None, : states.shape[1]] if values is None else entries(weights, values)
+    return with_dead_state(reduce(entries(level, states) + own, -1))
+
+
+def entries(level: Tensor, table: Tensor) -> Tensor:
+    """``(*batch, S')`` to ``(*batch, S, W)``: those at the indices of a table."""
+    found = Groups(table.reshape(-1), level.shape[-1]).members(level)
+    return found.unflatten(-1, table.shape)
 
 
 def log_partition(chain: FibreChain, theta: Tensor, start: Tensor) -> Tensor:
@@ -118,7 +135,7 @@ def draw(
     first, *levels = messages(chain, theta)
     require_possible(_at(first, state[..., None]) > -torch.inf)
     drawn = []
-    columns = zip(_tables(chain, theta.device), theta.unbind(-2), levels, strict=True)
+    columns = zip(tables_of(chain, theta.device), theta.unbind(-2), levels, strict=True)
     for (table, values), weights, level in columns:
         after = table[state]
         own = weights[..., : table.shape[1]] if values is None else _at(weights, values[state])
@@ -131,9 +148,11 @@ def draw(
 
 @torch.compiler.disable  # differentiates, which a compiled graph cannot do twice
 def marginals(chain: FibreChain, theta: Tensor, start: Tensor) -> Tensor:
-    """``(*batch, q, U)`` probability of every value of every column, differentiable again.
+    """``(*batch, q, U)`` probability of every value of every column, differentiable again; NaN
+    where there is no point.
 
-    It is the derivative of the log partition function in the log weights.
+    It is the derivative of the log partition function in the log weights. Those below the least
+    number of the dtype are 0: ``fibre_marginals`` has them all, at a higher price.
     """
     batch_shape = broadcast_shapes(theta.shape[:-2], start.shape)
     is_differentiated = theta.requires_grad and torch.is_grad_enabled()
@@ -142,7 +161,9 @@ def marginals(chain: FibreChain, theta: Tensor, start: Tensor) -> Tensor:
         if not is_differentiated:
             theta = theta.detach().clone().requires_grad_()
         total = log_partition(chain, theta, start).sum()
-        return torch.autograd.grad(total, theta, create_graph=is_differentiated)[0]
+        (slope,) = torch.autograd.grad(total, theta, create_graph=is_differentiated)
+        total = slope.sum(-1, keepdim=True)  # one, but for rounding
+        return slope / total.masked_fill(total == 0, torch.nan)
 
 
 def _at(level: Tensor, index: Tensor) -> Tensor:
@@ -150,24 +171,32 @@ def _at(level: Tensor, index: Tensor) -> Tensor:
     return expanded(level, index.shape[:-1] + level.shape[-1:]).gather(-1, index)
 
 
-def _with_dead_state(level: Tensor) -> Tensor:
+def with_dead_state(level: Tensor) -> Tensor:
+    """With -inf as one more state."""
     return torch.nn.functional.pad(level, (0, 1), value=-torch.inf)
 
 
 @quiet_under_trace
-def _tables(chain: FibreChain, device: torch.device) -> list[Table]:
-    """The transitions ``(S_j, W_j)`` of every column and their values, or None where every state
-    begins with value 0; made once per plan and device."""
+def tables_of(chain: FibreChain, device: torch.device, is_back: bool = False) -> list[Table]:
+    """The transitions ``(S_j, W_j)`` of every column, or the ways back, and their values, or None
+    where every state begins with value 0; made once per plan and device."""
     tables = _TABLES.setdefault(chain, {})
-    if device not in tables:
+    key = device, is_back
+    if key not in tables:
+        firsts, states = chain.before if is_back else (chain.first, chain.next)
+        largest = (chain.num_values - 1).tolist()
         with torch.inference_mode(False):
-            tables[device] = [
+            tables[key] = [
                 (
                     torch.as_tensor(table, dtype=torch.int64, device=device),
-                    torch.as_tensor(chain.values(level), dtype=torch.int64, device=device)
+                    torch.as_tensor(
+                        np.minimum(first[:, None] + np.arange(table.shape[1]), last),
+                        dtype=torch.int64,
+                        device=device,
+                    )
                     if first.any()
                     else None,
                 )
-                for level, (first, table) in enumerate(zip(chain.first, chain.next, strict=True))
+                for first, table, last in zip(firsts, states, largest, strict=True)
             ]
-    return tables[device]
+    return tables[key]

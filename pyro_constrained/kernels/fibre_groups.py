@@ -19,8 +19,10 @@ from torch.nn.functional import logsigmoid, pad
 
 from constrained_core.fibre import GroupFibre
 from pyro_constrained.kernels.convolutions import convolve
-from pyro_constrained.kernels.fibre_chain import choose, require_possible
+from pyro_constrained.kernels.fibre_chain import choose, log_sum_exp, require_possible
+from pyro_constrained.kernels.fibre_trees import log_terms
 from pyro_constrained.kernels.groups import Groups, plan_groups
+from pyro_constrained.kernels.logarithms import power, safe_log, strictly_inside
 from pyro_constrained.kernels.multinomial import multinomial_draw
 from pyro_constrained.kernels.plans import plan_tensor
 from pyro_constrained.kernels.shapes import broadcast_shapes, expanded
@@ -28,41 +30,19 @@ from pyro_constrained.kernels.tracing import quiet_under_trace
 
 __all__ = [
     "bernoulli_draw",
+    "bernoulli_log_marginals",
     "bernoulli_log_partition",
     "bernoulli_marginals",
-    "expected",
     "group_totals",
+    "member_totals",
+    "other_totals",
     "poisson_draw",
     "poisson_log_prob",
-    "poisson_shares",
-    "power",
-    "safe_log",
     "spread",
 ]
 
 TILT_STEPS = 100
 TILT_TOLERANCE = 0.1
-
-
-@quiet_under_trace
-def power(count: Tensor, rate: Tensor) -> Tensor:
-    """``count log rate``, 0 where count is 0 and -inf where only rate is; gradients are finite."""
-    is_zero = rate == 0
-    if not bool(is_zero.any()):
-        return count * rate.log()
-    value = count * rate.masked_fill(is_zero, 1.0).log()
-    return value.masked_fill(is_zero & (count > 0), -torch.inf)
-
-
-def safe_log(value: Tensor) -> Tensor:
-    """-inf, with a gradient of zero, at zero and below."""
-    is_positive = value > 0
-    return value.masked_fill(~is_positive, 1.0).log().masked_fill(~is_positive, -torch.inf)
-
-
-def expected(probability: Tensor, log_weight: Tensor) -> Tensor:
-    """Their product; 0, not NaN, where the probability is."""
-    return probability * log_weight.masked_fill(probability <= 0, 0.0)
 
 
 def poisson_log_prob(groups: GroupFibre, rate: Tensor, counts: Tensor) -> Tensor:
@@ -80,10 +60,21 @@ def poisson_log_prob(groups: GroupFibre, rate: Tensor, counts: Tensor) -> Tensor
     return (power(counts, total) - total - torch.lgamma(counts + 1)).sum(-1)
 
 
-def poisson_shares(groups: GroupFibre, rate: Tensor) -> Tensor:
-    """``(*batch, p)`` rates over the sums of their groups; 0 where all of a group are."""
-    total = spread(groups, group_totals(groups, rate))
-    return rate / total.masked_fill(total == 0, 1.0)
+def member_totals(groups: GroupFibre, rate: Tensor) -> Tensor:
+    """``(*batch, p)``, or ``(*batch, 1)`` for one group: sums over the group of every member."""
+    return spread(groups, group_totals(groups, rate))
+
+
+def other_totals(groups: GroupFibre, rate: Tensor) -> Tensor:
+    """``(*batch, p)`` sums over the other members of the group, right to a few roundings.
+
+    At most one member has more than half of a sum. What it leaves is added up; of the others
+    there is so little to take away that no digits cancel.
+    """
+    total = member_totals(groups, rate)
+    is_large = rate > total / 2
+    small = member_totals(groups, rate.masked_fill(is_large, 0.0))
+    return torch.where(is_large, small, total - rate)
 
 
 def spread(groups: GroupFibre, figures: Tensor) -> Tensor:
@@ -165,7 +156,10 @@ def bernoulli_log_partition(
 def bernoulli_marginals(
     groups: GroupFibre, logits: Tensor, counts: Tensor, capacity: int
 ) -> Tensor:
-    """``(*batch, p, 2)`` probability of 0 and 1 given the sums, differentiable again."""
+    """``(*batch, p, 2)`` probability of 0 and 1 given the sums, differentiable again.
+
+    It is strictly inside of (0, 1) where a member can be either; NaN where the sum cannot be.
+    """
     sums = _Sums.of(groups, logits, counts, capacity)
     is_differentiated = logits.requires_grad and torch.is_grad_enabled()
     with torch.inference_mode(False), torch.enable_grad():
@@ -177,10 +171,23 @@ def bernoulli_marginals(
     sides = (leaves * slope).mT.reshape((2,) + sums.logits.shape)
     if not is_differentiated:
         sides = sides.detach()
-    sides = torch.where(sums.flipped[..., None], sides.flip(0), sides)
-    decided = torch.stack([~sums.forced, sums.forced]).to(sides.dtype)
-    sides = torch.where(sums.active, sides, decided)
-    return _in_order(groups, sides).movedim(0, -1)
+    total = sides.sum(0)  # one, but for rounding
+    sides = strictly_inside(sides / total.masked_fill(total == 0, 1.0), sums.undecided)
+    return sums.by_value(groups, sides, sums.forced.to(sides.dtype), (~sums.forced).to(sides.dtype))
+
+
+@torch.compiler.disable
+def bernoulli_log_marginals(
+    groups: GroupFibre, logits: Tensor, counts: Tensor, capacity: int
+) -> Tensor:
+    """Their logarithms, of however small ones."""
+    sums = _Sums.of(groups, logits, counts, capacity)
+    tilted = (sums.logits + sums.tilt[..., None]).reshape(-1, sums.logits.shape[-1]).mT
+    leaves = torch.stack([logsigmoid(-tilted), logsigmoid(tilted)])
+    terms = log_terms(leaves, sums.counts.reshape(-1), capacity + 1)
+    sides = (terms - log_sum_exp(terms, 0)).mT.reshape((2,) + sums.logits.shape)
+    one, zero = (safe_log(decided.to(sides.dtype)) for decided in (sums.forced, ~sums.forced))
+    return sums.by_value(groups, sides, one, zero)
 
 
 @torch.compiler.disable
@@ -265,6 +272,25 @@ class _Sums:
         tilt = _tilt(padded.detach(), active, counts)
         log_scale = -logsigmoid(-(padded.detach() + tilt[..., None]))
         return cls(padded, counts, active, forced, flipped, tilt, log_scale, capacity)
+
+    @property
+    def possible(self) -> Tensor:
+        """``(*batch, g)`` whether the sum can be: open members are not too few or too many."""
+        return (self.counts >= 0) & (self.counts <= self.active.sum(-1))
+
+    @property
+    def undecided(self) -> Tensor:
+        """``(*batch, g, L)`` members that are open and can be 0 as well as 1."""
+        is_free = (self.counts > 0) & (self.counts < self.active.sum(-1))
+        return self.active & is_free[..., None]
+
+    def by_value(self, groups: GroupFibre, sides: Tensor, one: Tensor, zero: Tensor) -> Tensor:
+        """``(2, *batch, g, L)`` figures of what is not and what is counted to ``(*batch, p, 2)`` of
+        0 and 1, with those of decided members; NaN where the sum cannot be."""
+        sides = torch.where(self.flipped[..., None], sides.flip(0), sides)
+        sides = torch.where(self.active, sides, torch.stack([zero, one]))
+        sides = sides.masked_fill(~self.possible[..., None], torch.nan)
+        return _in_order(groups, sides).movedim(0, -1)
 
     def leaves(self) -> Tensor:
         """``(2, L, N)`` tilted weights of 0 and 1 of every member."""

@@ -5,33 +5,34 @@ A part has ``variables``, their indices in x, and answers for them alone: values
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from constrained_core.fibre import FibreChain, GroupFibre
-from pyro_constrained.kernels import fibre_chain, fibre_groups
-from pyro_constrained.kernels.fibre_groups import safe_log
+from pyro_constrained.kernels import fibre_chain, fibre_edges, fibre_groups, fibre_marginals
+from pyro_constrained.kernels.fibre_covariance import derivative_of_means, settled
+from pyro_constrained.kernels.fibre_tables import (
+    exact_zeros,
+    mean_of,
+    padded,
+    values_of,
+    variance_of,
+)
+from pyro_constrained.kernels.logarithms import is_there
 from pyro_constrained.kernels.plans import plan_tensor
-from pyro_constrained.kernels.poisson_pmf import log_poisson, tilt
 
-__all__ = [
-    "BernoulliGroups",
-    "Chain",
-    "Free",
-    "FreePoisson",
-    "MergedChain",
-    "Part",
-    "PoissonGroups",
-    "PoissonPart",
-]
+__all__ = ["BernoulliChain", "BernoulliGroups", "Chain", "FinitePart", "Free", "Part"]
 
 
 class Part(ABC):
-    """Variables that are independent of all others given ``A x = k``."""
+    """Variables that are independent of all others given ``A x = k``.
+
+    Where the parameters leave no point, moments and tables are NaN.
+    """
 
     variables: np.ndarray
 
@@ -58,21 +59,36 @@ class Part(ABC):
     def variance(self) -> Tensor:
         """``(*batch, p)``."""
 
+    @property
+    def covariance(self) -> Tensor:
+        """``(*batch, p, p)``; no variable depends on another unless said."""
+        return settled(self.variance.new_zeros((1, 1)), self.variance)
+
     @abstractmethod
     def log_marginals(self, num_values: int) -> Tensor:
-        """``(*batch, p, U)`` log probability of 0..U-1."""
+        """``(*batch, p, U)`` log probability of 0..U-1, of however small ones."""
 
 
-class Free(Part):
+class FinitePart(Part):
+    """Variables with finitely many values by their base law."""
+
+    @property
+    @abstractmethod
+    def probabilities(self) -> Tensor:
+        """``(*batch, p, U)`` of 0..U-1, zero exactly where a value is impossible."""
+
+
+class Free(FinitePart):
     """Variables in no row, with finitely many values: they follow their base law.
 
     Args:
         variables: their indices.
         table: ``(*batch, p, U)`` log probabilities.
+        edge: ``(*batch, p, U)`` those of zero, as zeros with a derivative, or None.
     """
 
-    def __init__(self, variables: np.ndarray, table: Tensor) -> None:
-        self.variables, self.table = variables, table
+    def __init__(self, variables: np.ndarray, table: Tensor, edge: Tensor | None = None) -> None:
+        self.variables, self.table, self._edge = variables, table, edge
 
     def log_partition(self) -> Tensor:
         return self.table.new_zeros(self.table.shape[:-2])
@@ -83,129 +99,24 @@ class Free(Part):
         return fibre_chain.choose(weights).to(table.dtype)
 
     @property
-    def mean(self) -> Tensor:
-        return _mean(self.table.exp())
-
-    @property
-    def variance(self) -> Tensor:
-        return _variance(self.table.exp())
-
-    def log_marginals(self, num_values: int) -> Tensor:
-        return _padded(self.table, num_values)
-
-
-class PoissonPart(Part):
-    """Poisson variables, of which values are scored by x log w - log x!, or where that loses too
-    many digits (delicate) by ``log_poisson(x, w)``."""
-
-    is_delicate: bool
-
-    @property
-    @abstractmethod
-    def weight(self) -> Tensor:
-        """``(*batch, p)`` w."""
-
-
-class FreePoisson(PoissonPart):
-    """Poisson variables in no row.
-
-    Args:
-        variables: their indices.
-        rate: ``(*batch, p)``.
-    """
-
-    def __init__(self, variables: np.ndarray, rate: Tensor, is_delicate: bool) -> None:
-        self.variables, self.rate, self.is_delicate = variables, rate, is_delicate
-
-    @property
-    def weight(self) -> Tensor:
-        return self.rate
-
-    def log_weight_sum(self) -> Tensor:
-        return self.log_partition() if self.is_delicate else self.rate.sum(-1)
+    def probabilities(self) -> Tensor:
+        found = self.table.exp()
+        found = found if self._edge is None else found + self._edge
+        return exact_zeros(found, self.table > -torch.inf)
 
     @property
     def mean(self) -> Tensor:
-        return self.rate
+        return mean_of(self.probabilities)
 
     @property
     def variance(self) -> Tensor:
-        return self.rate
-
-    def log_partition(self) -> Tensor:
-        return self.rate.new_zeros(self.rate.shape[:-1])
-
-    def draw(self, sample_shape: tuple[int, ...]) -> Tensor:
-        return torch.poisson(self.rate.detach().expand(tuple(sample_shape) + self.rate.shape))
+        return variance_of(self.probabilities)
 
     def log_marginals(self, num_values: int) -> Tensor:
-        return _poisson_weights(self.rate, num_values) - self.rate[..., None]
+        return padded(self.table, num_values)
 
 
-class PoissonGroups(PoissonPart):
-    """Poisson variables whose sums are given: multinomial.
-
-    Args:
-        groups: the plan.
-        rate: ``(*batch, p)``.
-        counts: ``(*batch, g)``.
-        largest: a bound of the counts.
-    """
-
-    def __init__(
-        self,
-        groups: GroupFibre,
-        rate: Tensor,
-        counts: Tensor,
-        largest: int | None,
-        is_delicate: bool,
-    ) -> None:
-        self.variables, self.groups, self.is_delicate = groups.variables, groups, is_delicate
-        self.rate, self.counts, self.largest = rate, counts, largest
-
-    def log_partition(self) -> Tensor:
-        if not self.is_delicate:
-            return fibre_groups.poisson_log_prob(self.groups, self.rate, self.counts)
-        return log_poisson(self.counts, fibre_groups.group_totals(self.groups, self.rate)).sum(-1)
-
-    def draw(self, sample_shape: tuple[int, ...]) -> Tensor:
-        rate = self.rate.detach()
-        return fibre_groups.poisson_draw(self.groups, rate, self.counts, sample_shape, self.largest)
-
-    @cached_property
-    def _share(self) -> Tensor:
-        with torch.enable_grad():
-            return fibre_groups.poisson_shares(self.groups, self.rate)
-
-    @property
-    def weight(self) -> Tensor:
-        # Shares, so that large rates do not cost digits; means, so that large counts do not.
-        return self.mean if self.is_delicate else self._share
-
-    def log_weight_sum(self) -> Tensor:
-        if self.is_delicate:
-            return log_poisson(self.counts, self.counts).sum(-1)
-        return -torch.lgamma(self.counts + 1).sum(-1)
-
-    @property
-    def _total(self) -> Tensor:
-        return fibre_groups.spread(self.groups, self.counts)
-
-    @property
-    def mean(self) -> Tensor:
-        return self._total * self._share
-
-    @property
-    def variance(self) -> Tensor:
-        return self._total * self._share * (1 - self._share)
-
-    def log_marginals(self, num_values: int) -> Tensor:
-        total, share = self._total[..., None], self._share[..., None]
-        make = _delicate_table if self.is_delicate else _binomial_table
-        return make(total, share, num_values)
-
-
-class BernoulliGroups(Part):
+class BernoulliGroups(FinitePart):
     """Bernoulli variables whose sums are given: exactly k of each group.
 
     Args:
@@ -219,10 +130,11 @@ class BernoulliGroups(Part):
         self.variables, self.groups = groups.variables, groups
         self.logits, self.counts, self.capacity = logits, counts, capacity
 
+    def _ask(self, function: Callable[..., Tensor], logits: Tensor) -> Tensor:
+        return function(self.groups, logits, self.counts, self.capacity)
+
     def log_partition(self) -> Tensor:
-        return fibre_groups.bernoulli_log_partition(
-            self.groups, self.logits, self.counts, self.capacity
-        )
+        return self._ask(fibre_groups.bernoulli_log_partition, self.logits)
 
     def draw(self, sample_shape: tuple[int, ...]) -> Tensor:
         logits = self.logits.detach()
@@ -231,182 +143,165 @@ class BernoulliGroups(Part):
         )
 
     @cached_property
-    def _marginals(self) -> Tensor:
-        return fibre_groups.bernoulli_marginals(
-            self.groups, self.logits, self.counts, self.capacity
-        )
+    def probabilities(self) -> Tensor:
+        return self._ask(fibre_groups.bernoulli_marginals, self.logits)
 
     @property
     def mean(self) -> Tensor:
-        return self._marginals[..., 1]
+        return self.probabilities[..., 1]
 
     @property
     def variance(self) -> Tensor:
-        return self._marginals[..., 0] * self._marginals[..., 1]
+        return variance_of(self.probabilities)
+
+    @property
+    def covariance(self) -> Tensor:
+        def tables(logits: Tensor, t: Tensor) -> Tensor:
+            return self._ask(fibre_groups.bernoulli_marginals, logits + t)
+
+        # One member of every group at a time: groups do not depend on each other.
+        index, members = self.groups.index, self.groups.members
+        slot = np.nonzero(members < len(index))[1][np.argsort(members[members < len(index)])]
+        directions = torch.as_tensor(slot == np.arange(members.shape[1])[:, None]).to(self.logits)
+        size = self.probabilities.numel() * (1 + self.capacity)
+        found = derivative_of_means(tables, self.logits, directions, size)
+        found = found.index_select(-1, torch.as_tensor(slot, device=found.device))
+        is_other = torch.as_tensor(index != index[:, None], device=found.device)
+        return settled(found.masked_fill(is_other, 0.0), self.variance)
 
     def log_marginals(self, num_values: int) -> Tensor:
-        return _padded(safe_log(self._marginals), num_values)
+        table = self._ask(fibre_groups.bernoulli_log_marginals, self.logits)
+        return padded(table, num_values)
 
 
-class Chain(Part):
+class Chain(FinitePart):
     """Variables whose rows overlap, by the dynamic programme over the columns.
 
     Args:
         chain: the plan.
         theta: ``(*batch, q, U)`` log weights of the values of every column.
         start: ``(*batch,)``.
+        edge: ``(*batch, q, U)`` weights where these are -inf, zeros with a derivative; None where
+            no derivative in them is asked for.
     """
 
-    def __init__(self, chain: FibreChain, theta: Tensor, start: Tensor) -> None:
+    def __init__(
+        self, chain: FibreChain, theta: Tensor, start: Tensor, edge: Tensor | None = None
+    ) -> None:
         self.variables, self.chain = chain.variables, chain
-        self.theta, self.start = theta, start
+        self.theta, self.start, self.edge = theta, start, edge
 
-    @cached_property
-    def _column(self) -> Tensor:
-        return plan_tensor(self.chain, "column", self.theta, torch.int64)
+    def _of_variables(self, figures: Tensor, dim: int = -2) -> Tensor:
+        column = plan_tensor(self.chain, "column", self.theta, torch.int64)
+        return figures.index_select(dim, column)
 
     def log_partition(self) -> Tensor:
-        return fibre_chain.log_partition(self.chain, self.theta, self.start)
+        return self._log_sum()
+
+    def _log_sum(self) -> Tensor:
+        if self.edge is None:
+            return fibre_chain.log_partition(self.chain, self.theta, self.start)
+        return fibre_edges.log_partition(self.chain, self.theta, self.edge, self.start)
+
+    @cached_property
+    def _levels(self) -> Tensor:
+        """``(*batch, q, U)`` probabilities of the values of the levels."""
+        if self.edge is None:
+            return fibre_chain.marginals(self.chain, self.theta, self.start)
+        return fibre_edges.marginals(self.chain, self.theta, self.edge, self.start)
 
     def draw(self, sample_shape: tuple[int, ...]) -> Tensor:
-        return self._draw_columns(sample_shape).index_select(-1, self._column)
+        return self._of_variables(self._draw_columns(sample_shape), -1)
 
     def _draw_columns(self, sample_shape: tuple[int, ...]) -> Tensor:
         theta = self.theta.detach()
         return fibre_chain.draw(self.chain, theta, self.start, sample_shape).to(theta.dtype)
 
-    @cached_property
+    @property
     def _marginals(self) -> Tensor:
-        """``(*batch, p, U)`` of the columns of all variables."""
-        found = fibre_chain.marginals(self.chain, self.theta, self.start)
-        return found.index_select(-2, self._column)
-
-    @property
-    def mean(self) -> Tensor:
-        return _mean(self._marginals)
-
-    @property
-    def variance(self) -> Tensor:
-        return _variance(self._marginals)
-
-    def log_marginals(self, num_values: int) -> Tensor:
-        return _padded(safe_log(self._marginals), num_values)
-
-
-class MergedChain(Chain, PoissonPart):
-    """Poisson variables whose rows overlap; those with equal columns share the total of theirs.
-
-    Args:
-        chain: the plan.
-        rate: ``(*batch, p)``.
-        start: ``(*batch,)``.
-    """
-
-    def __init__(self, chain: FibreChain, rate: Tensor, start: Tensor, is_delicate: bool) -> None:
-        self.rate, self._columns, self.is_delicate = rate, chain.columns, is_delicate
-        total = fibre_groups.group_totals(self._columns, rate)
-        num_values = int(chain.num_values.max())
-        if is_delicate:
-            self._k = plan_tensor(chain, "starts", rate)[start]
-            coefficients = plan_tensor(chain, "coefficients", rate)
-            self._tilt = tilt(total, coefficients, _mean_of_batch(self._k, total.shape[:-1]))
-            self._exponent = self._tilt @ coefficients.mT
-            value = torch.arange(num_values, device=rate.device).to(rate.dtype)
-            theta = log_poisson(value, (total * self._exponent.exp())[..., None])
-        else:
-            theta = _poisson_weights(total, num_values)
-        super().__init__(chain, theta, start)
-
-    @property
-    def weight(self) -> Tensor:
-        if not self.is_delicate:
-            return self.rate
-        return self.rate * self._exponent.index_select(-1, self._column).exp()
-
-    def log_weight_sum(self) -> Tensor:
-        return super().log_partition()
-
-    def log_partition(self) -> Tensor:
-        if not self.is_delicate:
-            return self.log_weight_sum() - self.rate.sum(-1)
-        added = self.rate * self._exponent.index_select(-1, self._column).expm1()
-        return self.log_weight_sum() - (self._tilt * self._k).sum(-1) + added.sum(-1)
+        """``(*batch, q, U)`` of the columns."""
+        return self._levels
 
     @cached_property
-    def _share(self) -> Tensor:
-        with torch.enable_grad():
-            return fibre_groups.poisson_shares(self._columns, self.rate)
+    def _possible(self) -> Tensor:
+        """``(*batch, q, U)`` whether a column can have a value."""
+        return fibre_marginals.possible_values(self.chain, self.theta, self.start)
 
-    def draw(self, sample_shape: tuple[int, ...]) -> Tensor:
-        columns = self._draw_columns(sample_shape)
-        if self.chain.num_columns == len(self.variables):
-            return columns.index_select(-1, self._column)
-        largest = int(self.chain.num_values.max()) - 1
-        return fibre_groups.poisson_draw(self._columns, self.rate.detach(), columns, (), largest)
+    def _may_underflow(self) -> bool:
+        """Whether a point may have a probability below the least number of the dtype."""
+        least = self.theta.masked_fill(self.theta == -torch.inf, torch.inf).amin(-1)
+        reach = (self.theta.amax(-1) - least).sum(-1) + np.log(self.chain.num_values).sum()
+        return is_there(~(reach < -np.log(torch.finfo(reach.dtype).tiny)))
+
+    @cached_property
+    def _exact(self) -> Tensor:
+        """``_marginals`` with zeros exactly where a value is impossible."""
+        found = self._marginals
+        if not is_there(~((found > 0) & (found < 1))):
+            return found
+        return exact_zeros(found, self._possible if self._may_underflow() else found > 0)
+
+    @property
+    def probabilities(self) -> Tensor:
+        return self._of_variables(self._exact)
+
+    @property
+    def _column_mean(self) -> Tensor:
+        """``(*batch, q)`` of the columns."""
+        return mean_of(self._marginals)
+
+    def _column_log_marginals(self) -> Tensor:
+        """``(*batch, q, U)`` of the columns."""
+        found = fibre_marginals.log_marginals(self.chain, self.theta, self.start)
+        return found if self.edge is None else found + self._log_change()
+
+    def _log_change(self) -> Tensor:
+        """Zeros, with the derivatives of log probabilities in weights that are zero."""
+        theta, edge = self.theta.detach(), self.edge
+        assert edge is not None
+        found = fibre_edges.marginals(self.chain, theta, edge, self.start)
+        plain = found.detach()
+        return (found - plain) / plain.masked_fill(~(plain > 0), 1.0)
 
     @property
     def mean(self) -> Tensor:
-        return self._share * super().mean
+        return self._of_variables(self._column_mean, -1)
 
     @property
     def variance(self) -> Tensor:
-        # Of a binomial with a random total.
-        within = self._share * (1 - self._share) * super().mean
-        return within + self._share.square() * super().variance
+        return self._of_variables(variance_of(self._marginals), -1)
+
+    @property
+    def covariance(self) -> Tensor:
+        return self._of_variables(self._of_variables(self._column_covariance), -1)
+
+    @property
+    def _column_covariance(self) -> Tensor:
+        """``(*batch, q, q)`` of the values of the columns."""
+
+        def tables(theta: Tensor, t: Tensor) -> Tensor:
+            added = t[..., None] * values_of(theta.shape[-1], theta)
+            if self.edge is None:
+                return fibre_chain.marginals(self.chain, theta + added, self.start)
+            edge = self.edge * added.exp()
+            return fibre_edges.marginals(self.chain, theta + added, edge, self.start)
+
+        variance = variance_of(self._marginals)
+        directions = torch.eye(self.chain.num_columns, device=variance.device).to(variance)
+        size = self.chain.num_transitions * variance[..., 0].numel()
+        return settled(derivative_of_means(tables, self.theta, directions, size), variance)
 
     def log_marginals(self, num_values: int) -> Tensor:
-        totals = torch.arange(self._marginals.shape[-1], device=self.rate.device)
-        totals = totals.to(self.rate.dtype)[:, None]
-        make = _delicate_table if self.is_delicate else _binomial_table
-        split = make(totals, self._share[..., None, None], num_values)
-        terms = safe_log(self._marginals)[..., None] + split
-        return fibre_chain.log_sum_exp(terms, axis=-2)
+        return padded(self._of_variables(self._column_log_marginals()), num_values)
 
 
-def _poisson_weights(rate: Tensor, num_values: int) -> Tensor:
-    """``(..., U)`` u log rate - log u! of u = 0..U-1."""
-    value = torch.arange(num_values, device=rate.device).to(rate.dtype)
-    return fibre_groups.power(value, rate[..., None]) - torch.lgamma(value + 1)
+class BernoulliChain(Chain):
+    """A chain of Bernoulli variables."""
 
+    @property
+    def mean(self) -> Tensor:
+        return self.probabilities[..., 1]
 
-def _mean_of_batch(k: Tensor, batch_shape: torch.Size) -> Tensor:
-    """k averaged over dimensions that a batch does not have."""
-    k = k.reshape((-1,) + k.shape[max(k.ndim - 1 - len(batch_shape), 0) :]).mean(0)
-    lead = len(batch_shape) - (k.ndim - 1)
-    for dim, size in enumerate(batch_shape[lead:]):
-        k = k.mean(dim, keepdim=True) if size == 1 else k
-    return k
-
-
-def _delicate_table(total: Tensor, share: Tensor, num_values: int) -> Tensor:
-    """``_binomial_table``, where that loses too many digits."""
-    value = torch.arange(num_values, device=share.device).to(share.dtype)
-    rest = (total - value).clamp(min=0)
-    table = log_poisson(value, total * share) + log_poisson(rest, total * (1 - share))
-    return (table - log_poisson(total, total)).masked_fill(value > total, -torch.inf)
-
-
-def _binomial_table(total: Tensor, share: Tensor, num_values: int) -> Tensor:
-    """``(..., U)`` log Binomial(u; total, share) of u = 0..U-1."""
-    value = torch.arange(num_values, device=share.device).to(share.dtype)
-    rest = (total - value).clamp(min=0)
-    ways = torch.lgamma(total + 1) - torch.lgamma(value + 1) - torch.lgamma(rest + 1)
-    table = ways + fibre_groups.power(value, share) + fibre_groups.power(rest, 1 - share)
-    return table.masked_fill(value > total, -torch.inf)
-
-
-def _values(table: Tensor) -> Tensor:
-    return torch.arange(table.shape[-1], device=table.device).to(table.dtype)
-
-
-def _mean(probability: Tensor) -> Tensor:
-    return probability @ _values(probability)
-
-
-def _variance(probability: Tensor) -> Tensor:
-    deviation = _values(probability) - _mean(probability)[..., None]
-    return (probability * deviation.square()).sum(-1)
-
-
-def _padded(table: Tensor, num_values: int) -> Tensor:
-    return pad(table, (0, num_values - table.shape[-1]), value=-torch.inf)
+    @property
+    def variance(self) -> Tensor:
+        return variance_of(self.probabilities)

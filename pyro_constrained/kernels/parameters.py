@@ -19,6 +19,7 @@ from pyro_constrained.kernels.shapes import broadcast_shapes
 
 __all__ = [
     "batch_shape_of",
+    "check_category_logits",
     "check_category_probs",
     "check_covariance",
     "check_finite",
@@ -112,7 +113,7 @@ def _require(name: str, expected: str, tensor: Tensor, holds: Tensor, remedy: st
     if not are_known(holds) or bool(holds.all()):
         return
     where = tuple(int(i) for i in (~holds).nonzero()[0])
-    part = tensor[where]
+    part = tensor.detach()[where]
     got = f"{float(part):.6g}" if part.ndim == 0 else f"a matrix of shape {tuple(part.shape)}"
     at = f" at {where}" if where else ""
     raise TensorParameterError(f"{name}: expected {expected}, got {got}{at}; {remedy}.")
@@ -151,6 +152,14 @@ def check_category_probs(name: str, tensor: Tensor) -> None:
     check_nonnegative(name, tensor)
     total = tensor.sum(-1)
     _require(f"the sum of {name}", "a positive sum", total, total > 0, "give logits instead")
+
+
+def check_category_logits(name: str, tensor: Tensor) -> None:
+    """Raise if an entry is NaN, or a row makes all categories impossible."""
+    check_logits(name, tensor)
+    largest = tensor.amax(-1)
+    expected, remedy = "a category that is possible in every row", "raise a logit above -inf"
+    _require(name, expected, largest, largest > -torch.inf, remedy)
 
 
 def check_logits(name: str, tensor: Tensor) -> None:

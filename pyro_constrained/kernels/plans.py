@@ -6,14 +6,15 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
-from constrained_core.fibre import FibreChain, FibrePlan, GroupFibre
+from constrained_core.fibre import FibreChain, FibrePlan, FixedFibre, GroupFibre
+from constrained_core.fibre_tables import TableFibre
 from constrained_core.groups import GroupSum
 from constrained_core.plan import Plan
 from pyro_constrained.kernels.tracing import quiet_under_trace
 
 __all__ = ["AnyPlan", "plan_tensor"]
 
-AnyPlan = Plan | FibrePlan | GroupFibre | FibreChain | GroupSum
+AnyPlan = Plan | FibrePlan | FixedFibre | GroupFibre | FibreChain | TableFibre | GroupSum
 
 _TENSORS: WeakKeyDictionary[AnyPlan, dict[tuple, Tensor]] = WeakKeyDictionary()
 

@@ -14,7 +14,7 @@ import math
 import torch
 from torch import Tensor
 
-from pyro_constrained.kernels.fibre_groups import power
+from pyro_constrained.kernels.logarithms import is_there, power, safe_log, times
 
 __all__ = ["is_delicate", "log_poisson", "tilt"]
 
@@ -28,6 +28,9 @@ LARGEST_STEP = 2.0
 RIDGE = 1e-5
 """Rows may be redundant."""
 
+FAR = 1e-3
+"""Mean over count below which their logarithms do not cancel."""
+
 CLOSE = 1e-3
 """Relative distance of the sums from k at which deviances are small enough."""
 
@@ -38,18 +41,28 @@ def is_delicate(largest: int, dtype: torch.dtype) -> bool:
     return largest > 2 * tolerance / torch.finfo(dtype).eps
 
 
-def log_poisson(count: Tensor, mean: Tensor) -> Tensor:
-    """``log(mean^count exp(-mean) / count!)``; -inf where only the mean is zero."""
+def log_poisson(count: Tensor, mean: Tensor, log_mean: Tensor | None = None) -> Tensor:
+    """``log(mean^count exp(-mean) / count!)``; -inf where only the mean is zero.
+
+    Args:
+        count: whole numbers.
+        mean: positive, or zero.
+        log_mean: its logarithm, where the mean may be below the least number of the dtype.
+    """
     is_few = count < FEW
     few = count.masked_fill(~is_few, 0.0)
-    plain = power(few, mean) - mean - torch.lgamma(few + 1)
+    plain = power(few, mean) if log_mean is None else times(few, log_mean)
+    plain = plain - mean - torch.lgamma(few + 1)
     many = count.masked_fill(is_few, FEW)
-    is_zero = mean == 0
-    positive = mean.masked_fill(is_zero, 1.0)
-    excess = many - positive
-    deviance = many * torch.log1p(excess / positive) - excess
-    smooth = -deviance - _stirling_error(many) - (2 * math.pi * many).log() / 2
-    return torch.where(is_few, plain, smooth.masked_fill(is_zero, -torch.inf))
+    excess, is_far = many - mean, mean < FAR * many
+    if is_there(is_far):
+        near = torch.log1p(excess.masked_fill(is_far, 0.0) / mean.masked_fill(is_far, 1.0))
+        far = many.log() - (safe_log(mean) if log_mean is None else log_mean)
+        logarithm = torch.where(is_far, far, near)
+    else:
+        logarithm = torch.log1p(excess / mean)
+    smooth = excess - many * logarithm - _stirling_error(many) - (2 * math.pi * many).log() / 2
+    return torch.where(is_few, plain, smooth)
 
 
 def _stirling_error(count: Tensor) -> Tensor:

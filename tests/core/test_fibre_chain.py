@@ -114,6 +114,26 @@ def test_segments_say_the_same(system: System):
             np.testing.assert_array_equal(found, expected)
 
 
+@given(system=integer_systems())
+def test_ways_back_are_the_same_transitions(system: System):
+    """Level by level, and in the segments of the ways on."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fibre_segments, "LEAST_GAIN", 1)
+        chain = replace(chain_of(system))
+        segments = chain.segments_before
+    firsts, tables = chain.before
+    for part, ahead in zip(segments, chain.segments, strict=True):
+        assert (part.start, part.stop, part.size) == (ahead.start, ahead.stop, ahead.size)
+        for place, level in enumerate(range(part.start, part.stop)):
+            expected = transitions(chain.first[level], chain.next[level], chain.sizes[level + 1])
+            found = transitions(firsts[level], tables[level], chain.sizes[level])
+            np.testing.assert_array_equal(
+                np.unique(found[:, ::-1], axis=0), np.unique(expected, axis=0)
+            )
+            padded = transitions(part.first[place], part.next[place], part.size)
+            np.testing.assert_array_equal(padded, found)
+
+
 def test_segments_save_padding():
     """Two by two tables: the first cell is free, the others follow from it."""
     A, k = np.kron(np.eye(4, dtype=int), margins(2, 2)), np.tile([300, 500, 420, 380], 4)

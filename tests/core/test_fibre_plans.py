@@ -40,6 +40,19 @@ def test_points_against_brute_force(system: System):
 
 
 @given(system=integer_systems())
+def test_rows_of_A_from_the_plan(system: System):
+    """Those of the parts are as given; all others are zero, or told by a relation."""
+    plan = system.plan()
+    rows, entries = plan.matrix
+    np.testing.assert_array_equal(entries, system.A[rows])
+    assert not system.A[plan.zero_rows].any() and np.isin(plan.kept, rows).all()
+    assert not (system.k @ plan.relations.T).any()
+    untold = np.setdiff1d(np.arange(plan.num_rows), np.concatenate([rows, plan.zero_rows]))
+    assert len(plan.relations) == len(untold)
+    assert (plan.relations[np.arange(len(untold)), untold] != 0).all()
+
+
+@given(system=integer_systems())
 def test_upper_is_the_largest_value(system: System):
     """Exactly so in the chain; in groups a bound, which only a small law may not reach."""
     plan = system.plan()

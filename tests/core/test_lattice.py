@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from constrained_core import ConstraintError, GroupSum, InfeasibleConstraintError, as_integers
-from constrained_core.lattice import lattice_of, same_solutions
+from constrained_core.lattice import joint_relations, lattice_of, same_solutions
 from tests.core import exact
 from tests.core.matrices import MATRICES
 
@@ -147,3 +147,31 @@ def test_same_solutions():
     assert same_solutions(groups, groups, (batch, batch))
     assert same_solutions(groups, dense, (batch, batch[:, ::-1]))
     assert not same_solutions(groups, dense, (batch, batch))
+
+
+@given(
+    A=arrays(np.int64, (4, 3), elements=small_integers),
+    x=arrays(np.int64, 3, elements=small_integers),
+)
+def test_relations_of_redundant_rows(A: np.ndarray, x: np.ndarray):
+    """Zero for what A can give; not zero where one redundant row is changed."""
+    lattice = lattice_of(A)
+    others = np.setdiff1d(np.arange(4), lattice.kept)
+    relations = lattice.relations(others)
+    assert relations.shape == (len(others), 4)
+    assert not (relations @ (A @ x)).any()
+    for row, relation in zip(others, relations, strict=True):
+        assert relation[row] != 0 and not np.delete(relation[others], others == row).any()
+
+
+@given(data=st.data())
+def test_joint_relations(data: st.DataObject):
+    """They tell whether two constraints with solutions have the same ones."""
+    one, factor = (data.draw(arrays(np.int64, (2, n), elements=small_integers)) for n in (4, 2))
+    other = factor @ one
+    assume(exact.rank(other) == exact.rank(one))
+    x, y = (data.draw(arrays(np.int64, 4, elements=small_integers)) for _ in range(2))
+    k, like = one @ x, other @ y
+    found = not (joint_relations(one, other) @ np.concatenate([k, like])).any()
+    assert found == bool((factor @ (one @ x) == like).all())
+    assert found or not same_solutions(one, other, (k, like))

@@ -60,6 +60,17 @@ def test_moments(backend, case):
         assert_close(backend.value(law, name), expected, TIGHT)
 
 
+@each_law(CASES, COMPILED)
+def test_covariance(backend, case):
+    law = shared_law(backend, case)
+    found = backend.value(law, "covariance")
+    expected = case.expected(lambda problem: problem.covariance, (case.n, case.n))
+    assert_close(found, expected, TIGHT)
+    np.testing.assert_array_equal(found, np.swapaxes(found, -1, -2))
+    variance = np.diagonal(found, axis1=-2, axis2=-1)
+    np.testing.assert_array_equal(variance, backend.value(law, "variance"))
+
+
 @each_law(FINITE, COMPILED)
 def test_entropy(backend, case):
     found = backend.value(shared_law(backend, case), "entropy")
@@ -230,7 +241,7 @@ def test_divergence(backend, case):
     expected = np.empty(case.batch_shape)
     for index, p in case.problems.items():
         q = other.problems[index]
-        expected[index] = p.pmf @ (np.log(p.pmf) - np.log(q.pmf))
+        expected[index] = p.divergence(q)
     np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-10)
 
 

@@ -149,6 +149,20 @@ def test_poor_chains_are_told(backend):
         assert not sampler.diagnostics().is_good
 
 
+@each_backend
+def test_variables_that_follow_from_others_are_left_out(backend):
+    """x_2 is 2 on the whole fibre, though the bounds of single rows do not say so."""
+    pytest.importorskip("arviz")
+    A, k = np.array([[1, 1, 1, 1], [1, 1, -1, 1]]), np.array([30, 26])
+    problem = DiscreteProblem("poisson", np.array([3.0, 2.0, 1.0, 1.0]), A, k)
+    sampler = sampler_of(backend, problem)
+    draws = backend.walk(sampler, 0, 200, num_chains=2, warmup=5)
+    assert (draws[..., 2] == 2).all()
+    found = sampler.diagnostics()
+    assert found.is_good
+    np.testing.assert_array_equal(np.isnan(found.r_hat), [False, False, True, False])
+
+
 def test_backends_walk_alike():
     """The same random numbers lead both twins to the same points, by the same directions."""
     if len(BACKENDS) < 2:

@@ -123,3 +123,30 @@ def test_masked_sites_do_not_count():
 def test_jit_of_a_model():
     drawn = jax.jit(lambda key: seed(guide, key)())(KEY)
     assert drawn is None
+
+
+def test_learning_with_infinite_logits():
+    """Elements that are in or out for sure stay so; the others are learned, to the posterior."""
+    A, k = np.array([[1, 1, 1, 1, 1, 0], [0, 1, 0, 1, 0, 2]]), np.array([2, 1])
+    prior = array([0.3, -0.2, np.inf, 0.5, -np.inf, 0.1])
+    law = ConstrainedBernoulli(logits=prior, A=A, k=k)
+    x = law.enumerate_support()
+    fit = jax.scipy.stats.norm.logpdf(2.2, x @ array([1, -1, 2, 0.5, 0, 0.3]), 0.5)
+    joint = law.log_prob(x) + fit
+
+    @jax.jit
+    def step(free):
+        def loss(free):
+            q = ConstrainedBernoulli(logits=jnp.where(jnp.isfinite(prior), free, prior), A=A, k=k)
+            probability = jnp.exp(q.log_prob(x))
+            return dist.kl_divergence(q, law) - (probability * fit).sum(), probability
+
+        (value, probability), slope = jax.value_and_grad(loss, has_aux=True)(free)
+        return free - 2 * slope, value, probability
+
+    free = jnp.zeros(6)
+    for _ in range(200):
+        free, value, probability = step(free)
+    assert jnp.isfinite(free).all()
+    assert_close(value, -jax.scipy.special.logsumexp(joint), atol=1e-3)
+    assert_close(probability, jax.nn.softmax(joint), atol=0.02)

@@ -9,6 +9,8 @@ import pytest
 import torch
 from pyro import poutine
 from pyro.infer import (
+    MCMC,
+    NUTS,
     SVI,
     JitTrace_ELBO,
     Predictive,
@@ -18,6 +20,8 @@ from pyro.infer import (
     config_enumerate,
     infer_discrete,
 )
+from pyro.infer.mcmc.util import initialize_model
+from pyro.ops.integrator import potential_grad
 from pyro.optim import Adam
 
 from pyro_constrained import (
@@ -269,3 +273,71 @@ def test_a_trace_is_pickled():
     trace = poutine.trace(model).get_trace()
     again = pickle.loads(pickle.dumps(trace.nodes["x"]["fn"]))
     assert again.log_prob(trace.nodes["x"]["value"]).isfinite()
+
+
+ROUTES = torch.tensor([[1, 1, 0], [0, 1, 1]])
+COUNTS = {
+    "chain": lambda rate: ConstrainedPoisson(rate, ROUTES, torch.tensor([4, 5])),
+    "row": lambda rate: ConstrainedPoisson(rate, torch.ones(3), 8),
+}
+
+
+@pytest.mark.parametrize("validated", [False, True])
+@pytest.mark.parametrize("name", COUNTS)
+def test_nuts_rejects_rates_without_a_law(name, validated):
+    """Rates that underflow to zero leave no point, those that overflow make no law: the energy is
+    infinite or NaN there, which is a rejected step, and nothing raises."""
+
+    def wild():
+        scale = pyro.sample("scale", dist.Normal(0.0, 500.0))
+        law = COUNTS[name](torch.exp(scale) * tensor([1, 0.5, 2]))
+        pyro.sample("x", law, obs=tensor([3, 1, 4]))
+
+    with pyro.validation_enabled(validated):
+        potential, _ = initialize_model(wild)[1:3]
+        for scale, is_law in ((-800.0, False), (0.3, True), (800.0, False)):
+            slope, energy = potential_grad(potential, {"scale": tensor(scale)})
+            assert bool(energy < torch.inf) == is_law
+            assert slope["scale"].isfinite() or not is_law
+    kernel = NUTS(wild, step_size=200.0, adapt_step_size=False, max_tree_depth=3)
+    mcmc = MCMC(kernel, 10, 0, disable_progbar=True, disable_validation=not validated)
+    mcmc.run()
+    rate = mcmc.get_samples()["scale"].exp()
+    assert (rate > 0).all() and rate.isfinite().all()
+
+
+def test_draws_without_a_point_are_a_rejected_step():
+    law = COUNTS["chain"](torch.zeros(3))
+    assert law.log_prob(tensor([3, 1, 4])) == law.constraint_log_prob() == -torch.inf
+    for estimator in ("score_function", "marginal_expectation"):
+        with pytest.raises(torch.linalg.LinAlgError, match="positive probability"):
+            law.with_estimator(estimator)()
+
+
+def test_svi_with_infinite_logits():
+    """Elements that are in or out for sure stay so; the others are learned, to the posterior."""
+    A, k = torch.tensor([[1, 1, 1, 1, 1, 0], [0, 1, 0, 1, 0, 2]]), torch.tensor([2, 1])
+    prior = tensor([0.3, -0.2, np.inf, 0.5, -np.inf, 0.1])
+    weights = tensor([1, -1, 2, 0.5, 0, 0.3])
+    law = ConstrainedBernoulli(logits=prior, A=A, k=k)
+    x = law.enumerate_support()
+    joint = law.log_prob(x) + dist.Normal(x @ weights, 0.5).log_prob(tensor(2.2))
+    free = torch.zeros(6).requires_grad_()
+    optimiser = torch.optim.LBFGS([free], max_iter=30, line_search_fn="strong_wolfe")
+
+    def guide_of(free):
+        return ConstrainedBernoulli(logits=free.where(prior.isfinite(), prior), A=A, k=k)
+
+    def loss():
+        optimiser.zero_grad()
+        q = guide_of(free)
+        fit = dist.Normal(x @ weights, 0.5).log_prob(tensor(2.2))
+        found = torch.distributions.kl_divergence(q, law) - q.log_prob(x).exp() @ fit
+        found.backward()
+        assert free.grad.isfinite().all()
+        return found
+
+    optimiser.step(loss)
+    assert float(loss().detach()) == pytest.approx(-float(joint.logsumexp(0)), abs=1e-3)
+    found = guide_of(free).log_prob(x).exp().detach()
+    torch.testing.assert_close(found, joint.softmax(0), atol=0.02, rtol=0)

@@ -1,0 +1,174 @@
+"""Derivatives in weights that are zero: rates of 0, probabilities of exactly 0 and 1.
+
+A weight w may grow from zero, and sums over walks are polynomials in it; in log space that is lost.
+Here a sum is ``exp(M) f``, with M a constant and f a number: 1 with the derivative of the sum where
+it is positive, 0 with a derivative where all walks have a weight of zero. Values are those of
+``fibre_chain``; derivatives of any order are right, in all weights.
+"""
+
+from collections.abc import Callable
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.lax import stop_gradient
+
+from constrained_core.fibre import FibreChain
+from numpyro_constrained.kernels import fibre_chain
+from numpyro_constrained.kernels.fibre_chain import Run, by_column, own_weights, runs_of, tables_of
+
+__all__ = ["log_change", "log_partition", "marginals"]
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def log_partition(chain: FibreChain, theta: Array, edge: Array, start: Array) -> Array:
+    """``fibre_chain.log_partition``.
+
+    Args:
+        chain: the plan.
+        theta: ``(*batch, q, U)`` log weights.
+        edge: ``(*batch, q, U)`` weights where these are -inf: zeros with a derivative.
+        start: ``(*batch,)`` states of level 0.
+    """
+    return fibre_chain.log_partition(chain, theta, start)
+
+
+@log_partition.defjvp
+def _log_partition_jvp(chain: FibreChain, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    return _where_zero(chain, fibre_chain.log_partition, _log_sum, primals, tangents)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def marginals(chain: FibreChain, theta: Array, edge: Array, start: Array) -> Array:
+    """``fibre_chain.marginals``."""
+    return fibre_chain.marginals(chain, theta, start)
+
+
+@marginals.defjvp
+def _marginals_jvp(chain: FibreChain, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    return _where_zero(chain, fibre_chain.marginals, _probabilities, primals, tangents)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def log_change(chain: FibreChain, theta: Array, edge: Array, start: Array) -> Array:
+    """Zeros, with the derivatives of ``fibre_marginals.log_marginals`` in the edges."""
+    batch_shape = jnp.broadcast_shapes(theta.shape[:-2], start.shape)
+    return jnp.zeros(batch_shape + theta.shape[-2:], theta.dtype)
+
+
+@log_change.defjvp
+def _log_change_jvp(chain: FibreChain, primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    def exact(chain: FibreChain, theta: Array, edge: Array, start: Array) -> Array:
+        found = _probabilities(chain, stop_gradient(theta), edge, start)
+        plain = stop_gradient(found)
+        return (found - plain) / jnp.where(plain > 0, plain, 1.0)
+
+    def none(chain: FibreChain, theta: Array, start: Array) -> Array:
+        return log_change(chain, stop_gradient(theta), stop_gradient(theta), start)
+
+    return _where_zero(chain, none, exact, primals, tangents)
+
+
+def _where_zero(
+    chain: FibreChain, plain: Callable, exact: Callable, primals: tuple, tangents: tuple
+) -> tuple[Array, Array]:
+    """Value and derivative of ``exact`` where a weight is zero, else of ``plain``: a third less."""
+    theta, edge, start = primals
+
+    def of_exact(weights: tuple, changes: tuple) -> tuple[Array, Array]:
+        return jax.jvp(lambda *w: exact(chain, *w, start), weights, changes)
+
+    def of_plain(weights: tuple, changes: tuple) -> tuple[Array, Array]:
+        return jax.jvp(lambda theta: plain(chain, theta, start), weights[:1], changes[:1])
+
+    exists = np.arange(theta.shape[-1]) < chain.num_values[:, None]
+    is_zero = (theta == -jnp.inf) & exists.reshape((1,) * (theta.ndim - 2) + exists.shape)
+    return jax.lax.cond(_is_any(is_zero), of_exact, of_plain, (theta, edge), tangents[:2])
+
+
+@jax.custom_batching.custom_vmap
+def _is_any(mask: Array) -> Array:
+    """Whether an entry is true, in any element of a batch: only one branch is computed then."""
+    return mask.any()
+
+
+@_is_any.def_vmap
+def _is_any_of_batch(axis_size: int, in_batched: list, mask: Array) -> tuple[Array, bool]:
+    return _is_any(mask), False
+
+
+def _probabilities(chain: FibreChain, theta: Array, edge: Array, start: Array) -> Array:
+    """``(*batch, q, U)``."""
+    batch_shape = jnp.broadcast_shapes(theta.shape[:-2], start.shape)
+    theta, edge = (jnp.broadcast_to(w, batch_shape + w.shape[-2:]) for w in (theta, edge))
+
+    def total_of(theta: Array, edge: Array) -> Array:
+        return _log_sum(chain, theta, edge, start).sum()
+
+    slopes = jax.grad(total_of, (0, 1))(theta, edge)
+    found = jnp.where(theta > -jnp.inf, slopes[0], edge * slopes[1])
+    total = found.sum(-1, keepdims=True)
+    is_some = total > 0  # or NaN, which spoils no derivative of others
+    return jnp.where(is_some, found / jnp.where(is_some, total, 1.0), jnp.nan)
+
+
+def _log_sum(chain: FibreChain, theta: Array, edge: Array, start: Array) -> Array:
+    """``(*batch,)`` log of the sum of the weights of all walks."""
+    runs, tables = runs_of(chain, chain.segments), tables_of(chain.segments)
+    shape = jnp.broadcast_shapes(theta.shape[:-2], edge.shape[:-2], start.shape)
+    theta, edge = (jnp.broadcast_to(w, shape + w.shape[-2:]) for w in (theta, edge))
+    scale, figure = _levels(runs, tables, by_column(theta), by_column(edge))
+    start = jnp.broadcast_to(start, shape).reshape(-1)
+    element = np.arange(start.size, dtype=np.int32)
+    scale, figure = scale[start, element].reshape(shape), figure[start, element].reshape(shape)
+    is_zero = figure <= 0
+    return jnp.where(is_zero, -jnp.inf, scale + jnp.log(jnp.where(is_zero, 1.0, figure)))
+
+
+@partial(jax.jit, static_argnums=0)
+def _levels(
+    runs: tuple[Run, ...], tables: list[tuple[Array, Array]], theta: Array, edge: Array
+) -> tuple[Array, Array]:
+    """``(S + 1, batch)`` M and f of the first level, for weights ``(q, U, batch)``."""
+    is_zero = theta == -jnp.inf
+    scale = jnp.where(is_zero, 0.0, stop_gradient(theta))
+    finite = jnp.where(is_zero, 0.0, theta)
+    figure = jnp.where(is_zero, edge, jnp.exp(finite - stop_gradient(finite)))
+    level = (
+        jnp.zeros((1, theta.shape[-1]), theta.dtype),
+        jnp.ones((1, theta.shape[-1]), theta.dtype),
+    )
+    for run, (first, table) in reversed(list(zip(runs, tables, strict=True))):
+        columns = (part[run.start : run.stop, : run.num_values] for part in (scale, figure))
+        level = _with_dead_states(*level, run.size)
+        level, _ = jax.lax.scan(_step(run), level, (first, table, *columns), reverse=True)
+        level = level[0][: run.num_states], level[1][: run.num_states]
+    return _with_dead_states(*level, len(level[0]))
+
+
+def _step(run: Run) -> Callable[[tuple, tuple], tuple[tuple, None]]:
+    """From one level of a segment to the one before."""
+
+    @jax.checkpoint
+    def step(later: tuple[Array, Array], column: tuple) -> tuple[tuple[Array, Array], None]:
+        first, table, *weights = column
+        own = [own_weights(run, part, first, table.shape[1]) for part in weights]
+        terms, figures = later[0][table] + own[0], later[1][table] * own[1]
+        heaviest = jnp.where(figures > 0, terms, -jnp.inf).max(1)
+        # Where all are zero: the scale of what may grow.
+        scale = stop_gradient(jnp.where(heaviest > -jnp.inf, heaviest, terms.max(1)))
+        finite = jnp.where(scale > -jnp.inf, scale, 0.0)
+        most = np.log(np.finfo(terms.dtype).max) / 2
+        weight = jnp.exp(jnp.minimum(stop_gradient(terms) - finite[:, None], most))
+        total = (weight * figures).sum(1)
+        size = stop_gradient(jnp.where(total > 0, total, 1.0))
+        return _with_dead_states(scale + jnp.log(size), total / size, run.size), None
+
+    return step
+
+
+def _with_dead_states(scale: Array, figure: Array, size: int) -> tuple[Array, Array]:
+    missing = ((0, size + 1 - len(scale)), (0, 0))
+    return jnp.pad(scale, missing, constant_values=-jnp.inf), jnp.pad(figure, missing)

@@ -1,0 +1,73 @@
+"""Logarithms, products with them and ratios where a factor may be zero, or as small as it likes."""
+
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+from jax.lax import stop_gradient
+
+__all__ = [
+    "expected",
+    "log_ratio",
+    "power",
+    "ratio",
+    "safe_log",
+    "strictly_inside",
+    "times",
+    "without_nan",
+]
+
+
+def power(count: Any, rate: Array) -> Array:
+    """``count log rate``, 0 where count is 0 and -inf where only rate is; gradients are finite."""
+    return times(count, safe_log(rate))
+
+
+def times(count: Any, logarithm: Array) -> Array:
+    """``count logarithm``, 0 where count is 0."""
+    is_zero = logarithm == -jnp.inf
+    value = count * jnp.where(is_zero, 0.0, logarithm)
+    return jnp.where(is_zero & (count > 0), -jnp.inf, value)
+
+
+def safe_log(value: Array) -> Array:
+    """-inf, with a gradient of zero, at zero and below."""
+    is_zero = value <= 0
+    return jnp.where(is_zero, -jnp.inf, jnp.log(jnp.where(is_zero, 1.0, value)))
+
+
+def expected(probability: Array, log_weight: Array, is_zero: Array | None = None) -> Array:
+    """Their product; 0, not NaN, where the probability is zero, and infinite where only a weight
+    is."""
+    is_zero = probability <= 0 if is_zero is None else is_zero
+    known, missing = without_nan(probability)
+    product = known * jnp.where(is_zero | (log_weight == -jnp.inf), 0.0, log_weight)
+    product = jnp.where(~is_zero & (log_weight == -jnp.inf), -jnp.inf, product)
+    return jnp.where(missing, jnp.nan, product)
+
+
+def without_nan(figures: Array) -> tuple[Array, Array]:
+    """Zeros for NaN, and where they are: put back last, NaN spoils no derivative of others."""
+    missing = jnp.isnan(figures)
+    return jnp.where(missing, 0.0, figures), missing
+
+
+def strictly_inside(probability: Array, is_open: Array) -> Array:
+    """Where open, from the least positive number of the dtype to the one below 1, so that both
+    logarithms are finite; derivatives are those of the probability."""
+    info = jnp.finfo(probability.dtype)
+    within = jnp.clip(probability, info.tiny, 1 - info.epsneg)
+    return probability + stop_gradient(jnp.where(is_open, within - probability, 0.0))
+
+
+def ratio(part: Array, total: Array) -> Array:
+    """``part / total``, 0 where both are."""
+    return part / jnp.where(total == 0, 1.0, total)
+
+
+def log_ratio(part: Array, total: Array) -> Array:
+    """Its logarithm, also where the ratio is below the least number of the dtype."""
+    plain = ratio(part, total)
+    is_normal = ~(plain < jnp.finfo(plain.dtype).tiny)
+    few = safe_log(part) - jnp.log(jnp.where(total == 0, 1.0, total))
+    return jnp.where(is_normal, jnp.log(jnp.where(is_normal, plain, 1.0)), few)

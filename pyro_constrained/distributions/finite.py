@@ -1,0 +1,42 @@
+"""Laws of variables with finitely many values given ``A x = k``."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_constrained.distributions.discrete import ConstrainedDiscrete
+from pyro_constrained.kernels.fibre_parts import FinitePart
+from pyro_constrained.kernels.logarithms import expected
+
+__all__ = ["ConstrainedFinite"]
+
+
+class ConstrainedFinite(ConstrainedDiscrete):
+    """Independent variables with values 0..C-1 given A x = k."""
+
+    _parts: Sequence[FinitePart]
+
+    @property
+    @abstractmethod
+    def _edge(self) -> Tensor | None:
+        """``(*batch, n, C)`` probabilities that are zero, as zeros with a derivative; None where no
+        derivative in them is asked for."""
+
+    def _edges_of(self, variables: np.ndarray) -> Tensor | None:
+        """Those of some variables."""
+        if self._edge is None:
+            return None
+        return self._edge.index_select(-2, torch.as_tensor(variables, device=self._edge.device))
+
+    @property
+    @abstractmethod
+    def _log_table(self) -> Tensor:
+        """``(*batch, n, C)`` log weights of all values."""
+
+    def _expected_log_weight(self, other: Any) -> Tensor:
+        table = other._joined([part.probabilities for part in other._parts], -2)
+        return expected(table, self._log_table).sum((-2, -1))

@@ -1,0 +1,91 @@
+"""Logarithms, products with them and ratios where a factor may be zero, or as small as it likes."""
+
+import torch
+from pyro.util import ignore_jit_warnings
+from torch import Tensor
+
+__all__ = [
+    "expected",
+    "is_there",
+    "log_ratio",
+    "power",
+    "ratio",
+    "safe_log",
+    "strictly_inside",
+    "times",
+    "without_nan",
+]
+
+
+@ignore_jit_warnings()
+def is_there(mask: Tensor) -> bool:
+    """Whether an entry is true, or may be in a later run of what is traced now."""
+    return torch.jit.is_tracing() or bool(mask.any())
+
+
+def power(count: Tensor, rate: Tensor) -> Tensor:
+    """``count log rate``, 0 where count is 0 and -inf where only rate is; gradients are finite."""
+    is_zero = rate == 0
+    if not is_there(is_zero):
+        return count * rate.log()
+    value = count * rate.masked_fill(is_zero, 1.0).log()
+    return value.masked_fill(is_zero & (count > 0), -torch.inf)
+
+
+def times(count: Tensor, logarithm: Tensor) -> Tensor:
+    """``count logarithm``, 0 where count is 0."""
+    is_zero = logarithm == -torch.inf
+    if not is_there(is_zero):
+        return count * logarithm
+    value = count * logarithm.masked_fill(is_zero, 0.0)
+    return value.masked_fill(is_zero & (count > 0), -torch.inf)
+
+
+def safe_log(value: Tensor) -> Tensor:
+    """-inf, with a gradient of zero, at zero and below."""
+    is_zero = value <= 0
+    return value.masked_fill(is_zero, 1.0).log().masked_fill(is_zero, -torch.inf)
+
+
+def expected(probability: Tensor, log_weight: Tensor, is_zero: Tensor | None = None) -> Tensor:
+    """Their product; 0, not NaN, where the probability is zero, and infinite where only a weight
+    is."""
+    is_forbidden = log_weight == -torch.inf
+    if not is_there(is_forbidden | probability.isnan()):
+        return probability * log_weight
+    is_zero = probability <= 0 if is_zero is None else is_zero
+    known, missing = without_nan(probability)
+    product = known * log_weight.masked_fill(is_zero | is_forbidden, 0.0)
+    product = product.masked_fill(~is_zero & is_forbidden, -torch.inf)
+    return product.masked_fill(missing, torch.nan)
+
+
+def without_nan(figures: Tensor) -> tuple[Tensor, Tensor]:
+    """Zeros for NaN, and where they are: put back last, NaN spoils no derivative of others."""
+    missing = figures.isnan()
+    return figures.masked_fill(missing, 0.0), missing
+
+
+def strictly_inside(probability: Tensor, is_open: Tensor) -> Tensor:
+    """Where open, from the least positive number of the dtype to the one below 1, so that both
+    logarithms are finite; derivatives are those of the probability."""
+    with torch.no_grad():
+        info = torch.finfo(probability.dtype)
+        within = probability.clamp(info.tiny, 1 - info.eps / 2)
+        correction = (within - probability).masked_fill(~is_open, 0.0)
+    return probability + correction
+
+
+def ratio(part: Tensor, total: Tensor) -> Tensor:
+    """``part / total``, 0 where both are."""
+    return part / total.masked_fill(total == 0, 1.0)
+
+
+def log_ratio(part: Tensor, total: Tensor) -> Tensor:
+    """Its logarithm, also where the ratio is below the least number of the dtype."""
+    plain = ratio(part, total)
+    is_tiny = plain < torch.finfo(plain.dtype).tiny
+    if not is_there(is_tiny):
+        return plain.log()
+    few = safe_log(part) - total.masked_fill(total == 0, 1.0).log()
+    return torch.where(is_tiny, few, plain.masked_fill(is_tiny, 1.0).log())
