@@ -14,7 +14,12 @@ from jax.core import Tracer
 from numpyro.distributions import constraints
 from numpyro.util import is_prng_key
 
-from constrained_core import ConstraintError, ParameterError, enumerate_fibre
+from constrained_core import (
+    ConstraintError,
+    InfeasibleConstraintError,
+    ParameterError,
+    enumerate_fibre,
+)
 from constrained_core.fibre import NO_POINT
 from numpyro_constrained.constraints import integer_linear_equality
 from numpyro_constrained.distributions.base import ConstrainedDistribution
@@ -231,8 +236,10 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         """Exact draws ``(*sample_shape, *batch, n)``, with the gradient of the estimator.
 
         Raises:
-            ConstraintError: A x = k has probability zero, under ``validate_args`` and outside of a
+            ParameterError: A x = k has probability zero, under ``validate_args`` and outside of a
                 trace.
+            InfeasibleConstraintError: k came in the place of the one that was planned for,
+                likewise.
         """
         assert is_prng_key(key)
         draw = self._draw(key, tuple(sample_shape)).astype(jnp.result_type(int))
@@ -264,8 +271,14 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         return self._where_possible(self._joined(drawn), -1, 1)
 
     def _require_possible(self, draw: Array) -> None:
-        if self._validate_args and not isinstance(draw, Tracer) and (draw < 0).any():
+        if not self._validate_args or isinstance(draw, Tracer) or (draw >= 0).all():
+            return
+        if np.all(self._constraint.possible):
             raise ParameterError(NO_POINT)
+        raise InfeasibleConstraintError(
+            "sample: expected a k that was planned for, got another in its place; make the law "
+            "anew with this k, or with a k_max that is at least as large."
+        )
 
     def _own_parameter(self) -> tuple[tuple[int, ...], Array]:
         """Leading batch dimensions along which the law is the same, and the parameter for the

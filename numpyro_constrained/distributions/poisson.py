@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from jax import Array
@@ -15,7 +14,6 @@ from numpyro_constrained.kernels.fibre import bind_fibre
 from numpyro_constrained.kernels.fibre_deals import DealtChain
 from numpyro_constrained.kernels.fibre_fixed import FixedCounts
 from numpyro_constrained.kernels.fibre_independence import IndependentTable, is_product
-from numpyro_constrained.kernels.leaves import where_needed
 from numpyro_constrained.kernels.linalg import lift
 from numpyro_constrained.kernels.logarithms import expected, times
 from numpyro_constrained.kernels.parameters import (
@@ -152,17 +150,10 @@ class ConstrainedPoisson(ConstrainedDiscrete):
         return times(value, log_weight) - gammaln(value + 1)
 
     def _expected_log_weight(self, other: Any) -> Array:
-        weight, mean = self._figures("log_weight"), other.mean
-        ndim = max(weight.ndim, mean.ndim)
-        weight, mean = lift(weight, ndim), lift(mean, ndim)
-        # A mean may be below the least number where the weight is zero: then mass is forbidden.
-        is_unsure = (weight == -jnp.inf) & (mean <= 0) & (lift(other.rate, ndim) > 0)
-        is_zero = where_needed(
-            is_unsure.any(),
-            lambda: (mean <= 0) & ~lift(other._figures("is_positive"), ndim),
-            lambda: mean <= 0,
-        )
-        found = expected(mean, weight, is_zero)
+        figures = self._figures("log_weight"), other.mean, other._figures("is_positive")
+        ndim = max(figure.ndim for figure in figures)
+        weight, mean, is_positive = (lift(figure, ndim) for figure in figures)
+        found = expected(mean, weight, ~is_positive)
         return (found - lift(self._figures("weight"), ndim) if self._is_delicate else found).sum(-1)
 
     def _expected_shared_log_weight(self) -> Array:

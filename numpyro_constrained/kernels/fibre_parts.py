@@ -237,15 +237,16 @@ class Chain(FinitePart):
     @property
     def _may_underflow(self) -> Array:
         """Whether a point may have a probability below the least number of the dtype."""
-        least = jnp.where(self.theta == -jnp.inf, jnp.inf, self.theta).min(-1)
-        reach = (self.theta.max(-1) - least).sum(-1) + np.log(self.chain.num_values).sum()
+        theta = stop_gradient(self.theta)
+        least = jnp.where(theta == -jnp.inf, jnp.inf, theta).min(-1)
+        reach = (theta.max(-1) - least).sum(-1) + np.log(self.chain.num_values).sum()
         return ~(reach < -jnp.log(jnp.finfo(reach.dtype).tiny)).all()
 
     @property
     def _exact(self) -> Array:
         """``_marginals`` with zeros exactly where a value is impossible."""
         found = self._marginals()
-        is_unsure = (found <= 0).any() & stop_gradient(self._may_underflow)
+        is_unsure = (found <= 0).any() & self._may_underflow
         possible = where_needed(is_unsure, lambda: self._possible, lambda: found > 0)
         return exact_zeros(found, possible)
 

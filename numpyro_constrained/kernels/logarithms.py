@@ -67,7 +67,9 @@ def ratio(part: Array, total: Array) -> Array:
 
 def log_ratio(part: Array, total: Array) -> Array:
     """Its logarithm, also where the ratio is below the least number of the dtype."""
-    plain = ratio(part, total)
-    is_normal = ~(plain < jnp.finfo(plain.dtype).tiny)
-    few = safe_log(part) - jnp.log(jnp.where(total == 0, 1.0, total))
-    return jnp.where(is_normal, jnp.log(jnp.where(is_normal, plain, 1.0)), few)
+    info = jnp.finfo(total.dtype)
+    divisor = jnp.where(total == 0, 1.0, total)
+    is_tiny = part / divisor < info.tiny
+    scale = jnp.ldexp(jnp.ones((), total.dtype), info.maxexp - 2)
+    scaled = jnp.where(is_tiny, part * scale, part) / divisor
+    return safe_log(scaled) - jnp.where(is_tiny, jnp.log(scale), 0.0)

@@ -26,6 +26,7 @@ from numpyro_constrained.kernels.fibre_tables import (
     values_of,
     variance_of,
 )
+from numpyro_constrained.kernels.leaves import where_needed
 from numpyro_constrained.kernels.linalg import lift
 from numpyro_constrained.kernels.logarithms import log_ratio, ratio, safe_log, without_nan
 from numpyro_constrained.kernels.plans import plan_index, plan_tensor
@@ -255,8 +256,14 @@ class MergedChain(Chain, PoissonPart):
 
     @property
     def is_positive(self) -> Array:
-        possible = self._of_variables(self._possible[..., 1:].any(-1), -1)
-        return lift(self.rate > 0, possible.ndim) & possible
+        mean = self.mean
+        has_rate = lift(self.rate, mean.ndim) > 0
+
+        def possible() -> Array:
+            return has_rate & self._of_variables(self._possible[..., 1:].any(-1), -1)
+
+        is_unsure = (has_rate & (mean <= 0)).any() & self._may_underflow
+        return where_needed(is_unsure, possible, lambda: has_rate & (mean > 0))
 
     def log_weight_sum(self) -> Array:
         return self._log_sum()

@@ -16,7 +16,7 @@ from pyro_constrained.kernels.fibre_deals import DealtChain
 from pyro_constrained.kernels.fibre_fixed import FixedCounts
 from pyro_constrained.kernels.fibre_growth import GrowingCounts
 from pyro_constrained.kernels.fibre_independence import IndependentTable
-from pyro_constrained.kernels.logarithms import expected, is_there, times
+from pyro_constrained.kernels.logarithms import expected, times
 from pyro_constrained.kernels.parameters import (
     batch_shape_of,
     check_nonnegative,
@@ -158,13 +158,11 @@ class ConstrainedPoisson(ConstrainedDiscrete):
         return score - torch.lgamma(value + 1)
 
     def _expected_log_weight(self, other: Any) -> Tensor:
-        weight, mean, is_zero = self._log_weights, other.mean, None
-        # A mean may be below the least number where the weight is zero: then mass is forbidden.
-        is_unsure = (weight == -torch.inf) & (mean <= 0) & (other.rate > 0)
-        if is_there(is_unsure):
-            is_positive = other._joined([part.is_positive for part in other._parts])
-            is_zero = (mean <= 0) & ~is_positive
-        found = expected(mean, weight, is_zero)
+        is_zero = None
+        if any(part.has_tiny for part in self._parts):
+            # A mean may be below the least number where the weight is zero: mass is forbidden.
+            is_zero = ~self._joined([part.is_positive for part in other._parts])
+        found = expected(other.mean, self._log_weights, is_zero)
         return (found - self._weight if self._is_delicate else found).sum(-1)
 
     def _expected_shared_log_weight(self) -> Tensor:

@@ -269,6 +269,9 @@ class MergedChain(Chain, PoissonPart):
 
     @property
     def is_positive(self) -> Tensor:
+        found = (self.rate > 0) & (self.mean > 0)
+        if not is_there((self.rate > 0) & (self.mean <= 0)) or not self._may_underflow():
+            return found
         return (self.rate > 0) & self._of_variables(self._possible[..., 1:].any(-1), -1)
 
     def log_weight_sum(self) -> Tensor:
