@@ -17,6 +17,7 @@ from numpyro_constrained import (
     MarginalExpectationReparam,
     auto_reparam,
 )
+from tests.chance import assert_likely, of_chain_mean
 from tests.on_numpyro.models import KEY, array, assert_close, run_nuts
 
 ONES = np.ones(4)
@@ -77,8 +78,8 @@ def test_nuts_with_the_constraint_as_likelihood():
 
     draws = np.asarray(run_nuts(links, 600).get_samples()["rate"])
     both, alone = draws[:, :2].sum(-1), draws[:, 2]  # Gamma(4, .5) and Gamma(2, .5) priors
-    for found, (shape, rate) in ((both, (4 + 31, 3.5)), (alone, (2 + 9, 3.5))):
-        assert abs(found.mean() - shape / rate) < 0.25 * np.sqrt(shape) / rate
+    laws = (both, (4 + 31, 3.5)), (alone, (2 + 9, 3.5))
+    assert_likely([of_chain_mean(f, s / rate, np.sqrt(s) / rate) for f, (s, rate) in laws])
 
 
 @pytest.mark.rank_promotion("allow")
