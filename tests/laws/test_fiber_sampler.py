@@ -134,13 +134,17 @@ def test_draws_of_many_chains(backend, name):
 @each_backend
 @each_fibre
 def test_total_variation(backend, name):
-    """Below 0.01, and what is expected of an unbiased chain with this autocorrelation."""
+    """Below 0.01, and what is expected of an unbiased chain with this autocorrelation.
+
+    Of c points a distance above r times its expectation has a probability of less than
+    exp(-c (r - 1)^2 / pi), as it is a Lipschitz function of normal errors; c is 3 or more.
+    """
     problem = FIBRES[name]
     sampler = sampler_of(backend, problem)
     found = compare(problem, backend.walk(sampler, 1, 500, num_chains=2000, warmup=30))
     assert found.total_variation < 0.01
-    assert found.total_variation < 3 * found.noise
-    assert found.p_value > 1e-3
+    assert found.total_variation < 5 * found.noise
+    assert_likely(found.p_value)
 
 
 @each_backend

@@ -278,6 +278,6 @@ def test_constrained_param():
         point = numpyro.param("point", MEAN, constraint=support)
         numpyro.sample("y", dist.Normal(point, 1.0).to_event(1), obs=target)
 
-    params = fit(model, lambda: None, steps=200, elbo=Trace_ELBO(), decay=1e-4)
+    params = fit(model, lambda: None, steps=200, elbo=Trace_ELBO(), decay=1e-3)
     assert_obeys(CORRELATED.prior, params["point"])
     assert_close(params["point"], CORRELATED.law().project(target), rtol=0, atol=1e-3)

@@ -64,7 +64,7 @@ def test_iaf_guide_comes_near_the_posterior():
 
 def test_delta_guide_finds_the_mode():
     guide = AutoDelta(CORRELATED.model)
-    fit(CORRELATED.model, guide, elbo=Trace_ELBO(), decay=1e-4)
+    fit(CORRELATED.model, guide, elbo=Trace_ELBO(), decay=1e-3)
     found = guide.median()["x"].detach().numpy()
     np.testing.assert_allclose(found, oracles.mean(CORRELATED.posterior), atol=1e-3)
     assert_obeys(CORRELATED.prior, found)
@@ -73,7 +73,7 @@ def test_delta_guide_finds_the_mode():
 def test_laplace_approximation_is_exact():
     """The mode is found without noise; what is left is that of the draws."""
     guide = AutoLaplaceApproximation(CORRELATED.model)
-    fit(CORRELATED.model, guide, elbo=Trace_ELBO(), decay=1e-4)
+    fit(CORRELATED.model, guide, elbo=Trace_ELBO(), decay=1e-3)
     (draws,) = draws_of(guide.laplace_approximation(), "x")
     posterior = CORRELATED.posterior
     assert_likely(of_moments(draws, oracles.mean(posterior), oracles.covariance(posterior)))
@@ -109,7 +109,7 @@ def constrained_guide(**options):
 
 @pytest.mark.parametrize("elbo", [Trace_ELBO, TraceMeanField_ELBO])
 def test_constrained_guide_finds_the_posterior(elbo):
-    particles = elbo(num_particles=64, vectorize_particles=True, max_plate_nesting=0)
+    particles = elbo(num_particles=256, vectorize_particles=True, max_plate_nesting=0)
     fit(CORRELATED.model, constrained_guide, elbo=particles)
     assert_posterior(CORRELATED, constrained_guide)
 
@@ -178,7 +178,7 @@ def test_marginal_expectation_learns_the_mean():
         law = ConstrainedMultivariateNormal(loc, torch.eye(4), A, k, **estimator)
         return pyro.sample("x", law), law
 
-    elbo = TraceMeanField_ELBO(num_particles=64, vectorize_particles=True, max_plate_nesting=0)
+    elbo = TraceMeanField_ELBO(num_particles=256, vectorize_particles=True, max_plate_nesting=0)
     fit(CORRELATED.model, guide, elbo=elbo)
     found = guide()[1].mean.detach().numpy()
     np.testing.assert_allclose(found, oracles.mean(CORRELATED.posterior), atol=0.03)

@@ -271,7 +271,7 @@ def test_constrained_param():
         point = pyro.param("point", lambda: MEAN, constraint=support)
         pyro.sample("y", dist.Normal(point, 1.0).to_event(1), obs=target)
 
-    fit(model, lambda: None, steps=200, elbo=Trace_ELBO(), decay=1e-4)
+    fit(model, lambda: None, steps=200, elbo=Trace_ELBO(), decay=1e-3)
     found = pyro.param("point").detach()
     assert_obeys(CORRELATED.prior, found.numpy())
     torch.testing.assert_close(found, CORRELATED.law().project(target), rtol=0, atol=1e-3)

@@ -96,6 +96,7 @@ def test_estimators_at_small_cost(tutorial_class):
     exact = problem.exact_gradient()
     scores = tutorial.estimates("score_function", problem, 20_000)
     assert_likely(of_means(scores, exact))
+    # Of 1,000 angles the mean has a standard error below 0.016, a tenth of what is left here.
     quiet = Quality.of(tutorial.estimates("marginal_expectation", problem, 1000), exact)
     assert quiet.error < 0.5 * Quality.of(scores, exact).error
 
