@@ -81,8 +81,9 @@ def test_gibbs_kernel():
     for options in ({}, {"make_kernel": partial(HMC, num_steps=3), "num_sweeps": 2}):
         draws = posterior_by_nuts(40, 30, **options)
         x, scale = draws["x"].numpy(), draws["scale"].numpy()
-        assert (x @ SCALED.A.T == SCALED.k).all() and len(np.unique(x[:, 1])) > 2
-        assert (scale > 0).all() and len(np.unique(scale)) > 5  # of 40, most proposals accepted
+        # Of 40 draws, half of them accepted: a value of x has a probability of 0.43 at most.
+        assert (x @ SCALED.A.T == SCALED.k).all() and len(np.unique(x[:, 1])) > 1
+        assert (scale > 0).all() and len(np.unique(scale)) > 5
 
 
 @pytest.mark.slow
