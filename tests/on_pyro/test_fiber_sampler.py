@@ -78,12 +78,13 @@ def posterior_by_nuts(num_samples, warmup_steps, **options):
 
 
 def test_gibbs_kernel():
-    for options in ({}, {"make_kernel": partial(HMC, num_steps=3), "num_sweeps": 2}):
+    # Without adaptation, a few dozens of steps of which hardly any is rejected.
+    steps = {"num_steps": 3, "step_size": 0.2, "adapt_step_size": False}
+    for options, moved in (({}, 2), ({"make_kernel": partial(HMC, **steps), "num_sweeps": 2}, 20)):
         draws = posterior_by_nuts(40, 30, **options)
         x, scale = draws["x"].numpy(), draws["scale"].numpy()
-        # Of 40 draws, half of them accepted: a value of x has a probability of 0.43 at most.
         assert (x @ SCALED.A.T == SCALED.k).all() and len(np.unique(x[:, 1])) > 1
-        assert (scale > 0).all() and len(np.unique(scale)) > 5
+        assert (scale > 0).all() and len(np.unique(scale)) > moved
 
 
 @pytest.mark.slow
