@@ -45,8 +45,8 @@ def test_svi(estimator):
     """REINFORCE, or the gradient of the mean; NumPyro's plain ``Trace_ELBO`` warns of discrete
     sites of a model.
 
-    From a sixth the probability of the right subset goes to 0.99; by the gradient of the mean, which
-    is biased, to 0.77. Seeds scatter by 0.02.
+    From a sixth the probability of the right subset goes to 0.99; by the gradient of the mean,
+    which is biased, to 0.77. Seeds scatter by 0.02.
     """
     ours = guide
     if estimator == "marginal_expectation":
