@@ -181,7 +181,7 @@ def test_learned_value_is_the_most_likely_one(moving):
     """Given it the posterior is Gaussian, so that the bound is the evidence at its maximum."""
     model = reparametrised(moving.learned)
     guide = AutoMultivariateNormal(model)
-    params = fit(model, guide, steps=400, decay=0.1)
+    params = fit(model, guide, steps=400, decay=0.03)
     _, cov = moving.posterior
     found = params["shift"]
     np.testing.assert_allclose(found, moving.most_likely, atol=0.08 * np.sqrt(cov[0, 0]))
