@@ -85,7 +85,7 @@ def fit(
     model: Callable,
     guide: Callable,
     steps: int = 500,
-    particles: int = 64,
+    particles: int = 256,
     learning_rate: float = 0.1,
     decay: float = 0.005,
     elbo: Any = None,
