@@ -83,6 +83,20 @@ class Case:
         return float(np.sqrt(np.max(self.base_covariance, initial=0.0))) or 1.0
 
     @cached_property
+    def rounding(self) -> float:
+        """What rounding can do to a figure of the law, relative to its size.
+
+        Rounding of the rows turns their space by eps times the condition of the unit rows, and
+        the projection along it, which is oblique, stretches by up to the root of the condition of
+        the covariance; solving with the covariance has that condition itself. Sums have n terms.
+        """
+        found = [0.0]
+        for problem in self.problems.values():
+            covariance = oracles.condition(problem.cov)
+            found.append(problem.row_condition * np.sqrt(covariance) + covariance)
+        return self.n * float(np.finfo(np.float64).eps) * max(found)
+
+    @cached_property
     def batch_shape(self) -> tuple[int, ...]:
         return np.broadcast_shapes(
             self.params["loc"].shape[:-1],

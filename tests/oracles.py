@@ -5,6 +5,7 @@ of the null space from an SVD.  The library conditions by kriging and scores by 
 formula, so no step is shared with it.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -41,6 +42,12 @@ class Problem:
     def rank(self) -> int:
         singular = self._svd[1]
         return int(np.sum(singular > RANK_TOLERANCE * singular.max(initial=0.0)))
+
+    @property
+    def row_condition(self) -> float:
+        """Of the rows at unit length, redundant directions left out."""
+        singular = self._svd[1][: self.rank]
+        return float(singular[0] / singular[-1]) if self.rank else 1.0
 
     @property
     def dimension(self) -> int:
@@ -116,6 +123,12 @@ def _elliptical(loc, shape, df):
     return stats.multivariate_t(loc, shape, df)
 
 
+def condition(covariance: np.ndarray) -> float:
+    """Condition number of the correlations: units are no matter of rounding."""
+    scale = np.sqrt(np.diagonal(covariance))
+    return float(np.linalg.cond(covariance / np.outer(scale, scale)))
+
+
 def rank(problem: Problem) -> int:
     return problem.rank
 
@@ -147,6 +160,34 @@ def marginal_stddev(problem: Problem) -> np.ndarray:
 
 def residual(problem: Problem, x: np.ndarray) -> np.ndarray:
     return problem.A @ x - problem.k
+
+
+def roundings(A: np.ndarray, x: np.ndarray, k: np.ndarray, dtype: str = "float64") -> np.ndarray:
+    """``|A x - k|`` in units of eps (|A||x| + |k|), per row ``(*batch, m)``.
+
+    Its own rounding would be of that size, so that the residual is exact but for the last one.
+    """
+    terms = np.asarray(A, float), np.asarray(x, float)[..., None, :]
+    product, error = _two_product(*terms)
+    k = np.broadcast_to(np.asarray(k, float), product.shape[:-1])
+    summed = np.concatenate([product, error, -k[..., None]], axis=-1)
+    rows = summed.reshape(-1, summed.shape[-1])
+    residual = np.abs([math.fsum(row) for row in rows]).reshape(k.shape)
+    size = np.abs(product).sum(-1) + np.abs(k)
+    return residual / np.where(residual == 0, 1, size) / np.finfo(dtype).eps
+
+
+def _two_product(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The rounded product and its rounding error, exactly (Dekker 1971)."""
+
+    def halves(value: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        split = value * (2.0**27 + 1)
+        high = split - (split - value)
+        return high, value - high
+
+    product, (a_high, a_low), (b_high, b_low) = a * b, halves(a), halves(b)
+    error = ((a_high * b_high - product) + a_high * b_low + a_low * b_high) + a_low * b_low
+    return product, error
 
 
 def project(problem: Problem, x: np.ndarray) -> np.ndarray:

@@ -176,7 +176,8 @@ def test_nll_of_a_constant_spread(unit, rng):
     np.testing.assert_allclose(forecast.nll, -law.logpdf(inside[1]), rtol=1e-6)
     figures = scoring.score(forecast, rows["test"], unit.A)
     np.testing.assert_allclose(figures["mse"], (inside[1] ** 2).mean())
-    assert abs(figures["coverage 90%"] - 0.9) < 0.1
+    inside_90 = np.abs(inside[1]) <= norm.ppf(0.95) * np.sqrt(np.diagonal(covariance))
+    assert figures["coverage 90%"] == pytest.approx(inside_90.mean())
 
 
 def test_hopeless_candidates():

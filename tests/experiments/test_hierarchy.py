@@ -130,8 +130,9 @@ def test_student_scores_are_those_of_the_library(case):
 
 
 def test_the_most_likely_degrees_of_freedom_are_found():
+    """The gain in likelihood over 4 and 6, next on the grid, is 9.4 and 5.6 times its error."""
     law = stats.multivariate_t(shape=np.eye(3), df=5, seed=0)
-    assert likely_df(law.rvs(5000), 5 / 3 * np.eye(3)) == 5.0
+    assert likely_df(law.rvs(20_000), 5 / 3 * np.eye(3)) == 5.0
 
 
 def test_all_but_two_ways_add_up(case):

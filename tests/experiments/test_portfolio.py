@@ -15,6 +15,7 @@ from experiments.portfolio.market import SECTORS, decide, load_market, sector_la
 from experiments.portfolio.methods import ExpectedLoss, Ours, utility
 from experiments.portfolio.network import Forecast, Forecaster, Known
 from experiments.portfolio.settings import Settings
+from tests.chance import assert_likely, of_means
 
 SETTINGS = Settings()
 OBEYING = [
@@ -91,8 +92,7 @@ def test_expected_loss_is_that_of_many_draws(forecast):
     outcome = 0.1 * torch.randn(3, 20)
     draws = method.weights_law(forecast).sample((100_000,))
     losses = -utility(draws, outcome, SETTINGS)
-    error = losses.std(0) / len(draws) ** 0.5
-    assert ((method.loss(forecast, outcome) - losses.mean(0)).abs() < 5 * error).all()
+    assert_likely(of_means(losses, method.loss(forecast, outcome).numpy()))
 
 
 @pytest.mark.parametrize("name", OBEYING)
@@ -139,11 +139,12 @@ def test_accounts_against_a_ledger(rng):
 
 
 def test_standard_error_of_independent_days(rng):
-    years, ratio = 20, 1.0
+    """Of 1,440 blocks and 1,000 draws the spread has a standard error of 2.9%, the mean of .003."""
+    years, ratio = 120, 1.0
     series = 0.01 * rng.normal(size=(2, 252 * years)) + 0.01 * ratio / 252**0.5
     drawn = bootstrap_sharpe(series, 1000, 21, rng)
     np.testing.assert_allclose(drawn.std(0), np.sqrt((1 + ratio**2 / 504) / years), rtol=0.15)
-    np.testing.assert_allclose(drawn.mean(0), sharpe(series), atol=0.05)
+    np.testing.assert_allclose(drawn.mean(0), sharpe(series), atol=0.02)
     alike = bootstrap_sharpe(np.stack([series[0], 2 * series[0]]), 10, 21, rng)
     np.testing.assert_allclose(alike[:, 0], alike[:, 1])
 

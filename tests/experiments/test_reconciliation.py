@@ -17,6 +17,7 @@ from experiments.reconciliation.report import ratios
 from experiments.reconciliation.sampling import Chains
 from experiments.reconciliation.water import Water
 from numpyro_constrained import ConstrainedNormal
+from tests.chance import assert_likely, two_sided
 
 NUM_LINKS = 5
 RNG = np.random.default_rng(0)
@@ -94,12 +95,16 @@ def test_oracle_of_unknown_scales():
     proposal = stats.norm.logpdf(np.log(scales), [-0.2, -1.5], [0.6, 1.3]).sum(-1)
     weight = np.exp(oracle.log_density(*scales.T) - proposal)
     means, variances = oracle.moments(*scales.T)
-    mean = np.average(means, axis=0, weights=weight)
-    spread = np.average(variances[:, None] + (means - mean) ** 2, axis=0, weights=weight) ** 0.5
     found = oracle.posterior()
-    np.testing.assert_allclose(found.mean, mean, atol=0.02)
-    np.testing.assert_allclose(found.stddev, spread, rtol=0.03)
-    np.testing.assert_allclose(found.tau, np.average(scales[:, 0], weights=weight), rtol=0.03)
+
+    def errors(values, expected):
+        """Of weighted means, in standard errors."""
+        gap = (values - expected).reshape(len(weight), -1).T * weight
+        return gap.sum(-1) / np.sqrt(np.square(gap).sum(-1))
+
+    squares = variances[:, None] + (means - found.mean) ** 2
+    pairs = (means, found.mean), (squares, found.stddev**2), (scales[:, 0], found.tau)
+    assert_likely(*(two_sided(errors(*pair)) for pair in pairs))
 
 
 def density(name, tau, sigma, velocity):
@@ -165,11 +170,15 @@ def test_zero_sum_laws_are_the_same():
 
 
 def test_figures_of_chains():
-    """Independent draws are all effective; a constant shift of one chain is seen."""
+    """Independent draws are all effective; a constant shift of one chain is seen.
+
+    The number has a standard error of 6%; an R-hat of 1.01 of halves of 250 draws is an
+    F(7, 1992) of 6, one case in a million.
+    """
     draws = np.random.default_rng(0).normal(size=(4, 500, 3))
     chains = Chains({"x": draws}, 0, 20_000, 1.0, 1.0, 2.0)
     found = chains.outcome([draws[..., 0], draws[..., 1:]])
-    assert 1500 < found["min_ess"] < 2500 and found["r_hat"] < 1.01
+    assert 1200 < found["min_ess"] < 2800 and found["r_hat"] < 1.01
     assert found["min_ess_per_second"] == found["min_ess"] / 2.0
     assert found["steps_per_draw"] == 10 and found["step_microseconds"] == pytest.approx(100)
     shifted = draws + np.array([0.0, 0.0, 0.0, 2.0])[:, None, None]

@@ -1,7 +1,6 @@
 """Discrete laws given A x = k against enumeration of their fibres."""
 
 import numpy as np
-from scipy import stats
 
 from tests.adapters import (
     assert_close,
@@ -11,11 +10,11 @@ from tests.adapters import (
     pytest,
     shared_law,
 )
+from tests.chance import assert_likely, of_correlations, of_counts, rare_together
 from tests.discrete_cases import BOUND_K, CASES, FINITE, UNBOUNDED, DiscreteCase, named, select
 
 TIGHT = 1e-11
-SMALLEST_P = 1e-4
-DRAWS = 4000
+DRAWS = 8000
 COMPILED = select(
     *("poisson-margins", "poisson-ragged", "poisson-outer"),
     *("bernoulli-mixed", "bernoulli-none", "categorical-batch_k"),
@@ -100,9 +99,10 @@ def test_enumerated_support(backend, case):
 
 @each_law(CASES, COMPILED)
 def test_frequencies_of_draws(backend, case):
-    """Chi-square over the points of the fibre, rare ones taken together."""
+    """Counts of the points of the fibre, rare ones taken together."""
     draws = backend.draws(shared_law(backend, case), seed=3, shape=(DRAWS,))
     assert draws.shape == (DRAWS, *case.batch_shape, case.n)
+    p_values = []
     for index, problem in case.problems.items():
         drawn = draws[(slice(None), *index)]
         np.testing.assert_array_equal(drawn @ problem.A.T, np.tile(problem.k, (DRAWS, 1)))
@@ -112,18 +112,9 @@ def test_frequencies_of_draws(backend, case):
         assert len(both) == len(problem.points)
         label = label.reshape(-1)
         counts = np.bincount(label[len(problem.points) :], minlength=len(both))
-        counts, expected = counts[label[: len(problem.points)]], DRAWS * problem.pmf
-        assert chi_square_p(counts, expected) > SMALLEST_P
-
-
-def chi_square_p(counts: np.ndarray, expected: np.ndarray) -> float:
-    common = expected >= 5
-    counts = np.append(counts[common], counts[~common].sum())
-    expected = np.append(expected[common], expected[~common].sum())
-    counts, expected = counts[expected > 1e-9], expected[expected > 1e-9]
-    if len(counts) < 2:
-        return 1.0
-    return float(stats.chisquare(counts, expected * counts.sum() / expected.sum()).pvalue)
+        counts = counts[label[: len(problem.points)]]
+        p_values.append(of_counts(*rare_together(counts, problem.pmf, least=5)))
+    assert_likely(p_values)
 
 
 @each_backend
@@ -133,9 +124,7 @@ def test_draws_of_a_batch_are_independent(backend, case):
     flat = draws.reshape(2000, -1, case.n)
     weights = np.random.default_rng(0).normal(size=case.n)
     score = flat @ weights
-    score = score[:, score.std(0) > 1e-9]
-    correlation = np.corrcoef(score.T) - np.eye(score.shape[-1])
-    assert np.abs(correlation).max() < 5 / np.sqrt(2000)
+    assert_likely(of_correlations(score[:, score.std(0) > 1e-9]))
 
 
 @each_backend

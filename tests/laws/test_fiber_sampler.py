@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.adapters import BACKENDS, Backend, each_backend
+from tests.chance import assert_likely, of_counts, rare_together
 from tests.discrete_oracles import DiscreteProblem
 from tests.walks import FIBRES, compare, num_classes, point_numbers, possible_points
 
@@ -117,10 +118,15 @@ def test_moves_that_do_not_connect_are_told(backend):
 @pytest.mark.rank_promotion("allow")  # free variables are drawn by NumPyro's own laws
 @pytest.mark.parametrize("name", ["poisson-table", "bernoulli-negative"])
 def test_draws_of_many_chains(backend, name):
-    """The cheap form of the statistical test; chains tell how far they scatter."""
+    """The cheap form of the statistical test: where independent chains are after 40 sweeps.
+
+    Of a hundred thousand chains after 30 sweeps the frequencies are those of the law to rounding.
+    """
     problem = FIBRES[name]
-    draws = backend.walk(sampler_of(backend, problem), 3, 25, num_chains=400, warmup=15)
-    assert compare(problem, draws).p_value > 1e-3
+    draws = backend.walk(sampler_of(backend, problem), 3, 1, num_chains=2000, warmup=40)
+    points, pmf = possible_points(problem)
+    counts = np.bincount(point_numbers(points, draws[:, -1]), minlength=len(pmf))
+    assert_likely(of_counts(*rare_together(counts, pmf, least=5)))
 
 
 @pytest.mark.slow
@@ -128,13 +134,17 @@ def test_draws_of_many_chains(backend, name):
 @each_backend
 @each_fibre
 def test_total_variation(backend, name):
-    """Below 0.01, and what is expected of an unbiased chain with this autocorrelation."""
+    """Below 0.01, and what is expected of an unbiased chain with this autocorrelation.
+
+    Of c points a distance above r times its expectation has a probability of less than
+    exp(-c (r - 1)^2 / pi), as it is a Lipschitz function of normal errors; c is 3 or more.
+    """
     problem = FIBRES[name]
     sampler = sampler_of(backend, problem)
     found = compare(problem, backend.walk(sampler, 1, 500, num_chains=2000, warmup=30))
     assert found.total_variation < 0.01
-    assert found.total_variation < 3 * found.noise
-    assert found.p_value > 1e-3
+    assert found.total_variation < 5 * found.noise
+    assert_likely(found.p_value)
 
 
 @each_backend

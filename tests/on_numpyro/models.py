@@ -80,9 +80,9 @@ def fit(
     model: Callable,
     guide: Callable,
     steps: int = 500,
-    particles: int = 16,
+    particles: int = 256,
     learning_rate: float = 0.1,
-    decay: float = 0.02,
+    decay: float = 0.005,
     elbo: Any = None,
 ) -> dict[str, Array]:
     """Parameters after SVI with a learning rate that falls to ``decay`` times its first value."""
@@ -110,7 +110,12 @@ def assert_no_divergence(chain: MCMC) -> None:
 
 
 def assert_moments(draws: np.ndarray, mean: np.ndarray, cov: np.ndarray, error: float) -> None:
-    """Mean and covariance of draws ``(number, size)``, in units of the standard deviation."""
+    """Mean and covariance of draws ``(number, size)``, in units of the standard deviation.
+
+    Of what was trained: with as many particles as the fits have, the largest error of another seed
+    is two fifths of the bound at most, or a sixth of it a standard error. Of draws of a law itself
+    the bound follows from their number, see ``tests/chance.py``.
+    """
     unit = np.sqrt(np.diagonal(cov))
     np.testing.assert_allclose((draws.mean(0) - mean) / unit, 0.0, atol=error)
     found = np.cov(draws.T).reshape(cov.shape)
@@ -120,9 +125,7 @@ def assert_moments(draws: np.ndarray, mean: np.ndarray, cov: np.ndarray, error: 
 def assert_obeys(problem: Problem, draws: Any) -> None:
     """``|A x - k| <= 4 eps (|A| |x| + |k|)`` in every row and draw."""
     draws = np.asarray(draws)
-    residual = draws @ problem.A.T - problem.k
-    size = np.abs(draws) @ np.abs(problem.A.T) + np.abs(problem.k)
-    assert (np.abs(residual) <= 4 * np.finfo(float).eps * size).all()
+    assert (oracles.roundings(problem.A, draws, problem.k) <= 4).all()
 
 
 def assert_close(found: Any, expected: Any, rtol: float = 1e-9, atol: float = 1e-9) -> None:

@@ -11,14 +11,16 @@ from scipy import stats
 
 from constrained_core import ConstraintError, GroupSum
 from numpyro_constrained import FiberSampler
+from tests.chance import assert_likely
 from tests.walks import SCALED, check_posterior
 
 
 @pytest.mark.slow
 def test_long_lines_are_binomial():
+    """Where independent chains are; the test is conservative for whole numbers."""
     sampler = FiberSampler(dist.Poisson(jnp.array([3.0, 1.0])).to_event(1), np.ones(2), 5000)
-    draws = np.asarray(sampler.run(jax.random.key(0), 5, num_chains=1000, warmup=5))
-    assert stats.kstest(draws[..., 0].ravel(), stats.binom(5000, 0.75).cdf).pvalue > 1e-3
+    draws = np.asarray(sampler.run(jax.random.key(0), 1, num_chains=5000, warmup=10))
+    assert_likely(stats.kstest(draws[:, -1, 0], stats.binom(5000, 0.75).cdf).pvalue)
 
 
 def test_draws_are_on_the_fibre_and_free_ones_move():

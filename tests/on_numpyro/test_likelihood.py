@@ -189,7 +189,7 @@ def test_maximum_likelihood():
         with numpyro.plate("rows", 200):
             numpyro.sample("x", law(loc), obs=data)
 
-    params = fit(model, lambda: None, steps=150, elbo=Trace_ELBO(), decay=1e-4)
+    params = fit(model, lambda: None, steps=200, elbo=Trace_ELBO(), decay=1e-3)
     assert_close(law(params["loc"]).mean, data.mean(0), rtol=0, atol=1e-3)
 
 

@@ -32,6 +32,7 @@ from numpyro_constrained import (
     auto_reparam,
 )
 from tests import oracles
+from tests.chance import assert_likely, of_moments
 from tests.on_numpyro.models import (
     KEY,
     Regression,
@@ -59,6 +60,8 @@ class Moving:
     loc: float = 0.0
     scale: float = 0.0
     A: float = 0.0
+    excess: float = 0.0
+    """Kurtosis of the posterior less that of a normal law, at most, by quadrature."""
 
     def __repr__(self) -> str:
         return self.name
@@ -113,15 +116,16 @@ class Moving:
         found = minimize_scalar(lambda s: -self.given(s).log_evidence, bounds=(-6, 6))
         return float(found.x)
 
-    def residual(self, shift: Array, x: Array) -> Array:
-        """Of many draws of both."""
-        return jax.vmap(lambda one, value: self.law(one).residual(value))(shift, x)
+    def roundings(self, shift: Array, x: Array) -> np.ndarray:
+        """Of many draws of both, how far x is off the subspace."""
+        _, _, A, k = jax.vmap(lambda one: jax.tree.map(jnp.asarray, self.parameters(one)))(shift)
+        return oracles.roundings(np.asarray(A), np.asarray(x), np.asarray(k))
 
 
 MOVING_K = Moving("k", k=1.5)
 MOVING_LOC = Moving("loc", loc=1.0)
-MOVING_SCALE = Moving("scale", scale=0.7)
-MOVING_A = Moving("A", A=0.5)
+MOVING_SCALE = Moving("scale", scale=0.7, excess=0.6)
+MOVING_A = Moving("A", A=0.5, excess=10.5)
 EACH = [MOVING_K, MOVING_LOC, MOVING_SCALE, MOVING_A]
 
 each_moving = pytest.mark.parametrize("moving", EACH, ids=repr)
@@ -142,19 +146,20 @@ def test_guide_finds_the_joint_posterior(moving):
     """It is Gaussian where k or loc moves."""
     model = reparametrised(moving.sampled)
     guide = AutoMultivariateNormal(model)
-    params = fit(model, guide, steps=700, decay=0.01)
+    params = fit(model, guide, steps=700)
     found = guide.sample_posterior(KEY, params, sample_shape=(20_000,))
-    np.testing.assert_allclose(moving.residual(found["shift"], found["x"]), 0.0, atol=1e-13)
+    assert (moving.roundings(found["shift"], found["x"]) <= 4).all()
     assert_moments(joint([found["shift"], found["x"]]), *moving.posterior, error=0.06)
 
 
-def assert_nuts_finds_the_joint_posterior(moving: Moving, draws: int, error: float) -> None:
+def assert_nuts_finds_the_joint_posterior(moving: Moving, draws: int) -> None:
     model = reparametrised(moving.sampled)
     chain = run_nuts(model, draws)
     assert_no_divergence(chain)
     found = chain.get_samples()
-    np.testing.assert_allclose(moving.residual(found["shift"], found["x"]), 0.0, atol=1e-13)
-    assert_moments(joint([found["shift"], found["x"]]), *moving.posterior, error=error)
+    assert (moving.roundings(found["shift"], found["x"]) <= 4).all()
+    both, options = joint([found["shift"], found["x"]]), {"excess": moving.excess}
+    assert_likely(of_moments(both, *moving.posterior, **options, is_chain=True))
     latent = {name: found[name] for name in ("shift", "x_base")}
     again = Predictive(model, latent, parallel=True, return_sites=["x"])(KEY)
     assert_close(again["x"], found["x"], rtol=1e-12, atol=1e-12)
@@ -162,13 +167,13 @@ def assert_nuts_finds_the_joint_posterior(moving: Moving, draws: int, error: flo
 
 @moving_support
 def test_nuts_finds_the_joint_posterior(moving):
-    assert_nuts_finds_the_joint_posterior(moving, draws=800, error=0.2)
+    assert_nuts_finds_the_joint_posterior(moving, draws=800)
 
 
 @pytest.mark.slow
 @each_moving
 def test_nuts_finds_the_joint_posterior_long(moving):
-    assert_nuts_finds_the_joint_posterior(moving, draws=10_000, error=0.06)
+    assert_nuts_finds_the_joint_posterior(moving, draws=10_000)
 
 
 @each_moving
@@ -176,7 +181,7 @@ def test_learned_value_is_the_most_likely_one(moving):
     """Given it the posterior is Gaussian, so that the bound is the evidence at its maximum."""
     model = reparametrised(moving.learned)
     guide = AutoMultivariateNormal(model)
-    params = fit(model, guide, steps=400, learning_rate=0.15, decay=0.01)
+    params = fit(model, guide, steps=400, decay=0.03)
     _, cov = moving.posterior
     found = params["shift"]
     np.testing.assert_allclose(found, moving.most_likely, atol=0.08 * np.sqrt(cov[0, 0]))
@@ -286,8 +291,9 @@ def test_stale_chain_returns_points_of_the_first_subspace(moving):
     chain = run_nuts(moving.sampled, draws=600)
     found = chain.get_samples()
     mean, cov = moving.posterior
-    assert_moments(np.asarray(found["shift"])[:, None], mean[:1], cov[:1, :1], error=0.25)
-    assert np.abs(moving.residual(found["shift"], found["x"])).max() > 0.1
+    shift = np.asarray(found["shift"])[:, None]
+    assert_likely(of_moments(shift, mean[:1], cov[:1, :1], is_chain=True))
+    assert moving.roundings(found["shift"], found["x"]).max() > 1e10
 
 
 def plant(k: Array) -> Array:
@@ -323,7 +329,7 @@ def test_minibatches_of_k():
         return numpyro.plate("hours", 6, subsample_size=3)
 
     guide = AutoNormal(reparametrised(model), create_plates=plates)
-    params = fit(reparametrised(model), guide, steps=500, particles=2)
+    params = fit(reparametrised(model), guide, steps=300)
     expected = np.full((6, 2), np.sqrt(1 / (1 + 1 / 0.5**2)))
     np.testing.assert_allclose(params["x_base_auto_scale"], expected, rtol=0.15)
 

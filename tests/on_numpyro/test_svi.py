@@ -21,6 +21,7 @@ from numpyro.infer.autoguide import (
 
 from numpyro_constrained import ConstrainedMultivariateNormal, ConstrainedNormal, GroupSum
 from tests import oracles
+from tests.chance import assert_likely, of_means, of_moments
 from tests.on_numpyro.models import (
     CORRELATED,
     ISOTROPIC,
@@ -67,7 +68,7 @@ def test_iaf_guide_comes_near_the_posterior():
 
 def test_delta_guide_finds_the_mode():
     guide = AutoDelta(CORRELATED.model)
-    params = fit(CORRELATED.model, guide, elbo=Trace_ELBO(), decay=1e-4)
+    params = fit(CORRELATED.model, guide, elbo=Trace_ELBO(), decay=1e-3)
     found = guide.median(params)["x"]
     np.testing.assert_allclose(found, oracles.mean(CORRELATED.posterior), atol=1e-3)
     assert_obeys(CORRELATED.prior, found)
@@ -75,10 +76,13 @@ def test_delta_guide_finds_the_mode():
 
 @numpyro_promotes
 def test_laplace_approximation_is_exact():
+    """The mode is found without noise; what is left is that of the draws."""
     guide = AutoLaplaceApproximation(CORRELATED.model)
-    params = fit(CORRELATED.model, guide, elbo=Trace_ELBO(), decay=1e-4)
+    params = fit(CORRELATED.model, guide, elbo=Trace_ELBO(), decay=1e-3)
     draws = guide.sample_posterior(KEY, params, sample_shape=(20_000,))["x"]
-    assert_posterior(CORRELATED, np.asarray(draws), error=0.03)
+    posterior = CORRELATED.posterior
+    moments = oracles.mean(posterior), oracles.covariance(posterior)
+    assert_likely(of_moments(np.asarray(draws), *moments))
 
 
 @numpyro_promotes
@@ -109,7 +113,7 @@ def constrained_guide(**options):
 
 @pytest.mark.parametrize("elbo", [Trace_ELBO, TraceMeanField_ELBO])
 def test_constrained_guide_finds_the_posterior(elbo):
-    params = fit(CORRELATED.model, constrained_guide, elbo=elbo(num_particles=16))
+    params = fit(CORRELATED.model, constrained_guide, elbo=elbo(num_particles=256))
     assert_posterior(CORRELATED, *draws_of(constrained_guide, params, "x"), error=0.1)
 
 
@@ -126,8 +130,8 @@ def test_loss_of_the_exact_posterior_is_the_evidence():
     np.testing.assert_allclose(-loss, CORRELATED.log_evidence, rtol=1e-10)
 
 
-def gradient(guide, elbo, repeats: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean gradient of the loss in ``loc`` and its standard error."""
+def gradients(guide, elbo, repeats: int) -> np.ndarray:
+    """Estimates ``(repeats, 4)`` of the gradient of the loss in ``loc``."""
 
     @jax.jit
     def once(key):
@@ -137,8 +141,7 @@ def gradient(guide, elbo, repeats: int) -> tuple[np.ndarray, np.ndarray]:
 
         return jax.grad(loss)(jnp.zeros(4))
 
-    found = np.array([once(key) for key in jax.random.split(KEY, repeats)])
-    return found.mean(0), found.std(0, ddof=1) / np.sqrt(repeats)
+    return np.array([once(key) for key in jax.random.split(KEY, repeats)])
 
 
 def exact_gradient() -> np.ndarray:
@@ -162,10 +165,10 @@ def test_gradient_is_right_in_expectation(estimator, elbo):
     def guide():
         constrained_guide(gradient_estimator=estimator)
 
-    mean, error = gradient(guide, elbo(num_particles=2000), repeats=12)
-    exact = exact_gradient()
-    assert (error < 0.15 * np.abs(exact).max()).all()
-    assert (np.abs(mean - exact) < 5 * error + 1e-12).all()
+    found, exact = gradients(guide, elbo(num_particles=1000), repeats=30), exact_gradient()
+    assert_likely(of_means(found, exact))
+    scatter = found.std(0, ddof=1) / np.sqrt(len(found))
+    assert scatter.max() < 0.15 * np.abs(exact).max(), "too much noise to tell"
 
 
 def test_score_function_learns_without_a_pathwise_gradient():
@@ -187,7 +190,7 @@ def test_marginal_expectation_learns_the_mean():
     def guide():
         numpyro.sample("x", law(numpyro.param("loc", jnp.zeros(4))))
 
-    params = fit(CORRELATED.model, guide, elbo=TraceMeanField_ELBO(num_particles=16))
+    params = fit(CORRELATED.model, guide, elbo=TraceMeanField_ELBO(num_particles=256))
     expected = oracles.mean(CORRELATED.posterior)
     np.testing.assert_allclose(law(params["loc"]).mean, expected, atol=0.03)
 

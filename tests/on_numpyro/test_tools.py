@@ -33,12 +33,12 @@ from numpyro_constrained import (
     auto_reparam,
     constraints,
 )
+from tests.chance import assert_likely, of_moments
 from tests.on_numpyro.models import (
     CORRELATED,
     KEY,
     array,
     assert_close,
-    assert_moments,
     assert_obeys,
     fit,
 )
@@ -72,7 +72,8 @@ def test_prior_predictive(parallel):
     assert_obeys(CORRELATED.prior, draws)
     if parallel:
         law = CORRELATED.law()
-        assert_moments(np.asarray(draws), np.asarray(law.mean), np.asarray(law.covariance), 0.04)
+        moments = np.asarray(law.mean), np.asarray(law.covariance)
+        assert_likely(of_moments(np.asarray(draws), *moments))
 
 
 def test_posterior_predictive_with_guide_and_with_samples():
@@ -277,6 +278,6 @@ def test_constrained_param():
         point = numpyro.param("point", MEAN, constraint=support)
         numpyro.sample("y", dist.Normal(point, 1.0).to_event(1), obs=target)
 
-    params = fit(model, lambda: None, steps=200, elbo=Trace_ELBO(), decay=1e-4)
+    params = fit(model, lambda: None, steps=200, elbo=Trace_ELBO(), decay=1e-3)
     assert_obeys(CORRELATED.prior, params["point"])
     assert_close(params["point"], CORRELATED.law().project(target), rtol=0, atol=1e-3)

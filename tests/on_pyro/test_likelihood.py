@@ -165,7 +165,7 @@ def test_maximum_likelihood():
         with pyro.plate("rows", 200):
             pyro.sample("x", ConstrainedNormal(loc, 1.0, A, TOTALS[0]), obs=data)
 
-    fit(model, lambda: None, steps=150, elbo=Trace_ELBO(), decay=1e-4)
+    fit(model, lambda: None, steps=200, elbo=Trace_ELBO(), decay=1e-3)
     found = ConstrainedNormal(pyro.param("loc").detach(), 1.0, A, TOTALS[0]).mean
     torch.testing.assert_close(found, data.mean(0), rtol=0, atol=1e-3)
 

@@ -30,6 +30,7 @@ from pyro_constrained import (
     auto_reparam,
 )
 from tests import oracles
+from tests.chance import assert_likely, of_moments
 from tests.on_pyro.models import (
     Regression,
     assert_moments,
@@ -56,6 +57,8 @@ class Moving:
     loc: float = 0.0
     scale: float = 0.0
     A: float = 0.0
+    excess: float = 0.0
+    """Kurtosis of the posterior less that of a normal law, at most, by quadrature."""
 
     def __repr__(self) -> str:
         return self.name
@@ -113,8 +116,8 @@ class Moving:
 
 MOVING_K = Moving("k", k=1.5)
 MOVING_LOC = Moving("loc", loc=1.0)
-MOVING_SCALE = Moving("scale", scale=0.7)
-MOVING_A = Moving("A", A=0.5)
+MOVING_SCALE = Moving("scale", scale=0.7, excess=0.6)
+MOVING_A = Moving("A", A=0.5, excess=10.5)
 EACH = [MOVING_K, MOVING_LOC, MOVING_SCALE, MOVING_A]
 
 each_moving = pytest.mark.parametrize("moving", EACH, ids=repr)
@@ -133,33 +136,34 @@ def test_guide_finds_the_joint_posterior(moving):
     """It is Gaussian where k or loc moves."""
     model = reparametrised(moving.sampled)
     guide = AutoMultivariateNormal(model)
-    fit(model, guide, steps=700, decay=0.01)
+    fit(model, guide, steps=700)
     shift, noise = draws_of(guide, "shift", "x_base")
     conditioned = poutine.condition(model, {"shift": tensor(shift[:, 0]), "x_base": tensor(noise)})
     x = conditioned().numpy()
     assert_moments(joint([shift, x]), *moving.posterior, error=0.09)
 
 
-def assert_nuts_finds_the_joint_posterior(moving: Moving, draws: int, error: float) -> None:
+def assert_nuts_finds_the_joint_posterior(moving: Moving, draws: int) -> None:
     model = reparametrised(moving.sampled)
     chain = run_nuts(model, draws)
     assert_no_divergence(chain)
     found = chain.get_samples()
     x = Predictive(model, found)()["x"].numpy()
     _, _, A, k = moving.parameters(found["shift"])
-    np.testing.assert_allclose((A * tensor(x)[:, None]).sum(-1), k.expand(draws, 1), atol=1e-13)
-    assert_moments(joint([found["shift"].numpy(), x]), *moving.posterior, error=error)
+    assert (oracles.roundings(A.numpy(), x, k.numpy()) <= 4).all()
+    both, options = joint([found["shift"].numpy(), x]), {"excess": moving.excess}
+    assert_likely(of_moments(both, *moving.posterior, **options, is_chain=True))
 
 
 @pytest.mark.parametrize("moving", [MOVING_K, MOVING_A], ids=repr)
 def test_nuts_finds_the_joint_posterior(moving):
-    assert_nuts_finds_the_joint_posterior(moving, draws=250, error=0.3)
+    assert_nuts_finds_the_joint_posterior(moving, draws=250)
 
 
 @pytest.mark.slow
 @each_moving
 def test_nuts_finds_the_joint_posterior_long(moving):
-    assert_nuts_finds_the_joint_posterior(moving, draws=6000, error=0.08)
+    assert_nuts_finds_the_joint_posterior(moving, draws=6000)
 
 
 @each_moving
@@ -167,7 +171,7 @@ def test_learned_value_is_the_most_likely_one(moving):
     """Given it the posterior is Gaussian, so that the bound is the evidence at its maximum."""
     model = reparametrised(moving.learned)
     guide = AutoMultivariateNormal(model)
-    fit(model, guide, steps=400, learning_rate=0.15, decay=0.01)
+    fit(model, guide, steps=400, decay=0.03)
     _, cov = moving.posterior
     found = pyro.param("shift").item()
     np.testing.assert_allclose(found, moving.most_likely, atol=0.08 * np.sqrt(cov[0, 0]))
@@ -309,7 +313,8 @@ def test_minibatches_of_k():
         fit(model, AutoNormal(model), steps=20, elbo=Trace_ELBO())
     pyro.clear_param_store()
     guide = AutoNormal(reparametrised(model), create_plates=lambda: pyro.plate("hours", 6, 3))
-    fit(reparametrised(model), guide, steps=300, elbo=Trace_ELBO(num_particles=2))
+    elbo = Trace_ELBO(num_particles=64, vectorize_particles=True, max_plate_nesting=1)
+    fit(reparametrised(model), guide, steps=300, elbo=elbo)
     scale = guide.scales.x_base.detach().numpy()
     expected = np.full((6, 2), np.sqrt(1 / (1 + 1 / 0.5**2)))
     np.testing.assert_allclose(scale, expected, rtol=0.15)

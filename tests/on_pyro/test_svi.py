@@ -20,6 +20,7 @@ from pyro.infer.autoguide import (
 
 from pyro_constrained import ConstrainedMultivariateNormal, ConstrainedNormal, GroupSum
 from tests import oracles
+from tests.chance import assert_likely, of_means, of_moments
 from tests.on_pyro.models import (
     CORRELATED,
     ISOTROPIC,
@@ -63,16 +64,19 @@ def test_iaf_guide_comes_near_the_posterior():
 
 def test_delta_guide_finds_the_mode():
     guide = AutoDelta(CORRELATED.model)
-    fit(CORRELATED.model, guide, elbo=Trace_ELBO(), decay=1e-4)
+    fit(CORRELATED.model, guide, elbo=Trace_ELBO(), decay=1e-3)
     found = guide.median()["x"].detach().numpy()
     np.testing.assert_allclose(found, oracles.mean(CORRELATED.posterior), atol=1e-3)
     assert_obeys(CORRELATED.prior, found)
 
 
 def test_laplace_approximation_is_exact():
+    """The mode is found without noise; what is left is that of the draws."""
     guide = AutoLaplaceApproximation(CORRELATED.model)
-    fit(CORRELATED.model, guide, elbo=Trace_ELBO(), decay=1e-4)
-    assert_posterior(CORRELATED, guide.laplace_approximation(), error=0.03)
+    fit(CORRELATED.model, guide, elbo=Trace_ELBO(), decay=1e-3)
+    (draws,) = draws_of(guide.laplace_approximation(), "x")
+    posterior = CORRELATED.posterior
+    assert_likely(of_moments(draws, oracles.mean(posterior), oracles.covariance(posterior)))
 
 
 @pytest.mark.parametrize("autoguide", [AutoGaussian, AutoStructured])
@@ -105,7 +109,7 @@ def constrained_guide(**options):
 
 @pytest.mark.parametrize("elbo", [Trace_ELBO, TraceMeanField_ELBO])
 def test_constrained_guide_finds_the_posterior(elbo):
-    particles = elbo(num_particles=16, vectorize_particles=True, max_plate_nesting=0)
+    particles = elbo(num_particles=256, vectorize_particles=True, max_plate_nesting=0)
     fit(CORRELATED.model, constrained_guide, elbo=particles)
     assert_posterior(CORRELATED, constrained_guide)
 
@@ -123,8 +127,8 @@ def test_evidence_bound_is_tight_at_the_posterior():
     np.testing.assert_allclose(-loss, CORRELATED.log_evidence, rtol=1e-10)
 
 
-def gradient(guide, particles: int, repeats: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean gradient of the loss in ``loc`` and its standard error."""
+def gradients(guide, particles: int, repeats: int) -> np.ndarray:
+    """Estimates ``(repeats, 4)`` of the gradient of the loss in ``loc``."""
     elbo = Trace_ELBO(num_particles=particles, vectorize_particles=True, max_plate_nesting=0)
     found = []
     for _ in range(repeats):
@@ -132,7 +136,7 @@ def gradient(guide, particles: int, repeats: int) -> tuple[np.ndarray, np.ndarra
         pyro.param("scale_tril", torch.eye(4), constraint=dist.constraints.lower_cholesky)
         loss = elbo.differentiable_loss(CORRELATED.model, guide)
         found.append(torch.autograd.grad(loss, loc)[0].numpy())
-    return np.mean(found, 0), np.std(found, 0, ddof=1) / np.sqrt(repeats)
+    return np.array(found)
 
 
 def exact_gradient() -> np.ndarray:
@@ -149,10 +153,10 @@ def test_gradient_is_right_in_expectation(estimator):
     def guide():
         constrained_guide(gradient_estimator=estimator)
 
-    mean, error = gradient(guide, particles=2000, repeats=12)
-    exact = exact_gradient()
-    assert (error < 0.15 * np.abs(exact).max()).all()
-    assert (np.abs(mean - exact) < 5 * error + 1e-12).all()
+    found, exact = gradients(guide, particles=1000, repeats=30), exact_gradient()
+    assert_likely(of_means(found, exact))
+    scatter = found.std(0, ddof=1) / np.sqrt(len(found))
+    assert scatter.max() < 0.15 * np.abs(exact).max(), "too much noise to tell"
 
 
 def test_score_function_learns_without_a_pathwise_gradient():
@@ -174,7 +178,7 @@ def test_marginal_expectation_learns_the_mean():
         law = ConstrainedMultivariateNormal(loc, torch.eye(4), A, k, **estimator)
         return pyro.sample("x", law), law
 
-    elbo = TraceMeanField_ELBO(num_particles=16, vectorize_particles=True, max_plate_nesting=0)
+    elbo = TraceMeanField_ELBO(num_particles=256, vectorize_particles=True, max_plate_nesting=0)
     fit(CORRELATED.model, guide, elbo=elbo)
     found = guide()[1].mean.detach().numpy()
     np.testing.assert_allclose(found, oracles.mean(CORRELATED.posterior), atol=0.03)

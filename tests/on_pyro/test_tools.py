@@ -41,7 +41,8 @@ from pyro_constrained import (
     auto_reparam,
     constraints,
 )
-from tests.on_pyro.models import CORRELATED, assert_moments, assert_obeys, fit, tensor
+from tests.chance import assert_likely, of_moments
+from tests.on_pyro.models import CORRELATED, assert_obeys, fit, tensor
 
 A, K = tensor(CORRELATED.prior.A), tensor(CORRELATED.prior.k)
 MEAN = CORRELATED.law().mean
@@ -73,7 +74,7 @@ def test_prior_predictive(parallel):
     assert_obeys(CORRELATED.prior, draws)
     if parallel:
         law = CORRELATED.law()
-        assert_moments(draws, law.mean.numpy(), law.covariance.numpy(), error=0.04)
+        assert_likely(of_moments(draws, law.mean.numpy(), law.covariance.numpy()))
 
 
 def test_posterior_predictive_with_guide_and_with_samples():
@@ -270,7 +271,7 @@ def test_constrained_param():
         point = pyro.param("point", lambda: MEAN, constraint=support)
         pyro.sample("y", dist.Normal(point, 1.0).to_event(1), obs=target)
 
-    fit(model, lambda: None, steps=200, elbo=Trace_ELBO(), decay=1e-4)
+    fit(model, lambda: None, steps=200, elbo=Trace_ELBO(), decay=1e-3)
     found = pyro.param("point").detach()
     assert_obeys(CORRELATED.prior, found.numpy())
     torch.testing.assert_close(found, CORRELATED.law().project(target), rtol=0, atol=1e-3)

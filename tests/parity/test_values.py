@@ -1,4 +1,7 @@
-"""The same inputs give the same numbers in both backends, to 1e-12 of their scale."""
+"""The same inputs give the same numbers in both backends, to 1e-12 of their scale.
+
+Where the case is too ill-conditioned for that, to what rounding does to its figures.
+"""
 
 import numpy as np
 
@@ -14,15 +17,15 @@ def pair(function) -> list[np.ndarray]:
     return [function(backend) for backend in BACKENDS]
 
 
-def _assert_same(pair_of_values, unit: float = 1.0) -> None:
+def _assert_same(case: Case, pair_of_values, unit: float = 1.0) -> None:
     torch_value, jax_value = pair_of_values
-    assert_close_in(unit, torch_value, jax_value, EXACT)
+    assert_close_in(unit, torch_value, jax_value, max(EXACT, case.rounding))
 
 
 @each_case(CASES)
 def test_log_prob(case: Case, rng):
     x = case.points(rng)
-    _assert_same(pair(lambda backend: backend.log_prob(shared_law(backend, case), x)))
+    _assert_same(case, pair(lambda backend: backend.log_prob(shared_law(backend, case), x)))
 
 
 @each_case(CASES)
@@ -32,7 +35,7 @@ def test_log_prob(case: Case, rng):
 )
 def test_summaries(case: Case, quantity: str, power: int):
     values = pair(lambda backend: backend.value(shared_law(backend, case), quantity))
-    _assert_same(values, case.unit**power)
+    _assert_same(case, values, case.unit**power)
 
 
 @each_case(GAUSSIAN)
@@ -43,7 +46,7 @@ def test_summaries(case: Case, quantity: str, power: int):
 def test_functions_of_a_target(case: Case, loss: str, power: int, rng):
     target = case.unit * rng.normal(size=(*case.batch_shape, case.n))
     values = pair(lambda backend: backend.loss(shared_law(backend, case), loss, target))
-    _assert_same(values, case.unit**power)
+    _assert_same(case, values, case.unit**power)
 
 
 @each_case(GAUSSIAN)
@@ -54,7 +57,7 @@ def test_kl(case: Case):
     def divergence(backend):
         return backend.numpy(backend.kl(shared_law(backend, case), backend.law(other)))
 
-    _assert_same(pair(divergence))
+    _assert_same(case, pair(divergence))
 
 
 TRANSFORMED = select(
@@ -77,4 +80,4 @@ def test_transform_and_its_inverse(case: Case, rng):
 
     torch_values, jax_values = pair(there_and_back)
     for values in zip(torch_values, jax_values, strict=True):
-        _assert_same(values)
+        _assert_same(case, values)

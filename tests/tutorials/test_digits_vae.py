@@ -15,7 +15,8 @@ from scipy.stats import multivariate_normal
 from tutorials.digits import NUM_PIXELS, SENSOR_MATRIX, Settings
 
 CODE_SIZE, NUM_IMAGES = 2, 3
-SETTINGS = Settings(encoder_draws=4000, prior_draws=20_000)
+SETTINGS = Settings(encoder_draws=8000, prior_draws=100_000)
+"""With so many the estimates have standard errors below 0.009."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def test_log_likelihood_of_a_linear_decoder(demo_class, kind, rng, monkeypatch):
     monkeypatch.setattr(demo.module, "CODE_SIZE", CODE_SIZE)
     found = demo.log_likelihood(kind, problem)
     assert found.shape == (NUM_IMAGES,)
-    np.testing.assert_allclose(found, getattr(problem, kind)(), atol=0.05)
+    np.testing.assert_allclose(found, getattr(problem, kind)(), atol=0.05)  # at least 5.5 errors
 
 
 @each_demo
