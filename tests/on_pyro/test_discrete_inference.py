@@ -321,7 +321,7 @@ def test_draws_without_a_point_are_a_rejected_step():
 def test_svi_with_infinite_logits():
     """Elements that are in or out for sure stay so; the others are learned, to the posterior."""
     A, k = torch.tensor([[1, 1, 1, 1, 1, 0], [0, 1, 0, 1, 0, 2]]), torch.tensor([2, 1])
-    prior = tensor([0.3, -0.2, np.inf, 0.5, -np.inf, 0.1])
+    prior = tensor([0.3, -0.2, torch.inf, 0.5, -torch.inf, 0.1])
     weights = tensor([1, -1, 2, 0.5, 0, 0.3])
     law = ConstrainedBernoulli(logits=prior, A=A, k=k)
     x = law.enumerate_support()
