@@ -196,10 +196,10 @@ class ConstrainedDistribution(Distribution):
         inside = self._constraint.contains(value, tolerance)
         if self._validate_args and not isinstance(inside, Tracer) and not inside.all():
             gap = jnp.abs(jax.lax.stop_gradient(self.residual(value))).max()
-            gap = "unknown" if isinstance(gap, Tracer) else f"{float(gap):.3g}"
+            size = "unknown" if isinstance(gap, Tracer) else f"{float(gap):.3g}"
             raise ConstraintError(
                 f"value: expected A x = k within the relative tolerance {tolerance:.1e}, got a "
-                f"largest residual |A x - k| of {gap}; if the value obeys the law but for "
+                f"largest residual |A x - k| of {size}; if the value obeys the law but for "
                 "rounding or noise, pass it through project(value), or give a larger "
                 f"support_tolerance. {_STALE_SUPPORT}"
             )

@@ -27,7 +27,8 @@ class ConstrainedGaussian(ConstrainedLocationScale):
         """Half of r and of n - r, in the rank of the law."""
         constraint, ndim = self._constraint, self._conditional.half_log_det.ndim
         sizes = constraint.rank, constraint.free_size
-        return tuple(0.5 * (s if isinstance(s, int) else lift(s, ndim)) for s in sizes)
+        rank, free_size = (0.5 * (s if isinstance(s, int) else lift(s, ndim)) for s in sizes)
+        return rank, free_size
 
     def entropy(self) -> Array:
         """``(*batch,)`` differential entropy on the subspace; 0 for a point mass."""

@@ -32,7 +32,7 @@ from numpyro_constrained.kernels.linalg import (
     take,
 )
 from numpyro_constrained.kernels.null_space import NullSpace
-from numpyro_constrained.kernels.rows import DisjointRows
+from numpyro_constrained.kernels.rows import DenseRows, DisjointRows
 from numpyro_constrained.kernels.whitening import UniformRows, WhiteRows, whiten
 
 __all__ = [
@@ -144,6 +144,7 @@ class Conditional(ABC):
             return DisjointCompletion(matrix.rows, self.size)
         rows = matrix.full_rank_rows() if isinstance(matrix.rank, int) else None
         if rows is None:
+            assert isinstance(matrix.rows, DenseRows)
             return PlainCompletion(matrix.rows, self.size)
         return DenseCompletion(rows, self.size)
 

@@ -70,8 +70,8 @@ class BoundMatrix(ABC):
         return self.rows.num_variables
 
     @property
-    def free_size(self) -> int | Array:
-        """n - r, the dimension of the subspace."""
+    def free_size(self) -> Any:
+        """n - r, the dimension of the subspace, as what the rank is."""
         return self.num_variables - self.rank
 
     def scale_k(self, k: Array) -> Array:
@@ -162,7 +162,7 @@ class DisjointMatrix(BoundMatrix):
         if plan.determined.size:
             self.determined = plan_tensor(plan, "determined", like, np.int32)
 
-    def agrees(self, k: Array, scaled_k: Array) -> Array:
+    def agrees(self, k: Array, scaled_k: Array) -> Any:
         if isinstance(self.plan, RowPlan):
             return _agrees(self.plan, k, scaled_k)
         return plan_tensor(self.plan, "is_kept", k, bool) | (k == 0)  # empty groups
@@ -305,8 +305,11 @@ def bind_plan(plan: AnyPlan, A: np.ndarray | GroupSum, like: Any) -> BoundMatrix
     key = "jax", is_vector, np.dtype(like.dtype)
     if key not in plan.executions:
         like = np.zeros((), like.dtype)
-        kind = DenseMatrix if isinstance(plan, DensePlan) else DisjointMatrix
-        plan.executions[key] = kind(plan, _given_rows(plan, A, like), like)
+        given = _given_rows(plan, A, like)
+        if isinstance(plan, DensePlan):
+            plan.executions[key] = DenseMatrix(plan, given, like)
+        else:
+            plan.executions[key] = DisjointMatrix(plan, given, like)
     return plan.executions[key]
 
 

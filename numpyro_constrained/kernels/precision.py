@@ -69,7 +69,7 @@ class PrecisionConditional(DenseConditional):
         return self._base.constraint_half_log_det
 
     @property
-    def surprise(self) -> Array:  # type: ignore[override]
+    def surprise(self) -> Array:
         return self._base.surprise
 
 

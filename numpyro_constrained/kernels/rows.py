@@ -58,6 +58,10 @@ class DisjointRows(Rows):
     weights: Any
 
     @abstractmethod
+    def scaled(self, scale: Array) -> "DisjointRows":
+        """``B diag(scale)``."""
+
+    @abstractmethod
     def totals(self, vector: Array) -> Array:
         """Sums over the variables of each row, unweighted."""
 

@@ -65,7 +65,7 @@ class UnanalysedRow(BoundMatrix):
     def elimination(self) -> tuple[Any, Any]:
         weights = self.rows.weights
         size = weights.shape[-1]
-        identity = np.eye(size, dtype=weights.dtype)[1:, 1:]
+        identity: Any = np.eye(size, dtype=weights.dtype)[1:, 1:]
         followers = (weights[..., 1:] / weights[..., :1])[..., None, :]
         identity = jnp.broadcast_to(identity, (*followers.shape[:-2], size - 1, size - 1))
         return np.arange(1, size, dtype=np.int32), jnp.concatenate([-followers, identity], -2)
@@ -105,11 +105,11 @@ class UnanalysedMatrix(BoundMatrix):
         return DenseGram.of(self.padded(self.rows.gram_matrix()))
 
     @property
-    def half_log_det(self) -> Array:  # type: ignore[override]
+    def half_log_det(self) -> Array:
         return self.gram.half_log_det
 
     @property
-    def log_range_volume(self) -> Array:  # type: ignore[override]
+    def log_range_volume(self) -> Array:
         """That of L and of B, where A = L B."""
         mixed = matmul(matmul(self.given.dense(), self.rows.matrix.mT), self.gram.inverse)
         gram = DenseGram.of(self.padded(matmul(mixed.mT, mixed)))
@@ -145,6 +145,7 @@ class UnanalysedMatrix(BoundMatrix):
                 "A: expected matrices of one rank, for coordinates of their null spaces, got a "
                 "batch of different ranks; use reparam.auto_reparam for the site."
             )
+        order: Any
         if self._layout.pivots is None:
             order = pivots_first(rows.matrix)
         else:

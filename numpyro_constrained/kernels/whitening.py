@@ -136,6 +136,7 @@ class BalancedRows(_Rows):
         self._eliminated = DenseRows(self._eliminate_rows(exact).astype(size.dtype))
         self._target = self._eliminate(constraint.scaled_k).astype(size.dtype)
         rows = times_root(self._eliminated)
+        assert isinstance(rows, DenseRows)
         self.rows, self.gram = rows, DenseGram.of(matrix.padded(rows.gram_matrix()))
         log_det = jnp.log(jnp.abs(diagonal(self._triangle))).sum(-1).astype(size.dtype)
         half_log_det = self.gram.half_log_det + lift(log_det, self.gram.half_log_det.ndim)
@@ -214,6 +215,7 @@ def whiten(
     rows = times_root(constraint.matrix.rows)
     if isinstance(rows, DisjointRows):
         return PlainRows(constraint, rows, rows.gram())
+    assert isinstance(rows, DenseRows)
     gram = DenseGram.of(constraint.matrix.padded(rows.gram_matrix()), checked=False)
     plain = PlainRows(constraint, rows, gram)
 

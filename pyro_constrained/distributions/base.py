@@ -68,8 +68,8 @@ class ConstrainedDistribution(TorchDistribution):
         return self._constraint.k
 
     @property
-    def rank(self) -> int:
-        """r, the number of independent rows of A."""
+    def rank(self) -> int | Tensor:
+        """r, the number of independent rows of A; a tensor where that of a batch differs."""
         return self._constraint.rank
 
     @constraints.dependent_property(is_discrete=False, event_dim=1)

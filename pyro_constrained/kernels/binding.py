@@ -108,7 +108,7 @@ def _read_matrix(A: Any, like: Tensor) -> _Given:
     if not isinstance(A, Tensor):
         return given
     # The compiled step may run again with other values: it has no plan of them.
-    return _Given(given.A, given.matrix, given.is_fixed, (A == given.A).all())
+    return _Given(given.A, given.matrix, given.is_fixed, (given.A == A).all())  # type: ignore[union-attr]
 
 
 def _bind_matrix(A: Any, dtype: torch.dtype, device: torch.device) -> _Given:

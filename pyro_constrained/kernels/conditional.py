@@ -30,7 +30,7 @@ from pyro_constrained.kernels.linalg import (
     take,
 )
 from pyro_constrained.kernels.null_space import NullSpace
-from pyro_constrained.kernels.rows import DisjointRows
+from pyro_constrained.kernels.rows import DenseRows, DisjointRows
 from pyro_constrained.kernels.whitening import BalancedRows, UniformRows, WhiteRows, whiten
 
 __all__ = ["Conditional", "DenseConditional", "DiagonalConditional", "UniformConditional"]
@@ -128,8 +128,10 @@ class Conditional(ABC):
         if isinstance(matrix.rows, DisjointRows):
             return DisjointCompletion(matrix.rows, self.size)
         rows = matrix.full_rank_rows()
-        kind = PlainCompletion if rows is None else DenseCompletion
-        return kind(rows or matrix.rows, self.size)
+        if rows is None:
+            assert isinstance(matrix.rows, DenseRows)
+            return PlainCompletion(matrix.rows, self.size)
+        return DenseCompletion(rows, self.size)
 
     def covariance(self) -> Tensor:
         """``(*batch, n, n)`` conditional covariance."""
@@ -179,7 +181,7 @@ class _WhitenedConditional(Conditional):
         return self.gram.solve(self.gap)
 
     @lazy_property
-    def mean(self) -> Tensor:  # type: ignore[override]
+    def mean(self) -> Tensor:
         return self._multiply_add(self.loc, self.rows.adjoint(self.multipliers))
 
     @lazy_property

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,7 +47,7 @@ class LinearConstraint:
         return self.matrix.num_variables
 
     @property
-    def free_size(self) -> int | Tensor:
+    def free_size(self) -> Any:
         return self.matrix.free_size
 
     @property

@@ -9,7 +9,7 @@ LARGE = 30.0
 """From here on the asymptotic series are exact to the last digits of float64."""
 
 
-def log_gamma_excess(a: Tensor, step: float) -> Tensor:
+def log_gamma_excess(a: Tensor, step: float | Tensor) -> Tensor:
     """``log Gamma(a + step) - log Gamma(a) - step log a`` for a > 0, step >= 0 (Stirling)."""
     large = torch.where(a < LARGE, LARGE, a)
     total = large + step
@@ -25,7 +25,7 @@ def _stirling(z: Tensor) -> Tensor:
     return inverse * (1 / 12 - square * (1 / 360 - square * (1 / 1260 - square / 1680)))
 
 
-def digamma_step(a: Tensor, step: float) -> Tensor:
+def digamma_step(a: Tensor, step: float | Tensor) -> Tensor:
     """``digamma(a + step) - digamma(a)`` for a > 0, step >= 0."""
     large = torch.where(a < LARGE, LARGE, a)
     series = torch.log1p(step / large) + _digamma_rest(large) - _digamma_rest(large + step)

@@ -60,7 +60,7 @@ class LowRankConditional(Conditional):
         return solve_lower(self._posterior, matvec(self._explained, self._white_gap))
 
     @lazy_property
-    def mean(self) -> Tensor:  # type: ignore[override]
+    def mean(self) -> Tensor:
         return self.diagonal.mean + matvec(self.loadings.mT, self._shift)
 
     @lazy_property

@@ -6,6 +6,7 @@ rows R, the independent rows of A times powers of two, in which gaps ``R x`` are
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -78,8 +79,8 @@ class BoundMatrix(ABC):
         return int(self.rows.num_variables)
 
     @property
-    def free_size(self) -> int | Tensor:
-        """n - r, the dimension of the subspace."""
+    def free_size(self) -> Any:
+        """n - r, the dimension of the subspace, as what the rank is."""
         return self.num_variables - self.rank
 
     def scale_k(self, k: Tensor) -> Tensor:
@@ -182,7 +183,7 @@ class DisjointMatrix(BoundMatrix):
         return gap
 
     @lazy_property
-    def gram(self) -> Gram:  # type: ignore[override]
+    def gram(self) -> Gram:
         return self.rows.gram()
 
     def null_space(self) -> NullSpace:
@@ -205,6 +206,7 @@ class DenseMatrix(BoundMatrix):
 
     plan: DensePlan
     rows: DenseRows
+    scaled_rows: DenseRows
     gram: DenseGram
 
     def __init__(self, plan: DensePlan, given: Rows, like: Tensor) -> None:
@@ -326,8 +328,10 @@ def bind_plan(plan: AnyPlan, A: Tensor | GroupSum, like: Tensor) -> BoundMatrix:
         # What is kept serves every later law, also one that is trained; an export sees constants.
         with torch.inference_mode(False), torch.no_grad(), _disable_current_modes():
             given = _given_rows(plan, A, like)
-            kind = DenseMatrix if isinstance(plan, DensePlan) else DisjointMatrix
-            plan.executions[key] = kind(plan, given, like.detach())
+            if isinstance(plan, DensePlan):
+                plan.executions[key] = DenseMatrix(plan, given, like.detach())
+            else:
+                plan.executions[key] = DisjointMatrix(plan, given, like.detach())
     return plan.executions[key]
 
 

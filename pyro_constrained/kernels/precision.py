@@ -60,7 +60,7 @@ class PrecisionConditional(DenseConditional):
         return self._base.constraint_half_log_det
 
     @property
-    def surprise(self) -> Tensor:  # type: ignore[override]
+    def surprise(self) -> Tensor:
         return self._base.surprise
 
 

@@ -64,6 +64,10 @@ class DisjointRows(Rows):
     weights: Tensor
 
     @abstractmethod
+    def scaled(self, scale: Tensor) -> "DisjointRows":
+        """``B diag(scale)``."""
+
+    @abstractmethod
     def totals(self, vector: Tensor) -> Tensor:
         """Sums over the variables of each row, unweighted."""
 

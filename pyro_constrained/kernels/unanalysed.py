@@ -71,6 +71,7 @@ class UnanalysedMatrix(BoundMatrix):
     """
 
     rows: DenseRows
+    scaled_rows: DenseRows
 
     def __init__(self, A: Tensor, like: Tensor) -> None:
         self.num_rows, self.given = A.shape[-2], DenseRows(A.to(like.dtype))
@@ -99,7 +100,7 @@ class UnanalysedMatrix(BoundMatrix):
         return self.gram.half_log_det
 
     @lazy_property
-    def log_range_volume(self) -> Tensor:  # type: ignore[override]
+    def log_range_volume(self) -> Tensor:
         """That of L and of B, where A = L B."""
         mixed = self.given.dense() @ self.rows.matrix.mT @ self.gram.inverse
         return DenseGram.of(self.padded(mixed.mT @ mixed)).half_log_det + self.half_log_det

@@ -94,8 +94,9 @@ class BalancedRows(WhiteRows):
         self._triangle = matrix.padded(self._top.tril())
         self._eliminated = DenseRows(self._eliminate_rows(exact).to(size.dtype))
         self._target = self._eliminate(constraint.scaled_k).to(size.dtype)
-        self.rows = times_root(self._eliminated)
-        self.gram = DenseGram.of(matrix.padded(self.rows.gram_matrix()))
+        self.rows = rows = times_root(self._eliminated)
+        assert isinstance(rows, DenseRows)
+        self.gram = DenseGram.of(matrix.padded(rows.gram_matrix()))
         log_det = diagonal(self._triangle).abs().log().sum(-1).to(size.dtype)
         self.half_log_det = self.gram.half_log_det + log_det - matrix.exact_half_log_det
 
@@ -138,6 +139,7 @@ def whiten(
     rows = times_root(constraint.matrix.rows)
     if isinstance(rows, DisjointRows):
         return PlainRows(constraint, rows, rows.gram())
+    assert isinstance(rows, DenseRows)
     gram = DenseGram.if_safe(constraint.matrix.padded(rows.gram_matrix()))
     if gram is None:
         return BalancedRows(constraint, times_root, size())
