@@ -17,10 +17,16 @@ __all__ = ["ConstrainedNormalReparam", "MarginalExpectationReparam", "auto_repar
 class ConstrainedNormalReparam(Reparam):
     """A constrained normal site becomes white noise and a deterministic map of it.
 
-    The site ``NAME`` is replaced by ``NAME_base`` ~ Normal(0, 1) of dimension n - r, and a
-    deterministic ``NAME`` = mean + L N z. It stays right when A's values, k, loc or the covariance
-    are themselves sampled or learned, or change with the minibatch. A guide or MCMC kernel on the
-    site itself would be tied to the subspace that it saw first.
+    The site ``NAME`` is replaced by ``NAME_base`` ~ Normal(0, 1) and a deterministic ``NAME`` that
+    is smooth in the noise and in every parameter. It stays right when A's values, k, loc or the
+    covariance are themselves sampled or learned, or change with the minibatch.
+
+    The noise z has dimension n - r, and ``NAME`` = mean + C z with C C' the covariance of the law,
+    where A is fixed: an array of NumPy, a list, a ``GroupSum``, or a JAX array of whole numbers. Where A
+    moves no such basis is smooth; there z has dimension n, and ``NAME`` is kriged from it: mu + L z,
+    moved within the covariance to A x = k.
+
+    A guide on the site itself would be tied to the subspace that it saw first.
 
     Raises:
         ConstraintError: the site is not a constrained normal, or is observed.

@@ -17,12 +17,18 @@ __all__ = ["ConstrainedNormalReparam", "MarginalExpectationReparam", "auto_repar
 class ConstrainedNormalReparam(Reparam):
     """A constrained normal site becomes white noise and a deterministic map of it.
 
-    The site ``NAME`` is replaced by ``NAME_base`` ~ Normal(0, 1) of dimension n - r, and a
-    deterministic ``NAME`` = mean + L N z. It stays right when A's values, k, loc or the covariance
-    are themselves sampled or learned, or change with the minibatch. A guide or MCMC kernel on the
-    site itself would be tied to the subspace that it saw first: its values would be off the support
-    ever after (an error under ``validate_args``, a log density of -inf and a chain that does not
-    move without), and ``Predictive`` would return them unnoticed.
+    The site ``NAME`` is replaced by ``NAME_base`` ~ Normal(0, 1) and a deterministic ``NAME`` that
+    is smooth in the noise and in every parameter. It stays right when A's values, k, loc or the
+    covariance are themselves sampled or learned, or change with the minibatch.
+
+    The noise z has dimension n - r, and ``NAME`` = mean + C z with C C' the covariance of the law,
+    where A is fixed: an array of NumPy, a list, a ``GroupSum``, or a tensor of whole numbers. Where A
+    moves no such basis is smooth; there z has dimension n, and ``NAME`` is kriged from it: mu + L z,
+    moved within the covariance to A x = k.
+
+    A guide or MCMC kernel on the site itself would be tied to the subspace that it saw first: its
+    values would be off the support ever after (an error under ``validate_args``, a log density of
+    -inf and a chain that does not move without), and ``Predictive`` would return them unnoticed.
 
     Raises:
         ConstraintError: the site is not a constrained normal, or is observed.

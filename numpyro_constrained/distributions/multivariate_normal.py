@@ -40,6 +40,15 @@ class ConstrainedMultivariateNormal(ConstrainedGaussian):
     Sigma - Sigma A' (A Sigma A')^-1 A Sigma, of rank n - r. Its density, with respect to Hausdorff
     measure on the subspace, is log N(x; mu, Sigma) - log p(A x = k) - 1/2 log det(A A').
 
+    Where A or k is itself sampled or learned, or changes between calls of a model, a latent site of
+    this law wants ``reparam.auto_reparam``: guides need it, MCMC samples better with it.
+
+    A latent site whose k is data (a sum as it was measured) has the density of x given k alone. Where
+    parameters are learned, k speaks of them too: add ``factor("k", law.constraint_log_prob())`` to
+    the model, without which their posterior is the prior.
+
+    Computed in at least float32: half-precision parameters are promoted.
+
     Args:
         loc: ``(*batch, n)`` mu.
         covariance_matrix: ``(*batch, n, n)`` Sigma, positive definite.
