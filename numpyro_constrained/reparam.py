@@ -22,9 +22,9 @@ class ConstrainedNormalReparam(Reparam):
     covariance are themselves sampled or learned, or change with the minibatch.
 
     The noise z has dimension n - r, and ``NAME`` = mean + C z with C C' the covariance of the law,
-    where A is fixed: an array of NumPy, a list, a ``GroupSum``, or a JAX array of whole numbers. Where A
-    moves no such basis is smooth; there z has dimension n, and ``NAME`` is kriged from it: mu + L z,
-    moved within the covariance to A x = k.
+    where A is fixed: an array of NumPy, a list, a ``GroupSum``, or a JAX array of whole numbers.
+    Where A moves no such basis is smooth; there z has dimension n, and ``NAME`` is kriged from it:
+    mu + L z, moved within the covariance to A x = k.
 
     A guide on the site itself would be tied to the subspace that it saw first.
 

@@ -46,6 +46,7 @@ DEVIATIONS = {
     "constraints.py: linear_equality.eq": PYTREE,
     "constraints.py: linear_equality.feasible_like": "NumPyro's protocol of constraints",
     "constraints.py: linear_equality.tree_flatten": PYTREE,
+    "constraints.py: moving_linear_equality": "NumPyro's protocol of supports that move",
     "distributions/base.py: ConstrainedDistribution.expand": "PyTorch passes the instance to fill",
     "distributions/base.py: ConstrainedDistribution.infer_shapes": "Pyro passes names only",
     "distributions/base.py: ConstrainedDistribution.stddev": "PyTorch's base class has it",
@@ -127,7 +128,7 @@ COUNTS = ["covariance", "marginal_log_prob", "enumerate_support", "has_rsample"]
 COUNTS += ["with_estimator"]
 NOT_OF_STUDENT_T = {"expected_l1", "crps"}
 
-LAYERS = [["kernels"], ["constraints", "transforms", "estimators"], ["distributions"]]
+LAYERS = [["_requirements", "kernels"], ["constraints", "transforms", "estimators"], ["distributions"]]
 LAYERS += [["reparam", "registry", "fiber_sampler", "fiber_gibbs"], [""]]
 FOREIGN = {CORE: {"numpy", "scipy"}, TORCH: {"torch", "pyro"}, JAX: {"jax", "numpyro"}}
 

@@ -91,8 +91,10 @@ class ConstrainedDistribution(Distribution):
 
     @property
     def rank(self) -> int | Array:
-        """r, the number of independent rows of A; an array where A is traced, or a batch of
-        different ranks."""
+        """r, the number of independent rows of A.
+
+        An array where that is not one known number.
+        """
         if isinstance(self.A, GroupSum):
             return plan_constraint(self.A).rank
         return self._constraint.rank if self._layout.rank is None else self._layout.rank

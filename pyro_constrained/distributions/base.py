@@ -69,7 +69,10 @@ class ConstrainedDistribution(TorchDistribution):
 
     @property
     def rank(self) -> int | Tensor:
-        """r, the number of independent rows of A; a tensor where that of a batch differs."""
+        """r, the number of independent rows of A.
+
+        A tensor where that is not one known number.
+        """
         return self._constraint.rank
 
     @constraints.dependent_property(is_discrete=False, event_dim=1)

@@ -39,9 +39,9 @@ class ConstrainedMultivariateNormal(ConstrainedGaussian):
     Where A or k is itself sampled or learned, or changes between calls of a model, a latent site of
     this law needs ``reparam.auto_reparam``.
 
-    A latent site whose k is data (a sum as it was measured) has the density of x given k alone. Where
-    parameters are learned, k speaks of them too: add ``factor("k", law.constraint_log_prob())`` to
-    the model, without which their posterior is the prior.
+    A latent site whose k is data, a sum as it was measured, has the density of x given k alone.
+    Where parameters are learned, k speaks of them too: add ``factor("k",
+    law.constraint_log_prob())`` to the model, without which their posterior is the prior.
 
     Computed in at least float32: half-precision parameters are promoted, autocast is switched off.
 
