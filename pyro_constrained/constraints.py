@@ -6,6 +6,7 @@ from torch import Tensor
 from torch.distributions.constraints import Constraint
 
 from constrained_core import GroupSum
+from pyro_constrained.kernels.autocast import in_full_precision
 from pyro_constrained.kernels.binding import bind_constraint
 from pyro_constrained.kernels.constraint import LinearConstraint, default_tolerance
 from pyro_constrained.kernels.fibre import IntegerConstraint, bind_integers
@@ -15,6 +16,7 @@ from pyro_constrained.kernels.tracing import quiet_under_trace
 __all__ = ["integer_linear_equality", "linear_equality"]
 
 
+@in_full_precision
 class linear_equality(Constraint):  # a constraint is named as PyTorch names its own
     """The affine subspace ``{x : A x = k}``.
 
@@ -81,6 +83,7 @@ class linear_equality(Constraint):  # a constraint is named as PyTorch names its
         )
 
 
+@in_full_precision
 class integer_linear_equality(Constraint):
     """The integer points ``{x : A x = k, 0 <= x <= upper}``.
 

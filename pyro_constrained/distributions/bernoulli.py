@@ -13,6 +13,7 @@ from torch.nn.functional import logsigmoid
 
 from constrained_core.fibre_known import Reader, known_logits, known_probs
 from pyro_constrained.distributions.finite import ConstrainedFinite
+from pyro_constrained.kernels.autocast import in_full_precision
 from pyro_constrained.kernels.fibre import bind_fibre
 from pyro_constrained.kernels.fibre_fixed import Fixed
 from pyro_constrained.kernels.fibre_parts import BernoulliChain, BernoulliGroups, FinitePart, Free
@@ -31,6 +32,7 @@ from pyro_constrained.kernels.tracing import quiet_under_trace
 __all__ = ["ConstrainedBernoulli"]
 
 
+@in_full_precision
 class ConstrainedBernoulli(ConstrainedFinite):
     """Independent x_i ~ Bernoulli(p_i) given A x = k.
 

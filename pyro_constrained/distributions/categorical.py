@@ -12,6 +12,7 @@ from torch.distributions.utils import lazy_property
 
 from constrained_core.fibre_known import Reader, known_categories, known_log_categories
 from pyro_constrained.distributions.finite import ConstrainedFinite
+from pyro_constrained.kernels.autocast import in_full_precision
 from pyro_constrained.kernels.fibre import bind_fibre
 from pyro_constrained.kernels.fibre_fixed import Fixed
 from pyro_constrained.kernels.fibre_parts import Chain, FinitePart, Free
@@ -31,6 +32,7 @@ from pyro_constrained.kernels.tracing import quiet_under_trace
 __all__ = ["ConstrainedCategorical"]
 
 
+@in_full_precision
 class ConstrainedCategorical(ConstrainedFinite):
     """Independent x_i in 0..C-1 with P(x_i = c) = p_ic, given A x = k.
 

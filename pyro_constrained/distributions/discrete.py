@@ -16,6 +16,7 @@ from constrained_core import ConstraintError, enumerate_fibre
 from pyro_constrained.constraints import integer_linear_equality
 from pyro_constrained.distributions.base import ConstrainedDistribution
 from pyro_constrained.estimators import check_estimator, with_gradient
+from pyro_constrained.kernels.autocast import in_full_precision
 from pyro_constrained.kernels.fibre import Fibre, same_fibre
 from pyro_constrained.kernels.fibre_parts import Part
 from pyro_constrained.kernels.logarithms import is_there
@@ -27,6 +28,7 @@ __all__ = ["ConstrainedDiscrete", "kl_discrete_discrete"]
 ESTIMATORS = ("score_function", "marginal_expectation")
 
 
+@in_full_precision
 class ConstrainedDiscrete(ConstrainedDistribution):
     """Independent discrete variables given A x = k: exact, by a dynamic programme where needed.
 

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from pyro_constrained.distributions.discrete import ConstrainedDiscrete
+from pyro_constrained.kernels.autocast import in_full_precision
 from pyro_constrained.kernels.fibre_parts import FinitePart
 from pyro_constrained.kernels.logarithms import expected
 
 __all__ = ["ConstrainedFinite"]
 
 
+@in_full_precision
 class ConstrainedFinite(ConstrainedDiscrete):
     """Independent variables with values 0..C-1 given A x = k."""
 

@@ -11,6 +11,7 @@ from torch.distributions import constraints
 
 from constrained_core.fibre_known import known_rates
 from pyro_constrained.distributions.discrete import ConstrainedDiscrete
+from pyro_constrained.kernels.autocast import in_full_precision
 from pyro_constrained.kernels.fibre import Sides, bind_fibre
 from pyro_constrained.kernels.fibre_deals import DealtChain
 from pyro_constrained.kernels.fibre_fixed import FixedCounts
@@ -36,6 +37,7 @@ from pyro_constrained.kernels.tracing import quiet_under_trace
 __all__ = ["ConstrainedPoisson"]
 
 
+@in_full_precision
 class ConstrainedPoisson(ConstrainedDiscrete):
     """Independent x_i ~ Poisson(lambda_i) given A x = k.
 

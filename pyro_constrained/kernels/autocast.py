@@ -6,6 +6,7 @@ from functools import wraps
 from typing import Any
 
 import torch
+from torch.distributions.utils import lazy_property
 
 __all__ = ["full_precision", "in_full_precision"]
 
@@ -35,6 +36,8 @@ def in_full_precision(cls: type) -> type:
             continue
         if isinstance(member, property) and member.fget is not None:
             setattr(cls, name, property(full_precision(member.fget), doc=member.__doc__))
-        elif callable(member) and not isinstance(member, type):
+        elif isinstance(member, lazy_property):
+            setattr(cls, name, lazy_property(full_precision(member.wrapped)))
+        elif callable(member) and not isinstance(member, type | staticmethod):
             setattr(cls, name, full_precision(member))
     return cls

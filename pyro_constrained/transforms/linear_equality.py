@@ -9,12 +9,14 @@ from torch.distributions.constraints import Constraint
 
 from constrained_core import ConstraintError
 from pyro_constrained.constraints import linear_equality
+from pyro_constrained.kernels.autocast import in_full_precision
 from pyro_constrained.kernels.shapes import broadcast_shapes
 from pyro_constrained.kernels.tracing import quiet_under_trace
 
 __all__ = ["LinearEqualityTransform"]
 
 
+@in_full_precision
 class LinearEqualityTransform(Transform):
     """x = x0 + N u with an orthonormal null-space basis N of A and x0 nearest to the origin.
 

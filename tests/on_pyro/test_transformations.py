@@ -12,10 +12,13 @@ from torch import nn
 from torch.func import grad, hessian, jacfwd, jacrev, vmap
 
 from pyro_constrained import (
+    ConstrainedBernoulli,
+    ConstrainedCategorical,
     ConstrainedLowRankMultivariateNormal,
     ConstrainedMultivariateNormal,
     ConstrainedMultivariateStudentT,
     ConstrainedNormal,
+    ConstrainedPoisson,
     ConstraintError,
     GroupSum,
     LinearEqualityTransform,
@@ -312,6 +315,46 @@ def test_autocast_changes_nothing(name, half):
     outside = [law.log_prob(draw), law.mean, law.variance, law.entropy(), law.project(draw + 1)]
     for one, other in zip(inside, outside, strict=True):
         assert torch.equal(one, other)
+
+
+DISCRETE = {
+    "bernoulli": lambda raw, A, k: ConstrainedBernoulli(logits=raw, A=A, k=k),
+    "poisson": lambda raw, A, k: ConstrainedPoisson(raw.abs(), A, k),
+    "categorical": lambda raw, A, k: ConstrainedCategorical(
+        logits=torch.stack([raw, 0 * raw, -raw], -1), A=A, k=k
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DISCRETE)
+@pytest.mark.parametrize("is_table", [False, True])
+def test_autocast_changes_no_discrete_law(name, is_table):
+    torch.manual_seed(1)
+    table = torch.tensor([[1, 1, 1, 0, 0, 0], [0, 0, 1, 1, 1, 2]])
+    matrix, k = (table, torch.tensor([1, 2])) if is_table else (torch.ones(6), torch.tensor(3))
+    net = nn.Linear(3, 6).float()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        raw = net(torch.randn(8, 3, dtype=torch.float32))
+        assert raw.dtype == torch.bfloat16
+        law = DISCRETE[name](raw, matrix, k)
+        draw = law.sample()
+        inside = [law.log_prob(draw), law.mean, law.variance, law.entropy()]
+    law = DISCRETE[name](raw.float(), matrix, k)
+    outside = [law.log_prob(draw), law.mean, law.variance, law.entropy()]
+    for one, other in zip(inside, outside, strict=True):
+        assert one.dtype == torch.float32 and torch.isfinite(one).all()
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+
+
+def test_autocast_changes_no_transform():
+    transform, matrix = LinearEqualityTransform(A, K), A.numpy()
+    free = torch.randn(5, 2, dtype=torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        single = LinearEqualityTransform(matrix, K.float())
+        x = single(free)
+        assert x.dtype == torch.float32 and single.codomain.check(x).all()
+        torch.testing.assert_close(single.inv(x), free, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(x.double(), transform(free.double()), rtol=1e-5, atol=1e-5)
 
 
 def test_python_numbers_keep_their_digits():
