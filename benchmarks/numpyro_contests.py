@@ -1,5 +1,6 @@
 """JAX, jitted: build, draw, score and differentiate, against the unconstrained laws of NumPyro."""
 
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from jax import Array, random
+from jax.scipy.linalg import solve_triangular
 
 from benchmarks import problems
 from benchmarks.timing import Contest, Step
@@ -80,8 +82,31 @@ def _normal(problem: problems.Diagonal) -> Step:
     return _step(lambda loc, scale: dist.Normal(loc, scale).to_event(1), *problem[:2])
 
 
-def _groups(n: int) -> tuple[Step, Step]:
-    problem = problems.diagonal(n)
+def _head() -> tuple[Step, Step]:
+    """Likelihood and gradient of a batch, against the formula written by hand."""
+    loc, scale, A, k, x = map(np.float32, problems.head())
+    half_log_det = np.float32(np.linalg.slogdet(A @ A.T)[1] / 2)
+
+    def ours(loc: Array, scale: Array) -> Array:
+        return ConstrainedNormal(loc, scale, A, k).log_prob(x).sum()
+
+    def by_hand(loc: Array, scale: Array) -> Array:
+        root = jnp.linalg.cholesky(jnp.einsum("ij,bj,kj->bik", A, scale**2, A))
+        gap = solve_triangular(root, (k - loc @ A.T)[..., None], lower=True)
+        free = dist.Normal(loc, scale).log_prob(x).sum(-1)
+        size = len(A) / 2 * math.log(2 * math.pi)
+        log_det = jnp.log(jnp.diagonal(root, axis1=-2, axis2=-1)).sum(-1)
+        return (free + (gap**2).sum((-2, -1)) / 2 + log_det + size - half_log_det).sum()
+
+    def step(gradient: Callable[..., tuple[Array, ...]]) -> object:
+        return jax.block_until_ready(gradient(loc, scale))
+
+    compiled = [jax.jit(jax.value_and_grad(f, (0, 1))) for f in (ours, by_hand)]
+    return partial(step, compiled[0]), partial(step, compiled[1])
+
+
+def _groups(n: int, make: Callable[[int], problems.Diagonal]) -> tuple[Step, Step]:
+    problem = make(n)
     A = GroupSum(problem.index, problem.num_groups)
     k = np.zeros(problem.num_groups, np.float32)
     ours = _step(lambda loc, scale: ConstrainedNormal(loc, scale, A, k), *problem[:2])
@@ -162,7 +187,11 @@ def contests(largest_dense: int) -> Iterator[Contest]:
         yield Contest("Normal", f"n = {n}, m = 10", "Normal", partial(_diagonal, n, 10))
         promise = 2.0 if n == 10**6 else None
         size = f"n = {n}, {n // 10} groups"
-        yield Contest("Normal", size, "Normal", partial(_groups, n), promise)
+        yield Contest("Normal", size, "Normal", partial(_groups, n, problems.diagonal), promise)
+        make = partial(_groups, n, problems.scattered)
+        yield Contest("Normal", f"{size}, scattered", "Normal", make, promise)
+    size = "n = 200, m = 40, batch of 512, likelihood"
+    yield Contest("Normal", size, "einsum and Cholesky", _head, 1.3)
     for n in (10**3, 10**5):
         make = partial(_zero_sum_normal, n)
         yield Contest("Normal", f"n = {n}, sum", "ZeroSumNormal (NumPyro)", make)

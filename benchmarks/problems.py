@@ -13,11 +13,14 @@ __all__ = [
     "SUBSET_SIZE",
     "Dense",
     "Diagonal",
+    "Head",
     "dense",
     "diagonal",
+    "head",
     "knapsack",
     "rates",
     "rows",
+    "scattered",
     "subset_logits",
 ]
 
@@ -40,6 +43,16 @@ class Diagonal(NamedTuple):
     num_groups: int
 
 
+class Head(NamedTuple):
+    """What a network predicts for a batch, under one constraint."""
+
+    loc: np.ndarray
+    scale: np.ndarray
+    A: np.ndarray
+    k: np.ndarray
+    x: np.ndarray
+
+
 def dense(n: int) -> Dense:
     """A well conditioned dense covariance, exactly symmetric."""
     rng = np.random.default_rng(n)
@@ -54,6 +67,20 @@ def diagonal(n: int) -> Diagonal:
     num_groups = n // 10
     index = np.concatenate([np.arange(num_groups), rng.integers(0, num_groups, n - num_groups)])
     return Diagonal(rng.normal(size=n), rng.uniform(0.5, 1.5, n), np.sort(index), num_groups)
+
+
+def scattered(n: int) -> Diagonal:
+    """As ``diagonal``, with the members of groups all over the vector."""
+    problem = diagonal(n)
+    return problem._replace(index=np.random.default_rng(n).permutation(problem.index))
+
+
+def head(batch: int = 512, n: int = 200, m: int = 40) -> Head:
+    """A batch of predictions with scales of its own for each, and values that obey the law."""
+    rng = np.random.default_rng(0)
+    A, x = rng.normal(size=(m, n)), rng.normal(size=(batch, n))
+    loc, scale = rng.normal(size=(batch, n)), np.logaddexp(0, rng.normal(size=(batch, n)))
+    return Head(loc, scale + 0.01, A, x @ A.T, x)
 
 
 def rows(m: int, n: int) -> tuple[np.ndarray, np.ndarray]:

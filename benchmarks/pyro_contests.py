@@ -1,6 +1,7 @@
 """PyTorch: build, draw, score and differentiate, against the unconstrained laws of Pyro."""
 
 import itertools
+import math
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -76,8 +77,31 @@ def _normal(problem: problems.Diagonal) -> Step:
     return _step(lambda loc, scale: dist.Normal(loc, scale).to_event(1), *problem[:2])
 
 
-def _groups(n: int) -> tuple[Step, Step]:
-    problem = problems.diagonal(n)
+def _head() -> tuple[Step, Step]:
+    """Likelihood and gradient of a batch, against the formula written by hand."""
+    loc, scale, A, k, x = map(_tensor, problems.head())
+    leaves = loc.requires_grad_(), scale.requires_grad_()
+    half_log_det = torch.linalg.slogdet(A @ A.mT)[1] / 2
+
+    def by_hand() -> Tensor:
+        root = torch.linalg.cholesky(torch.einsum("ij,bj,kj->bik", A, scale.square(), A))
+        gap = torch.linalg.solve_triangular(root, (k - loc @ A.mT)[..., None], upper=False)
+        free = dist.Normal(loc, scale).log_prob(x).sum(-1)
+        size = len(A) / 2 * math.log(2 * math.pi)
+        log_det = root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        return free + gap.square().sum((-2, -1)) / 2 + log_det + size - half_log_det
+
+    def step(log_prob: Callable[[], Tensor]) -> None:
+        log_prob().sum().backward()
+        for leaf in leaves:
+            leaf.grad = None
+
+    ours = partial(step, lambda: ConstrainedNormal(loc, scale, A, k).log_prob(x))
+    return ours, partial(step, by_hand)
+
+
+def _groups(n: int, make: Callable[[int], problems.Diagonal]) -> tuple[Step, Step]:
+    problem = make(n)
     A, k = GroupSum(problem.index, problem.num_groups), torch.zeros(problem.num_groups)
     ours = _step(lambda loc, scale: ConstrainedNormal(loc, scale, A, k), *problem[:2])
     return ours, _normal(problem)
@@ -86,7 +110,7 @@ def _groups(n: int) -> tuple[Step, Step]:
 def _loop(n: int) -> tuple[Step, Step]:
     """Group sums against one law per group in a Python loop."""
     problem = problems.diagonal(n)
-    ours, _ = _groups(n)
+    ours, _ = _groups(n, problems.diagonal)
     bounds = np.flatnonzero(np.diff(problem.index, prepend=-1, append=problem.num_groups))
     members = [slice(a, b) for a, b in itertools.pairwise(bounds)]
     zero = torch.tensor(0.0)
@@ -149,7 +173,11 @@ def contests(largest_dense: int) -> Iterator[Contest]:
         yield Contest("Normal", f"n = {n}, m = 10", "Normal", partial(_diagonal, n, 10))
         promise = 2.0 if n == 10**6 else None
         size = f"n = {n}, {n // 10} groups"
-        yield Contest("Normal", size, "Normal", partial(_groups, n), promise)
+        yield Contest("Normal", size, "Normal", partial(_groups, n, problems.diagonal), promise)
+        make = partial(_groups, n, problems.scattered)
+        yield Contest("Normal", f"{size}, scattered", "Normal", make, promise)
+    size = "n = 200, m = 40, batch of 512, likelihood"
+    yield Contest("Normal", size, "einsum and Cholesky", _head, 1.3)
     for n in (10**3, 10**5):
         size = f"n = {n}, q = 5, m = 1"
         yield Contest("LowRank", size, "LowRankMultivariateNormal", partial(_low_rank, n))

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from benchmarks import dp_cost, fiber_walk
 from benchmarks.memory import peak_mib
+from benchmarks.problems import diagonal
 from benchmarks.timing import Contest, Row, measure
 
 RESULTS = Path(__file__).parent / "results"
@@ -42,7 +43,7 @@ def _memory_lines(module) -> list[str]:
     problems = {
         "ConstrainedNormal, n = 10^6, m = 1": (partial(module._diagonal, 10**6, 1), 0),
         "ConstrainedNormal, n = 10^6, m = 10": (partial(module._diagonal, 10**6, 10), 0),
-        "ConstrainedNormal, n = 10^6, 10^5 groups": (partial(module._groups, 10**6), 0),
+        "ConstrainedNormal, n = 10^6, 10^5 groups": (partial(module._groups, 10**6, diagonal), 0),
         "Normal, n = 10^6": (partial(module._diagonal, 10**6, 1), 1),
     }
     for name, (make, which) in problems.items():
