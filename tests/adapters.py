@@ -54,7 +54,9 @@ class Backend(ABC):
     def kl(self, p: Any, q: Any) -> Any: ...
 
     @abstractmethod
-    def from_base(self, law: Any, noise: Callable[[tuple[int, ...]], np.ndarray]) -> Any:
+    def from_base(
+        self, law: Any, noise: Callable[[tuple[int, ...]], np.ndarray], dtype: str = "float64"
+    ) -> Any:
         """The native value of a site of this law under ``auto_reparam``, from white noise of the
         shape that the site asks for."""
 
@@ -154,13 +156,13 @@ class TorchBackend(Backend):
     def kl(self, p, q):
         return self.torch.distributions.kl_divergence(p, q)
 
-    def from_base(self, law, noise):
+    def from_base(self, law, noise, dtype="float64"):
         pyro = import_module("pyro")
         model = pyro.poutine.reparam(
             lambda: pyro.sample("x", law), config=self.library.auto_reparam
         )
         base = pyro.poutine.trace(model).get_trace().nodes["x_base"]["value"]
-        given = {"x_base": self.array(noise(tuple(base.shape)))}
+        given = {"x_base": self.array(noise(tuple(base.shape)), dtype)}
         return pyro.poutine.condition(model, data=given)()
 
     def value_and_slope(self, function):
@@ -217,14 +219,14 @@ class JaxBackend(Backend):
     def kl(self, p, q):
         return self.kl_divergence(p, q)
 
-    def from_base(self, law, noise):
+    def from_base(self, law, noise, dtype="float64"):
         numpyro = import_module("numpyro")
         model = numpyro.handlers.reparam(
             lambda: numpyro.sample("x", law), config=self.library.auto_reparam
         )
         seeded = numpyro.handlers.seed(model, self.jax.random.key(0))
         shape = numpyro.handlers.trace(seeded).get_trace()["x_base"]["value"].shape
-        return numpyro.handlers.substitute(model, {"x_base": self.array(noise(shape))})()
+        return numpyro.handlers.substitute(model, {"x_base": self.array(noise(shape), dtype)})()
 
     def value_and_slope(self, function):
         compiled = self.jax.jit(self.jax.value_and_grad(function))

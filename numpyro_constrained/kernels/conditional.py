@@ -168,7 +168,9 @@ class Conditional(ABC):
         if self.constraint.matrix.plan is not None:
             return value
         size = lift(self.size, value.ndim) + lift(jnp.abs(self.loc), value.ndim)
-        return jnp.where(jnp.abs(value) <= jnp.finfo(value.dtype).eps ** 2 * size, 0.0, value)
+        # A step that closes the gap of rounding in n others has again rounding errors of its own.
+        eps = 4 * value.shape[-1] * float(jnp.finfo(value.dtype).eps) ** 2
+        return jnp.where(jnp.abs(value) <= eps * size, 0.0, value)
 
 
 class _WhitenedConditional(Conditional):

@@ -74,6 +74,9 @@ class LowRankConditional(Conditional):
     def closing(self, value: Array) -> Array:
         return self.diagonal.closing(value)
 
+    def settle(self, value: Array) -> Array:
+        return self.diagonal.whitened.settle(super().settle(value))
+
     def mahalanobis(self, deviation: Array) -> Array:
         scaled = deviation / lift(self.diagonal.scale, deviation.ndim)
         half = solve_lower(self.capacitance, matvec(self.white_loadings, scaled))

@@ -20,6 +20,7 @@ from numpyro_constrained.kernels.constraint import LinearConstraint
 from numpyro_constrained.kernels.gram import DenseGram, Gram
 from numpyro_constrained.kernels.linalg import (
     diagonal,
+    identity_like,
     if_everywhere,
     lift,
     solve_lower,
@@ -164,8 +165,8 @@ class BalancedRows(_Rows):
     def _step(self, value: Array) -> Array:
         """A step of the variables that were eliminated."""
         gap = self._eliminate(self.constraint.excess(value))
-        top = jnp.triu(self._top, 1) + jnp.eye(self._top.shape[-1], dtype=self._dtype)
-        pivots = solve_lower(top.mT[..., ::-1, ::-1], gap[..., ::-1])[..., ::-1]
+        top = jnp.triu(self._top, 1) + identity_like(self._top)
+        pivots = solve_lower(top[..., ::-1, ::-1], gap[..., ::-1])[..., ::-1]
         zeros = jnp.zeros((*pivots.shape[:-1], self._scale.shape[-1] - pivots.shape[-1]))
         step = take(jnp.concatenate([pivots, zeros.astype(self._dtype)], -1), self._place)
         return (lift(self._scale, step.ndim) * step).astype(value.dtype)

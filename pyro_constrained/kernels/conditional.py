@@ -153,7 +153,9 @@ class Conditional(ABC):
         matrix = self.constraint.matrix
         if matrix.plan is not None:
             return value
-        rounding = torch.finfo(value.dtype).eps ** 2 * (self.size + self.loc.abs())
+        # A step that closes the gap of rounding in n others has again rounding errors of its own.
+        eps = 4 * value.shape[-1] * torch.finfo(value.dtype).eps ** 2
+        rounding = eps * (self.size + self.loc.abs())
         return torch.where(value.abs() <= rounding, 0.0, value)
 
 

@@ -84,10 +84,10 @@ def gram_root(matrix: Tensor) -> Tensor:
     gram = matrix.mT @ matrix
     if are_known(gram):
         factor, info = torch.linalg.cholesky_ex(gram)
-        inverse = torch.cholesky_inverse(factor.detach())
-        squared_cosecants = diagonal(inverse) * diagonal(gram.detach())
-        if not bool(info.any()) and bool((squared_cosecants < WIDE_ANGLE).all()):
-            return factor
+        if not bool(info.any()):
+            inverse = torch.cholesky_inverse(factor.detach())
+            if bool((diagonal(inverse) * diagonal(gram.detach()) < WIDE_ANGLE).all()):
+                return factor
     _, triangle = torch.linalg.qr(matrix)
     signs = torch.where(diagonal(triangle.detach()) < 0, -1.0, 1.0).to(triangle)
     return triangle.mT * signs[..., None, :]

@@ -78,6 +78,9 @@ class LowRankConditional(Conditional):
     def closing(self, value: Tensor) -> Tensor:
         return self.diagonal.closing(value)
 
+    def settle(self, value: Tensor) -> Tensor:
+        return self.diagonal.whitened.settle(super().settle(value))
+
     def mahalanobis(self, deviation: Tensor) -> Tensor:
         scaled = deviation / self.diagonal.scale
         half = solve_lower(self.capacitance, matvec(self.white_loadings, scaled))
