@@ -153,7 +153,8 @@ class ConstrainedLocationScale(ConstrainedDistribution):
             law = one._conditional
             probe = jnp.cos(jnp.linspace(0.5, 1.5, law.noise_size, dtype=law.loc.dtype))
             point = stop_gradient(law.draw(lift(probe, law.loc.ndim)))
-            same = same & another.support(point).all() & jnp.all(one.rank == another.rank)
+            holds = another._constraint.contains_solution(point).all()
+            same = same & holds & jnp.all(one.rank == another.rank)
         if not isinstance(same, Tracer) and not same:
             raise ConstraintError(
                 "kl_divergence: expected two laws on the same subspace A x = k, got "

@@ -101,13 +101,27 @@ class LinearConstraint:
     def contains(self, value: Array, tolerance: float) -> Array:
         """Whether ``|A x - k| <= tolerance (|A| |x| + |k|)`` in every row."""
         value = stop_gradient(self.lifted(value))
+        holds = stop_gradient(jnp.abs(self.residual(value)) <= tolerance * self._size(value))
+        return holds if self.is_vector else holds.all(-1)
+
+    def contains_solution(self, value: Array) -> Array:
+        """Whether the rows hold at a point that other rows determine: each of its entries has the
+        rounding errors of the largest, those that should be zero above all."""
+        value = stop_gradient(self.lifted(value))
+        eps = float(jnp.finfo(value.dtype).eps)
+        largest = jnp.broadcast_to(jnp.abs(value).max(-1, keepdims=True), value.shape)
+        rounding = 64 * value.shape[-1] * eps * self._size(largest)
+        tolerated = default_tolerance(value.dtype) * self._size(value) + rounding
+        holds = stop_gradient(jnp.abs(self.residual(value)) <= tolerated)
+        return holds if self.is_vector else holds.all(-1)
+
+    def _size(self, value: Array) -> Array:
+        """``|A| |x| + |k|``."""
         size = jnp.abs(value)
         # Rounding at the scale of the largest variable: it counts only where all others are 0.
         size = size + jnp.finfo(value.dtype).eps * size.max(-1, keepdims=True)
         size = self._in_given_rows(folded(self.matrix.given.absolute)(), size)
-        size = size + lift(jnp.abs(self.k), size.ndim)
-        holds = stop_gradient(jnp.abs(self.residual(value)) <= tolerance * size)
-        return holds if self.is_vector else holds.all(-1)
+        return size + lift(jnp.abs(self.k), size.ndim)
 
     def gap(self, value: Array) -> Array:
         """``k - A value`` in the scaled rows, as exactly as the dtype allows."""

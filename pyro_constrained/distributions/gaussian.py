@@ -1,5 +1,6 @@
 """What all normal laws given ``A x = k`` have in common."""
 
+import torch
 from torch import Tensor
 
 from pyro_constrained.distributions.location_scale import (
@@ -53,12 +54,14 @@ def kl_gaussian_gaussian(p: ConstrainedGaussian, q: ConstrainedGaussian) -> Tens
     """KL(p || q) of two normal laws on one subspace.
 
     Raises:
-        ConstraintError: the subspaces differ, so that the divergence is infinite.
+        ConstraintError: the subspaces differ, so that the divergence is infinite; where values
+            cannot be looked at, it is.
     """
-    p._require_same_subspace(q)
+    same = p._has_subspace_of(q)
     one, other = p._conditional, q._conditional
     free_size = one.constraint.free_size
     trace = other.precision_trace(one)
     distance = other.mahalanobis(one.mean - other.mean)
     divergence = 0.5 * (trace + distance - free_size) + other.half_log_det - one.half_log_det
-    return p._expanded(q._expanded(p._unless_point(divergence), 0), 0)
+    divergence = torch.where(same, p._unless_point(divergence), torch.inf)
+    return p._expanded(q._expanded(divergence, 0), 0)

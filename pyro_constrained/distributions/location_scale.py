@@ -136,18 +136,24 @@ class ConstrainedLocationScale(ConstrainedDistribution):
         return normal_expected_l2(self.mean, self.variance, target)
 
     @quiet_under_trace
-    def _require_same_subspace(self, other: "ConstrainedLocationScale") -> None:
-        """Raise unless a generic point of this law's subspace is one of the other's, and back."""
+    def _has_subspace_of(self, other: "ConstrainedLocationScale") -> Tensor:
+        """Whether a generic point of this law's subspace is one of the other's, and back; an error
+        where values are known and it is not."""
+        same = torch.ones((), dtype=torch.bool, device=self.loc.device)
         for one, another in ((self, other), (other, self)):
             law = one._conditional
             probe = torch.linspace(0.5, 1.5, law.noise_size).to(law.loc).cos()
-            inside = another.support.check(law.draw(probe.expand(law.mean.shape[:-1] + (-1,))))
-            if are_known(inside) and not (_same(one.rank, another.rank) and bool(inside.all())):
-                raise ConstraintError(
-                    "kl_divergence: expected two laws on the same subspace A x = k, got "
-                    f"{one!r} and {another!r}, which differ in A or k; the divergence is infinite."
-                )
+            point = law.draw(probe.expand(law.mean.shape[:-1] + (-1,))).detach()
+            holds = another._constraint.contains_solution(point).all()
+            same = same & holds & _same(one.rank, another.rank)
+        if are_known(same) and not bool(same):
+            raise ConstraintError(
+                "kl_divergence: expected two laws on the same subspace A x = k, got "
+                f"{self!r} and {other!r}, which differ in A or k; the divergence is infinite."
+            )
+        return same
 
 
-def _same(one: int | Tensor, other: int | Tensor) -> bool:
-    return bool(torch.as_tensor(one == other).all())
+def _same(one: int | Tensor, other: int | Tensor) -> bool | Tensor:
+    same = one == other
+    return same if isinstance(same, bool) else same.all()

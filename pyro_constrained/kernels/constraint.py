@@ -74,10 +74,24 @@ class LinearConstraint:
     def contains(self, value: Tensor, tolerance: float) -> Tensor:
         """Whether ``|A x - k| <= tolerance (|A| |x| + |k|)`` in every row."""
         with torch.no_grad():
-            size = self.matrix.given.magnitude(value)
-            size = (size[..., 0] if self.is_vector else size) + self.k.abs()
-            holds = self.residual(value).abs() <= tolerance * size
+            holds = self.residual(value).abs() <= tolerance * self._size(value)
             return holds if self.is_vector else holds.all(-1)
+
+    def contains_solution(self, value: Tensor) -> Tensor:
+        """Whether the rows hold at a point that other rows determine: each of its entries has the
+        rounding errors of the largest, those that should be zero above all."""
+        with torch.no_grad():
+            eps = torch.finfo(value.dtype).eps
+            largest = value.abs().amax(-1, keepdim=True).expand(value.shape)
+            rounding = 64 * value.shape[-1] * eps * self._size(largest)
+            tolerated = default_tolerance(value.dtype) * self._size(value) + rounding
+            holds = self.residual(value).abs() <= tolerated
+            return holds if self.is_vector else holds.all(-1)
+
+    def _size(self, value: Tensor) -> Tensor:
+        """``|A| |x| + |k|``."""
+        size = self.matrix.given.magnitude(value)
+        return (size[..., 0] if self.is_vector else size) + self.k.abs()
 
     def gap(self, value: Tensor) -> Tensor:
         """``k - A value`` in the scaled rows, as exactly as the dtype allows."""
