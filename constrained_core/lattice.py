@@ -8,6 +8,7 @@ import numpy as np
 from constrained_core.errors import ConstraintError, InfeasibleConstraintError
 from constrained_core.groups import GroupSum
 from constrained_core.hermite import EchelonBasis, echelon_basis
+from constrained_core.inputs import read_array, refuse_complex
 
 __all__ = [
     "Lattice",
@@ -79,9 +80,12 @@ def as_integers(name: str, values: Any) -> np.ndarray:
     """Values of any dtype as int64.
 
     Raises:
-        ConstraintError: a value that is not a whole number, or too large to be one exactly.
+        ConstraintError: a value that is not a whole number, or too large to be one exactly; a
+            sparse matrix.
     """
-    values = np.asarray(values)
+    values = values if isinstance(values, np.ndarray) else read_array(name, values)
+    if np.issubdtype(values.dtype, np.complexfloating):
+        refuse_complex(name, values.dtype)
     if np.issubdtype(values.dtype, np.integer) or values.dtype == bool:
         return values.astype(np.int64)
     with np.errstate(invalid="ignore"):

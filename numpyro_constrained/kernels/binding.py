@@ -147,7 +147,10 @@ def _bind_matrix(A: Any, like: Array, layout: Layout) -> tuple[BoundMatrix, Layo
     traced = jnp.asarray(A, like.dtype)
     if layout.is_vector:
         return UnanalysedRow(traced, layout), layout
-    return UnanalysedMatrix(traced, layout), layout
+    matrix = UnanalysedMatrix(traced, layout)
+    if not isinstance(matrix.rank, int):  # whose null spaces have no coordinates
+        layout = layout._replace(is_fixed=False)
+    return matrix, layout
 
 
 def _consistent(matrix: BoundMatrix, given: Any, k: Array) -> Array:

@@ -21,6 +21,7 @@ from constrained_core.fibre import FibreChain, GroupFibre
 from constrained_core.fibre_known import Reader
 from constrained_core.fibre_tables import TableFibre
 from constrained_core.lattice import joint_relations, lattice_of, same_solutions
+from numpyro_constrained.kernels.inputs import on_host
 from numpyro_constrained.kernels.leaves import Layout, unstacked
 from numpyro_constrained.kernels.linalg import lift, matvec
 from numpyro_constrained.kernels.plans import plan_index
@@ -379,7 +380,7 @@ def _read(A: Any, k: Any) -> tuple[Any, Any, Layout, np.ndarray | None]:
     matrix = A if isinstance(A, GroupSum) else _matrix(A)
     is_vector = not isinstance(A, GroupSum) and np.ndim(A) == 1
     is_traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(k))
-    k = jnp.asarray(k) if is_traced else np.asarray(k)
+    k = jnp.asarray(k) if is_traced else on_host("k", k)
     rows, m = k[..., None] if is_vector else k, matrix.shape[0]
     if rows.ndim == 0 or rows.shape[-1] != m:
         raise ConstraintError(
@@ -398,7 +399,7 @@ def _matrix(A: Any) -> np.ndarray:
             "array; its fibre is planned exactly from the values of A, so make A outside jit, "
             "vmap and grad, as a NumPy array."
         )
-    A = np.asarray(A)
+    A = on_host("A", A)
     if A.ndim not in (1, 2):
         raise ConstraintError(
             "A: expected shape (m, n), or (n,) for one row, for a discrete law, got "

@@ -11,12 +11,12 @@ from jax.experimental.sparse import JAXSparse
 from constrained_core.inputs import read_array, refuse_complex, refuse_sparse
 from numpyro_constrained.kernels.known import known_value
 
-__all__ = ["host_or_traced"]
+__all__ = ["host_or_traced", "on_host"]
 
 
 def host_or_traced(name: str, value: Any) -> Any:
     """A copy of ``value`` as a NumPy array of floats, or the tracer where it has no known value."""
-    if isinstance(value, JAXSparse):
+    if isinstance(value, JAXSparse):  # whose parts may be traced
         refuse_sparse(name, type(value).__name__)
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value)):
         traced = jnp.asarray(value)
@@ -26,11 +26,18 @@ def host_or_traced(name: str, value: Any) -> Any:
                 refuse_complex(name, traced.dtype)
             return traced
         value = known
+    array = on_host(name, value)
+    if array.dtype.kind == "f" and array.dtype.itemsize >= 4:
+        return array
+    return array.astype(np.float32 if array.dtype.kind == "f" else np.float64)
+
+
+def on_host(name: str, value: Any) -> np.ndarray:
+    """A copy of ``value``, which is not traced, as a NumPy array of numbers."""
+    if isinstance(value, JAXSparse):
+        refuse_sparse(name, type(value).__name__)
     if isinstance(value, jax.Array):
         value = np.asarray(value)
     if getattr(value, "dtype", None) == jnp.bfloat16:
         value = value.astype(np.float32)
-    array = read_array(name, value)
-    if array.dtype.kind == "f" and array.dtype.itemsize >= 4:
-        return array
-    return array.astype(np.float32 if array.dtype.kind == "f" else np.float64)
+    return read_array(name, value)

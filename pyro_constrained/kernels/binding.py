@@ -128,7 +128,9 @@ def _bind_matrix(A: Any, dtype: torch.dtype, device: torch.device) -> _Given:
         raise ConstraintError(
             "A: expected finite entries, got NaN or infinity; check how A is made."
         )
-    return _Given(A, _unanalysed(A, like), is_fixed)
+    matrix = _unanalysed(A, like)
+    # Null spaces of different dimensions have no coordinates.
+    return _Given(A, matrix, is_fixed and isinstance(matrix.rank, int))
 
 
 _COMPILED: dict[str, _Given] = {}

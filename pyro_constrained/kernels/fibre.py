@@ -21,6 +21,7 @@ from constrained_core.fibre_tables import TableFibre
 from constrained_core.lattice import lattice_of, same_solutions
 from pyro_constrained.kernels.errors import TensorParameterError
 from pyro_constrained.kernels.groups import plan_groups
+from pyro_constrained.kernels.inputs import as_tensor
 from pyro_constrained.kernels.linalg import matvec
 from pyro_constrained.kernels.plans import plan_tensor
 from pyro_constrained.kernels.tracing import quiet_under_trace
@@ -223,9 +224,9 @@ def _read(A: Any, k: Any, like: Tensor) -> tuple[Tensor | GroupSum, Tensor, np.n
         missing = " and ".join(name for name, part in (("A", A), ("k", k)) if part is None)
         raise ConstraintError(f"expected A and k, got no {missing}; give both sides of A x = k.")
     if not isinstance(A, GroupSum):
-        A = _held(A, like.device)
+        A = _held("A", A, like.device)
         _check_matrix(A)
-    k = _held(k, like.device)
+    k = _held("k", k, like.device)
     if k.requires_grad:
         raise ConstraintError(
             "k: expected whole numbers without a gradient for a discrete law, got a tensor that "
@@ -242,9 +243,11 @@ def _read(A: Any, k: Any, like: Tensor) -> tuple[Tensor | GroupSum, Tensor, np.n
     return A, k, integers
 
 
-def _held(given: Any, device: torch.device) -> Tensor:
-    """As a tensor; a copy of a NumPy array, which may change later."""
-    return torch.as_tensor(given.copy() if isinstance(given, np.ndarray) else given, device=device)
+def _held(name: str, given: Any, device: torch.device) -> Tensor:
+    """As a tensor; a copy of an array, which may change later."""
+    if isinstance(given, int):
+        return torch.as_tensor(given, device=device)
+    return as_tensor(name, given, device)
 
 
 def _check_matrix(A: Tensor) -> None:

@@ -106,7 +106,13 @@ class LinearEqualityTransform(Transform):
 
     @staticmethod
     @quiet_under_trace
-    def _require_shape(shape: torch.Size, size: int) -> None:
+    def _require_shape(shape: torch.Size, size: int | Tensor) -> None:
+        if isinstance(size, Tensor) and size.ndim:
+            raise ConstraintError(
+                "LinearEqualityTransform: expected matrices of one rank, got a batch of different "
+                "ranks, whose null spaces have no common dimension; use reparam.auto_reparam for "
+                "the site."
+            )
         if len(shape) == 0 or shape[-1] != size:
             raise ConstraintError(
                 f"LinearEqualityTransform: expected shape (*batch, {size}), got {tuple(shape)}."
