@@ -69,7 +69,7 @@ class LinearEqualityTransform(Transform):
     def __call__(self, x: Any) -> Array:
         (x,) = floating(x)
         bound = self._support.bind(x)
-        self._require_shape(x.shape, bound.free_size)
+        self._require_shape(x.shape, bound.coordinate_size)
         return bound.embed(x)
 
     def _inverse(self, y: Any) -> Array:
@@ -84,13 +84,13 @@ class LinearEqualityTransform(Transform):
 
     def forward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         bound = self._support._bound
-        self._require_shape(shape, bound.free_size)
+        self._require_shape(shape, bound.coordinate_size)
         return jnp.broadcast_shapes(shape[:-1], bound.batch_shape) + (bound.num_variables,)
 
     def inverse_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         bound = self._support._bound
         self._require_shape(shape, bound.num_variables)
-        return tuple(shape[:-1]) + (bound.free_size,)
+        return tuple(shape[:-1]) + (bound.coordinate_size,)
 
     @staticmethod
     def _require_shape(shape: tuple[int, ...], size: int) -> None:
