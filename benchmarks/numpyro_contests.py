@@ -87,10 +87,10 @@ def _head() -> tuple[Step, Step]:
     loc, scale, A, k, x = map(np.float32, problems.head())
     half_log_det = np.float32(np.linalg.slogdet(A @ A.T)[1] / 2)
 
-    def ours(loc: Array, scale: Array) -> Array:
+    def ours(loc: Array, scale: Array, k: Array, x: Array) -> Array:
         return ConstrainedNormal(loc, scale, A, k).log_prob(x).sum()
 
-    def by_hand(loc: Array, scale: Array) -> Array:
+    def by_hand(loc: Array, scale: Array, k: Array, x: Array) -> Array:
         root = jnp.linalg.cholesky(jnp.einsum("ij,bj,kj->bik", A, scale**2, A))
         gap = solve_triangular(root, (k - loc @ A.T)[..., None], lower=True)
         free = dist.Normal(loc, scale).log_prob(x).sum(-1)
@@ -99,8 +99,9 @@ def _head() -> tuple[Step, Step]:
         return (free + (gap**2).sum((-2, -1)) / 2 + log_det + size - half_log_det).sum()
 
     def step(gradient: Callable[..., tuple[Array, ...]]) -> object:
-        return jax.block_until_ready(gradient(loc, scale))
+        return jax.block_until_ready(gradient(*data))
 
+    data = tuple(map(jnp.asarray, (loc, scale, k, x)))
     compiled = [jax.jit(jax.value_and_grad(f, (0, 1))) for f in (ours, by_hand)]
     return partial(step, compiled[0]), partial(step, compiled[1])
 

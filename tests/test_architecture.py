@@ -128,7 +128,8 @@ COUNTS = ["covariance", "marginal_log_prob", "enumerate_support", "has_rsample"]
 COUNTS += ["with_estimator"]
 NOT_OF_STUDENT_T = {"expected_l1", "crps"}
 
-LAYERS = [["_requirements", "kernels"], ["constraints", "transforms", "estimators"], ["distributions"]]
+LAYERS = [["_requirements", "kernels"], ["constraints", "transforms", "estimators"]]
+LAYERS += [["distributions"]]
 LAYERS += [["reparam", "registry", "fiber_sampler", "fiber_gibbs"], [""]]
 FOREIGN = {CORE: {"numpy", "scipy"}, TORCH: {"torch", "pyro"}, JAX: {"jax", "numpyro"}}
 

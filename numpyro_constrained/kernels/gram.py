@@ -49,20 +49,35 @@ class DenseGram(Gram):
     """F is dense, held as its inverse.
 
     ``is_safe`` says, ``(*batch,)``, whether no row of S is at a narrow angle to the others.
+
+    Derivatives in F are products with the inverse, whose own derivatives nobody needs but for those
+    of second order: a factor is no part of what is differentiated.
+
+    Args:
+        half_log_det: 1/2 log det F.
+        inverse: F^-1.
+        matrix: F, for derivatives; None if it is constant.
     """
 
     is_safe: Array
 
-    def __init__(self, half_log_det: Any, inverse: Any) -> None:
-        self.half_log_det, self.inverse = half_log_det, inverse
+    def __init__(self, half_log_det: Any, inverse: Any, matrix: Any = None) -> None:
+        self._inverse, self._matrix = inverse, matrix
+        if matrix is not None:
+            half_log_det = _half_log_det(matrix, inverse, half_log_det)
+        self.half_log_det = half_log_det
 
     @classmethod
     def of(cls, matrix: Array, checked: bool = True) -> "DenseGram":
         """Factor F; if it is not positive definite, NaN, or where values are known an error."""
-        gram = cls(*_half_log_det_and_inverse(matrix))
-        squared_cosecants = diagonal(gram.inverse) * diagonal(matrix)
-        gram.is_safe = stop_gradient((squared_cosecants < WIDE_ANGLE).all(-1))
-        if checked and not isinstance(gram.inverse, Tracer) and np.isnan(gram.inverse).any():
+        constant = stop_gradient(matrix)
+        factor = jnp.linalg.cholesky(constant)
+        half = solve_lower_matrix(factor, identity_like(constant))
+        inverse = matmul(half.mT, half)
+        gram = cls(jnp.log(diagonal(factor)).sum(-1), inverse, matrix)
+        squared_cosecants = diagonal(inverse) * diagonal(constant)
+        gram.is_safe = (squared_cosecants < WIDE_ANGLE).all(-1)
+        if checked and not isinstance(inverse, Tracer) and np.isnan(inverse).any():
             raise ParameterError(
                 "expected scales under which the rows of A x are independent in the digits of "
                 f"{matrix.dtype}, got a covariance of A x without a Cholesky factor; check for "
@@ -70,21 +85,46 @@ class DenseGram(Gram):
             )
         return gram
 
+    @property
+    def inverse(self) -> Array:
+        """F^-1."""
+        return self._inverse if self._matrix is None else _inverse(self._matrix, self._inverse)
+
     def solve(self, vector: Array) -> Array:
-        return matvec(self.inverse, vector)
+        if self._matrix is None:
+            return matvec(self._inverse, vector)
+        return _solve(self._matrix, self._inverse, vector)
 
 
 @jax.custom_jvp
-def _half_log_det_and_inverse(matrix: Array) -> tuple[Array, Array]:
-    """``1/2 log det F`` and ``F^-1``; derivatives take the inverse, not the factorisation."""
-    factor = jnp.linalg.cholesky(matrix)
-    half = solve_lower_matrix(factor, identity_like(matrix))
-    return jnp.log(diagonal(factor)).sum(-1), matmul(half.mT, half)
+def _half_log_det(matrix: Array, inverse: Array, half_log_det: Array) -> Array:
+    return half_log_det
 
 
-@_half_log_det_and_inverse.defjvp
-def _half_log_det_and_inverse_jvp(primals: tuple, tangents: tuple) -> tuple:
-    half_log_det, inverse = _half_log_det_and_inverse(*primals)
-    (tangent,) = tangents
-    through = matmul(matmul(inverse, tangent), inverse)
-    return (half_log_det, inverse), (0.5 * (inverse * tangent).sum((-2, -1)), -through)
+@_half_log_det.defjvp
+def _half_log_det_jvp(primals: tuple, tangents: tuple) -> tuple:
+    change = 0.5 * (_inverse(*primals[:2]) * tangents[0]).sum((-2, -1))
+    return _half_log_det(*primals), change
+
+
+@jax.custom_jvp
+def _inverse(matrix: Array, inverse: Array) -> Array:
+    return inverse
+
+
+@_inverse.defjvp
+def _inverse_jvp(primals: tuple, tangents: tuple) -> tuple:
+    inverse = _inverse(*primals)
+    return inverse, -matmul(matmul(inverse, tangents[0]), inverse)
+
+
+@jax.custom_jvp
+def _solve(matrix: Array, inverse: Array, vector: Array) -> Array:
+    return matvec(inverse, vector)
+
+
+@_solve.defjvp
+def _solve_jvp(primals: tuple, tangents: tuple) -> tuple:
+    solution = _solve(*primals)
+    change = lift(tangents[2], solution.ndim) - matvec(tangents[0], solution)
+    return solution, _solve(*primals[:2], change)

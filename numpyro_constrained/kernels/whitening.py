@@ -19,6 +19,7 @@ from numpyro_constrained.kernels.completion import factor_by_size
 from numpyro_constrained.kernels.constraint import LinearConstraint
 from numpyro_constrained.kernels.gram import DenseGram, Gram
 from numpyro_constrained.kernels.linalg import (
+    Result,
     diagonal,
     identity_like,
     if_everywhere,
@@ -40,11 +41,9 @@ class WhiteRows(ABC):
 
     Attributes:
         constraint: the constraint.
-        half_log_det: 1/2 log(det B Sigma B' / det B B'), whatever rows B are taken.
     """
 
     constraint: LinearConstraint
-    half_log_det: Array
 
     @abstractmethod
     def explained(self, noise: Array) -> Array:
@@ -58,6 +57,10 @@ class WhiteRows(ABC):
     def closing_with(self, value: Array, noise: Array) -> Array:
         """``closing(value) - explained(noise)``."""
 
+    @abstractmethod
+    def of_loc(self, loc: Array) -> tuple[Array, Array]:
+        """1/2 log(det B Sigma B' / det B B'), whatever rows B are taken, and ``closing(loc)``."""
+
     def settle(self, value: Array) -> Array:
         """The value, after what a row may need beyond steps within the covariance; no gradient."""
         return value
@@ -68,6 +71,10 @@ class _Rows(WhiteRows):
 
     rows: Rows
     gram: Gram
+    half_log_det: Array
+
+    def of_loc(self, loc: Array) -> tuple[Array, Array]:
+        return self.half_log_det, self.closing(loc)
 
     @abstractmethod
     def gap(self, value: Array) -> Array:
@@ -144,7 +151,9 @@ class BalancedRows(_Rows):
         self.half_log_det = half_log_det - lift(matrix.exact_half_log_det, half_log_det.ndim)
 
     def _eliminate_rows(self, exact: Array) -> Array:
-        rows = solve_lower_matrix(self._triangle, exact)
+        # Scaled first: a constant of the size of the batch would be kept for derivatives.
+        scale = lift(self._scale, exact.ndim - 1)[..., None, :]
+        rows = solve_lower_matrix(self._triangle, exact * scale) / scale
         # What was eliminated is zero, whatever rounding left of it; derivatives stay.
         step = np.arange(rows.shape[-2])[:, None]
         is_noise = self._place[..., None, :] < lift(step, self._place.ndim + 1)
@@ -183,12 +192,14 @@ class SwitchedRows(WhiteRows):
     ) -> None:
         self.constraint, self._plain = plain.constraint, plain
         self._is_safe, self._balanced = is_safe, balanced
-        self.half_log_det = self._either(lambda rows: rows.half_log_det)
 
-    def _either(self, function: Callable[[WhiteRows], Array]) -> Array:
+    def _either(self, function: Callable[[WhiteRows], Result]) -> Result:
         return if_everywhere(
             self._is_safe, lambda: function(self._plain), lambda: function(self._balanced())
         )
+
+    def of_loc(self, loc: Array) -> tuple[Array, Array]:
+        return self._either(lambda rows: rows.of_loc(loc))
 
     def explained(self, noise: Array) -> Array:
         return self._either(lambda rows: rows.explained(noise))
