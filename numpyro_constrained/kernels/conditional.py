@@ -182,9 +182,13 @@ class _WhitenedConditional(Conditional):
         self.constraint, self.whitened, self.loc = constraint, whitened, loc
         self.noise_size = loc.shape[-1]
         half_log_det, self.white_gap = whitened.of_loc(loc)
-        self.constraint_half_log_det = half_log_det
+        self._white_half_log_det = half_log_det
         ndim = max(log_det.ndim, half_log_det.ndim)
         self.half_log_det = lift(log_det, ndim) - lift(half_log_det, ndim)
+
+    @property
+    def constraint_half_log_det(self) -> Array:  # type: ignore[override]
+        return self._white_half_log_det
 
     @property
     @folded
