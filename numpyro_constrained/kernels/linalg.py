@@ -176,6 +176,8 @@ def solve_lower_adjoint(factor: Any, vector: Array) -> Array:
 def solve_lower_matrix(factor: Any, columns: Array, adjoint: bool = False) -> Array:
     """``L^-1 columns``, or ``L^-T columns``, for columns ``(*batch, r, p)``."""
     batch_shape = jnp.broadcast_shapes(factor.shape[:-2], columns.shape[:-2])
+    dtype = jnp.promote_types(factor.dtype, columns.dtype)  # a value may be of its own precision
+    factor, columns = factor.astype(dtype), columns.astype(dtype)
     return jax.lax.linalg.triangular_solve(
         jnp.broadcast_to(factor, batch_shape + factor.shape[-2:]),
         jnp.broadcast_to(columns, batch_shape + columns.shape[-2:]),
