@@ -133,7 +133,9 @@ class BalancedRows(_Rows):
     def __init__(self, constraint: LinearConstraint, times_root: TimesRoot, size: Array) -> None:
         self.constraint, matrix = constraint, constraint.matrix
         self._dtype = jax.dtypes.canonicalize_dtype(np.float64)  # float32 unless x64 is enabled
-        self._scale = stop_gradient(size).astype(self._dtype)
+        # Powers of two, by which products and quotients are exact.
+        _, exponent = jnp.frexp(stop_gradient(size).astype(self._dtype))
+        self._scale = jnp.ldexp(jnp.ones(size.shape, self._dtype), exponent)
         exact = matrix.exact_rows.dense().astype(self._dtype)
         ndim = max(exact.ndim, self._scale.ndim + 1)
         exact, scale = lift(exact, ndim), lift(self._scale, ndim - 1)
