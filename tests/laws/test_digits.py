@@ -19,6 +19,10 @@ NOISE = 2.0**-20
 """Relative, of inputs: small beside what it moves, large beside rounding."""
 
 
+def slow_in_jax(backend: Backend, *unless: bool) -> list:
+    return [pytest.mark.slow] * (backend.name == "jax" and not any(unless))
+
+
 def noisy(params: dict, rng: np.random.Generator) -> dict:
     """Parameters with errors in each entry, that a symmetric matrix has twice."""
 
@@ -80,7 +84,6 @@ ROWS = {
 }
 each_row = pytest.mark.parametrize("rows", ROWS)
 each_spread = pytest.mark.parametrize("spread", SPREAD)
-each_small = pytest.mark.parametrize("small", [1e-4, 1e-8])
 
 
 def dominated_case(spread: str, rows: str, small: float, seed: int = 3) -> Case:
@@ -97,10 +100,16 @@ def covariance_of(exact: Exact) -> np.ndarray:
     return np.array([[float(entry) for entry in row] for row in exact.left_covariance])
 
 
-@each_backend
+@pytest.mark.parametrize(
+    ("backend", "small"),
+    [
+        pytest.param(backend, small, marks=slow_in_jax(backend, small == 1e-8))
+        for backend in BACKENDS
+        for small in (1e-4, 1e-8)
+    ],
+)
 @each_spread
 @each_row
-@each_small
 def test_variance_of_a_dominating_variable(backend, spread, rows, small):
     case = dominated_case(spread, rows, small)
     law = backend.law(case)
@@ -188,10 +197,6 @@ def reparametrised(backend: Backend, law, dtype: str):
         return np.random.default_rng(1).normal(size=shape)
 
     return backend.from_base(law, noise, dtype)
-
-
-def slow_in_jax(backend: Backend, *unless: bool) -> list:
-    return [pytest.mark.slow] * (backend.name == "jax" and not any(unless))
 
 
 def each_wide():

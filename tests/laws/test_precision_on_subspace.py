@@ -6,7 +6,7 @@ import numpy as np
 from scipy import linalg
 
 from constrained_core import ParameterError
-from tests.adapters import assert_close, each_backend, pytest
+from tests.adapters import BACKENDS, assert_close, each_backend, pytest
 from tests.cases import incidence
 
 SCALES = [1e-8, 1e-3, 1.0, 0.7316, 41.3, 1e8]
@@ -55,7 +55,22 @@ FIELDS = {
     "a weighted row": (laplacian(grid(3, 3)), np.arange(1.0, 10)[None]),
     "more rows than it takes": (laplacian(path(9)), np.eye(3, 9) + sums(9)),
 }
-each_field = pytest.mark.parametrize("field", FIELDS)
+QUICK = ["grid", "more rows than it takes"]
+"""JAX compiles for seconds: the others are slow there."""
+
+each_field = pytest.mark.parametrize(
+    ("backend", "field"),
+    [
+        pytest.param(
+            backend,
+            field,
+            id=f"{backend}-{field}",
+            marks=[pytest.mark.slow] * (backend.name == "jax" and field not in QUICK),
+        )
+        for backend in BACKENDS
+        for field in FIELDS
+    ],
+)
 
 
 class Field:
@@ -128,7 +143,6 @@ def check_facts(backend, law, field: Field, dtype: str) -> None:
     assert_close(backend.log_prob(law, x, dtype), expected, 9 * close)
 
 
-@each_backend
 @each_field
 def test_intrinsic_fields(backend, field):
     for scale in SCALES:
@@ -144,7 +158,6 @@ def test_intrinsic_fields_in_single_precision(backend, field):
         check_facts(backend, build(backend, exact, loc, "float32"), exact, "float32")
 
 
-@each_backend
 @each_field
 def test_what_rows_of_A_add_is_the_same_law(backend, field):
     exact, loc = case(field, 0.7316)
@@ -163,7 +176,6 @@ def test_what_rows_of_A_add_is_the_same_law(backend, field):
         assert abs(divergence) <= 9 * close
 
 
-@each_backend
 @each_field
 def test_map_from_noise(backend, field):
     """x = mean + J e with J J' the covariance, of draws and of reparametrised sites."""
@@ -186,7 +198,6 @@ def test_map_from_noise(backend, field):
     np.testing.assert_allclose(second[free], np.diagonal(exact.covariance)[free], rtol=0.157)
 
 
-@each_backend
 @each_field
 def test_gradients(backend, field):
     """Of the density, in a factor of the precision and in loc."""
