@@ -106,7 +106,7 @@ class ConstrainedLocationScale(ConstrainedDistribution):
         Raises:
             ConstraintError: the value is off the support, under ``validate_args``.
         """
-        self._check_value(value)
+        value = self._in_own_dtype(value)
         inside = self._on_support(value)
         log_density = self._unless_point(self._log_density(self._conditional.distance(value)))
         return self._expanded(torch.where(inside, log_density, -torch.inf), 0)
@@ -128,8 +128,17 @@ class ConstrainedLocationScale(ConstrainedDistribution):
 
         For measured data that obey the law only to rounding or noise.
         """
+        return self._constraint.nearest(self._in_own_dtype(value))
+
+    @quiet_under_trace
+    def residual(self, value: Tensor) -> Tensor:
+        """``A value - k``: ``(*batch, m)``; ``(*batch,)`` where A is one row ``(n,)``."""
+        return self._constraint.residual(self._in_own_dtype(value))
+
+    def _in_own_dtype(self, value: Tensor) -> Tensor:
+        """A checked value, in the dtype of the law: data may be of another precision."""
         self._check_value(value)
-        return self._constraint.nearest(value)
+        return value.to(self.loc.dtype)
 
     def expected_l2(self, target: Tensor) -> Tensor:
         """``(*batch, n)`` E (x_i - target_i)^2, exactly."""

@@ -32,14 +32,18 @@ MATRICES = {
     "row": tensor([1.0, -1.0, 0.5, 2.0]),
     "ragged": tensor([[[1.0, 1, 0, 0], [2, 2, 0, 0]], [[1, 1, 0, 0], [0, 1, 1, 0]]]),
 }
-LOC, SCALE, DIAGONAL = tensor([0.1, 0.2, -0.3, 0.4]), tensor([1.0, 0.5, 2.0, 1.5]), torch.ones(4)
+LOC, SCALE, DIAGONAL = (
+    tensor([0.1, 0.2, -0.3, 0.4]),
+    tensor([1.0, 0.5, 2.0, 1.5]),
+    tensor(np.ones(4)),
+)
 POINT = tensor([0.3, -0.2, 0.5, 0.1])
 COV = tensor(np.diag([1.0, 0.5, 2.0, 1.5]) + 0.2)
 LAWS = {
     "diagonal": lambda s, A, k: ConstrainedNormal(LOC * s, SCALE * s, A, k),
     "dense": lambda s, A, k: ConstrainedMultivariateNormal(LOC, COV * s, A, k),
     "low rank": lambda s, A, k: ConstrainedLowRankMultivariateNormal(
-        LOC, COV[:, :2] * s, DIAGONAL.double(), A, k
+        LOC, COV[:, :2] * s, DIAGONAL, A, k
     ),
     "student": lambda s, A, k: ConstrainedMultivariateStudentT(
         tensor(5.0), LOC, A=A, k=k, scale=SCALE * s
@@ -164,3 +168,34 @@ def test_predictive():
     x = Predictive(model, num_samples=500)()["x"].detach().numpy().reshape(-1, 4)
     assert (oracles.roundings(REDUNDANT.numpy(), x, np.zeros(3)) <= 4).all()
     assert_likely(of_means((x @ BASIS) ** 2, 4.0))
+
+
+# Values of another precision than the law's
+
+SINGLE = {
+    "diagonal": lambda A, k: ConstrainedNormal(LOC.float(), SCALE.float(), A, k),
+    "dense": lambda A, k: ConstrainedMultivariateNormal(LOC.float(), COV.float(), A, k),
+    "low rank": lambda A, k: ConstrainedLowRankMultivariateNormal(
+        LOC.float(), COV[:, :2].float(), DIAGONAL.float(), A, k
+    ),
+    "student": lambda A, k: ConstrainedMultivariateStudentT(
+        tensor(5.0).float(), LOC.float(), A=A, k=k, scale=SCALE.float()
+    ),
+}
+
+
+@each_law
+@pytest.mark.parametrize("matrix", ["redundant", "row"])
+def test_data_of_another_precision(name, matrix):
+    """They are read in that of the law, as by Pyro's own."""
+    A = MATRICES[matrix]
+    k = A @ POINT
+    double, single = LAWS[name](tensor(1.0), A, k), SINGLE[name](A, k.float())
+    for shape in ((), (3,), (2, 3)):
+        x = double.sample(shape)
+        for law, value in ((single, x), (double, x.float())):
+            found = law.log_prob(value)
+            assert found.dtype == law.loc.dtype
+            torch.testing.assert_close(found.double(), double.log_prob(x), rtol=1e-5, atol=1e-5)
+            assert law.residual(value).abs().max() < 1e-5
+            assert law.support.check(law.project(value)).all()
