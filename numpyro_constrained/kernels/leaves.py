@@ -12,6 +12,7 @@ from numpyro.distributions.util import lazy_property
 __all__ = [
     "Layout",
     "derived_property",
+    "evaluated",
     "folded",
     "unstacked",
     "untraced_property",
@@ -21,12 +22,8 @@ __all__ = [
 Result = TypeVar("Result")
 
 
-def folded(function: Callable[..., Result]) -> Callable[..., Result]:
-    """``function`` with all that depends on no tracer computed once, when a trace is made.
-
-    Otherwise JAX would stage it with the rest, and a compiled loop, as that of NUTS, would factor
-    the same matrices in every turn.
-    """
+def evaluated(function: Callable[..., Result]) -> Callable[..., Result]:
+    """``function`` of what holds no tracer, computed at once, also inside a trace."""
 
     @wraps(function)
     def at_once(*args: Any, **kwargs: Any) -> Result:
@@ -34,6 +31,24 @@ def folded(function: Callable[..., Result]) -> Callable[..., Result]:
             return function(*args, **kwargs)
 
     return at_once
+
+
+def folded(function: Callable[..., Result]) -> Callable[..., Result]:
+    """``function`` with all that depends on no tracer computed once, when a trace is made.
+
+    Otherwise JAX would stage it with the rest, and a compiled loop, as that of NUTS, would factor
+    the same matrices in every turn.
+    """
+
+    at_once = evaluated(function)
+
+    @wraps(function)
+    def fold(*args: Any, **kwargs: Any) -> Result:
+        # Evaluation at once forgets the mesh of a shard_map, which tracers inside of it need.
+        is_mapped = bool(jax.sharding.get_abstract_mesh().manual_axes)
+        return function(*args, **kwargs) if is_mapped else at_once(*args, **kwargs)
+
+    return fold
 
 
 def where_needed(is_needed: Array, exact: Callable[[], Array], plain: Callable[[], Array]) -> Array:

@@ -16,7 +16,7 @@ from constrained_core.plan import AnyPlan, DensePlan, GroupPlan, RowPlan
 from constrained_core.structure import BlockReflector
 from numpyro_constrained.kernels.gram import DenseGram, Gram
 from numpyro_constrained.kernels.groups import Groups, plan_groups
-from numpyro_constrained.kernels.leaves import folded
+from numpyro_constrained.kernels.leaves import evaluated
 from numpyro_constrained.kernels.linalg import lift, matvec, solve_lower, split_exactly, take
 from numpyro_constrained.kernels.null_space import (
     BlockNullSpace,
@@ -298,7 +298,7 @@ def _agrees(plan: RowPlan | DensePlan, k: Array, scaled_k: Array) -> Array:
     return jnp.ones(k.shape, bool).at[..., dropped].set(agrees)
 
 
-@folded
+@evaluated
 def bind_plan(plan: AnyPlan, A: np.ndarray | GroupSum, like: Any) -> BoundMatrix:
     """A as planned, in the dtype of ``like``; made once for equal A."""
     is_vector = isinstance(A, np.ndarray) and A.ndim == 1
