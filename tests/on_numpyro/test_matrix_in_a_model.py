@@ -73,7 +73,7 @@ def each_pair():
             yield pytest.param(name, matrix, id=case, marks=[pytest.mark.slow] * (case not in FAST))
 
 
-@pytest.mark.parametrize(("name", "matrix"), each_pair())
+@pytest.mark.parametrize(("name", "matrix"), list(each_pair()))
 def test_same_values_as_outside(name, matrix):
     """Made inside from a constant; made outside, and an argument of the compiled function."""
     A = MATRICES[matrix]
