@@ -62,7 +62,7 @@ def quantities(name: str):
     return evaluate
 
 
-FAST = ("diagonal-redundant", "dense-redundant")
+FAST = ("diagonal-redundant",)
 """JAX compiles for seconds: the others are slow."""
 
 

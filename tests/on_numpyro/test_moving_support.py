@@ -93,7 +93,9 @@ def assert_posterior(name: str, draws) -> None:
     assert_likely(*(of_moments(both[:, i], *moments, is_chain=True) for i in range(both.shape[1])))
 
 
-@pytest.mark.parametrize("name", ["row", "matrix", pytest.param("groups", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["row", *(pytest.param(name, marks=pytest.mark.slow) for name in ("groups", "matrix"))]
+)
 def test_nuts_with_a_sampled_k(name):
     chain = run_nuts(sampled_k(name), draws=800)
     assert_no_divergence(chain)
@@ -122,9 +124,7 @@ STRATEGIES = {
 @pytest.mark.parametrize(
     "strategy",
     [
-        name
-        if name in ("uniform", "values of both")
-        else pytest.param(name, marks=pytest.mark.slow)
+        name if name == "values of both" else pytest.param(name, marks=pytest.mark.slow)
         for name in STRATEGIES
     ],
 )

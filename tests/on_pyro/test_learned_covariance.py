@@ -71,7 +71,7 @@ def assert_nuts_finds_the_posterior(learned: Learned, model, draws: int) -> None
 
 def test_nuts_finds_a_correlation():
     """The event u < threshold too, on whose two sides the old chains were caught."""
-    assert_nuts_finds_the_posterior(CORRELATION, reparametrised(correlation), draws=250)
+    assert_nuts_finds_the_posterior(CORRELATION, reparametrised(correlation), draws=150)
 
 
 @pytest.mark.slow
