@@ -148,13 +148,12 @@ class ConstrainedLocationScale(ConstrainedDistribution):
     def _has_subspace_of(self, other: "ConstrainedLocationScale") -> Tensor:
         """Whether a generic point of this law's subspace is one of the other's, and back; an error
         where values are known and it is not."""
-        same = torch.ones((), dtype=torch.bool, device=self.loc.device)
+        same = _equal(self.rank, other.rank, self.loc)
         for one, another in ((self, other), (other, self)):
             law = one._conditional
             probe = torch.linspace(0.5, 1.5, law.noise_size).to(law.loc).cos()
             point = law.draw(probe.expand(law.mean.shape[:-1] + (-1,))).detach()
-            holds = another._constraint.contains_solution(point).all()
-            same = same & holds & _same(one.rank, another.rank)
+            same = same & another._constraint.contains_solution(point).all()
         if are_known(same) and not bool(same):
             raise ConstraintError(
                 "kl_divergence: expected two laws on the same subspace A x = k, got "
@@ -163,6 +162,7 @@ class ConstrainedLocationScale(ConstrainedDistribution):
         return same
 
 
-def _same(one: int | Tensor, other: int | Tensor) -> bool | Tensor:
-    same = one == other
-    return same if isinstance(same, bool) else same.all()
+def _equal(one: int | Tensor, other: int | Tensor, like: Tensor) -> Tensor:
+    if isinstance(one, int) and isinstance(other, int):
+        return torch.full((), float(one == other), device=like.device) > 0  # jit takes no bool
+    return (torch.as_tensor(one, device=like.device) == other).all()
