@@ -192,7 +192,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
         """Exact draws ``(*sample_shape, *batch, n)``, without a gradient."""
         with torch.no_grad():
-            return self._draw(sample_shape)
+            return self._draw(sample_shape).detach()
 
     def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
         """Exact draws whose gradient is that of the constrained mean."""

@@ -83,7 +83,7 @@ class ConstrainedLocationScale(ConstrainedDistribution):
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
         """Draws without a gradient."""
         with torch.no_grad():
-            return self._draw(sample_shape)
+            return self._draw(sample_shape).detach()
 
     def _draw(self, sample_shape: Any) -> Tensor:
         law, shape = self._conditional, torch.Size(sample_shape) + self._batch_shape

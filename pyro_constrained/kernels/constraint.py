@@ -11,6 +11,7 @@ from constrained_core import GroupSum
 from pyro_constrained.kernels.matrix import BoundMatrix
 from pyro_constrained.kernels.null_space import NullSpace
 from pyro_constrained.kernels.shapes import broadcast_shapes
+from pyro_constrained.kernels.tracing import constant
 
 __all__ = ["LinearConstraint", "default_tolerance"]
 
@@ -142,11 +143,12 @@ class LinearConstraint:
         """
         closing = closing or self._closing
         for _ in range(count):
-            with torch.no_grad():
-                point = value.detach()
-                correction = self.pin(point, closing(point))
-            value = value + correction
+            value = value + self._correction(value.detach(), closing)
         return value
+
+    @constant
+    def _correction(self, point: Tensor, closing: Callable[[Tensor], Tensor]) -> Tensor:
+        return self.pin(point, closing(point))
 
     def _closing(self, value: Tensor) -> Tensor:
         return self.matrix.shortest(self.gap(value))

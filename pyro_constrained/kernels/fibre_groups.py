@@ -26,7 +26,7 @@ from pyro_constrained.kernels.logarithms import power, safe_log, strictly_inside
 from pyro_constrained.kernels.multinomial import multinomial_draw
 from pyro_constrained.kernels.plans import plan_tensor
 from pyro_constrained.kernels.shapes import broadcast_shapes, expanded
-from pyro_constrained.kernels.tracing import quiet_under_trace
+from pyro_constrained.kernels.tracing import constant, quiet_under_trace
 
 __all__ = [
     "bernoulli_draw",
@@ -326,7 +326,7 @@ def _paired(level: Tensor) -> Tensor:
     return torch.cat([level, one], 1)
 
 
-@torch.no_grad()
+@constant
 @quiet_under_trace
 def _tilt(logits: Tensor, active: Tensor, counts: Tensor) -> Tensor:
     """lambda with sum sigmoid(logit + lambda) near the count: Newton, kept in a bracket."""

@@ -28,5 +28,20 @@ def has_values(tensor: Tensor) -> bool:
 
 
 def is_constant(tensor: Tensor) -> bool:
-    """Whether nothing differentiates with respect to the tensor or maps over it."""
-    return not (tensor.requires_grad or is_functorch_wrapped_tensor(tensor))
+    """Whether nothing differentiates with respect to the tensor, maps over it or traces it."""
+    if tensor.requires_grad or is_functorch_wrapped_tensor(tensor):
+        return False
+    return not torch.jit.is_tracing() or _is_constant_of_trace(tensor)
+
+
+def _is_constant_of_trace(tensor: Tensor) -> bool:
+    """Whether nothing that the trace will be given again leads to the tensor."""
+    waiting, seen = [torch._C._get_value_trace(tensor)], set[str]()  # type: ignore[attr-defined]
+    while waiting:
+        value = waiting.pop()
+        node = value.node()
+        if node.kind() == "prim::Param" or node.isNondeterministic():
+            return False
+        seen.add(value.debugName())
+        waiting += [one for one in node.inputs() if one.debugName() not in seen]
+    return True

@@ -73,7 +73,7 @@ def strictly_inside(probability: Tensor, is_open: Tensor) -> Tensor:
         info = torch.finfo(probability.dtype)
         within = probability.clamp(info.tiny, 1 - info.eps / 2)
         correction = (within - probability).masked_fill(~is_open, 0.0)
-    return probability + correction
+    return probability + correction.detach()
 
 
 def ratio(part: Tensor, total: Tensor) -> Tensor:

@@ -80,8 +80,9 @@ class BoundMatrix(ABC):
 
     @property
     def free_size(self) -> Any:
-        """n - r, the dimension of the subspace, as what the rank is."""
-        return self.num_variables - self.rank
+        """n - r, the dimension of the subspace; a tensor in the dtype of the law where r is one."""
+        size = self.num_variables - self.rank
+        return size.to(self.row_scale) if isinstance(size, Tensor) else size
 
     def scale_k(self, k: Tensor) -> Tensor:
         """Right-hand sides ``(*batch, m)`` of A as those of R."""

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from pyro_constrained.kernels.logarithms import is_there, power, safe_log, times
+from pyro_constrained.kernels.tracing import constant
 
 __all__ = ["is_delicate", "log_poisson", "tilt"]
 
@@ -72,7 +73,7 @@ def _stirling_error(count: Tensor) -> Tensor:
     return (1 / 12 - (1 / 360 - series / square) / square) / count
 
 
-@torch.no_grad()
+@constant
 def tilt(rate: Tensor, coefficients: Tensor, k: Tensor) -> Tensor:
     """lambda with ``sum_j rate_j exp(a_j' lambda) a_j`` about k, or as near as steps come.
 

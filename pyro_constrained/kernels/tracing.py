@@ -6,8 +6,20 @@ from functools import wraps
 from typing import Any
 
 import torch
+from torch import Tensor
 
-__all__ = ["quiet_under_trace"]
+__all__ = ["constant", "quiet_under_trace"]
+
+
+def constant(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """The function as one that no derivative sees: ``no_grad`` alone is lost in a trace."""
+
+    @wraps(function)
+    def run(*args: Any, **kwargs: Any) -> Tensor:
+        with torch.no_grad():
+            return function(*args, **kwargs).detach()
+
+    return run
 
 
 def quiet_under_trace(function: Callable) -> Callable:

@@ -1,0 +1,124 @@
+"""``torch.jit.trace``, through which Pyro compiles potentials: other values, the same function.
+
+A trace forgets ``no_grad``, and what Python looked at is a constant of it.
+"""
+
+import pytest
+import torch
+
+from pyro_constrained import (
+    ConstrainedBernoulli,
+    ConstrainedLowRankMultivariateNormal,
+    ConstrainedMultivariateNormal,
+    ConstrainedMultivariateStudentT,
+    ConstrainedNormal,
+    ConstrainedPoisson,
+)
+from tests.on_pyro.models import tensor
+
+# As Pyro has it: what validation looks at is constant.
+pytestmark = pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+
+ROWS = tensor([[1.0, 0.5, -1.0, 0.0], [0.0, 1.0, -1.0, 2.0]])
+TURN = tensor([[0.0, 1.0, 0.5, -1.0], [1.0, 0.0, 0.0, 0.5]])
+LOC, SCALE = tensor([0.1, -0.2, 0.3, 0.0]), tensor([1.0, 0.5, 2.0, 1.5])
+WEIGHTS = tensor([1.0, -2.0, 0.5, 3.0])
+NOISE = tensor([0.3, -0.7, 1.1, 0.4, -0.2])
+POINT = tensor([0.4, 0.1, -0.3, 0.8])
+
+LAWS = {
+    "diagonal": lambda scale, A, k: ConstrainedNormal(LOC, scale, A, k),
+    "number": lambda scale, A, k: ConstrainedNormal(LOC, scale[..., 0], A, k),
+    "dense": lambda scale, A, k: ConstrainedMultivariateNormal(
+        LOC, torch.outer(scale, scale) + scale.diag_embed(), A, k
+    ),
+    "precision": lambda scale, A, k: ConstrainedMultivariateNormal(
+        LOC, A=A, k=k, precision_matrix=torch.outer(scale, scale) + scale.diag_embed()
+    ),
+    "low rank": lambda scale, A, k: ConstrainedLowRankMultivariateNormal(
+        LOC, scale[:, None], scale, A, k
+    ),
+    "student": lambda scale, A, k: ConstrainedMultivariateStudentT(5.0, LOC, A=A, k=k, scale=scale),
+}
+MATRICES = {
+    "fixed": lambda t: ROWS,
+    "moving": lambda t: ROWS + t * TURN,
+    "moving row": lambda t: ROWS[0] + t * TURN[0],
+    "redundant": lambda t: torch.cat([ROWS + t * TURN, (ROWS + t * TURN).sum(0, keepdim=True)]),
+}
+
+
+def figures(name, matrix):
+    """Density, entropy, evidence and a draw as functions of a number that moves all parameters."""
+
+    def of(t):
+        A = MATRICES[matrix](t)
+        law = LAWS[name](SCALE * (0.3 * t).exp(), A, A @ POINT * (1 + t))
+        conditional = law._conditional
+        draw = conditional.draw(NOISE[: conditional.noise_size])
+        density = law.log_prob(law.project(POINT))
+        return torch.stack([density, law.entropy(), law.constraint_log_prob(), draw @ WEIGHTS])
+
+    return of
+
+
+@pytest.mark.parametrize("is_learned", [False, True])
+@pytest.mark.parametrize(
+    ("name", "matrix"),
+    [
+        *((name, matrix) for name in LAWS for matrix in ("fixed", "moving")),
+        ("dense", "moving row"),
+        ("diagonal", "redundant"),
+    ],
+)
+def test_a_traced_law_is_the_law(name, matrix, is_learned):
+    function = figures(name, matrix)
+    traced = torch.jit.trace(function, tensor(0.2).requires_grad_(is_learned), check_trace=False)
+    for place in (0.2, -0.6, 1.3):
+        for _ in range(3):  # the first runs are those of the profiler
+            values, slopes = [], []
+            for one in (traced, function):
+                t = tensor(place).requires_grad_()
+                value = one(t)
+                slopes.append(
+                    torch.stack([torch.autograd.grad(v, t, retain_graph=True)[0] for v in value])
+                )
+                values.append(value.detach())
+        # Float64 of well conditioned laws: another order of the same sums.
+        torch.testing.assert_close(*values, rtol=1e-11, atol=1e-11)
+        torch.testing.assert_close(*slopes, rtol=1e-9, atol=1e-9)
+
+
+TABLE, TOTALS = torch.tensor([[1, 1, 1, 0], [0, 0, 1, 2]]), torch.tensor([2, 1])
+DISCRETE = {
+    "poisson": lambda rate, A, k: ConstrainedPoisson(rate, A, k),
+    "bernoulli": lambda rate, A, k: ConstrainedBernoulli(logits=rate - 1, A=A, k=k),
+}
+
+
+@pytest.mark.parametrize("is_table", [False, True])
+@pytest.mark.parametrize("name", DISCRETE)
+def test_a_traced_discrete_law_is_the_law(name, is_table):
+    A, k = (TABLE, TOTALS) if is_table else (torch.ones(4), torch.tensor(2))
+    point = tensor([1, 1, 0, 0]) if not is_table else tensor([1, 0, 1, 0])
+
+    def function(t):
+        law = DISCRETE[name](SCALE * (t * WEIGHTS).exp(), A, k)
+        return law.log_prob(point) + law.constraint_log_prob()
+
+    traced = torch.jit.trace(function, tensor(0.2), check_trace=False)
+    for place in (0.2, -0.3):
+        slopes = []
+        for one in (traced, function):
+            t = tensor(place).requires_grad_()
+            slopes.append(torch.stack([*torch.autograd.grad(one(t), t), one(t).detach()]))
+        torch.testing.assert_close(*slopes, rtol=1e-9, atol=1e-9)
+
+
+def test_draws_keep_no_gradient():
+    def function(t):
+        return ConstrainedNormal(LOC * t, SCALE, ROWS, ROWS @ POINT).sample() @ WEIGHTS
+
+    traced = torch.jit.trace(function, tensor(0.2).requires_grad_(), check_trace=False)
+    t = tensor(0.4).requires_grad_()
+    assert not traced(t).requires_grad or torch.autograd.grad(traced(t), t)[0] == 0
