@@ -270,6 +270,16 @@ BACKENDS = tuple(
 each_backend = pytest.mark.parametrize("backend", BACKENDS, ids=repr)
 
 
+each_quick_backend = pytest.mark.parametrize(
+    "backend",
+    [
+        pytest.param(backend, marks=[pytest.mark.slow] * (backend.name == "jax"), id=repr(backend))
+        for backend in BACKENDS
+    ],
+)
+"""JAX is slow where it compiles half a minute; other tests hold it in part, parity to PyTorch."""
+
+
 def each_case(cases: tuple[Any, ...]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("case", cases, ids=repr)
 

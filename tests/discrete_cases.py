@@ -89,6 +89,12 @@ def _probs(*shape: int) -> dict[str, np.ndarray]:
     return {"probs": np.random.default_rng(2).uniform(0.05, 0.95, shape)}
 
 
+def _simplex(*shape: int) -> dict[str, np.ndarray]:
+    """Probabilities of categories: NumPyro refuses those that do not sum to one."""
+    probs = _probs(*shape)["probs"]
+    return {"probs": probs / probs.sum(-1, keepdims=True)}
+
+
 def _logits(*shape: int) -> dict[str, np.ndarray]:
     return {"logits": 1.5 * np.random.default_rng(3).normal(size=shape)}
 
@@ -146,11 +152,11 @@ CASES = (
                  np.array([[1, 1, 0, 2], [0, 2, 0, 3], [1, 0, 0, 0]])),
     DiscreteCase("bernoulli-ragged", BERNOULLI, _logits(21), RAGGED, RAGGED_K),
     DiscreteCase("bernoulli-none", BERNOULLI, _probs(2, 3), np.zeros((0, 3)), np.zeros((0,))),
-    DiscreteCase("categorical-ones", CATEGORICAL, _probs(4, 3), np.ones(4, int), np.array(4)),
-    DiscreteCase("categorical-binary", CATEGORICAL, _probs(5, 2), ONES, np.array(2)),
+    DiscreteCase("categorical-ones", CATEGORICAL, _simplex(4, 3), np.ones(4, int), np.array(4)),
+    DiscreteCase("categorical-binary", CATEGORICAL, _simplex(5, 2), ONES, np.array(2)),
     DiscreteCase("categorical-logits", CATEGORICAL, _logits(5, 4), ROUTING, np.array([3, 4, 2])),
     DiscreteCase("categorical-mixed", CATEGORICAL, _logits(7, 4), MIXED, np.array([5, 4, 3, 4])),
-    DiscreteCase("categorical-batch_k", CATEGORICAL, _probs(2, 5, 3), SIGNED,
+    DiscreteCase("categorical-batch_k", CATEGORICAL, _simplex(2, 5, 3), SIGNED,
                  np.array([[1, 5], [0, 4]])),
 )  # fmt: skip
 _BY_NAME = {case.name: case for case in CASES}

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 from jax.lax import stop_gradient
 
 from constrained_core.fibre import FibreChain
@@ -84,7 +85,10 @@ def _where_zero(
         return jax.jvp(lambda theta: plain(chain, theta, start), weights[:1], changes[:1])
 
     exists = np.arange(theta.shape[-1]) < chain.num_values[:, None]
-    is_zero = (theta == -jnp.inf) & exists.reshape((1,) * (theta.ndim - 2) + exists.shape)
+    is_impossible = stop_gradient(theta) == -jnp.inf
+    is_zero = is_impossible & exists.reshape((1,) * (theta.ndim - 2) + exists.shape)
+    if not isinstance(is_zero, Tracer):
+        return (of_exact if is_zero.any() else of_plain)((theta, edge), tangents[:2])
     return jax.lax.cond(_is_any(is_zero), of_exact, of_plain, (theta, edge), tangents[:2])
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 from jax import Array
 from jax.core import Tracer
+from jax.lax import stop_gradient
 from numpyro.distributions.util import lazy_property
 
 __all__ = [
@@ -53,6 +54,7 @@ def folded(function: Callable[..., Result]) -> Callable[..., Result]:
 
 def where_needed(is_needed: Array, exact: Callable[[], Array], plain: Callable[[], Array]) -> Array:
     """``exact()`` or ``plain()``, of which only one is computed, inside a trace too."""
+    is_needed = stop_gradient(is_needed)
     if isinstance(is_needed, Tracer):
         return jax.lax.cond(is_needed, exact, plain)
     return exact() if is_needed else plain()

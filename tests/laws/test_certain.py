@@ -3,7 +3,7 @@ infinite."""
 
 import numpy as np
 
-from tests.adapters import assert_close, each_backend, pytest
+from tests.adapters import assert_close, each_backend, each_quick_backend, pytest
 from tests.discrete_cases import BERNOULLI, CATEGORICAL, FAMILY, POISSON, DiscreteCase
 from tests.discrete_oracles import DiscreteProblem
 
@@ -39,7 +39,7 @@ def pair(name):
     return cases, [DiscreteProblem(FAMILY[law], value, A, np.array(k)) for value in parameters]
 
 
-@each_backend
+@each_quick_backend
 @pytest.mark.parametrize("name", CASES)
 def test_entropy_divergence_and_covariance(backend, name):
     cases, (p, q) = pair(name)
@@ -54,7 +54,7 @@ def test_entropy_divergence_and_covariance(backend, name):
     assert backwards == np.inf or name == "categorical, few values"
 
 
-@each_backend
+@each_quick_backend
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_mass_below_the_least_number_is_forbidden(backend, dtype):
     """KL is infinite where a law forbids what another has, however little."""
@@ -79,7 +79,7 @@ def test_mass_below_the_least_number_is_forbidden(backend, dtype):
         assert np.isfinite(backend.numpy(backend.kl(q, p)))
 
 
-@each_backend
+@each_quick_backend
 @pytest.mark.parametrize("name", ["bernoulli mixed", "categorical", "poisson chain"])
 def test_derivatives_are_finite(backend, name):
     (case, _), _ = pair(name)
@@ -120,7 +120,7 @@ def test_infinite_logits_of_categories(backend):
         backend.law(case, logits=backend.array(np.full((3, 3), -inf)), validate_args=True)
 
 
-@each_backend
+@each_quick_backend
 def test_no_point_has_no_moments(backend):
     """Of parameters that leave no point: NaN, and only there."""
     rates = np.array([[1.0, 2, 0, 0], [0, 0, 1, 1], [1, 1, 1, 1]])
@@ -135,7 +135,7 @@ def test_no_point_has_no_moments(backend):
             np.testing.assert_array_equal(np.isfinite(found).all(-1), np.isin(np.arange(3), is_law))
 
 
-@each_backend
+@each_quick_backend
 def test_no_point_spoils_no_derivative(backend):
     """The moments of one element of a batch are NaN; derivatives of others are what they are."""
     rate = np.array([1.0, 2, 0.5, 0.7])

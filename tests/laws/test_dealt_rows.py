@@ -5,7 +5,7 @@ from scipy import special, stats
 
 from constrained_core import IntractableConstraintError, count_fibre, fibre_planner
 from constrained_core.fibre_chain import _Columns
-from tests.adapters import assert_close, each_backend, each_law, pytest
+from tests.adapters import assert_close, each_backend, each_law, each_quick_backend, pytest
 from tests.discrete_cases import POISSON, DiscreteCase
 from tests.finite_differences import slope_at
 from tests.laws.test_structural_zeros import plan_of, table
@@ -81,7 +81,7 @@ def test_quantities(backend, case, always):
         assert (gap <= 5 * np.sqrt(problem.variance / 200) + 1e-12).all()
 
 
-@each_backend
+@each_quick_backend
 def test_derivatives(backend, always):
     """Also in rates of zero, which stay in the plan of a traced law."""
     (problem,) = ZEROS.problems.values()

@@ -47,6 +47,10 @@ TABLE = {
 each_law = pytest.mark.parametrize("name", TABLE)
 KINDS = ["poisson_chain", "bernoulli_row", "categorical"]
 each_kind = pytest.mark.parametrize("name", KINDS)
+each_quick_kind = pytest.mark.parametrize(
+    "name", [pytest.param("poisson_chain", marks=pytest.mark.slow), *KINDS[1:]]
+)
+"""A merged chain compiles for half a minute."""
 
 
 def build(name: str, **changed):
@@ -66,7 +70,7 @@ def summary(law, key: Array) -> dict[str, Array]:
     return found | {"marginals": jnp.exp(law.marginal_log_prob()), "residual": law.residual(x)}
 
 
-@each_kind
+@each_quick_kind
 def test_second_derivatives(name):
     """Of the log probability of the constraint and of a moment, against finite differences."""
     key = parameter_of(name)
@@ -82,7 +86,7 @@ def test_second_derivatives(name):
     assert_close(jax.jit(jax.grad(jax.grad(score)))(0.0), curvature, rtol=1e-5, atol=1e-6)
 
 
-@each_kind
+@each_quick_kind
 def test_jit_with_the_law_as_argument_closure_and_result(name):
     law = build(name)
     expected = summary(law, KEY)
@@ -258,7 +262,7 @@ def test_infeasible_impossible_and_wrong():
         build("bernoulli_row", gradient_estimator="pathwise")
 
 
-@each_kind
+@each_quick_kind
 def test_marginal_expectation(name):
     """The value is the draw, the gradient that of the mean."""
     law = build(name, gradient_estimator="marginal_expectation")
@@ -278,7 +282,7 @@ def test_marginal_expectation(name):
         plain.rsample(KEY)
 
 
-@each_kind
+@each_quick_kind
 def test_nothing_leaks(name):
     shared = build(name)
 
