@@ -77,7 +77,7 @@ def test_jit_with_the_law_as_closure_and_as_result(name):
 
 
 def test_jit_compiles_once_for_equal_structures():
-    """Another value of A with the same analysis is no new program."""
+    """Another A with the same rank and pivots is no new program."""
     traced = []
 
     @jax.jit
@@ -85,7 +85,7 @@ def test_jit_compiles_once_for_equal_structures():
         traced.append(law)
         return law.mean
 
-    for matrix in (A, 2 * A + 0.1, A):
+    for matrix in (A, 2 * A, A):
         law = build("dense", A=matrix)
         assert_close(mean(law), law.mean)
     assert len(traced) == 1
@@ -296,8 +296,8 @@ def test_what_is_known_is_factored_when_a_trace_is_made(is_known, rank):
         scale = np.linspace(1.0, 2.0, n) if is_known else number
         law = ConstrainedNormal(0.0, scale, matrix, np.ones(rank))
         x = biject_to(law.support)(z)
-        white = law._conditional.tangent(z).sum()
-        return law.log_prob(x) + law.constraint_log_prob() + law.entropy() + white
+        placed = law._conditional.from_base(z).sum()
+        return law.log_prob(x) + law.constraint_log_prob() + law.entropy() + placed
 
     program = jax.make_jaxpr(jax.value_and_grad(density))(array(np.ones(n - rank)), array(2.0))
     assert not [name for name in FACTORISATIONS if f" {name}[" in str(program)]
