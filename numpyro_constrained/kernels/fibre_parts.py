@@ -239,8 +239,8 @@ class Chain(FinitePart):
         """Whether a point may have a probability below the least number of the dtype."""
         theta = stop_gradient(self.theta)
         least = jnp.where(theta == -jnp.inf, jnp.inf, theta).min(-1)
-        num_walks = float(np.log(self.chain.num_values).sum())
-        reach = (theta.max(-1) - least).sum(-1) + num_walks
+        log_walks = float(np.log(self.chain.num_values).sum())
+        reach = (theta.max(-1) - least).sum(-1) + log_walks
         return ~(reach < -jnp.log(jnp.finfo(reach.dtype).tiny)).all()
 
     @property

@@ -4,7 +4,7 @@ import numpy as np
 from scipy import stats
 
 from constrained_core.errors import InfeasibleConstraintError, IntractableConstraintError
-from tests.adapters import assert_close, each_backend, pytest
+from tests.adapters import assert_close, each_backend, each_quick_backend, pytest
 from tests.discrete_cases import POISSON, PRODUCT, SHUFFLED, DiscreteCase
 from tests.discrete_oracles import DiscreteProblem
 from tests.finite_differences import slope_at
@@ -23,7 +23,7 @@ def case_of(rate=FACTORS, rows=ROWS, columns=COLUMNS, A=None):
     return DiscreteCase("", POISSON, {"rate": rate.reshape(*rate.shape[:-2], -1)}, A, k)
 
 
-@each_backend
+@each_quick_backend
 def test_a_table_of_four_by_four(backend):
     """Total 400, no budget: probabilities, moments, marginals to the far tail, and draws."""
     law = backend.law(case_of(), max_transitions=1)
@@ -121,7 +121,7 @@ def test_a_margin_that_follows_must_not_be_negative(backend):
         backend.law(case)
 
 
-@each_backend
+@each_quick_backend
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_large_totals(backend, dtype):
     """A million: draws by windows of the law, and single precision."""
@@ -161,7 +161,7 @@ def test_tables_with_hardly_a_point(backend, rows, columns):
     np.testing.assert_array_equal(draws @ A.T, np.tile(k, (10, 1)))
 
 
-@each_backend
+@each_quick_backend
 def test_derivatives_of_covariances(backend):
     """Out of the products as well: third cumulants, in closed form."""
     weights = np.random.default_rng(1).normal(size=(6, 6))

@@ -20,6 +20,14 @@ SLOW = ("diagonal", "row")
 each_kind = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in KINDS]
 )
+each_quick_kind = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name in (*SLOW, "low_rank")))
+        for name in KINDS
+    ],
+)
+"""Low rank compiles longest."""
 
 
 def summary(law, key: Array) -> dict[str, Array]:
@@ -58,7 +66,7 @@ def test_leaves_are_parameters_and_constraint():
     assert shapes[3] == sorted([n, n, m])
 
 
-@each_kind
+@each_quick_kind
 def test_jit_with_the_law_as_argument(name):
     """Values are the same as outside, to rounding."""
     law = build(name)
@@ -91,7 +99,7 @@ def test_jit_compiles_once_for_equal_structures():
     assert len(traced) == 1
 
 
-@each_kind
+@each_quick_kind
 def test_gradient_through_a_law_as_argument(name):
     """It is the gradient over the raw parameters, A's included."""
     law, arguments = build(name), TABLE[name][1]
@@ -184,7 +192,7 @@ def test_conditionals_and_loops(name):
     assert_close(chosen(False), other.mean)
 
 
-@each_kind
+@each_quick_kind
 def test_nothing_leaks(name):
     """Neither into a law made outside, whose lazy parts are used inside, nor into the caches."""
     shared = build(name)

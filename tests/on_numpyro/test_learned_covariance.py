@@ -73,6 +73,7 @@ def test_nuts_finds_a_correlation_long():
     assert_nuts_finds_the_posterior(CORRELATION, reparametrised(correlation), draws=20_000)
 
 
+@pytest.mark.slow
 def test_nuts_finds_the_precision_of_an_intrinsic_field():
     """Without the reparametrisation: the subspace is fixed."""
     assert_nuts_finds_the_posterior(INTRINSIC, intrinsic_field, draws=600)
