@@ -45,8 +45,9 @@ class PrecisionConditional(DenseConditional):
         scale_tril = _inverse_root(
             proper,
             "precision_matrix Q to be positive definite on the null space of A",
-            "of Q + A'A some direction is left free: add the rows that fix it to A (one sum for "
-            "each connected component of an intrinsic field), or use float64",
+            "add the rows to A that fix what is left free (one sum for each connected component of "
+            "an intrinsic field); where Q is negative or large only across the rows of A, add c A'A"
+            " to Q, c > 0, which leaves the law as it is; or use float64",
         )
         super().__init__(loc, scale_tril, constraint)
 

@@ -114,7 +114,7 @@ def density(name, tau, sigma, velocity):
         sites["free"] = sites.pop("velocity")[:, free_links()]
     if name == "ours, white noise":
         law = ConstrainedNormal(0.0, tau, TASK.A, TASK.k)
-        sites["velocity_base"] = law._conditional.coordinates(sites.pop("velocity") - law.mean)
+        sites["velocity_base"] = law._conditional.to_base(sites.pop("velocity"))
     model = METHODS[name](TASK)
     return float(log_density(model, (jnp.asarray(READINGS),), {}, sites)[0])
 

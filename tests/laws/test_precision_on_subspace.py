@@ -319,3 +319,29 @@ def test_what_the_base_law_has_not(backend):
     assert np.isfinite(
         backend.value(build(backend, exact, loc, precision_matrix=proper), "constraint_log_prob")
     )
+
+
+@each_backend
+@pytest.mark.parametrize(
+    "precision", [np.diag([1.0, -2.0]), np.array([[1.0, 3], [3, 1]]), np.array([[1e-3, 1], [1, 1]])]
+)
+def test_the_remedy_for_what_is_large_across_the_rows(backend, precision):
+    """It is refused, and with c A'A it is the law that was meant."""
+    A = np.array([[0.0, 1.0]])
+
+    def law(c):
+        matrix = backend.array(precision + c * A.T @ A)
+        return backend.library.ConstrainedMultivariateNormal(
+            backend.array(np.zeros(2)), A=A, k=np.ones(1), precision_matrix=matrix
+        )
+
+    with pytest.raises(ParameterError, match="add c A'A"):
+        law(0.0)
+    meant = law(2000.0)
+    mean, variance = -precision[0, 1] / precision[0, 0], 1 / precision[0, 0]
+    condition = 2000.0 / precision[0, 0]
+    rounding = 1e-15 * condition
+    np.testing.assert_allclose(
+        backend.value(meant, "mean"), [mean, 1.0], rtol=rounding, atol=rounding
+    )
+    np.testing.assert_allclose(backend.value(meant, "variance"), [variance, 0.0], rtol=rounding)
