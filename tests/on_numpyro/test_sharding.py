@@ -1,0 +1,68 @@
+"""Batches spread over devices: the same numbers, and nothing is gathered.
+
+Devices are made before JAX starts, so that this runs in a process of its own.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = """
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from numpyro_constrained import ConstrainedNormal, GroupSum
+
+jax.config.update("jax_enable_x64", True)
+assert len(jax.devices()) == 2
+rng = np.random.default_rng(0)
+batch, n = 4, 6
+A, x, loc = rng.normal(size=(2, n)), rng.normal(size=(batch, n)), rng.normal(size=(batch, n))
+scale = rng.uniform(0.3, 2, (batch, n))
+data = tuple(map(jnp.asarray, (loc, scale, x @ A.T, x)))
+groups = GroupSum([0, 0, 1, 1, 1, 0], 2)
+LAWS = {
+    "rows": lambda loc, scale, k: ConstrainedNormal(loc, scale, A, k),
+    "groups": lambda loc, scale, k: ConstrainedNormal(loc, scale, groups, k),
+}
+mesh = Mesh(np.array(jax.devices()), ("batch",))
+spec = PartitionSpec("batch")
+spread = tuple(jax.device_put(part, NamedSharding(mesh, spec)) for part in data)
+
+
+def close(found, expected):
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12)
+
+
+for name, build in LAWS.items():
+    def scores(loc, scale, k, x):
+        law = build(loc, scale, k)
+        return law.log_prob(law.project(x)) + law.constraint_log_prob()
+
+    def gradients(*data):
+        return jax.value_and_grad(lambda *data: scores(*data).sum(), (0, 1, 2))(*data)
+
+    program = jax.jit(gradients).lower(*spread).compile()
+    close(program(*spread), gradients(*data))
+    text = program.as_text()
+    assert not [op for op in ("all-gather(", "all-to-all(", "collective-permute(") if op in text]
+
+    def local(*data):
+        return jax.grad(lambda *data: scores(*data).sum(), (0, 1, 2))(*data)
+
+    mapped = jax.shard_map(local, mesh=mesh, in_specs=spec, out_specs=spec)
+    close(jax.jit(mapped)(*spread), gradients(*data)[1])
+    parts = tuple(part.reshape(2, batch // 2, -1) for part in data)
+    close(jax.pmap(scores)(*parts).reshape(-1), scores(*data))
+    print(name, "ok", flush=True)
+"""
+
+
+def test_two_devices_give_the_same_numbers():
+    flags = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
+    command = [sys.executable, "-W", "ignore", "-c", PROGRAM]
+    found = subprocess.run(command, env=flags, cwd=ROOT, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr[-3000:]
+    assert found.stdout.split() == ["rows", "ok", "groups", "ok"]
