@@ -5,7 +5,14 @@ from importlib import import_module
 import numpy as np
 from scipy import stats
 
-from tests.adapters import BACKENDS, assert_close, each_backend, each_law, pytest
+from tests.adapters import (
+    BACKENDS,
+    assert_close,
+    each_backend,
+    each_law,
+    each_quick_backend,
+    pytest,
+)
 from tests.cases import Groups
 from tests.discrete_cases import CASES, POISSON, DiscreteCase, select
 
@@ -80,7 +87,7 @@ def test_groups_and_free_variables_in_single_precision(backend):
     assert_relative(backend, law, high, x)
 
 
-@each_backend
+@each_quick_backend
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0])
 def test_tables_in_single_precision(backend, scale):
     """Six tables with given margins, near their rates and far from them."""
@@ -104,7 +111,7 @@ def assert_relative(backend, law, high, x):
 CLOSED = tuple(case for case in CASES if case.law == POISSON)
 
 
-@each_law(CLOSED, select("poisson-margins", "poisson-mixed"))
+@each_law(CLOSED, select("poisson-ones"))
 def test_both_ways_agree(backend, case, monkeypatch):
     """In double precision, where either is right: values, moments, tables and gradients."""
     plain = answers(backend, case)

@@ -143,7 +143,10 @@ def sampled_A(rows: np.ndarray, k):
     return model
 
 
-@pytest.mark.parametrize(("rows", "k"), [(ROW, 1.0), (MATRIX, array([1.0, 0.5]))])
+@pytest.mark.parametrize(
+    ("rows", "k"),
+    [(ROW, 1.0), pytest.param(MATRIX, array([1.0, 0.5]), marks=pytest.mark.slow)],
+)
 def test_a_sampled_A_needs_the_reparametrisation(rows, k):
     """No coordinates are continuous in it: the run stops, and says so."""
     with pytest.raises(ConstraintError, match=r"use reparam\.auto_reparam"):
