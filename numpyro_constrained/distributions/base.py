@@ -17,6 +17,7 @@ from numpyro_constrained.constraints import linear_equality
 from numpyro_constrained.kernels.binding import rebind_constraint
 from numpyro_constrained.kernels.constraint import LinearConstraint, default_tolerance
 from numpyro_constrained.kernels.leaves import (
+    AxesLayout,
     Layout,
     folded,
     unstacked,
@@ -174,6 +175,8 @@ class ConstrainedDistribution(Distribution):
         new = copy.copy(self)
         for name in type(self).gather_pytree_data_fields():
             new.__dict__[name] = axes.get(name)
+        if isinstance(self._layout, Layout):
+            new._layout = AxesLayout(*self._layout)
         return new
 
     def __getstate__(self) -> dict[str, Any]:

@@ -148,9 +148,9 @@ def _bind_matrix(A: Any, like: Array, layout: Layout) -> tuple[BoundMatrix, Layo
     if layout.is_vector:
         return UnanalysedRow(traced, layout), layout
     matrix = UnanalysedMatrix(traced, layout)
-    if not isinstance(matrix.rank, int):  # whose null spaces have no coordinates
-        layout = layout._replace(is_fixed=False)
-    return matrix, layout
+    if isinstance(matrix.rank, int):
+        return matrix, layout._replace(rank=matrix.rank)
+    return matrix, layout._replace(is_fixed=False)  # whose null spaces have no coordinates
 
 
 def _consistent(matrix: BoundMatrix, given: Any, k: Array) -> Array:

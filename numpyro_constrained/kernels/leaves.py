@@ -11,6 +11,7 @@ from jax.lax import stop_gradient
 from numpyro.distributions.util import lazy_property
 
 __all__ = [
+    "AxesLayout",
     "Layout",
     "derived_property",
     "evaluated",
@@ -107,6 +108,20 @@ class Layout(NamedTuple):
     def is_vector(self) -> bool:
         """Whether A was given as one row ``(n,)``, so that k has no row dimension."""
         return self.row_dims == 1
+
+
+class AxesLayout(Layout):
+    """The layout of a law of ``vmap`` axes: equal to that of any law that they are axes of,
+    whatever is known of its A."""
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Layout) and self[:3] == other[:3]
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash(self[:3])
 
 
 def unstacked(leaf: Any, event_dims: int, own_batch: int, batch_dims: int) -> Any:

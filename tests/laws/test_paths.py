@@ -48,7 +48,7 @@ class Path:
         below = self.backend.array(np.tril(np.ones((N, N)), -1))
         path, diagonal = self(N, N), self.positive(N)
         identity = self.backend.array(np.eye(N))
-        return lambda t: path(t) * below + identity * diagonal(t)
+        return lambda t: path(t) * below + identity * diagonal(t)[:, None]
 
 
 PARAMETERS = {
