@@ -63,7 +63,8 @@ class ConstrainedNormalReparam(Reparam):
             raise ConstraintError(
                 f"{name}_base: expected {law.base_size} entries, got {noise.shape[-1]}: A was "
                 "fixed in one run of the model, and sampled or learned in another; give a fixed A "
-                "as a NumPy array or a GroupSum, and start a learned one off whole numbers."
+                "as a NumPy array or a GroupSum, and start a learned one as a JAX array off whole "
+                "numbers."
             )
         return None, law.from_base(noise.astype(law.loc.dtype))
 
