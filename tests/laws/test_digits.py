@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import stats
 
-from tests.adapters import BACKENDS, Backend, each_backend, pytest
+from tests.adapters import BACKENDS, Backend, each_backend, each_quick_backend, pytest
 from tests.cases import LOW_RANK, MVN, NORMAL, Case, Groups
 from tests.laws.exact import Exact
 from tests.laws.test_support import PROMISED_ROUNDINGS, roundings
@@ -312,7 +312,7 @@ def test_density_under_scales_far_apart(backend, spread, rows, n):
 LOADINGS = np.array([[1.0, 0.5], [0.25, 1.0], [-0.5, 0.75]])
 
 
-@each_backend
+@each_quick_backend
 @pytest.mark.parametrize(("size", "dtype"), [(1e3, "float32"), (1e4, "float64"), (1e6, "float64")])
 def test_large_factors(backend, size, dtype):
     """Of a diagonal of 1."""

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.adapters import each_backend, pytest
+from tests.adapters import each_backend, each_quick_backend, pytest
 from tests.discrete_cases import BERNOULLI, CATEGORICAL, POISSON, DiscreteCase
 from tests.discrete_oracles import DiscreteProblem
 
@@ -94,7 +94,7 @@ def test_one_that_hardly_varies(backend, count):
     np.testing.assert_allclose(backend.value(law, "variance"), variance, rtol=1e-12)
 
 
-@each_backend
+@each_quick_backend
 @pytest.mark.parametrize("name", ["sum", "chain", "merged"])
 def test_large_counts_in_the_tail(backend, name):
     """Where plain terms would lose digits, in single precision."""

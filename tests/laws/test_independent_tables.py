@@ -59,7 +59,7 @@ def binned_p(counts: np.ndarray, expected: np.ndarray) -> float:
     return float(stats.chi2.sf(((counts - expected) ** 2 / expected).sum(), freedom))
 
 
-@each_backend
+@each_quick_backend
 def test_the_evidence(backend):
     """Against the dynamic programme, which knows nothing of products: one rate is off by 1e-9."""
     rows, columns = np.array([3, 4, 2]), np.array([2, 5, 2])
@@ -78,7 +78,7 @@ def test_the_evidence(backend):
     np.testing.assert_array_equal(points, problem.points)
 
 
-@each_backend
+@each_quick_backend
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_products_of_floats_are_products(backend, dtype):
     """Rounded ones, of any size; also exponentials of sums."""

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.adapters import assert_close, each_backend
+from tests.adapters import assert_close, each_backend, each_quick_backend
 from tests.cases import Groups
 
 N = 6
@@ -55,7 +55,7 @@ def test_values(backend, name):
     assert_close(backend.numpy(backend.kl(number, vector)), np.zeros(number.batch_shape), 1e-11)
 
 
-@each_backend
+@each_quick_backend
 @each_constraint
 def test_gradients(backend, name):
     """Of the density of the base law at the subspace, of the density on it, and of a draw."""

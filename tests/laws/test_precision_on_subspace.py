@@ -6,7 +6,7 @@ import numpy as np
 from scipy import linalg
 
 from constrained_core import ParameterError
-from tests.adapters import BACKENDS, assert_close, each_backend, pytest
+from tests.adapters import BACKENDS, assert_close, each_backend, each_quick_backend, pytest
 from tests.cases import incidence
 
 SCALES = [1e-8, 1e-3, 1.0, 0.7316, 41.3, 1e8]
@@ -150,7 +150,7 @@ def test_intrinsic_fields(backend, field):
         check_facts(backend, build(backend, exact, loc), exact, "float64")
 
 
-@each_backend
+@each_quick_backend
 @pytest.mark.parametrize("field", ["grid", "two islands, a row each"])
 def test_intrinsic_fields_in_single_precision(backend, field):
     for scale in SCALES:
@@ -321,7 +321,7 @@ def test_what_the_base_law_has_not(backend):
     )
 
 
-@each_backend
+@each_quick_backend
 @pytest.mark.parametrize(
     "precision", [np.diag([1.0, -2.0]), np.array([[1.0, 3], [3, 1]]), np.array([[1e-3, 1], [1, 1]])]
 )

@@ -6,7 +6,7 @@ import numpy as np
 
 from constrained_core import ConstraintError
 from tests import oracles
-from tests.adapters import BACKENDS, each_backend, pytest
+from tests.adapters import BACKENDS, each_backend, each_quick_backend, pytest
 from tests.cases import LOW_RANK, MVN, NORMAL, Case, Groups
 
 ROWS = np.array([[1.0, 2, 0, -1, 1], [0, 1, 1, 0, 3]])
@@ -167,7 +167,7 @@ def test_different_subspaces_are_told(backend, pair):
             backend.kl(one, other)
 
 
-@each_backend
+@each_quick_backend
 def test_a_group_of_one_and_nothing_else(backend):
     """Random parameters: whatever they are, two laws with one constraint are on one subspace."""
     groups, k = Groups(np.array([0, 0, 1]), 2), np.zeros(2)

@@ -194,6 +194,7 @@ def test_a_guide_on_the_site_itself_is_not_fitted():
     assert_on_their_subspaces("row", draws)
 
 
+@pytest.mark.slow
 @pytest.mark.rank_promotion("allow")  # NumPyro's draws of a guide with a sample shape
 def test_predictive_from_a_guide_with_the_reparametrisation():
     """The best guide of independent normals has the right means."""

@@ -77,7 +77,8 @@ def test_no_law_has_no_density(name):
         assert not jnp.isfinite(density(sign * 20 * array(np.flip(DIRECTION))))
 
 
-@pytest.mark.parametrize("name", ["covariance", pytest.param("scale", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["covariance", "scale"])
 def test_a_chain_outlives_it(name):
     start = init_to_value(values={"u": array(ZEROS)})
     kernel = NUTS(

@@ -165,7 +165,7 @@ def assert_nuts_finds_the_joint_posterior(moving: Moving, draws: int) -> None:
     assert_close(again["x"], found["x"], rtol=1e-12, atol=1e-12)
 
 
-@moving_support
+@pytest.mark.parametrize("moving", [MOVING_A], ids=repr)
 def test_nuts_finds_the_joint_posterior(moving):
     assert_nuts_finds_the_joint_posterior(moving, draws=800)
 

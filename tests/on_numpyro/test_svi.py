@@ -58,6 +58,7 @@ def test_full_guide_finds_the_posterior(autoguide):
     assert_posterior(CORRELATED, *draws_of(guide, params, "x"))
 
 
+@pytest.mark.slow
 @numpyro_promotes
 def test_iaf_guide_comes_near_the_posterior():
     """Its family holds it only in the limit of infinite weights."""

@@ -36,7 +36,14 @@ def _log_prob(backend, case: DiscreteCase) -> np.ndarray:
     return backend.numpy(shared_law(backend, case).log_prob(backend.counts(x)))
 
 
-@each_case(CASES)
+IN_LAWS = (
+    *("poisson-margins", "poisson-ragged", "poisson-outer"),
+    *("bernoulli-mixed", "bernoulli-none", "categorical-batch_k"),
+)
+"""Cases that tests/laws holds to the oracles in JAX as well."""
+
+
+@each_case(tuple(case for case in CASES if case.name not in IN_LAWS))
 def test_values(case: DiscreteCase):
     ours, theirs = (_summaries(backend, case) for backend in BACKENDS)
     for name, value in ours.items():
