@@ -57,7 +57,7 @@ class Task:
             k = k.reshape(-1, num_rows) if k.size else np.zeros((1, num_rows), dtype=np.int64)
             if edges and facts.fixed is not None:
                 k = np.concatenate([k, *(k - column for column in facts.fixed.columns)])
-            self._starts = np.unique(k, axis=0)
+            self._starts = k if len(k) == 1 else np.unique(k, axis=0)
             self._bounds = np.stack([k.min(axis=0), k.max(axis=0)])
 
     @property

@@ -47,7 +47,9 @@ def test_rows_of_A_from_the_plan(system: System):
     np.testing.assert_array_equal(entries, system.A[rows])
     assert not system.A[plan.zero_rows].any() and np.isin(plan.kept, rows).all()
     assert not (system.k @ plan.relations.T).any()
-    untold = np.setdiff1d(np.arange(plan.num_rows), np.concatenate([rows, plan.zero_rows]))
+    parts = [part.rows for part in (plan.groups, plan.chain) if part is not None]
+    parts += [table.told for table in plan.tables]
+    untold = np.setdiff1d(np.arange(plan.num_rows), np.concatenate([plan.zero_rows, *parts]))
     assert len(plan.relations) == len(untold)
     assert (plan.relations[np.arange(len(untold)), untold] != 0).all()
 
