@@ -332,7 +332,13 @@ STACKS = [
 ]
 
 
-@pytest.mark.parametrize("name, key", STACKS)
+@pytest.mark.parametrize(
+    "name, key",
+    [
+        pytest.param(*stack, marks=[pytest.mark.slow] * (stack[1] not in ("A", "all")))
+        for stack in STACKS
+    ],
+)
 def test_vmap_over_every_parameter(name, key):
     """A stack of laws built by ``vmap``, evaluated by ``vmap`` and by promoting its batch."""
     law, arguments = TABLE[name]
