@@ -19,7 +19,7 @@ def read_array(name: str, value: Any) -> np.ndarray:
     if sparse.issparse(value):
         refuse_sparse(name, type(value).__name__)
     try:
-        array = np.array(value)
+        array = np.array(np.asarray(value))  # a copy, which tensors cannot be asked for
     except (TypeError, ValueError) as error:
         raise ConstraintError(
             f"{name}: expected an array of numbers, got {type(value).__name__}; convert it."

@@ -33,6 +33,7 @@ class linear_equality(Constraint):  # a constraint is named as PyTorch names its
         ConstraintError: shapes do not fit, NaN or infinity.
 
     Example:
+        >>> import torch
         >>> zero_sum = linear_equality(torch.ones(3), torch.tensor(0.0))
         >>> zero_sum.check(torch.tensor([[1.0, -1.0, 0.0], [1.0, 1.0, 0.0]]))
         tensor([ True, False])
@@ -97,6 +98,7 @@ class integer_linear_equality(Constraint):
         ConstraintError: shapes that do not fit, numbers that are not whole.
 
     Example:
+        >>> import torch
         >>> pairs = integer_linear_equality(torch.ones(3), 2, upper=1)
         >>> pairs.check(torch.tensor([[1.0, 0.0, 1.0], [2.0, 0.0, 0.0]]))
         tensor([ True, False])

@@ -59,6 +59,7 @@ class ConstrainedPoisson(ConstrainedDiscrete):
             a traced A, a value off the support.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> A = jnp.array([[1, 1, 0], [0, 1, 1]])
         >>> law = ConstrainedPoisson(jnp.array([1.0, 2.0, 3.0]), A, jnp.array([1, 1]))
         >>> print(jnp.exp(law.log_prob(law.enumerate_support())))
