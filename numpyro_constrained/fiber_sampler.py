@@ -141,7 +141,7 @@ class FiberSampler:
         base = self.base_dist if base_distribution is None else base_distribution
         weights = bind_weights(plan, _parameter(base))
         walk_key, free_key = jax.random.split(key)
-        x = jnp.where(self._is_inside(value), value, self._first).astype(self._first.dtype)
+        x = jnp.where(self._is_inside(value), value, self._first).astype(jnp.result_type(int))
         if plan.num_steps:
             # As many exchanges as a basis has columns, so that every basis can be met.
             steps = num_sweeps * max(plan.num_steps, len(plan.matrix) + 1)
