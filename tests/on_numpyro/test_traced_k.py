@@ -195,6 +195,7 @@ def test_divergence():
         traced(shifted, other)
 
 
+@pytest.mark.slow
 @pytest.mark.rank_promotion("allow")
 def test_totals_that_are_chosen_in_the_model():
     """A total of four, one of them above k_max, by Gibbs steps; against quadrature."""
