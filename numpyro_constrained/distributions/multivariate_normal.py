@@ -55,8 +55,7 @@ class ConstrainedMultivariateNormal(ConstrainedGaussian):
         A: ``(*batch, m, n)``, ``(n,)`` for one row, or a ``GroupSum``.
         k: ``(*batch, m)``; ``(*batch,)`` for one row.
         precision_matrix: ``(*batch, n, n)`` inverse of Sigma, instead of Sigma; it need be positive
-            definite on the null space of A only, as that of an intrinsic field. Where it is
-            negative or large across the rows of A, add c A'A to it: the law stays as it is.
+            definite on the null space of A only, as that of an intrinsic field.
         scale_tril: ``(*batch, n, n)`` lower Cholesky factor of Sigma, instead of Sigma.
         gradient_estimator: ``pathwise``, ``marginal_expectation`` or ``score_function``.
         support_tolerance: relative tolerance of the support; 1e-6 (float64), 1e-4 (float32).

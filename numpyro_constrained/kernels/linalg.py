@@ -50,18 +50,20 @@ def matmul(left: Any, right: Any) -> Array:
     return jnp.matmul(left, right, precision=jax.lax.Precision.HIGHEST)
 
 
-def cholesky(matrix: Array, expected: str, remedy: str, least_pivot: float = 0.0) -> Array:
+def cholesky(
+    matrix: Array, expected: str, remedy: str, least_pivot: Array | float | None = None
+) -> Array:
     """Cholesky factor, or an error with what was expected and what to do; NaN inside a trace.
 
     Args:
         matrix: ``(*batch, n, n)`` symmetric.
         expected: what the matrix should be.
         remedy: what to do otherwise.
-        least_pivot: the smallest squared pivot, relative to the entry that it is left from, that
-            is not taken for a rounding error.
+        least_pivot: ``(*batch, 1)`` the smallest squared pivot, relative to the entry that it is
+            left from, that is not taken for a rounding error.
     """
     factor = jnp.linalg.cholesky(matrix)
-    if least_pivot:
+    if least_pivot is not None:
         pivots = jnp.square(stop_gradient(diagonal(factor)))
         fails = (pivots <= least_pivot * stop_gradient(diagonal(matrix))).any(-1)
         factor = jnp.where(fails[..., None, None], jnp.nan, factor)

@@ -12,6 +12,8 @@ from numpyro_constrained.kernels.linalg import (
     identity_like,
     lift,
     matmul,
+    matvec,
+    solve_lower,
     solve_lower_matrix,
 )
 from numpyro_constrained.kernels.matrix import BoundMatrix
@@ -42,28 +44,41 @@ def precision_tril(precision: Array) -> Array:
 class PrecisionConditional(DenseConditional):
     """Sigma^-1 = Q ``(*batch, n, n)``, positive definite on the null space of A.
 
-    Given A x = k, Q and Q + A'M'M A have the same law, whatever M: it changes the density by a
-    constant. The sum is positive definite, and well scaled beside Q.
+    Given A x = k, that is the law of the precision P Q P + c R'R about its own mean, a point of the
+    subspace: P is the projection on the null space of A, R an orthonormal basis of the rows, both
+    in units of the diagonal of Q, and c of the size of P Q P. What Q says across the rows, of
+    whatever sign and size, is in the mean.
     """
 
     def __init__(self, loc: Array, precision: Array, constraint: LinearConstraint) -> None:
-        self.precision = precision
-        filling = _filling(precision, constraint.matrix)
-        ndim = max(filling.ndim, precision.ndim)
-        scale_tril = _inverse_root(
-            lift(precision, ndim) + lift(filling, ndim),
+        self.precision, self._base_loc = precision, loc
+        unit, root, rows = _white_rows(precision, constraint.matrix)
+        white = lift(precision, rows.ndim) / (unit[..., None, :] * unit[..., None])
+        across = white - matmul(matmul(white, rows.mT), rows)  # Q P
+        within = across - matmul(rows.mT, matmul(rows, across))
+        size = _size(within)
+        tril = _inverse_root(
+            within / size + matmul(rows.mT, rows),
             "precision_matrix Q to be positive definite on the null space of A",
             "add the rows to A that fix what is left free (one sum for each connected component of "
-            "an intrinsic field); where Q is negative or large only across the rows of A, add c A'A"
-            " to Q, c > 0, which leaves the law as it is; or use float64",
+            "an intrinsic field), or use float64",
+            1 / size[..., 0],  # the entries of P Q P are left from those of Q
         )
-        super().__init__(loc, scale_tril, constraint)
+        gap = constraint.matrix.reduce(constraint.gap(loc))
+        step = matvec(rows.mT, solve_lower(root, gap))
+        pull = matvec(tril, matvec(tril.mT, matvec(across.mT, step)))
+        pull = pull / lift(size[..., 0], pull.ndim)
+        pull = pull - matvec(rows.mT, matvec(rows, pull))
+        scale_tril = tril / (unit[..., None] * jnp.sqrt(size))
+        change = (step - pull) / lift(unit, step.ndim)
+        mean = lift(loc, change.ndim) + change
+        super().__init__(mean, scale_tril, constraint)
 
     @property
     @folded
     def _base(self) -> DenseConditional:
         """For what the law without the constraint says of it."""
-        return DenseConditional(self.loc, precision_tril(self.precision), self.constraint)
+        return DenseConditional(self._base_loc, precision_tril(self.precision), self.constraint)
 
     @property
     def constraint_half_log_det(self) -> Array:  # type: ignore[override]
@@ -74,25 +89,30 @@ class PrecisionConditional(DenseConditional):
         return self._base.surprise
 
 
-def _filling(precision: Array, matrix: BoundMatrix) -> Array:
-    """A'M'M A of the size of the precision where that has none: in units of its diagonal, the
-    projection on the rows of A."""
-    squares = diagonal(precision)
+def _white_rows(precision: Array, matrix: BoundMatrix) -> tuple[Array, Array, Array]:
+    """The unit u ``(*batch, n)`` of every variable, by the diagonal of the precision; the factor C
+    and the basis R of the rows with ``B diag(u)^-1 = C R``."""
+    squares = jnp.abs(diagonal(precision))
     mean = squares.mean(-1, keepdims=True)
-    unit = jnp.sqrt(jnp.where(squares > 0, squares, mean))
+    unit = jnp.sqrt(jnp.where(squares > 0, squares, jnp.where(mean > 0, mean, 1.0)))
     rows = matrix.rows.dense()
     ndim = max(rows.ndim, precision.ndim)
-    rows, unit = lift(rows, ndim), lift(unit, ndim - 1)
-    white = rows / unit[..., None, :]
-    root = jnp.linalg.cholesky(matrix.padded(matmul(white, white.mT)))
-    mixed = solve_lower_matrix(root, rows)
-    return matmul(mixed.mT, mixed)
+    unit = lift(unit, ndim - 1)
+    rows = lift(rows, ndim) / unit[..., None, :]
+    root = jnp.linalg.cholesky(matrix.padded(matmul(rows, rows.mT)))
+    return unit, root, solve_lower_matrix(root, rows)
 
 
-def _inverse_root(precision: Array, expected: str, remedy: str) -> Array:
+def _size(within: Array) -> Array:
+    """``(*batch, 1, 1)`` mean of the diagonal where that is no rounding error of one."""
+    least = float(jnp.finfo(within.dtype).eps) ** 0.5
+    return jnp.maximum(diagonal(within).mean(-1), least)[..., None, None]
+
+
+def _inverse_root(precision: Array, expected: str, remedy: str, loss: Array | float = 1.0) -> Array:
     """Lower Cholesky factor of the inverse, by factoring the matrix in reverse order."""
     # A pivot of this size is what rounding leaves of zero.
-    least_pivot = 4 * precision.shape[-1] * float(jnp.finfo(precision.dtype).eps)
+    least_pivot = 4 * precision.shape[-1] * float(jnp.finfo(precision.dtype).eps) * loss
     factor = cholesky(jnp.flip(precision, (-2, -1)), expected, remedy, least_pivot)
     reverse = jnp.flip(factor, (-2, -1)).mT
     return solve_lower_matrix(reverse, identity_like(precision))

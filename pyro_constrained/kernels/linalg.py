@@ -31,7 +31,9 @@ WIDE_ANGLE = 100.0
 factored directly."""
 
 
-def cholesky(matrix: Tensor, expected: str, remedy: str, least_pivot: float = 0.0) -> Tensor:
+def cholesky(
+    matrix: Tensor, expected: str, remedy: str, least_pivot: Tensor | float | None = None
+) -> Tensor:
     """Cholesky factor, or an error with what was expected and what to do; NaN where values cannot
     be looked at.
 
@@ -39,12 +41,12 @@ def cholesky(matrix: Tensor, expected: str, remedy: str, least_pivot: float = 0.
         matrix: ``(*batch, n, n)`` symmetric.
         expected: what the matrix should be.
         remedy: what to do otherwise.
-        least_pivot: the smallest squared pivot, relative to the entry that it is left from, that
-            is not taken for a rounding error.
+        least_pivot: ``(*batch, 1)`` the smallest squared pivot, relative to the entry that it is
+            left from, that is not taken for a rounding error.
     """
     factor, info = torch.linalg.cholesky_ex(matrix)
     fails = info != 0
-    if least_pivot:
+    if least_pivot is not None:
         left = diagonal(factor.detach()).square() <= least_pivot * diagonal(matrix.detach())
         fails = fails | left.any(-1)
     if not are_known(fails):

@@ -6,7 +6,13 @@ from torch.distributions.utils import lazy_property
 
 from pyro_constrained.kernels.conditional import DenseConditional
 from pyro_constrained.kernels.constraint import LinearConstraint
-from pyro_constrained.kernels.linalg import cholesky, diagonal, identity_like
+from pyro_constrained.kernels.linalg import (
+    cholesky,
+    diagonal,
+    identity_like,
+    matvec,
+    solve_lower,
+)
 from pyro_constrained.kernels.matrix import BoundMatrix
 
 __all__ = ["PrecisionConditional", "covariance_tril", "precision_tril"]
@@ -35,26 +41,37 @@ def precision_tril(precision: Tensor) -> Tensor:
 class PrecisionConditional(DenseConditional):
     """Sigma^-1 = Q ``(*batch, n, n)``, positive definite on the null space of A.
 
-    Given A x = k, Q and Q + A'M'M A have the same law, whatever M: it changes the density by a
-    constant. The sum is positive definite, and well scaled beside Q.
+    Given A x = k, that is the law of the precision P Q P + c R'R about its own mean, a point of the
+    subspace: P is the projection on the null space of A, R an orthonormal basis of the rows, both
+    in units of the diagonal of Q, and c of the size of P Q P. What Q says across the rows, of
+    whatever sign and size, is in the mean.
     """
 
     def __init__(self, loc: Tensor, precision: Tensor, constraint: LinearConstraint) -> None:
-        self.precision = precision
-        proper = precision + _filling(precision, constraint.matrix)
-        scale_tril = _inverse_root(
-            proper,
+        self.precision, self._base_loc = precision, loc
+        unit, root, rows = _white_rows(precision, constraint.matrix)
+        white = precision / (unit[..., None, :] * unit[..., None])
+        across = white - (white @ rows.mT) @ rows  # Q P
+        within = across - rows.mT @ (rows @ across)
+        size = _size(within)
+        tril = _inverse_root(
+            within / size + rows.mT @ rows,
             "precision_matrix Q to be positive definite on the null space of A",
             "add the rows to A that fix what is left free (one sum for each connected component of "
-            "an intrinsic field); where Q is negative or large only across the rows of A, add c A'A"
-            " to Q, c > 0, which leaves the law as it is; or use float64",
+            "an intrinsic field), or use float64",
+            1 / size[..., 0],  # the entries of P Q P are left from those of Q
         )
-        super().__init__(loc, scale_tril, constraint)
+        gap = constraint.matrix.reduce(constraint.gap(loc))
+        step = matvec(rows.mT, solve_lower(root, gap))
+        pull = matvec(tril, matvec(tril.mT, matvec(across.mT, step))) / size[..., 0]
+        pull = pull - matvec(rows.mT, matvec(rows, pull))
+        scale_tril = tril / (unit[..., None] * size.sqrt())
+        super().__init__(loc + (step - pull) / unit, scale_tril, constraint)
 
     @lazy_property
     def _base(self) -> DenseConditional:
         """For what the law without the constraint says of it."""
-        return DenseConditional(self.loc, precision_tril(self.precision), self.constraint)
+        return DenseConditional(self._base_loc, precision_tril(self.precision), self.constraint)
 
     @property
     def constraint_half_log_det(self) -> Tensor:  # type: ignore[override]
@@ -65,23 +82,29 @@ class PrecisionConditional(DenseConditional):
         return self._base.surprise
 
 
-def _filling(precision: Tensor, matrix: BoundMatrix) -> Tensor:
-    """A'M'M A of the size of the precision where that has none: in units of its diagonal, the
-    projection on the rows of A."""
-    squares = diagonal(precision)
+def _white_rows(precision: Tensor, matrix: BoundMatrix) -> tuple[Tensor, Tensor, Tensor]:
+    """The unit u ``(*batch, n)`` of every variable, by the diagonal of the precision; the factor C
+    and the basis R of the rows with ``B diag(u)^-1 = C R``."""
+    squares = diagonal(precision).abs()
     mean = squares.mean(-1, keepdim=True)
-    unit = torch.where(squares > 0, squares, mean).sqrt()
-    rows = matrix.rows.apply(identity_like(precision)).mT
-    white = rows / unit[..., None, :]
-    root = torch.linalg.cholesky_ex(matrix.padded(white @ white.mT))[0]
-    mixed = torch.linalg.solve_triangular(root, rows.expand(white.shape), upper=False)
-    return mixed.mT @ mixed
+    unit = torch.where(squares > 0, squares, torch.where(mean > 0, mean, 1.0)).sqrt()
+    rows = matrix.rows.apply(identity_like(precision)).mT / unit[..., None, :]
+    root = torch.linalg.cholesky_ex(matrix.padded(rows @ rows.mT))[0]
+    return unit, root, torch.linalg.solve_triangular(root, rows, upper=False)
 
 
-def _inverse_root(precision: Tensor, expected: str, remedy: str) -> Tensor:
+def _size(within: Tensor) -> Tensor:
+    """``(*batch, 1, 1)`` mean of the diagonal where that is no rounding error of one."""
+    least = torch.finfo(within.dtype).eps ** 0.5
+    return diagonal(within).mean(-1).clamp(min=least)[..., None, None]
+
+
+def _inverse_root(
+    precision: Tensor, expected: str, remedy: str, loss: Tensor | float = 1.0
+) -> Tensor:
     """Lower Cholesky factor of the inverse, by factoring the matrix in reverse order."""
     # A pivot of this size is what rounding leaves of zero.
-    least_pivot = 4 * precision.shape[-1] * torch.finfo(precision.dtype).eps
+    least_pivot = 4 * precision.shape[-1] * torch.finfo(precision.dtype).eps * loss
     flipped = torch.flip(precision, (-2, -1))
     factor = cholesky(flipped, expected, remedy, least_pivot)
     reverse = torch.flip(factor, (-2, -1)).mT

@@ -46,6 +46,16 @@ def sums(*sizes: int) -> np.ndarray:
     return linalg.block_diag(*(np.ones((1, size)) for size in sizes))
 
 
+def across(field: tuple[np.ndarray, np.ndarray], inner, coupling: float) -> tuple:
+    """The same on the null space of A, with another form on its rows, and between both."""
+    precision, A = field
+    rows, free = linalg.orth(A.T), linalg.null_space(A)
+    mixed = coupling * rows @ np.random.default_rng(6).normal(size=(rows.shape[1], 9))
+    within = free @ free.T @ precision @ free @ free.T
+    mixed = mixed @ free @ free.T
+    return within + rows @ np.asarray(inner) @ rows.T + mixed + mixed.T, A
+
+
 FIELDS = {
     "path": (laplacian(path(9)), sums(9)),
     "ring": (laplacian(ring(9)), sums(9)),
@@ -55,6 +65,10 @@ FIELDS = {
     "a weighted row": (laplacian(grid(3, 3)), np.arange(1.0, 10)[None]),
     "more rows than it takes": (laplacian(path(9)), np.eye(3, 9) + sums(9)),
 }
+FIELDS["negative across the rows"] = across(FIELDS["grid"], [[-3.0]], 0.0)
+FIELDS["coupled across the rows"] = across(
+    FIELDS["second differences"], [[1.0, 0.5], [0.5, -2]], 2.0
+)
 QUICK = ["grid", "more rows than it takes"]
 """JAX compiles for seconds: the others are slow there."""
 
@@ -325,23 +339,15 @@ def test_what_the_base_law_has_not(backend):
 @pytest.mark.parametrize(
     "precision", [np.diag([1.0, -2.0]), np.array([[1.0, 3], [3, 1]]), np.array([[1e-3, 1], [1, 1]])]
 )
-def test_the_remedy_for_what_is_large_across_the_rows(backend, precision):
-    """It is refused, and with c A'A it is the law that was meant."""
-    A = np.array([[0.0, 1.0]])
-
-    def law(c):
-        matrix = backend.array(precision + c * A.T @ A)
-        return backend.library.ConstrainedMultivariateNormal(
-            backend.array(np.zeros(2)), A=A, k=np.ones(1), precision_matrix=matrix
-        )
-
-    with pytest.raises(ParameterError, match="add c A'A"):
-        law(0.0)
-    meant = law(2000.0)
-    mean, variance = -precision[0, 1] / precision[0, 0], 1 / precision[0, 0]
-    condition = 2000.0 / precision[0, 0]
-    rounding = 1e-15 * condition
-    np.testing.assert_allclose(
-        backend.value(meant, "mean"), [mean, 1.0], rtol=rounding, atol=rounding
+def test_whatever_is_said_across_the_rows(backend, precision):
+    """x_2 = 1 is given; what is left is x_1 ~ N(-q_12 / q_11, 1 / q_11)."""
+    law = backend.library.ConstrainedMultivariateNormal(
+        backend.array(np.zeros(2)),
+        A=np.array([[0.0, 1.0]]),
+        k=np.ones(1),
+        precision_matrix=backend.array(precision),
     )
-    np.testing.assert_allclose(backend.value(meant, "variance"), [variance, 0.0], rtol=rounding)
+    mean, variance = -precision[0, 1] / precision[0, 0], 1 / precision[0, 0]
+    rounding = 10 * float(np.finfo(float).eps)
+    np.testing.assert_allclose(backend.value(law, "mean"), [mean, 1.0], rtol=rounding)
+    np.testing.assert_allclose(backend.value(law, "variance"), [variance, 0.0], rtol=rounding)
