@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.problems import knapsack
 from benchmarks.timing import Step
-from constrained_core.fibre_planner import plan_fibre
+from constrained_core.fiber.planner import plan_fiber
 
 __all__ = ["save_picture"]
 
@@ -23,8 +23,8 @@ LENGTHS, TOTAL, WEIGHT = (32, 64, 128, 256, 512), 100, 10
 
 
 def _num_states(weights: np.ndarray, k: int) -> int:
-    plan = plan_fibre(weights[None], np.array([k]), upper=np.ones(len(weights), dtype=int))
-    return int(sum(plan.chain.sizes))
+    plan = plan_fiber(weights[None], np.array([k]), upper=np.ones(len(weights), dtype=int))
+    return int(sum(plan.trellis.sizes))
 
 
 def _milliseconds(step: Step, seconds: float) -> float:

@@ -1,4 +1,4 @@
-"""Effective draws per second of ``FiberSampler`` on fibres too large for exact answers."""
+"""Effective draws per second of ``FiberSampler`` on fibers too large for exact answers."""
 
 import importlib
 import time
@@ -72,7 +72,7 @@ def _measured(name: str, backend: str) -> dict[str, Any]:
         found = diagnostics()
     ess = np.nanmin(found.ess)
     return {
-        "fibre": name,
+        "fiber": name,
         "backend": backend,
         "ESS per second": ess / seconds,
         "seconds": seconds,

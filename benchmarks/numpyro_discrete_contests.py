@@ -13,7 +13,7 @@ from benchmarks import numpyro_recursions, problems
 from benchmarks.numpyro_relaxations import gumbel_top_k
 from benchmarks.problems import NUM_ITEMS, SUBSET_SIZE
 from benchmarks.timing import Contest, Step
-from constrained_core.fibre_diagnostics import Diagnostics
+from constrained_core.walk.diagnostics import Diagnostics
 from numpyro_constrained import ConstrainedBernoulli, ConstrainedPoisson, FiberSampler
 
 __all__ = ["contests", "cost_step", "fiber_runs"]
@@ -127,7 +127,7 @@ def contests() -> Iterator[Contest]:
 def fiber_runs(
     rate: np.ndarray, A: np.ndarray, k: np.ndarray, num_draws: int, num_chains: int
 ) -> tuple[Step, Callable[[], Diagnostics]]:
-    """Chains on the fibre of Poisson variables, and what is to be thought of the last of them."""
+    """Chains on the fiber of Poisson variables, and what is to be thought of the last of them."""
     sampler = FiberSampler(dist.Poisson(jnp.asarray(rate)).to_event(1), A, k)
     run = partial(sampler.run, KEY, num_draws, num_chains)
     return lambda: jax.block_until_ready(run()), sampler.diagnostics

@@ -12,7 +12,7 @@ from benchmarks import problems, pyro_recursions
 from benchmarks.problems import NUM_ITEMS, SUBSET_SIZE
 from benchmarks.pyro_relaxations import gumbel_top_k
 from benchmarks.timing import Contest, Step
-from constrained_core.fibre_diagnostics import Diagnostics
+from constrained_core.walk.diagnostics import Diagnostics
 from pyro_constrained import ConstrainedBernoulli, ConstrainedPoisson, FiberSampler
 
 __all__ = ["contests", "cost_step", "fiber_runs"]
@@ -113,6 +113,6 @@ def contests() -> Iterator[Contest]:
 def fiber_runs(
     rate: np.ndarray, A: np.ndarray, k: np.ndarray, num_draws: int, num_chains: int
 ) -> tuple[Step, Callable[[], Diagnostics]]:
-    """Chains on the fibre of Poisson variables, and what is to be thought of the last of them."""
+    """Chains on the fiber of Poisson variables, and what is to be thought of the last of them."""
     sampler = FiberSampler(dist.Poisson(torch.as_tensor(rate)).to_event(1), A, k)
     return partial(sampler.run, num_draws, num_chains), sampler.diagnostics

@@ -8,34 +8,36 @@ from constrained_core.errors import (
     ParameterError,
     UnboundedSupportError,
 )
-from constrained_core.fibre import FibreChain, FibrePlan, GroupFibre
-from constrained_core.fibre_planner import MAX_TRANSITIONS, check_lattice, plan_fibre
-from constrained_core.fibre_points import count_fibre, enumerate_fibre
+from constrained_core.fiber.disjoint_groups import DisjointGroups
+from constrained_core.fiber.lattice import as_integers
+from constrained_core.fiber.plan import FiberPlan
+from constrained_core.fiber.planner import MAX_TRANSITIONS, check_lattice, plan_fiber
+from constrained_core.fiber.points import count_fiber, enumerate_fiber
+from constrained_core.fiber.trellis import Trellis
 from constrained_core.groups import GroupSum
-from constrained_core.lattice import as_integers
-from constrained_core.planner import check_batched_rows, check_consistency, plan_constraint
+from constrained_core.linear.planner import check_batched_rows, check_consistency, plan_constraint
 
 __version__ = "0.1.0"
 
 __all__ = [
     "MAX_TRANSITIONS",
     "ConstraintError",
+    "DisjointGroups",
+    "FiberPlan",
     "FiberSamplerWarning",
-    "FibreChain",
-    "FibrePlan",
-    "GroupFibre",
     "GroupSum",
     "InfeasibleConstraintError",
     "IntractableConstraintError",
     "ParameterError",
+    "Trellis",
     "UnboundedSupportError",
     "__version__",
     "as_integers",
     "check_batched_rows",
     "check_consistency",
     "check_lattice",
-    "count_fibre",
-    "enumerate_fibre",
+    "count_fiber",
+    "enumerate_fiber",
     "plan_constraint",
-    "plan_fibre",
+    "plan_fiber",
 ]

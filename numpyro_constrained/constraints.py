@@ -9,12 +9,12 @@ from numpyro.distributions.constraints import Constraint
 from numpyro.distributions.util import array_equiv
 
 from constrained_core import GroupSum
-from numpyro_constrained.kernels.binding import bind_constraint, rebind_constraint
-from numpyro_constrained.kernels.constraint import LinearConstraint, default_tolerance
-from numpyro_constrained.kernels.fibre import IntegerConstraint, bind_integers
-from numpyro_constrained.kernels.leaves import untraced_property
-from numpyro_constrained.kernels.linalg import lift
-from numpyro_constrained.kernels.parameters import floating
+from numpyro_constrained.kernels.arrays.inputs import floating
+from numpyro_constrained.kernels.arrays.leaves import untraced_property
+from numpyro_constrained.kernels.arrays.linalg import lift
+from numpyro_constrained.kernels.fiber.constraint import IntegerConstraint, bind_integers
+from numpyro_constrained.kernels.linear.binding import bind_constraint, rebind_constraint
+from numpyro_constrained.kernels.linear.constraint import LinearConstraint, default_tolerance
 
 __all__ = ["integer_linear_equality", "linear_equality", "moving_linear_equality"]
 

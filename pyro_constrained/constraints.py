@@ -6,12 +6,12 @@ from torch import Tensor
 from torch.distributions.constraints import Constraint
 
 from constrained_core import GroupSum
-from pyro_constrained.kernels.autocast import in_full_precision
-from pyro_constrained.kernels.binding import bind_constraint
-from pyro_constrained.kernels.constraint import LinearConstraint, default_tolerance
-from pyro_constrained.kernels.fibre import IntegerConstraint, bind_integers
-from pyro_constrained.kernels.parameters import floating
-from pyro_constrained.kernels.tracing import quiet_under_trace
+from pyro_constrained.kernels.arrays.autocast import in_full_precision
+from pyro_constrained.kernels.arrays.inputs import floating
+from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
+from pyro_constrained.kernels.fiber.constraint import IntegerConstraint, bind_integers
+from pyro_constrained.kernels.linear.binding import bind_constraint
+from pyro_constrained.kernels.linear.constraint import LinearConstraint, default_tolerance
 
 __all__ = ["integer_linear_equality", "linear_equality"]
 

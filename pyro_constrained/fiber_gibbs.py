@@ -1,4 +1,4 @@
-"""A kernel of Pyro's ``MCMC`` that takes turns between HMC and a walk on a fibre."""
+"""A kernel of Pyro's ``MCMC`` that takes turns between HMC and a walk on a fiber."""
 
 from collections.abc import Callable
 from typing import Any

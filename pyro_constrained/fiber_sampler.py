@@ -1,4 +1,4 @@
-"""``FiberSampler``: Markov chains on fibres that are too large for exact answers."""
+"""``FiberSampler``: Markov chains on fibers that are too large for exact answers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,22 +11,22 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from constrained_core.errors import ConstraintError
-from constrained_core.fibre_connectivity import Connectivity
-from constrained_core.fibre_diagnostics import Diagnostics, diagnose
-from constrained_core.fibre_scan import scan_of
-from constrained_core.fibre_walk import plan_walk
-from constrained_core.fibre_weights import CountWeights, TableWeights
+from constrained_core.walk.connectivity import Connectivity
+from constrained_core.walk.diagnostics import Diagnostics, diagnose
+from constrained_core.walk.plan import plan_walk
+from constrained_core.walk.scan import scan_of
+from constrained_core.walk.weights import CountWeights, TableWeights
 from pyro_constrained.fiber_gibbs import FiberGibbs
-from pyro_constrained.kernels.fibre_walk import bind_weights, walk
-from pyro_constrained.kernels.logarithms import safe_log
+from pyro_constrained.kernels.arrays.log_space import safe_log
+from pyro_constrained.kernels.walk.steps import bind_weights, walk
 
 __all__ = ["FiberSampler"]
 
 
 class FiberSampler:
-    """Draws of independent discrete variables given A x = k, by a walk on the fibre.
+    """Draws of independent discrete variables given A x = k, by a walk on the fiber.
 
-    For fibres of any size. Every step takes a direction d with A d = 0 and draws t of ``x + t d``
+    For fibers of any size. Every step takes a direction d with A d = 0 and draws t of ``x + t d``
     exactly from its conditional law, over all t that keep x in range: no step is rejected. Where A
     is unimodular, d is an elementary direction of a basis of columns that changes as the chain
     runs and keeps the large variables, so that moves are as long as they can be; else a move of a
@@ -41,7 +41,7 @@ class FiberSampler:
         moves: ``(M, n)`` directions to use instead, such as a Markov basis of A.
 
     Raises:
-        InfeasibleConstraintError: the fibre is empty.
+        InfeasibleConstraintError: the fiber is empty.
         UnboundedSupportError: infinitely many points.
         ConstraintError: a base law of another family or with a batch, shapes that do not fit, moves
             that change A x.
@@ -72,7 +72,7 @@ class FiberSampler:
 
     @property
     def connectivity(self) -> Connectivity:
-        """Whether the moves are known to reach all of the fibre, and why."""
+        """Whether the moves are known to reach all of the fiber, and why."""
         return self._plan.connectivity
 
     def run(
@@ -87,7 +87,7 @@ class FiberSampler:
         Args:
             num_draws: draws of each chain.
             num_chains: number of chains, which run at the same time.
-            warmup: sweeps before the first draw. A sweep has as many steps as the fibre dimensions.
+            warmup: sweeps before the first draw. A sweep has as many steps as the fiber dimensions.
             thinning: sweeps from one draw to the next.
         """
         plan, weights = self._plan, bind_weights(self._plan, self._parameter)
@@ -130,7 +130,7 @@ class FiberSampler:
         ``x = sampler.move(x, base)``. ``gibbs_kernel`` does so inside of Pyro's ``MCMC``.
 
         Args:
-            value: ``(n,)`` the point; one that is not on the fibre is replaced by a start.
+            value: ``(n,)`` the point; one that is not on the fiber is replaced by a start.
             base_distribution: of the same family, with the parameters of the moment.
             num_sweeps: length of the walk.
         """
@@ -157,8 +157,8 @@ class FiberSampler:
         """A kernel of Pyro's ``MCMC`` for a model with a latent site of constrained counts.
 
         In the model the site has the base law, ``pyro.sample(site, Poisson(rate).to_event(1))``:
-        the walk keeps it on the fibre, from the first step on. NUTS moves the other sites given it.
-        For variational inference use the exact laws where the fibre is small enough, or sum the
+        the walk keeps it on the fiber, from the first step on. NUTS moves the other sites given it.
+        For variational inference use the exact laws where the fiber is small enough, or sum the
         counts out: ``constraint_log_prob`` of such a law is the likelihood of k.
 
         Args:

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import pytest
 
-from constrained_core.fibre_scan import scan_of
+from constrained_core.walk.scan import scan_of
 from tests.cases import Groups
 
 Arrays = Mapping[str, np.ndarray]
@@ -185,7 +185,7 @@ class TorchBackend(Backend):
         return self.numpy(sampler.run(num_draws, **options))
 
     def walk_step(self, sampler, points, directions, uniform):
-        kernel, plan = import_module("pyro_constrained.kernels.fibre_walk"), sampler._plan
+        kernel, plan = import_module("pyro_constrained.kernels.walk.steps"), sampler._plan
         scan = scan_of(plan) if directions is None else directions.copy()
         weights = kernel.bind_weights(plan, sampler._parameter)
         x = np.array(points.T)
@@ -242,7 +242,7 @@ class JaxBackend(Backend):
         return self.numpy(sampler.run(self.jax.random.PRNGKey(seed), num_draws, **options))
 
     def walk_step(self, sampler, points, directions, uniform):
-        kernel, plan = import_module("numpyro_constrained.kernels.fibre_walk"), sampler._plan
+        kernel, plan = import_module("numpyro_constrained.kernels.walk.steps"), sampler._plan
         if directions is None:
             directions = kernel.first_directions(plan, 1)
         if directions is not None:

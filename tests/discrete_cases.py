@@ -105,7 +105,7 @@ MARGINS = np.array([[1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1], [1, 0, 0, 1, 0, 0], 
 """Row and column sums of a 2 x 3 table; one row is redundant."""
 MIXED = np.array([[1, 2, 0, 0, 0, 0, 0], [0, 1, 3, 0, 0, 0, 0], [0, 0, 0, 1, 1, 0, 0],
                   [0, 0, 0, 0, 0, 2, 0]])  # fmt: skip
-"""A chain, a group, a group with divisor 2, and a free variable."""
+"""A trellis, a group, a group with divisor 2, and a free variable."""
 SIGNED = np.array([[1, -1, 2, 0, 0], [1, 1, 1, 1, 1]])
 EQUAL = np.array([[1, 1, 1, 1, 0], [1, 1, 0, 0, 1]])
 """Columns 0 and 1 are equal, as are 2 and 3."""

@@ -28,7 +28,7 @@ class DiscreteProblem:
 
     @cached_property
     def upper(self) -> np.ndarray:
-        """The largest value of every variable on the fibre, or a bound on it."""
+        """The largest value of every variable on the fiber, or a bound on it."""
         base = {"poisson": BOX, "bernoulli": 1, "logits": 1}.get(
             self.family, np.shape(self.params)[-1] - 1
         )
@@ -38,8 +38,8 @@ class DiscreteProblem:
 
     @cached_property
     def points(self) -> np.ndarray:
-        """(count, n) all of the fibre in lexicographic order; a free Poisson is cut far out."""
-        return fibre(self.A, self.k, self.upper)
+        """(count, n) all of the fiber in lexicographic order; a free Poisson is cut far out."""
+        return fiber(self.A, self.k, self.upper)
 
     @cached_property
     def log_weights(self) -> np.ndarray:
@@ -82,7 +82,7 @@ class DiscreteProblem:
         return float(special.entr(self.pmf).sum())
 
     def divergence(self, other: "DiscreteProblem") -> float:
-        """KL to another law on the same fibre; infinite where that forbids what this has."""
+        """KL to another law on the same fiber; infinite where that forbids what this has."""
         return float(special.rel_entr(self.pmf, other.pmf).sum())
 
     def marginals(self, num_values: int) -> np.ndarray:
@@ -100,7 +100,7 @@ class DiscreteProblem:
             return np.log(np.exp(terms - shift).sum(0)) + shift
 
 
-def fibre(A: np.ndarray, k: np.ndarray, upper: np.ndarray) -> np.ndarray:
+def fiber(A: np.ndarray, k: np.ndarray, upper: np.ndarray) -> np.ndarray:
     """All integer x with A x = k, 0 <= x <= upper, column by column."""
     points, rest = np.zeros((1, 0), int), k[None]
     for j, largest in enumerate(upper):
@@ -123,7 +123,7 @@ def largest_value(A: np.ndarray, k: np.ndarray, i: int) -> int:
 
 
 def has_direction(A: np.ndarray) -> bool:
-    """Whether some d >= 0, zero only in columns of zeros, has A d = 0: the fibre is unbounded."""
+    """Whether some d >= 0, zero only in columns of zeros, has A d = 0: the fiber is unbounded."""
     used = np.flatnonzero(A.any(axis=0))
     if used.size == 0:
         return False

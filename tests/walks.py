@@ -1,4 +1,4 @@
-"""Small fibres for walks, and how draws of chains are compared with their exact laws."""
+"""Small fibers for walks, and how draws of chains are compared with their exact laws."""
 
 from dataclasses import dataclass
 
@@ -58,7 +58,7 @@ class ScaledCounts:
 
     @property
     def points(self) -> np.ndarray:
-        """(count, n) all of the fibre."""
+        """(count, n) all of the fiber."""
         return DiscreteProblem("poisson", self.weight, self.A, self.k).points
 
     @property

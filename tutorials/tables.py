@@ -12,7 +12,7 @@ from scipy import stats
 from scipy.special import gammaln
 from scipy.stats.contingency import odds_ratio
 
-from constrained_core import count_fibre, plan_fibre
+from constrained_core import count_fiber, plan_fiber
 
 DEPARTMENTS = "ABCDEF"
 ADMISSIONS = np.array(
@@ -221,7 +221,7 @@ def _test_table(backend: str, found: Findings, settings: Settings) -> Table:
 
 def _exact_facts(found: Findings) -> str:
     k = margins(*SATISFACTION.shape) @ SATISFACTION.ravel()
-    count = count_fibre(plan_fibre(margins(*SATISFACTION.shape), k, merge=True), k)
+    count = count_fiber(plan_fiber(margins(*SATISFACTION.shape), k, merge=True), k)
     theirs = stats.random_table.logpmf(SATISFACTION, SATISFACTION.sum(1), SATISFACTION.sum(0))
     gap = np.abs(flattened(found.mean) - independent_rates(SATISFACTION)).max()
     return (

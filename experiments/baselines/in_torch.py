@@ -12,7 +12,7 @@ from torch import Tensor
 
 from constrained_core import ConstraintError, GroupSum
 from pyro_constrained import ConstrainedNormal
-from pyro_constrained.kernels.binding import bind_constraint
+from pyro_constrained.kernels.linear.binding import bind_constraint
 
 __all__ = [
     "complete",

@@ -14,17 +14,18 @@ from numpyro.distributions import Distribution, constraints
 
 from constrained_core import ConstraintError, GroupSum, plan_constraint
 from numpyro_constrained.constraints import linear_equality
-from numpyro_constrained.kernels.binding import rebind_constraint
-from numpyro_constrained.kernels.constraint import LinearConstraint, default_tolerance
-from numpyro_constrained.kernels.leaves import (
+from numpyro_constrained.distributions.parameters import lifted
+from numpyro_constrained.kernels.arrays.inputs import floating
+from numpyro_constrained.kernels.arrays.leaves import (
     AxesLayout,
     Layout,
     folded,
     unstacked,
     untraced_property,
 )
-from numpyro_constrained.kernels.linalg import lift
-from numpyro_constrained.kernels.parameters import floating, lifted
+from numpyro_constrained.kernels.arrays.linalg import lift
+from numpyro_constrained.kernels.linear.binding import rebind_constraint
+from numpyro_constrained.kernels.linear.constraint import LinearConstraint, default_tolerance
 
 __all__ = ["ConstrainedDistribution"]
 

@@ -10,29 +10,29 @@ from jax.core import Tracer
 from jax.nn import log_sigmoid, sigmoid
 from numpyro.distributions import constraints
 
-from constrained_core.fibre_known import known_logits, known_probs
+from constrained_core.fiber.known import known_logits, known_probs
 from numpyro_constrained.distributions.finite import ConstrainedFinite
-from numpyro_constrained.kernels.fibre import bind_fibre
-from numpyro_constrained.kernels.fibre_fixed import Fixed
-from numpyro_constrained.kernels.fibre_parts import (
-    BernoulliChain,
-    BernoulliGroups,
-    FinitePart,
-    Free,
-)
-from numpyro_constrained.kernels.leaves import derived_property
-from numpyro_constrained.kernels.linalg import lift
-from numpyro_constrained.kernels.logarithms import safe_log
-from numpyro_constrained.kernels.parameters import (
+from numpyro_constrained.distributions.parameters import (
     batch_shape_of,
     check_logits,
     check_probs,
     exactly_one,
-    floating,
     lifted,
     require_event,
 )
-from numpyro_constrained.kernels.plans import plan_index
+from numpyro_constrained.kernels.arrays.inputs import floating
+from numpyro_constrained.kernels.arrays.leaves import derived_property
+from numpyro_constrained.kernels.arrays.linalg import lift
+from numpyro_constrained.kernels.arrays.log_space import safe_log
+from numpyro_constrained.kernels.arrays.plans import plan_index
+from numpyro_constrained.kernels.fiber.constraint import bind_fiber
+from numpyro_constrained.kernels.fiber.fixed import Fixed
+from numpyro_constrained.kernels.fiber.parts import (
+    BernoulliGroups,
+    BernoulliTrellis,
+    FinitePart,
+    Free,
+)
 
 __all__ = ["ConstrainedBernoulli"]
 
@@ -96,7 +96,7 @@ class ConstrainedBernoulli(ConstrainedFinite):
         (given,) = floating(given)
         options = {"k_max": k_max, "max_transitions": max_transitions}
         known = known_logits if name == "logits" else known_probs
-        constraint = bind_fibre(A, k, given, upper=1, known=known, **options)
+        constraint = bind_fiber(A, k, given, upper=1, known=known, **options)
         given = require_event(name, given, (constraint.num_variables,))
         if self._validates(validate_args):
             check_probs(name, given) if name == "probs" else check_logits(name, given)
@@ -142,14 +142,14 @@ class ConstrainedBernoulli(ConstrainedFinite):
         return jnp.stack(sides, -1)
 
     def _make_parts(self, parameter: Array, edge: Array | None = None) -> list[FinitePart]:
-        fibre, plan, parts = self._constraint, self._plan, list[FinitePart]()
-        for groups, counts in fibre.groups:
+        fiber, plan, parts = self._constraint, self._plan, list[FinitePart]()
+        for groups, counts in fiber.groups:
             logits = parameter[..., plan_index(groups, "variables")]
-            parts.append(BernoulliGroups(groups, logits, counts, fibre.capacity))
-        for chain, start in fibre.chain:
-            order = chain.variables[np.argsort(chain.column)]
+            parts.append(BernoulliGroups(groups, logits, counts, fiber.capacity))
+        for trellis, start in fiber.trellis:
+            order = trellis.variables[np.argsort(trellis.column)]
             own = None if edge is None else edge[..., order, :]
-            parts.append(BernoulliChain(chain, _table(parameter[..., order], own), start, own))
+            parts.append(BernoulliTrellis(trellis, _table(parameter[..., order], own), start, own))
         if plan.free.size:
             own = None if edge is None else edge[..., plan.free.astype(np.int32), :]
             logits = self._full_parameter(parameter, plan.free)

@@ -10,24 +10,24 @@ from jax.core import Tracer
 from jax.nn import log_softmax
 from numpyro.distributions import constraints
 
-from constrained_core.fibre_known import known_categories, known_log_categories
+from constrained_core.fiber.known import known_categories, known_log_categories
 from numpyro_constrained.distributions.finite import ConstrainedFinite
-from numpyro_constrained.kernels.fibre import bind_fibre
-from numpyro_constrained.kernels.fibre_fixed import Fixed
-from numpyro_constrained.kernels.fibre_parts import Chain, FinitePart, Free
-from numpyro_constrained.kernels.leaves import derived_property
-from numpyro_constrained.kernels.linalg import lift
-from numpyro_constrained.kernels.logarithms import safe_log
-from numpyro_constrained.kernels.parameters import (
+from numpyro_constrained.distributions.parameters import (
     batch_shape_of,
     check_category_logits,
     check_category_probs,
     exactly_one,
-    floating,
     lifted,
     require_categories,
     require_event,
 )
+from numpyro_constrained.kernels.arrays.inputs import floating
+from numpyro_constrained.kernels.arrays.leaves import derived_property
+from numpyro_constrained.kernels.arrays.linalg import lift
+from numpyro_constrained.kernels.arrays.log_space import safe_log
+from numpyro_constrained.kernels.fiber.constraint import bind_fiber
+from numpyro_constrained.kernels.fiber.fixed import Fixed
+from numpyro_constrained.kernels.fiber.parts import FinitePart, Free, TrellisPart
 
 __all__ = ["ConstrainedCategorical"]
 
@@ -86,7 +86,7 @@ class ConstrainedCategorical(ConstrainedFinite):
         upper = require_categories(name, given).shape[-1] - 1
         options = {"k_max": k_max, "max_transitions": max_transitions, "grouped": False}
         known = known_log_categories if name == "logits" else known_categories
-        constraint = bind_fibre(A, k, given, upper=upper, known=known, **options)
+        constraint = bind_fiber(A, k, given, upper=upper, known=known, **options)
         given = require_event(name, given, (constraint.num_variables, upper + 1))
         if self._validates(validate_args):
             check = check_category_probs if name == "probs" else check_category_logits
@@ -129,10 +129,10 @@ class ConstrainedCategorical(ConstrainedFinite):
 
     def _make_parts(self, parameter: Array, edge: Array | None = None) -> list[FinitePart]:
         plan, parts = self._plan, list[FinitePart]()
-        for chain, start in self._constraint.chain:
-            order = chain.variables[np.argsort(chain.column)]
+        for trellis, start in self._constraint.trellis:
+            order = trellis.variables[np.argsort(trellis.column)]
             own = None if edge is None else edge[..., order, :]
-            parts.append(Chain(chain, parameter[..., order, :], start, own))
+            parts.append(TrellisPart(trellis, parameter[..., order, :], start, own))
         if plan.free.size:
             own = None if edge is None else edge[..., plan.free.astype(np.int32), :]
             parts.append(Free(plan.free, self._full_parameter(parameter, plan.free), own))

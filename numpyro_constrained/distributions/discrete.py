@@ -18,16 +18,16 @@ from constrained_core import (
     ConstraintError,
     InfeasibleConstraintError,
     ParameterError,
-    enumerate_fibre,
+    enumerate_fiber,
 )
-from constrained_core.fibre import NO_POINT
+from constrained_core.fiber.plan import NO_POINT
 from numpyro_constrained.constraints import integer_linear_equality
 from numpyro_constrained.distributions.base import ConstrainedDistribution
 from numpyro_constrained.estimators import check_estimator, with_gradient
-from numpyro_constrained.kernels.fibre import Fibre, rebind_fibre, same_fibre
-from numpyro_constrained.kernels.fibre_parts import Part
-from numpyro_constrained.kernels.leaves import untraced_property
-from numpyro_constrained.kernels.linalg import lift
+from numpyro_constrained.kernels.arrays.leaves import untraced_property
+from numpyro_constrained.kernels.arrays.linalg import lift
+from numpyro_constrained.kernels.fiber.constraint import Fiber, rebind_fiber, same_fiber
+from numpyro_constrained.kernels.fiber.parts import Part
 
 __all__ = ["ConstrainedDiscrete", "kl_discrete_discrete"]
 
@@ -37,7 +37,7 @@ ESTIMATORS = ("score_function", "marginal_expectation")
 class ConstrainedDiscrete(ConstrainedDistribution):
     """Independent discrete variables given A x = k: exact, by a dynamic programme where needed.
 
-    The plan of the fibre is static: a law that is an argument of ``jit`` is compiled once per plan.
+    The plan of the fiber is static: a law that is an argument of ``jit`` is compiled once per plan.
     Draws are integers, and floating under ``marginal_expectation``, so that they have a gradient.
     Where rates or probabilities of exactly 0 or 1 leave no point, a draw raises under
     ``validate_args``; inside of ``jit`` and ``vmap``, and without, the variables that have none
@@ -58,7 +58,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
 
     def __init__(
         self,
-        constraint: Fibre,
+        constraint: Fiber,
         batch_shape: tuple[int, ...],
         gradient_estimator: str,
         validate_args: bool | None,
@@ -72,10 +72,10 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         return constraint
 
     @untraced_property
-    def _conditional(self) -> Fibre:
+    def _conditional(self) -> Fiber:
         batch_dims = self._leaf().ndim - self._parameter_event_dim
         fields = self._plan, self._capacity, self.A, self.k, self._layout, self._upper
-        return rebind_fibre(*fields, batch_dims)
+        return rebind_fiber(*fields, batch_dims)
 
     @property
     def _constraint(self) -> Any:
@@ -342,7 +342,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         return self._expanded(log_prob, 0)
 
     def enumerate_support(self, expand: bool = True) -> Array:
-        """All points of the fibre in lexicographic order, ``(count, *batch, n)``; the batch
+        """All points of the fiber in lexicographic order, ``(count, *batch, n)``; the batch
         dimensions are ones where ``expand`` is false.
 
         Raises:
@@ -358,9 +358,9 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         if len(k) != 1:
             raise ConstraintError(
                 f"enumerate_support: expected one k for the whole batch, got {len(k)} different "
-                "ones, whose fibres differ; enumerate a law of each k."
+                "ones, whose fibers differ; enumerate a law of each k."
             )
-        points = jnp.asarray(enumerate_fibre(self._plan, k[0]), jnp.result_type(int))
+        points = jnp.asarray(enumerate_fiber(self._plan, k[0]), jnp.result_type(int))
         points = points.reshape((-1,) + (1,) * len(self._batch_shape) + self._event_shape)
         shape = points.shape[:1] + self._batch_shape + self._event_shape
         return jnp.broadcast_to(points, shape) if expand else points
@@ -394,16 +394,16 @@ class ConstrainedDiscrete(ConstrainedDistribution):
 
 
 def kl_discrete_discrete(p: ConstrainedDiscrete, q: ConstrainedDiscrete) -> Array:
-    """KL(p || q) of two laws of one family on one fibre; infinite where p has mass that q forbids.
+    """KL(p || q) of two laws of one family on one fiber; infinite where p has mass that q forbids.
 
     Raises:
-        ConstraintError: the fibres differ, so that the divergence is infinite. NaN instead where
+        ConstraintError: the fibers differ, so that the divergence is infinite. NaN instead where
             that is not known before k is.
     """
-    is_same = same_fibre(p._constraint, q._constraint)
+    is_same = same_fiber(p._constraint, q._constraint)
     if not isinstance(is_same, Array) and not is_same:
         raise ConstraintError(
-            "kl_divergence: expected two laws on the same fibre A x = k, got "
+            "kl_divergence: expected two laws on the same fiber A x = k, got "
             f"{p!r} and {q!r}, which differ in A or k; the divergence is infinite."
         )
     rank = max(len(p.batch_shape), len(q.batch_shape))

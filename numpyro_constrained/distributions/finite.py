@@ -7,9 +7,9 @@ from typing import Any
 from jax import Array
 
 from numpyro_constrained.distributions.discrete import ConstrainedDiscrete
-from numpyro_constrained.kernels.fibre_parts import FinitePart
-from numpyro_constrained.kernels.linalg import lift
-from numpyro_constrained.kernels.logarithms import expected
+from numpyro_constrained.kernels.arrays.linalg import lift
+from numpyro_constrained.kernels.arrays.log_space import expected
+from numpyro_constrained.kernels.fiber.parts import FinitePart
 
 __all__ = ["ConstrainedFinite"]
 

@@ -9,8 +9,8 @@ from numpyro_constrained.distributions.location_scale import (
     LOG_TWO_PI,
     ConstrainedLocationScale,
 )
-from numpyro_constrained.kernels.linalg import lift
-from numpyro_constrained.kernels.losses import normal_crps, normal_expected_l1
+from numpyro_constrained.kernels.arrays.linalg import lift
+from numpyro_constrained.kernels.linear.losses import normal_crps, normal_expected_l1
 
 __all__ = ["ConstrainedGaussian", "kl_gaussian_gaussian"]
 

@@ -14,10 +14,10 @@ from numpyro.util import is_prng_key
 from constrained_core import ConstraintError
 from numpyro_constrained.distributions.base import ConstrainedDistribution
 from numpyro_constrained.estimators import check_estimator, with_gradient
-from numpyro_constrained.kernels.conditional import Conditional
-from numpyro_constrained.kernels.constraint import LinearConstraint
-from numpyro_constrained.kernels.linalg import lift
-from numpyro_constrained.kernels.losses import normal_expected_l2
+from numpyro_constrained.kernels.arrays.linalg import lift
+from numpyro_constrained.kernels.linear.conditional import Conditional
+from numpyro_constrained.kernels.linear.constraint import LinearConstraint
+from numpyro_constrained.kernels.linear.losses import normal_expected_l2
 
 __all__ = ["LOG_TWO_PI", "ConstrainedLocationScale"]
 

@@ -9,18 +9,18 @@ from numpyro.distributions import constraints
 
 from constrained_core import ConstraintError
 from numpyro_constrained.distributions.gaussian import ConstrainedGaussian
-from numpyro_constrained.kernels.binding import bind_constraint
-from numpyro_constrained.kernels.constraint import LinearConstraint
-from numpyro_constrained.kernels.linalg import matmul
-from numpyro_constrained.kernels.low_rank import LowRankConditional
-from numpyro_constrained.kernels.parameters import (
+from numpyro_constrained.distributions.parameters import (
     batch_shape_of,
     check_finite,
     check_positive,
-    floating,
     lifted,
     require_event,
 )
+from numpyro_constrained.kernels.arrays.inputs import floating
+from numpyro_constrained.kernels.arrays.linalg import matmul
+from numpyro_constrained.kernels.linear.binding import bind_constraint
+from numpyro_constrained.kernels.linear.constraint import LinearConstraint
+from numpyro_constrained.kernels.linear.low_rank import LowRankConditional
 
 __all__ = ["ConstrainedLowRankMultivariateNormal"]
 

@@ -9,22 +9,22 @@ from numpyro.distributions import constraints
 from numpyro.distributions.util import lazy_property
 
 from numpyro_constrained.distributions.gaussian import ConstrainedGaussian
-from numpyro_constrained.kernels.binding import bind_constraint
-from numpyro_constrained.kernels.conditional import DenseConditional
-from numpyro_constrained.kernels.constraint import LinearConstraint
-from numpyro_constrained.kernels.leaves import derived_property
-from numpyro_constrained.kernels.linalg import lift, matmul, solve_lower_matrix
-from numpyro_constrained.kernels.parameters import (
+from numpyro_constrained.distributions.parameters import (
     batch_shape_of,
     check_covariance,
     check_finite,
     check_tril,
     exactly_one,
-    floating,
     lifted,
     require_event,
 )
-from numpyro_constrained.kernels.precision import (
+from numpyro_constrained.kernels.arrays.inputs import floating
+from numpyro_constrained.kernels.arrays.leaves import derived_property
+from numpyro_constrained.kernels.arrays.linalg import lift, matmul, solve_lower_matrix
+from numpyro_constrained.kernels.linear.binding import bind_constraint
+from numpyro_constrained.kernels.linear.conditional import DenseConditional
+from numpyro_constrained.kernels.linear.constraint import LinearConstraint
+from numpyro_constrained.kernels.linear.precision import (
     PrecisionConditional,
     covariance_tril,
     precision_tril,

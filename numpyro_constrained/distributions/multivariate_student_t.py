@@ -12,25 +12,25 @@ from numpyro_constrained.distributions.location_scale import (
     LOG_TWO_PI,
     ConstrainedLocationScale,
 )
-from numpyro_constrained.kernels.binding import bind_constraint
-from numpyro_constrained.kernels.conditional import (
-    Conditional,
-    DenseConditional,
-    DiagonalConditional,
-)
-from numpyro_constrained.kernels.constraint import LinearConstraint
-from numpyro_constrained.kernels.gamma import digamma_step, log_gamma_excess
-from numpyro_constrained.kernels.linalg import lift
-from numpyro_constrained.kernels.parameters import (
+from numpyro_constrained.distributions.parameters import (
     batch_shape_of,
     check_finite,
     check_positive,
     check_tril,
     exactly_one,
-    floating,
     lifted,
     require_event,
 )
+from numpyro_constrained.kernels.arrays.gamma import digamma_step, log_gamma_excess
+from numpyro_constrained.kernels.arrays.inputs import floating
+from numpyro_constrained.kernels.arrays.linalg import lift
+from numpyro_constrained.kernels.linear.binding import bind_constraint
+from numpyro_constrained.kernels.linear.conditional import (
+    Conditional,
+    DenseConditional,
+    DiagonalConditional,
+)
+from numpyro_constrained.kernels.linear.constraint import LinearConstraint
 
 __all__ = ["ConstrainedMultivariateStudentT"]
 

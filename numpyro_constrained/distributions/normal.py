@@ -7,18 +7,18 @@ from jax import Array
 from numpyro.distributions import constraints
 
 from numpyro_constrained.distributions.gaussian import ConstrainedGaussian
-from numpyro_constrained.kernels.binding import bind_constraint
-from numpyro_constrained.kernels.conditional import DiagonalConditional, UniformConditional
-from numpyro_constrained.kernels.constraint import LinearConstraint
-from numpyro_constrained.kernels.linalg import lift
-from numpyro_constrained.kernels.parameters import (
+from numpyro_constrained.distributions.parameters import (
     batch_shape_of,
     check_finite,
     check_positive,
-    floating,
     lifted,
     require_event,
 )
+from numpyro_constrained.kernels.arrays.inputs import floating
+from numpyro_constrained.kernels.arrays.linalg import lift
+from numpyro_constrained.kernels.linear.binding import bind_constraint
+from numpyro_constrained.kernels.linear.conditional import DiagonalConditional, UniformConditional
+from numpyro_constrained.kernels.linear.constraint import LinearConstraint
 
 __all__ = ["ConstrainedNormal"]
 

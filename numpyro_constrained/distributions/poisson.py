@@ -8,29 +8,29 @@ from jax import Array
 from jax.scipy.special import gammaln
 from numpyro.distributions import constraints
 
-from constrained_core.fibre_known import known_rates
+from constrained_core.fiber.known import known_rates
 from numpyro_constrained.distributions.discrete import ConstrainedDiscrete
-from numpyro_constrained.kernels.fibre import bind_fibre
-from numpyro_constrained.kernels.fibre_deals import DealtChain
-from numpyro_constrained.kernels.fibre_fixed import FixedCounts
-from numpyro_constrained.kernels.fibre_independence import IndependentTable, is_product
-from numpyro_constrained.kernels.linalg import lift
-from numpyro_constrained.kernels.logarithms import expected, times
-from numpyro_constrained.kernels.parameters import (
+from numpyro_constrained.distributions.parameters import (
     batch_shape_of,
     check_nonnegative,
-    floating,
     lifted,
     require_event,
 )
-from numpyro_constrained.kernels.plans import plan_index
-from numpyro_constrained.kernels.poisson_parts import (
+from numpyro_constrained.kernels.arrays.inputs import floating
+from numpyro_constrained.kernels.arrays.linalg import lift
+from numpyro_constrained.kernels.arrays.log_space import expected, times
+from numpyro_constrained.kernels.arrays.plans import plan_index
+from numpyro_constrained.kernels.arrays.poisson_pmf import is_delicate, log_poisson
+from numpyro_constrained.kernels.fiber.constraint import bind_fiber
+from numpyro_constrained.kernels.fiber.deals import DealtTrellis
+from numpyro_constrained.kernels.fiber.fixed import FixedCounts
+from numpyro_constrained.kernels.fiber.independence import IndependentTable, is_product
+from numpyro_constrained.kernels.fiber.poisson_parts import (
     FreePoisson,
-    MergedChain,
     PoissonGroups,
     PoissonPart,
+    PoissonTrellis,
 )
-from numpyro_constrained.kernels.poisson_pmf import is_delicate, log_poisson
 
 __all__ = ["ConstrainedPoisson"]
 
@@ -86,7 +86,7 @@ class ConstrainedPoisson(ConstrainedDiscrete):
     ) -> None:
         (rate,) = floating(rate)
         options = {"k_max": k_max, "max_transitions": max_transitions}
-        constraint = bind_fibre(A, k, rate, merge=True, known=known_rates, **options)
+        constraint = bind_fiber(A, k, rate, merge=True, known=known_rates, **options)
         rate = require_event("rate", rate, (constraint.num_variables,))
         if self._validates(validate_args):
             check_nonnegative("rate", rate)
@@ -112,17 +112,17 @@ class ConstrainedPoisson(ConstrainedDiscrete):
         return agrees
 
     def _make_parts(self, parameter: Array, edge: Array | None = None) -> list[PoissonPart]:
-        fibre, plan, parts = self._constraint, self._plan, list[PoissonPart]()
+        fiber, plan, parts = self._constraint, self._plan, list[PoissonPart]()
         delicate = self._is_delicate
-        for groups, counts in fibre.groups:
+        for groups, counts in fiber.groups:
             largest = int(plan.upper[groups.variables].max(initial=0))
             rate = parameter[..., plan_index(groups, "variables")]
             parts.append(PoissonGroups(groups, rate, counts, largest, delicate))
-        for chain, start in fibre.chain:
-            rate = parameter[..., plan_index(chain, "variables")]
-            kind = DealtChain if chain.deals else MergedChain
-            parts.append(kind(chain, rate, start, delicate))
-        for table, margins, largest in fibre.tables:
+        for trellis, start in fiber.trellis:
+            rate = parameter[..., plan_index(trellis, "variables")]
+            kind = DealtTrellis if trellis.deals else PoissonTrellis
+            parts.append(kind(trellis, rate, start, delicate))
+        for table, margins, largest in fiber.tables:
             rate = parameter[..., plan_index(table, "variables")]
             parts.append(IndependentTable(table, rate, margins, largest, delicate))
         if plan.fixed is not None:

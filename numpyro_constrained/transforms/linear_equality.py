@@ -10,7 +10,7 @@ from numpyro.distributions.transforms import Transform
 
 from constrained_core import ConstraintError
 from numpyro_constrained.constraints import linear_equality
-from numpyro_constrained.kernels.parameters import floating
+from numpyro_constrained.kernels.arrays.inputs import floating
 
 __all__ = ["LinearEqualityTransform"]
 

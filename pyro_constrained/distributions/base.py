@@ -11,10 +11,10 @@ from torch.distributions import constraints
 
 from constrained_core import ConstraintError, GroupSum
 from pyro_constrained.constraints import linear_equality
-from pyro_constrained.kernels.autocast import in_full_precision
-from pyro_constrained.kernels.constraint import LinearConstraint, default_tolerance
-from pyro_constrained.kernels.inspection import are_known
-from pyro_constrained.kernels.shapes import broadcast_shapes
+from pyro_constrained.kernels.arrays.autocast import in_full_precision
+from pyro_constrained.kernels.arrays.inspection import are_known
+from pyro_constrained.kernels.arrays.shapes import broadcast_shapes
+from pyro_constrained.kernels.linear.constraint import LinearConstraint, default_tolerance
 
 __all__ = ["ConstrainedDistribution"]
 

@@ -11,23 +11,23 @@ from torch.distributions import constraints
 from torch.distributions.utils import lazy_property
 from torch.nn.functional import logsigmoid
 
-from constrained_core.fibre_known import Reader, known_logits, known_probs
+from constrained_core.fiber.known import Reader, known_logits, known_probs
 from pyro_constrained.distributions.finite import ConstrainedFinite
-from pyro_constrained.kernels.autocast import in_full_precision
-from pyro_constrained.kernels.fibre import bind_fibre
-from pyro_constrained.kernels.fibre_fixed import Fixed
-from pyro_constrained.kernels.fibre_parts import BernoulliChain, BernoulliGroups, FinitePart, Free
-from pyro_constrained.kernels.logarithms import is_there, safe_log
-from pyro_constrained.kernels.parameters import (
+from pyro_constrained.distributions.parameters import (
     batch_shape_of,
     check_logits,
     check_probs,
     exactly_one,
-    floating,
     require_event,
 )
-from pyro_constrained.kernels.shapes import expanded
-from pyro_constrained.kernels.tracing import quiet_under_trace
+from pyro_constrained.kernels.arrays.autocast import in_full_precision
+from pyro_constrained.kernels.arrays.inputs import floating
+from pyro_constrained.kernels.arrays.log_space import is_there, safe_log
+from pyro_constrained.kernels.arrays.shapes import expanded
+from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
+from pyro_constrained.kernels.fiber.constraint import bind_fiber
+from pyro_constrained.kernels.fiber.fixed import Fixed
+from pyro_constrained.kernels.fiber.parts import BernoulliGroups, BernoulliTrellis, FinitePart, Free
 
 __all__ = ["ConstrainedBernoulli"]
 
@@ -94,7 +94,7 @@ class ConstrainedBernoulli(ConstrainedFinite):
         known: Reader | None = known_logits
         if name == "probs":  # of which derivatives at 0 and 1 need values that are impossible
             known = None if given.requires_grad else known_probs
-        constraint = bind_fibre(A, k, given, upper=1, known=known, **options)
+        constraint = bind_fiber(A, k, given, upper=1, known=known, **options)
         n = constraint.num_variables
         given = require_event(name, given, (n,))
         if self._validates(validate_args):
@@ -136,21 +136,21 @@ class ConstrainedBernoulli(ConstrainedFinite):
             return torch.stack(sides, -1)
 
     def _make_parts(self, parameter: Tensor) -> list[FinitePart]:
-        fibre, free = self._constraint, self._constraint.plan.free
+        fiber, free = self._constraint, self._constraint.plan.free
         parts: list[FinitePart] = []
-        for groups, counts in fibre.sides.groups:
+        for groups, counts in fiber.sides.groups:
             logits = self._select(parameter, groups.variables)
-            parts.append(BernoulliGroups(groups, logits, counts, fibre.capacity))
-        for chain, start in fibre.sides.chain:
-            order = chain.variables[np.argsort(chain.column)]
+            parts.append(BernoulliGroups(groups, logits, counts, fiber.capacity))
+        for trellis, start in fiber.sides.trellis:
+            order = trellis.variables[np.argsort(trellis.column)]
             edge = self._edges_of(order)
             theta = _table(self._select(parameter, order), edge)
-            parts.append(BernoulliChain(chain, theta, start, edge))
+            parts.append(BernoulliTrellis(trellis, theta, start, edge))
         if free.size:
             edge = self._edges_of(free)
             parts.append(Free(free, _table(self._full_parameter(free), edge), edge))
-        if fibre.plan.fixed is not None:
-            parts.append(Fixed(fibre.plan.fixed, parameter, self._own_batch_shape, 2))
+        if fiber.plan.fixed is not None:
+            parts.append(Fixed(fiber.plan.fixed, parameter, self._own_batch_shape, 2))
         return parts
 
     def _log_weight(self, value: Tensor) -> Tensor:

@@ -10,24 +10,24 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.utils import lazy_property
 
-from constrained_core.fibre_known import Reader, known_categories, known_log_categories
+from constrained_core.fiber.known import Reader, known_categories, known_log_categories
 from pyro_constrained.distributions.finite import ConstrainedFinite
-from pyro_constrained.kernels.autocast import in_full_precision
-from pyro_constrained.kernels.fibre import bind_fibre
-from pyro_constrained.kernels.fibre_fixed import Fixed
-from pyro_constrained.kernels.fibre_parts import Chain, FinitePart, Free
-from pyro_constrained.kernels.logarithms import is_there, safe_log
-from pyro_constrained.kernels.parameters import (
+from pyro_constrained.distributions.parameters import (
     batch_shape_of,
     check_category_logits,
     check_category_probs,
     exactly_one,
-    floating,
     require_categories,
     require_event,
 )
-from pyro_constrained.kernels.shapes import expanded
-from pyro_constrained.kernels.tracing import quiet_under_trace
+from pyro_constrained.kernels.arrays.autocast import in_full_precision
+from pyro_constrained.kernels.arrays.inputs import floating
+from pyro_constrained.kernels.arrays.log_space import is_there, safe_log
+from pyro_constrained.kernels.arrays.shapes import expanded
+from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
+from pyro_constrained.kernels.fiber.constraint import bind_fiber
+from pyro_constrained.kernels.fiber.fixed import Fixed
+from pyro_constrained.kernels.fiber.parts import FinitePart, Free, TrellisPart
 
 __all__ = ["ConstrainedCategorical"]
 
@@ -91,7 +91,7 @@ class ConstrainedCategorical(ConstrainedFinite):
         known: Reader | None = known_log_categories
         if name == "probs":  # of which derivatives at 0 and 1 need values that are impossible
             known = None if given.requires_grad else known_categories
-        constraint = bind_fibre(A, k, given, upper=upper, known=known, **options)
+        constraint = bind_fiber(A, k, given, upper=upper, known=known, **options)
         n = constraint.num_variables
         given = require_event(name, given, (n, given.shape[-1]))
         if self._validates(validate_args):
@@ -133,17 +133,17 @@ class ConstrainedCategorical(ConstrainedFinite):
             return probs.masked_fill(~is_never, 0.0)
 
     def _make_parts(self, parameter: Tensor) -> list[FinitePart]:
-        fibre, free = self._constraint, self._constraint.plan.free
+        fiber, free = self._constraint, self._constraint.plan.free
         parts: list[FinitePart] = []
-        for chain, start in fibre.sides.chain:
-            order = chain.variables[np.argsort(chain.column)]
+        for trellis, start in fiber.sides.trellis:
+            order = trellis.variables[np.argsort(trellis.column)]
             theta, edge = self._select(parameter, order), self._edges_of(order)
-            parts.append(Chain(chain, theta, start, edge))
+            parts.append(TrellisPart(trellis, theta, start, edge))
         if free.size:
             parts.append(Free(free, self._full_parameter(free), self._edges_of(free)))
-        if fibre.plan.fixed is not None:
+        if fiber.plan.fixed is not None:
             parts.append(
-                Fixed(fibre.plan.fixed, parameter, self._own_batch_shape, parameter.shape[-1])
+                Fixed(fiber.plan.fixed, parameter, self._own_batch_shape, parameter.shape[-1])
             )
         return parts
 

@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from constrained_core import ConstraintError, enumerate_fibre
+from constrained_core import ConstraintError, enumerate_fiber
 from pyro_constrained.constraints import integer_linear_equality
 from pyro_constrained.distributions.base import ConstrainedDistribution
 from pyro_constrained.estimators import check_estimator, with_gradient
-from pyro_constrained.kernels.autocast import in_full_precision
-from pyro_constrained.kernels.fibre import Fibre, same_fibre
-from pyro_constrained.kernels.fibre_parts import Part
-from pyro_constrained.kernels.logarithms import is_there
-from pyro_constrained.kernels.shapes import broadcast_shapes, expanded
-from pyro_constrained.kernels.tracing import quiet_under_trace
+from pyro_constrained.kernels.arrays.autocast import in_full_precision
+from pyro_constrained.kernels.arrays.log_space import is_there
+from pyro_constrained.kernels.arrays.shapes import broadcast_shapes, expanded
+from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
+from pyro_constrained.kernels.fiber.constraint import Fiber, same_fiber
+from pyro_constrained.kernels.fiber.parts import Part
 
 __all__ = ["ConstrainedDiscrete", "kl_discrete_discrete"]
 
@@ -38,11 +38,11 @@ class ConstrainedDiscrete(ConstrainedDistribution):
 
     has_enumerate_support = True
     _parameter_event_dim = 1
-    _constraint: Fibre  # type: ignore[assignment]  # whole numbers need a constraint of their own
+    _constraint: Fiber  # type: ignore[assignment]  # whole numbers need a constraint of their own
 
     def __init__(
         self,
-        constraint: Fibre,
+        constraint: Fiber,
         parameter: Tensor,
         batch_shape: torch.Size,
         gradient_estimator: str,
@@ -228,7 +228,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         return self._expanded((score - total).masked_fill(~inside, -torch.inf), 0)
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
-        """All points of the fibre in lexicographic order, ``(count, *batch, n)``; the batch
+        """All points of the fiber in lexicographic order, ``(count, *batch, n)``; the batch
         dimensions are ones where ``expand`` is false.
 
         Raises:
@@ -239,9 +239,9 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         if len(k) != 1:
             raise ConstraintError(
                 f"enumerate_support: expected one k for the whole batch, got {len(k)} different "
-                "ones, whose fibres differ; enumerate a law of each k, or use a plate in sequence."
+                "ones, whose fibers differ; enumerate a law of each k, or use a plate in sequence."
             )
-        points = torch.as_tensor(enumerate_fibre(self._constraint.plan, k[0]))
+        points = torch.as_tensor(enumerate_fiber(self._constraint.plan, k[0]))
         points = points.to(self._parameter)
         points = points.reshape((-1,) + (1,) * len(self._batch_shape) + self._event_shape)
         return points.expand((-1,) + self._batch_shape + self._event_shape) if expand else points
@@ -269,14 +269,14 @@ class ConstrainedDiscrete(ConstrainedDistribution):
 
 
 def kl_discrete_discrete(p: ConstrainedDiscrete, q: ConstrainedDiscrete) -> Tensor:
-    """KL(p || q) of two laws of one family on one fibre; infinite where p has mass that q forbids.
+    """KL(p || q) of two laws of one family on one fiber; infinite where p has mass that q forbids.
 
     Raises:
-        ConstraintError: the fibres differ, so that the divergence is infinite.
+        ConstraintError: the fibers differ, so that the divergence is infinite.
     """
-    if not same_fibre(p._constraint, q._constraint):
+    if not same_fiber(p._constraint, q._constraint):
         raise ConstraintError(
-            "kl_divergence: expected two laws on the same fibre A x = k, got "
+            "kl_divergence: expected two laws on the same fiber A x = k, got "
             f"{p!r} and {q!r}, which differ in A or k; the divergence is infinite."
         )
     expected = p._expected_log_weight(p) - q._expected_log_weight(p)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from pyro_constrained.distributions.discrete import ConstrainedDiscrete
-from pyro_constrained.kernels.autocast import in_full_precision
-from pyro_constrained.kernels.fibre_parts import FinitePart
-from pyro_constrained.kernels.logarithms import expected
+from pyro_constrained.kernels.arrays.autocast import in_full_precision
+from pyro_constrained.kernels.arrays.log_space import expected
+from pyro_constrained.kernels.fiber.parts import FinitePart
 
 __all__ = ["ConstrainedFinite"]
 

@@ -7,8 +7,8 @@ from pyro_constrained.distributions.location_scale import (
     LOG_TWO_PI,
     ConstrainedLocationScale,
 )
-from pyro_constrained.kernels.autocast import in_full_precision
-from pyro_constrained.kernels.losses import normal_crps, normal_expected_l1
+from pyro_constrained.kernels.arrays.autocast import in_full_precision
+from pyro_constrained.kernels.linear.losses import normal_crps, normal_expected_l1
 
 __all__ = ["ConstrainedGaussian", "kl_gaussian_gaussian"]
 

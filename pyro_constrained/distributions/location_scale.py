@@ -10,11 +10,11 @@ from torch import Tensor
 from constrained_core import ConstraintError
 from pyro_constrained.distributions.base import ConstrainedDistribution
 from pyro_constrained.estimators import check_estimator, with_gradient
-from pyro_constrained.kernels.autocast import in_full_precision
-from pyro_constrained.kernels.conditional import Conditional
-from pyro_constrained.kernels.inspection import are_known
-from pyro_constrained.kernels.losses import normal_expected_l2
-from pyro_constrained.kernels.tracing import quiet_under_trace
+from pyro_constrained.kernels.arrays.autocast import in_full_precision
+from pyro_constrained.kernels.arrays.inspection import are_known
+from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
+from pyro_constrained.kernels.linear.conditional import Conditional
+from pyro_constrained.kernels.linear.losses import normal_expected_l2
 
 __all__ = ["LOG_TWO_PI", "ConstrainedLocationScale"]
 

@@ -9,18 +9,18 @@ from torch.distributions.utils import lazy_property
 
 from constrained_core import ConstraintError
 from pyro_constrained.distributions.gaussian import ConstrainedGaussian
-from pyro_constrained.kernels.autocast import in_full_precision
-from pyro_constrained.kernels.binding import bind_constraint
-from pyro_constrained.kernels.low_rank import LowRankConditional
-from pyro_constrained.kernels.parameters import (
+from pyro_constrained.distributions.parameters import (
     batch_shape_of,
     check_finite,
     check_positive,
-    floating,
     require_event,
 )
-from pyro_constrained.kernels.shapes import expanded
-from pyro_constrained.kernels.tracing import quiet_under_trace
+from pyro_constrained.kernels.arrays.autocast import in_full_precision
+from pyro_constrained.kernels.arrays.inputs import floating
+from pyro_constrained.kernels.arrays.shapes import expanded
+from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
+from pyro_constrained.kernels.linear.binding import bind_constraint
+from pyro_constrained.kernels.linear.low_rank import LowRankConditional
 
 __all__ = ["ConstrainedLowRankMultivariateNormal"]
 

@@ -9,21 +9,25 @@ from torch.distributions import constraints
 from torch.distributions.utils import lazy_property
 
 from pyro_constrained.distributions.gaussian import ConstrainedGaussian
-from pyro_constrained.kernels.autocast import in_full_precision
-from pyro_constrained.kernels.binding import bind_constraint
-from pyro_constrained.kernels.conditional import DenseConditional
-from pyro_constrained.kernels.parameters import (
+from pyro_constrained.distributions.parameters import (
     batch_shape_of,
     check_covariance,
     check_finite,
     check_tril,
     exactly_one,
-    floating,
     require_event,
 )
-from pyro_constrained.kernels.precision import PrecisionConditional, covariance_tril, precision_tril
-from pyro_constrained.kernels.shapes import expanded
-from pyro_constrained.kernels.tracing import quiet_under_trace
+from pyro_constrained.kernels.arrays.autocast import in_full_precision
+from pyro_constrained.kernels.arrays.inputs import floating
+from pyro_constrained.kernels.arrays.shapes import expanded
+from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
+from pyro_constrained.kernels.linear.binding import bind_constraint
+from pyro_constrained.kernels.linear.conditional import DenseConditional
+from pyro_constrained.kernels.linear.precision import (
+    PrecisionConditional,
+    covariance_tril,
+    precision_tril,
+)
 
 __all__ = ["ConstrainedMultivariateNormal"]
 

@@ -11,21 +11,21 @@ from pyro_constrained.distributions.location_scale import (
     LOG_TWO_PI,
     ConstrainedLocationScale,
 )
-from pyro_constrained.kernels.autocast import in_full_precision
-from pyro_constrained.kernels.binding import bind_constraint
-from pyro_constrained.kernels.conditional import DenseConditional, DiagonalConditional
-from pyro_constrained.kernels.gamma import digamma_step, log_gamma_excess
-from pyro_constrained.kernels.parameters import (
+from pyro_constrained.distributions.parameters import (
     batch_shape_of,
     check_finite,
     check_positive,
     check_tril,
     exactly_one,
-    floating,
     require_event,
 )
-from pyro_constrained.kernels.shapes import expanded
-from pyro_constrained.kernels.tracing import quiet_under_trace
+from pyro_constrained.kernels.arrays.autocast import in_full_precision
+from pyro_constrained.kernels.arrays.gamma import digamma_step, log_gamma_excess
+from pyro_constrained.kernels.arrays.inputs import floating
+from pyro_constrained.kernels.arrays.shapes import expanded
+from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
+from pyro_constrained.kernels.linear.binding import bind_constraint
+from pyro_constrained.kernels.linear.conditional import DenseConditional, DiagonalConditional
 
 __all__ = ["ConstrainedMultivariateStudentT"]
 

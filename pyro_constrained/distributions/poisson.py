@@ -9,30 +9,30 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from constrained_core.fibre_known import known_rates
+from constrained_core.fiber.known import known_rates
 from pyro_constrained.distributions.discrete import ConstrainedDiscrete
-from pyro_constrained.kernels.autocast import in_full_precision
-from pyro_constrained.kernels.fibre import Sides, bind_fibre
-from pyro_constrained.kernels.fibre_deals import DealtChain
-from pyro_constrained.kernels.fibre_fixed import FixedCounts
-from pyro_constrained.kernels.fibre_growth import GrowingCounts
-from pyro_constrained.kernels.fibre_independence import IndependentTable
-from pyro_constrained.kernels.logarithms import expected, times
-from pyro_constrained.kernels.parameters import (
+from pyro_constrained.distributions.parameters import (
     batch_shape_of,
     check_nonnegative,
-    floating,
     require_event,
 )
-from pyro_constrained.kernels.poisson_parts import (
+from pyro_constrained.kernels.arrays.autocast import in_full_precision
+from pyro_constrained.kernels.arrays.inputs import floating
+from pyro_constrained.kernels.arrays.log_space import expected, times
+from pyro_constrained.kernels.arrays.poisson_pmf import is_delicate, log_poisson
+from pyro_constrained.kernels.arrays.shapes import expanded
+from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
+from pyro_constrained.kernels.fiber.constraint import Sides, bind_fiber
+from pyro_constrained.kernels.fiber.deals import DealtTrellis
+from pyro_constrained.kernels.fiber.fixed import FixedCounts
+from pyro_constrained.kernels.fiber.growth import GrowingCounts
+from pyro_constrained.kernels.fiber.independence import IndependentTable
+from pyro_constrained.kernels.fiber.poisson_parts import (
     FreePoisson,
-    MergedChain,
     PoissonGroups,
     PoissonPart,
+    PoissonTrellis,
 )
-from pyro_constrained.kernels.poisson_pmf import is_delicate, log_poisson
-from pyro_constrained.kernels.shapes import expanded
-from pyro_constrained.kernels.tracing import quiet_under_trace
 
 __all__ = ["ConstrainedPoisson"]
 
@@ -89,7 +89,7 @@ class ConstrainedPoisson(ConstrainedDiscrete):
     ) -> None:
         (rate,) = floating(rate)
         options = {"k_max": k_max, "max_transitions": max_transitions}
-        constraint = bind_fibre(A, k, rate, merge=True, known=known_rates, **options)
+        constraint = bind_fiber(A, k, rate, merge=True, known=known_rates, **options)
         n = constraint.num_variables
         rate = require_event("rate", rate, (n,))
         if self._validates(validate_args):
@@ -104,13 +104,13 @@ class ConstrainedPoisson(ConstrainedDiscrete):
         return dist.Poisson(self.rate).to_event(1)
 
     def _make_parts(self, parameter: Tensor) -> list[PoissonPart]:
-        fibre, plan = self._constraint, self._constraint.plan
+        fiber, plan = self._constraint, self._constraint.plan
         delicate = self._is_delicate
-        parts = self._parts_of(parameter, fibre.sides)
+        parts = self._parts_of(parameter, fiber.sides)
         if plan.fixed is not None:
             zero = FixedCounts(plan.fixed, self._full_parameter(plan.fixed.variables), delicate)
             if parameter.requires_grad and parts:
-                sides, possible = fibre.edges(self._own_batch_shape, parameter)
+                sides, possible = fiber.edges(self._own_batch_shape, parameter)
                 grown = self._parts_of(parameter, sides)
                 parts = [GrowingCounts(plan.fixed, parts, grown, zero, possible)]
             else:
@@ -126,10 +126,10 @@ class ConstrainedPoisson(ConstrainedDiscrete):
             rate = self._select(parameter, groups.variables)
             largest = int(plan.upper[groups.variables].max(initial=0))
             parts.append(PoissonGroups(groups, rate, counts, largest, delicate))
-        for chain, start in sides.chain:
-            rate = self._select(parameter, chain.variables)
-            kind = DealtChain if chain.deals else MergedChain
-            parts.append(kind(chain, rate, start, delicate))
+        for trellis, start in sides.trellis:
+            rate = self._select(parameter, trellis.variables)
+            kind = DealtTrellis if trellis.deals else PoissonTrellis
+            parts.append(kind(trellis, rate, start, delicate))
         for table, margins in sides.tables:
             rate = self._select(parameter, table.variables)
             parts.append(IndependentTable(table, rate, margins, delicate))

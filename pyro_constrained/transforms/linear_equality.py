@@ -9,9 +9,9 @@ from torch.distributions.constraints import Constraint
 
 from constrained_core import ConstraintError
 from pyro_constrained.constraints import linear_equality
-from pyro_constrained.kernels.autocast import in_full_precision
-from pyro_constrained.kernels.shapes import broadcast_shapes
-from pyro_constrained.kernels.tracing import quiet_under_trace
+from pyro_constrained.kernels.arrays.autocast import in_full_precision
+from pyro_constrained.kernels.arrays.shapes import broadcast_shapes
+from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 
 __all__ = ["LinearEqualityTransform"]
 

@@ -6,8 +6,8 @@ from hypothesis import given
 from scipy import linalg
 
 from constrained_core import plan_constraint
-from constrained_core.plan import DensePlan
-from constrained_core.planner import WELL_CONDITIONED
+from constrained_core.linear.plan import DensePlan
+from constrained_core.linear.planner import WELL_CONDITIONED
 from tests.core.matrices import MATRICES, Known, incidence, scaled_matrices
 
 DENSE = {name: known for name, known in MATRICES.items() if known.rank != 1}

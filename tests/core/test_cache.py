@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from constrained_core import GroupSum, plan_constraint, planner
+from constrained_core import GroupSum, plan_constraint
+from constrained_core.linear import planner
 
 
 class Counter:

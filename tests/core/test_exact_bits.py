@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from constrained_core import plan_constraint
-from constrained_core.plan import DensePlan
-from constrained_core.structure import exact_product_bits
+from constrained_core.linear.plan import DensePlan
+from constrained_core.linear.structure import exact_product_bits
 from tests.core import exact
 from tests.core.matrices import MATRICES, integer_matrices, scaled_matrices
 

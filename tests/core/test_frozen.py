@@ -16,7 +16,7 @@ from constrained_core import (
     errors,
     plan_constraint,
 )
-from constrained_core.plan import DensePlan, GroupPlan, RowPlan
+from constrained_core.linear.plan import DensePlan, GroupPlan, RowPlan
 
 PLANS = {
     RowPlan: np.ones((1, 3)),

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from constrained_core import GroupSum, InfeasibleConstraintError, check_consistency, plan_constraint
-from constrained_core.plan import GroupPlan
+from constrained_core.linear.plan import GroupPlan
 from tests.core.work import no_long_loop
 
 

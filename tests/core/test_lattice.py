@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from constrained_core import ConstraintError, GroupSum, InfeasibleConstraintError, as_integers
-from constrained_core.lattice import joint_relations, lattice_of, same_solutions
+from constrained_core.fiber.lattice import joint_relations, lattice_of, same_solutions
 from tests.core import exact
 from tests.core.matrices import MATRICES
 

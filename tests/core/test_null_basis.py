@@ -8,8 +8,8 @@ from hypothesis import given
 from scipy import linalg
 
 from constrained_core import GroupSum, plan_constraint
-from constrained_core.plan import DensePlan
-from constrained_core.structure import BlockReflector, complementary_basis, first_members
+from constrained_core.linear.plan import DensePlan
+from constrained_core.linear.structure import BlockReflector, complementary_basis, first_members
 from tests.core.matrices import MATRICES, Known, scaled_matrices
 
 DENSE = {name: known for name, known in MATRICES.items() if known.rank != 1}

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 
 from constrained_core import plan_constraint
-from constrained_core.plan import Plan
+from constrained_core.linear.plan import Plan
 from tests.core import exact
 from tests.core.matrices import MATRICES, Known, incidence, integer_matrices, scaled_matrices
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from constrained_core import plan_constraint
-from constrained_core.plan import DensePlan, RowPlan
+from constrained_core.linear.plan import DensePlan, RowPlan
 
 
 @pytest.mark.parametrize("value", [1.0, 3.0, -0.7, 1e-8, 1e8])

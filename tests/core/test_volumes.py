@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 
 from constrained_core import GroupSum, plan_constraint
-from constrained_core.plan import GroupPlan, Plan, RowPlan
+from constrained_core.linear.plan import GroupPlan, Plan, RowPlan
 from tests.core import exact
 from tests.core.matrices import MATRICES, Known, integer_matrices, scaled_matrices
 

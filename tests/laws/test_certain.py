@@ -8,9 +8,9 @@ from tests.discrete_cases import BERNOULLI, CATEGORICAL, FAMILY, POISSON, Discre
 from tests.discrete_oracles import DiscreteProblem
 
 TIGHT = 1e-11
-ONES, CHAIN = np.ones((1, 6), int), np.array([[1, -2, 2, 3, 1, -2]])
+ONES, TRELLIS = np.ones((1, 6), int), np.array([[1, -2, 2, 3, 1, -2]])
 MIXED = np.array([[1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 2, 0]])
-"""A group, a chain and a free variable."""
+"""A group, a trellis and a free variable."""
 
 PROBS = np.array([0.3, 0.8, 1.0, 0.5, 0.6, 0.0])
 OTHER = np.array([0.5, 0.4, 0.9, 0.2, 0.7, 0.3])
@@ -21,13 +21,13 @@ ROUTES, MERGED = np.array([[1, 1, 0, 0], [0, 1, 1, 2]]), np.array([[1, 1, 0, 0],
 
 CASES = {
     "bernoulli group": (BERNOULLI, PROBS, OTHER, ONES, [3]),
-    "bernoulli chain": (BERNOULLI, PROBS, OTHER, CHAIN, [2]),
+    "bernoulli trellis": (BERNOULLI, PROBS, OTHER, TRELLIS, [2]),
     "bernoulli mixed": (BERNOULLI, PROBS, OTHER, MIXED, [2, 2]),
     "bernoulli point": (BERNOULLI, np.array([1.0, 0, 1, 0.5, 0, 0]), OTHER, ONES, [3]),
     "categorical": (CATEGORICAL, TABLE, FULL, ROUTES, [2, 3]),
     "categorical, few values": (CATEGORICAL, TABLE, FULL, np.ones((1, 4), int), [1]),
     "poisson sum": (POISSON, RATE, ANY, np.ones((1, 4), int), [3]),
-    "poisson chain": (POISSON, RATE, ANY, ROUTES, [2, 4]),
+    "poisson trellis": (POISSON, RATE, ANY, ROUTES, [2, 4]),
 }
 
 
@@ -58,7 +58,7 @@ def test_entropy_divergence_and_covariance(backend, name):
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_mass_below_the_least_number_is_forbidden(backend, dtype):
     """KL is infinite where a law forbids what another has, however little."""
-    for A in (ONES, CHAIN):
+    for A in (ONES, TRELLIS):
         logits = np.array([-900.0, 0, 0, 0, 0, 900])
         k = np.array(A @ [1, 1, 0, 0, 0, 1])
         case = DiscreteCase("", BERNOULLI, {"logits": logits}, A, k)
@@ -80,7 +80,7 @@ def test_mass_below_the_least_number_is_forbidden(backend, dtype):
 
 
 @each_quick_backend
-@pytest.mark.parametrize("name", ["bernoulli mixed", "categorical", "poisson chain"])
+@pytest.mark.parametrize("name", ["bernoulli mixed", "categorical", "poisson trellis"])
 def test_derivatives_are_finite(backend, name):
     (case, _), _ = pair(name)
     ((key, value),) = case.params.items()

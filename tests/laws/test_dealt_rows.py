@@ -3,8 +3,9 @@
 import numpy as np
 from scipy import special, stats
 
-from constrained_core import IntractableConstraintError, count_fibre, fibre_planner
-from constrained_core.fibre_chain import _Columns
+from constrained_core import IntractableConstraintError, count_fiber
+from constrained_core.fiber import planner
+from constrained_core.fiber.trellis_builder import _Columns
 from tests.adapters import assert_close, each_backend, each_law, each_quick_backend, pytest
 from tests.discrete_cases import POISSON, DiscreteCase
 from tests.finite_differences import slope_at
@@ -17,18 +18,18 @@ RNG = np.random.default_rng(8)
 @pytest.fixture
 def always(monkeypatch: pytest.MonkeyPatch):
     """Whatever the budget."""
-    plain = _Columns.chain
+    plain = _Columns.trellis
 
-    def chain(columns, stage=None, deals=None):
+    def trellis(columns, stage=None, deals=None):
         if stage is None:
             raise IntractableConstraintError("cell after cell")
         return plain(columns, stage, deals)
 
     def forget():
-        fibre_planner._CALLS._entries.clear()
-        fibre_planner._PLANS._entries.clear()
+        planner._CALLS._entries.clear()
+        planner._PLANS._entries.clear()
 
-    monkeypatch.setattr(_Columns, "chain", chain)
+    monkeypatch.setattr(_Columns, "trellis", trellis)
     forget()
     yield
     forget()
@@ -61,7 +62,7 @@ CASES = (
 @each_law(CASES, (ZEROS,))
 def test_quantities(backend, case, always):
     law = backend.law(case, validate_args=False)
-    assert plan_of(law).chain.deals or case.name == "empty"  # has no units to deal out
+    assert plan_of(law).trellis.deals or case.name == "empty"  # has no units to deal out
     for what in ("mean", "variance"):
         expected = case.expected(lambda p, what=what: getattr(p, what), (case.n,))
         assert_close(backend.value(law, what), expected, TIGHT)
@@ -114,16 +115,16 @@ def test_many_right_hand_sides(backend, always):
 
 
 def test_counting_the_points_of_such_a_plan(always):
-    plan = fibre_planner.plan_fibre(ZEROS.A, ZEROS.k, merge=True)
+    plan = planner.plan_fiber(ZEROS.A, ZEROS.k, merge=True)
     with pytest.raises(IntractableConstraintError, match="too many to be counted"):
-        count_fibre(plan, ZEROS.k)
+        count_fiber(plan, ZEROS.k)
 
 
 def test_a_table_past_the_budget_cell_by_cell():
     """It has fewer transitions where a row is dealt out."""
     A = table(5, 5)[:, np.flatnonzero(~np.eye(5, dtype=bool))]
     k = np.array([7, 8, 6, 8, 9, 8, 7, 8, 8, 7])
-    plain = fibre_planner.plan_fibre(A, k)
-    dealt = fibre_planner.plan_fibre(A, k, merge=True, max_transitions=150_000)
-    assert dealt.chain.deals and not plain.chain.deals
-    assert dealt.chain.num_transitions < plain.chain.num_transitions / 1.5
+    plain = planner.plan_fiber(A, k)
+    dealt = planner.plan_fiber(A, k, merge=True, max_transitions=150_000)
+    assert dealt.trellis.deals and not plain.trellis.deals
+    assert dealt.trellis.num_transitions < plain.trellis.num_transitions / 1.5

@@ -90,7 +90,7 @@ def test_one_element_of_a_batch_is_named(backend):
 
 
 @each_backend
-def test_unbounded_fibre_names_a_direction(backend):
+def test_unbounded_fiber_names_a_direction(backend):
     with pytest.raises(UnboundedSupportError) as raised:
         build(backend, POISSON, A=[[1, -1, 0, 0], [0, 0, 1, 1]], k=[0, 2])
     assert "x" in message(raised) or "1" in message(raised)
@@ -161,7 +161,7 @@ def test_one_parameter_is_asked_for(backend):
 
 
 @each_backend
-def test_enumeration_of_different_fibres(backend):
+def test_enumeration_of_different_fibers(backend):
     law = backend.law(named("poisson-batch_k"))
     with pytest.raises(ValueError, match="k"):
         law.enumerate_support()
@@ -178,11 +178,11 @@ def test_tables_of_an_unbounded_variable(backend):
 
 IMPOSSIBLE = {
     "poisson groups": (POISSON, {"rate": np.zeros(4)}, np.ones((1, 4)), [2]),
-    "poisson chain": (POISSON, {"rate": np.array([1.0, 0, 0, 0])}, ROWS, [1, 1]),
+    "poisson trellis": (POISSON, {"rate": np.array([1.0, 0, 0, 0])}, ROWS, [1, 1]),
     "poisson merged": (POISSON, {"rate": np.zeros(4)}, [[1, 1, 0, 0], [0, 0, 1, 2]], [1, 2]),
     "bernoulli groups": (BERNOULLI, {"probs": np.array([0.5, 0, 0, 0])}, np.ones((1, 4)), [2]),
     "bernoulli ones": (BERNOULLI, {"probs": np.array([0.5, 1, 1, 1])}, np.ones((1, 4)), [2]),
-    "bernoulli chain": (BERNOULLI, {"probs": np.array([0.5, 0, 0, 0])}, ROWS, [1, 1]),
+    "bernoulli trellis": (BERNOULLI, {"probs": np.array([0.5, 0, 0, 0])}, ROWS, [1, 1]),
     "categorical": (CATEGORICAL, {"probs": np.eye(3)[[0, 0, 0, 1]]}, ROWS, [1, 1]),
 }
 

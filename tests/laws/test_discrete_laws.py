@@ -1,4 +1,4 @@
-"""Discrete laws given A x = k against enumeration of their fibres."""
+"""Discrete laws given A x = k against enumeration of their fibers."""
 
 import numpy as np
 
@@ -99,7 +99,7 @@ def test_enumerated_support(backend, case):
 
 @each_law(CASES, COMPILED)
 def test_frequencies_of_draws(backend, case):
-    """Counts of the points of the fibre, rare ones taken together."""
+    """Counts of the points of the fiber, rare ones taken together."""
     draws = backend.draws(shared_law(backend, case), seed=3, shape=(DRAWS,))
     assert draws.shape == (DRAWS, *case.batch_shape, case.n)
     p_values = []
@@ -235,11 +235,11 @@ def test_divergence(backend, case):
 
 
 @each_backend
-def test_divergence_of_different_fibres(backend):
+def test_divergence_of_different_fibers(backend):
     case = named("bernoulli-ones")
-    with pytest.raises(ValueError, match="same fibre"):
+    with pytest.raises(ValueError, match="same fiber"):
         backend.kl(backend.law(case), backend.law(case, k=backend.array(3.0)))
-    with pytest.raises(ValueError, match="same fibre"):
+    with pytest.raises(ValueError, match="same fiber"):
         backend.kl(backend.law(case), backend.law(case, A=np.eye(5)[:1], k=backend.array([1.0])))
     doubled = backend.law(case, A=2 * np.ones((1, 5)), k=backend.array([4.0]))
     np.testing.assert_allclose(backend.numpy(backend.kl(backend.law(case), doubled)), 0, atol=1e-12)

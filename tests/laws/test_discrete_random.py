@@ -21,7 +21,7 @@ TIGHT = 1e-10
 
 @st.composite
 def systems(draw, law: str) -> DiscreteCase:
-    """A x = k with entries -1..3, at most 3 rows and 6 columns, and a point on the fibre."""
+    """A x = k with entries -1..3, at most 3 rows and 6 columns, and a point on the fiber."""
     m, n = draw(st.integers(1, 3)), draw(st.integers(1, 6))
     A = draw(hnp.arrays(int, (m, n), elements=st.integers(-1, 3)))
     if law == POISSON and draw(st.booleans()):

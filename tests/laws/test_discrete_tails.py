@@ -16,13 +16,13 @@ PAIR, WEIGHTS = np.array([[1, 1, 1, 0, 0, 0], [0, 0, 0, 1, 1, 1]]), np.array([[2
 POISSONS = {
     "sum": (SUM, [14], [1.0, 1e-9, 1e-3]),
     "sum with one that has nearly all": (SUM, [9], [1.0, 1e-30, 1e-33]),
-    "chain": (ROUTES, [12, 12], [1.0, 1e-35, 1.0]),
+    "trellis": (ROUTES, [12, 12], [1.0, 1e-35, 1.0]),
     "merged": (MERGED, [6, 5], [1.0, 1e-30, 1e-18, 1e-3]),
 }
 LOGITS = {
     "one group": (np.ones((1, 6), int), [3]),
     "two groups": (PAIR, [1, 2]),
-    "chain": (WEIGHTS, [3]),
+    "trellis": (WEIGHTS, [3]),
 }
 
 
@@ -95,7 +95,7 @@ def test_one_that_hardly_varies(backend, count):
 
 
 @each_quick_backend
-@pytest.mark.parametrize("name", ["sum", "chain", "merged"])
+@pytest.mark.parametrize("name", ["sum", "trellis", "merged"])
 def test_large_counts_in_the_tail(backend, name):
     """Where plain terms would lose digits, in single precision."""
     A, k, rate = POISSONS[name]

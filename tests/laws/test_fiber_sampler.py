@@ -1,6 +1,6 @@
 """FiberSampler against enumeration: its one-step kernel exactly, and draws of many chains.
 
-That the law is stationary is checked without chance: steps are taken from every point of a fibre
+That the law is stationary is checked without chance: steps are taken from every point of a fiber
 with random numbers that go through a fine grid.
 """
 
@@ -15,7 +15,7 @@ from tests.walks import FIBRES, compare, num_classes, point_numbers, possible_po
 GRID = 250
 DIRECTIONS = 24
 
-each_fibre = pytest.mark.parametrize("name", FIBRES)
+each_fiber = pytest.mark.parametrize("name", FIBRES)
 
 
 def sampler_of(backend: Backend, problem: DiscreteProblem, **options):
@@ -24,7 +24,7 @@ def sampler_of(backend: Backend, problem: DiscreteProblem, **options):
 
 
 def active_part(sampler, problem: DiscreteProblem) -> tuple[np.ndarray, np.ndarray]:
-    """Points of the fibre without the variables in no row, and their probabilities."""
+    """Points of the fiber without the variables in no row, and their probabilities."""
     points, pmf = possible_points(problem)
     points, number = np.unique(points[:, sampler._plan.active], axis=0, return_inverse=True)
     return points, np.bincount(number.reshape(-1), pmf)
@@ -65,9 +65,9 @@ def kernels_of(backend, sampler, points, count=DIRECTIONS):
 
 
 @each_backend
-@each_fibre
+@each_fiber
 def test_the_law_is_stationary(backend, name):
-    """Along every direction; and all directions together join the fibre, where that is claimed.
+    """Along every direction; and all directions together join the fiber, where that is claimed.
 
     A frequency on the grid is right to 1 / GRID, so that what flows into a point is too.
     """
@@ -132,7 +132,7 @@ def test_draws_of_many_chains(backend, name):
 @pytest.mark.slow
 @pytest.mark.rank_promotion("allow")
 @each_backend
-@each_fibre
+@each_fiber
 def test_total_variation(backend, name):
     """Below 0.01, and what is expected of an unbiased chain with this autocorrelation.
 
@@ -161,7 +161,7 @@ def test_poor_chains_are_told(backend):
 
 @each_backend
 def test_variables_that_follow_from_others_are_left_out(backend):
-    """x_2 is 2 on the whole fibre, though the bounds of single rows do not say so."""
+    """x_2 is 2 on the whole fiber, though the bounds of single rows do not say so."""
     pytest.importorskip("arviz")
     A, k = np.array([[1, 1, 1, 1], [1, 1, -1, 1]]), np.array([30, 26])
     problem = DiscreteProblem("poisson", np.array([3.0, 2.0, 1.0, 1.0]), A, k)

@@ -27,7 +27,7 @@ def case_of(rate=FACTORS, rows=ROWS, columns=COLUMNS, A=None):
 def test_a_table_of_four_by_four(backend):
     """Total 400, no budget: probabilities, moments, marginals to the far tail, and draws."""
     law = backend.law(case_of(), max_transitions=1)
-    assert plan_of(law).chain is None and len(plan_of(law).tables) == 1
+    assert plan_of(law).trellis is None and len(plan_of(law).tables) == 1
     scipy = stats.random_table(ROWS, COLUMNS)
     draws = backend.draws(law, 0, (400,)).reshape(-1, 4, 4)
     np.testing.assert_array_equal(draws.sum(-1), np.tile(ROWS, (400, 1)))
@@ -67,7 +67,7 @@ def test_the_evidence(backend):
     off = rate.copy()
     off[0, 0] *= 1 + 1e-9
     laws = [backend.law(case_of(each, rows, columns)) for each in (rate, off)]
-    assert [plan_of(law).chain is None for law in laws] == [True, False]
+    assert [plan_of(law).trellis is None for law in laws] == [True, False]
     for name in ("constraint_log_prob", "entropy", "mean", "variance", "covariance"):
         assert_close(*(backend.value(law, name) for law in laws), 1e-7)
     assert backend.numpy(backend.kl(*laws)) == pytest.approx(0, abs=1e-12)
@@ -90,7 +90,7 @@ def test_products_of_floats_are_products(backend, dtype):
         for each in (rate, np.exp(effects)):
             assert each.dtype == dtype
             law = backend.law(case_of(each), dtype)
-            assert plan_of(law).chain is None
+            assert plan_of(law).trellis is None
             x = backend.draws(law, 0, (3,))
             expected = stats.random_table(ROWS, COLUMNS).logpmf(x.reshape(-1, 4, 4))
             found = backend.numpy(law.log_prob(backend.counts(x)))

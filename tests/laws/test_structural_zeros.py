@@ -137,7 +137,7 @@ def test_points_and_draws(backend, case):
 
 @each_backend
 def test_a_rate_of_zero_bounds_the_others(backend):
-    """x_1 could grow with x_0 for ever, were it not 0: what is left is a sum, and a chain."""
+    """x_1 could grow with x_0 for ever, were it not 0: what is left is a sum, and a trellis."""
     for A, rate in (([[1, -1, 1]], [0.7, 0, 1.3]), ([[1, -1, 2, 1]], [0.7, 0, 1.3, 0.4])):
         A, rate, k = np.array(A), np.array(rate), np.array([4])
         law = backend.law(DiscreteCase("", POISSON, {"rate": rate}, A, k))
@@ -203,8 +203,8 @@ def test_a_larger_budget_is_taken(backend):
 
 
 @each_backend
-def test_zeros_that_leave_no_point_of_a_large_fibre(backend):
-    """A rejected step of a sampler; of a small fibre the law says -inf."""
+def test_zeros_that_leave_no_point_of_a_large_fiber(backend):
+    """A rejected step of a sampler; of a small fiber the law says -inf."""
     rate = rates((16,), 0, 1, 2, 3)
     case = DiscreteCase("", POISSON, rate, table(4, 4), np.array([1, 8, 8, 8, 7, 6, 6, 6]))
     assert backend.value(backend.law(case), "constraint_log_prob") == -INF

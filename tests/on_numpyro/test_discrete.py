@@ -31,7 +31,7 @@ Poisson, Bernoulli, Categorical = ConstrainedPoisson, ConstrainedBernoulli, Cons
 TABLE = {
     "poisson_row": (Poisson, {"rate": RATE, "A": ONES, "k": 4}),
     "poisson_groups": (Poisson, {"rate": RATE, "A": GROUPS, "k": np.array([3, 2])}),
-    "poisson_chain": (Poisson, {"rate": RATE[:4], "A": A[:, :4], "k": np.array([3, 2])}),
+    "poisson_trellis": (Poisson, {"rate": RATE[:4], "A": A[:, :4], "k": np.array([3, 2])}),
     "poisson_batch": (
         Poisson,
         {"rate": jnp.stack([RATE, 2 * RATE])[:, None], "A": GROUPS, "k": np.array([[3, 2]] * 3)},
@@ -41,16 +41,16 @@ TABLE = {
         Bernoulli,
         {"probs": array([0.0, 0.3, 1.0, 0.5, 0.9]), "A": GROUPS, "k": np.array([2, 1])},
     ),
-    "bernoulli_chain": (Bernoulli, {"logits": LOGITS, "A": A, "k": np.array([2, 1])}),
+    "bernoulli_trellis": (Bernoulli, {"logits": LOGITS, "A": A, "k": np.array([2, 1])}),
     "categorical": (Categorical, {"logits": TABLE_LOGITS, "A": A, "k": np.array([3, 2])}),
 }
 each_law = pytest.mark.parametrize("name", TABLE)
-KINDS = ["poisson_chain", "bernoulli_row", "categorical"]
+KINDS = ["poisson_trellis", "bernoulli_row", "categorical"]
 each_kind = pytest.mark.parametrize("name", KINDS)
-CHAINS = ("poisson_chain", "categorical")
+TRELLISS = ("poisson_trellis", "categorical")
 """They compile for half a minute."""
 each_quick_kind = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in CHAINS)) for name in KINDS]
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in TRELLISS)) for name in KINDS]
 )
 
 
@@ -109,7 +109,7 @@ def test_jit_compiles_once_for_one_plan():
         return law.mean
 
     for scale in (1.0, 2.0):
-        law = build("poisson_chain", rate=scale * RATE[:4])
+        law = build("poisson_trellis", rate=scale * RATE[:4])
         assert_close(mean(law), law.mean)
     assert len(traced) == 1
 
@@ -206,7 +206,7 @@ def test_scan_and_cond(name):
     assert_close(chosen(False), other.mean)
 
 
-BOUNDS = {"poisson_groups": [3, 2], "poisson_chain": [3, 2]}
+BOUNDS = {"poisson_groups": [3, 2], "poisson_trellis": [3, 2]}
 
 
 @pytest.mark.parametrize("name", ["poisson_groups", *KINDS])
@@ -239,12 +239,12 @@ def test_traced_k(name):
 
 def test_traced_k_without_a_bound():
     with pytest.raises(ConstraintError, match="k_max"):
-        jax.jit(lambda k: build("poisson_chain", k=k).mean)(np.array([3, 2]))
+        jax.jit(lambda k: build("poisson_trellis", k=k).mean)(np.array([3, 2]))
 
 
 def test_traced_matrix():
     with pytest.raises(ConstraintError, match="traced"):
-        jax.jit(lambda rows: build("bernoulli_chain", A=rows).mean)(A)
+        jax.jit(lambda rows: build("bernoulli_trellis", A=rows).mean)(A)
 
 
 def test_infeasible_impossible_and_wrong():

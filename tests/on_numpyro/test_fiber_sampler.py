@@ -23,7 +23,7 @@ def test_long_lines_are_binomial():
     assert_likely(stats.kstest(draws[:, -1, 0], stats.binom(5000, 0.75).cdf).pvalue)
 
 
-def test_draws_are_on_the_fibre_and_free_ones_move():
+def test_draws_are_on_the_fiber_and_free_ones_move():
     A, k = np.array([[1, 1, 1, 0, 0], [0, 1, 1, 1, 0]]), np.array([900, 1200])
     sampler = FiberSampler(dist.Poisson(jnp.arange(1.0, 6.0)).to_event(1), A, k)
     draws = sampler.run(jax.random.key(0), 20, num_chains=2, warmup=5, thinning=2)

@@ -11,10 +11,10 @@ from tests.on_numpyro.test_discrete import RATE, TABLE, build, parameter_of
 IMPOSSIBLE = {
     "poisson_row": {"rate": 0 * RATE},
     "poisson_groups": {"rate": RATE * array([0.0, 1, 0, 0, 1])},
-    "poisson_chain": {"rate": RATE[:4] * array([0.0, 0, 0, 1])},
+    "poisson_trellis": {"rate": RATE[:4] * array([0.0, 0, 0, 1])},
     "bernoulli_row": {"logits": array([-jnp.inf] * 4 + [0.0])},
     "bernoulli_probs": {"probs": array([1.0, 0, 1, 1, 0])},
-    "bernoulli_chain": {"logits": array([jnp.inf] * 5)},
+    "bernoulli_trellis": {"logits": array([jnp.inf] * 5)},
     "categorical": {"logits": array(np.log([[1, 1e-300, 1e-300]] * 5)).at[:, 1:].set(-jnp.inf)},
 }
 
@@ -49,7 +49,7 @@ def test_draws_of_one_element_where_nothing_can_be_drawn():
 
 
 def test_draws_of_a_traced_k_without_points():
-    draw = jax.jit(lambda k: build("poisson_chain", k=k, k_max=[3, 2]).sample(KEY, (2,)))
+    draw = jax.jit(lambda k: build("poisson_trellis", k=k, k_max=[3, 2]).sample(KEY, (2,)))
     assert (draw(array([3.0, 2.0])) >= 0).all()
     for k in ([3.5, 2.0], [9.0, 2.0], [-1.0, 2.0]):
         assert (draw(array(k)) == -1).all()

@@ -191,7 +191,7 @@ def test_divergence():
     assert jnp.isnan(traced(law(3), other))
     assert_close(traced(law(np.array([2]), ROW), other), same)
     shifted = ConstrainedBernoulli(array(PROBS), ROW[0] * [1, 1, 1, 1, 0], 2)
-    with pytest.raises(ValueError, match="same fibre"):
+    with pytest.raises(ValueError, match="same fiber"):
         traced(shifted, other)
 
 

@@ -10,7 +10,7 @@ LAWS = {
     "groups": lambda p: ConstrainedPoisson(
         p.exp(), GroupSum([0, 1, 0, 1], 2), torch.tensor([3, 2])
     ),
-    "chain": lambda p: ConstrainedPoisson(p.exp(), A, torch.tensor([3, 2])),
+    "trellis": lambda p: ConstrainedPoisson(p.exp(), A, torch.tensor([3, 2])),
     "subset": lambda p: ConstrainedBernoulli(logits=p, A=torch.ones(4), k=torch.tensor(2)),
 }
 

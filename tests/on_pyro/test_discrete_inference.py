@@ -89,7 +89,7 @@ def test_reinforce_is_unbiased(kind):
 
 
 def test_enumeration_is_exact():
-    """TraceEnum sums over the points of the fibre in the guide."""
+    """TraceEnum sums over the points of the fiber in the guide."""
     elbo = TraceEnum_ELBO(max_plate_nesting=0)
     found = loss_and_gradient(elbo, guide=config_enumerate(guide))
     loss, gradient = exact_loss_and_gradient()
@@ -104,7 +104,7 @@ def test_enumeration_in_the_model_gives_the_evidence():
 
 
 def test_posterior_by_infer_discrete():
-    """Pyro gathers values without event dimensions only: the place in the fibre is such a value."""
+    """Pyro gathers values without event dimensions only: the place in the fiber is such a value."""
     law = ConstrainedBernoulli(logits=PRIOR, A=ONES, k=2)
     x = law.enumerate_support()
 
@@ -281,7 +281,7 @@ def test_a_trace_is_pickled():
 
 ROUTES = torch.tensor([[1, 1, 0], [0, 1, 1]])
 COUNTS = {
-    "chain": lambda rate: ConstrainedPoisson(rate, ROUTES, torch.tensor([4, 5])),
+    "trellis": lambda rate: ConstrainedPoisson(rate, ROUTES, torch.tensor([4, 5])),
     "row": lambda rate: ConstrainedPoisson(rate, torch.ones(3), 8),
 }
 
@@ -311,7 +311,7 @@ def test_nuts_rejects_rates_without_a_law(name, validated):
 
 
 def test_draws_without_a_point_are_a_rejected_step():
-    law = COUNTS["chain"](torch.zeros(3))
+    law = COUNTS["trellis"](torch.zeros(3))
     assert law.log_prob(tensor([3, 1, 4])) == law.constraint_log_prob() == -torch.inf
     for estimator in ("score_function", "marginal_expectation"):
         with pytest.raises(torch.linalg.LinAlgError, match="positive probability"):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pyro_constrained import ConstrainedNormal, GroupSum
-from pyro_constrained.kernels.groups import LONG, Groups
+from pyro_constrained.kernels.arrays.groups import LONG, Groups
 
 SIZE = 300
 

@@ -1,0 +1,278 @@
+"""From a constraint to its plan. The only place that chooses a method."""
+
+import threading
+from collections import OrderedDict
+from functools import lru_cache
+
+import numpy as np
+from scipy import sparse
+from scipy.linalg import lapack, qr, solve_triangular
+
+from constrained_core.errors import ConstraintError, InfeasibleConstraintError
+from constrained_core.groups import GroupSum
+from constrained_core.linear.plan import AnyPlan, DensePlan, GroupPlan, Plan, RowPlan
+from constrained_core.linear.structure import (
+    cleaned,
+    exact_product_bits,
+    factor_rows,
+    power_of_two_scale,
+    rounding,
+)
+
+__all__ = ["check_batched_rows", "check_consistency", "plan_constraint"]
+
+WELL_CONDITIONED = 10.0
+"""Rows up to this condition number are executed as they are; others are orthonormalised."""
+
+
+class _PlanCache:
+    """Bounded memory of plans, found by content: a matrix changed in place is another matrix."""
+
+    def __init__(self, max_entries: int) -> None:
+        self._entries: OrderedDict[tuple, tuple[np.ndarray, AnyPlan]] = OrderedDict()
+        self._max_entries = max_entries
+        self._lock = threading.Lock()
+
+    def get(self, matrix: np.ndarray) -> AnyPlan | None:
+        key = self._key(matrix)
+        with self._lock:
+            entry = self._entries.get(key)
+            if entry is None or not _same_bits(entry[0], matrix):
+                return None
+            self._entries.move_to_end(key)
+            return entry[1]
+
+    def put(self, matrix: np.ndarray, plan: AnyPlan) -> None:
+        with self._lock:
+            self._entries[self._key(matrix)] = (matrix.copy(), plan)
+            while len(self._entries) > self._max_entries:
+                self._entries.popitem(last=False)
+
+    @staticmethod
+    def _key(matrix: np.ndarray) -> tuple:
+        """Shape, type and a few entries, to tell matrices apart before comparing them whole."""
+        flat = matrix.reshape(-1)
+        return matrix.shape, matrix.dtype.str, flat[:: max(1, flat.size // 61)].tobytes()
+
+
+def _same_bits(one: np.ndarray, other: np.ndarray) -> bool:
+    word = f"u{one.dtype.itemsize}"
+    return bool((one.view(word) == other.view(word)).all())
+
+
+_DENSE_PLANS = _PlanCache(max_entries=32)
+
+
+def plan_constraint(matrix: np.ndarray | GroupSum) -> AnyPlan:
+    """Analyse a constraint matrix; the same content is analysed once.
+
+    Args:
+        matrix: ``(m, n)`` floats, or a ``GroupSum``.
+
+    Raises:
+        ConstraintError: NaN or infinity in the matrix.
+    """
+    if isinstance(matrix, GroupSum):
+        return _group_plan(matrix)
+    matrix = np.ascontiguousarray(matrix)
+    plan = _DENSE_PLANS.get(matrix)
+    if plan is None:
+        plan = _dense_plan(matrix)
+        _DENSE_PLANS.put(matrix, plan)
+    return plan
+
+
+def _require_finite(matrix: np.ndarray) -> None:
+    if not np.isfinite(matrix).all():
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(matrix))[0])
+        raise ConstraintError(
+            f"A: expected finite entries, got {matrix[where]} at {where}; check how A is made."
+        )
+
+
+def _dense_plan(matrix: np.ndarray) -> AnyPlan:
+    _require_finite(matrix)
+    eps = float(np.finfo(matrix.dtype).eps)
+    norms = np.linalg.norm(matrix.astype(np.float64, copy=False), axis=-1)
+    scale = power_of_two_scale(norms)
+    factor = factor_rows(matrix * scale[:, None], eps)
+    if len(factor.kept) == 0:
+        return _empty_plan(*matrix.shape)
+    order = np.argsort(factor.kept)
+    kept = factor.kept[order]
+    # Every row of A is a row of `mixing` times an orthonormal basis of the row space.
+    mixing = np.concatenate([factor.triangle, factor.dropped_triangle])
+    mixing = mixing / scale[np.concatenate([factor.kept, factor.dropped])][:, None]
+    shared = {
+        "num_rows": matrix.shape[0],
+        "num_variables": matrix.shape[1],
+        "kept": kept,
+        "log_range_volume": _log_volume(mixing),
+    }
+    dependence = cleaned(factor.dropped_triangle @ np.linalg.inv(factor.triangle))
+    dependence = dependence[:, order] / scale[factor.dropped][:, None]
+    rows = matrix[kept].astype(np.float64) * scale[kept][:, None]
+    if len(rows) == 1:
+        return _row_plan(rows[0], scale[kept], dependence, shared)
+    orthonormal, upper = qr(rows.T, mode="economic", check_finite=False)
+    determined, solution = _determined(rows, orthonormal, upper.T)
+    triangle, basis, log_volume = None, rows, _log_volume(upper.T)
+    if _condition(upper.T) > WELL_CONDITIONED:
+        triangle, basis, log_volume = upper.T, orthonormal.T, 0.0
+    return DensePlan(
+        **shared,
+        row_scale=scale[kept],
+        log_volume=log_volume,
+        rows=rows,
+        triangle=triangle,
+        basis=basis,
+        dependence=dependence,
+        exact_bits=exact_product_bits(rows),
+        determined=determined,
+        solution=solution,
+    )
+
+
+def _determined(
+    rows: np.ndarray, orthonormal: np.ndarray, triangle: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Variables that the constraint alone determines, and their values as ``solution @ scaled_k``.
+
+    They are those whose unit vector is a combination of rows (``rows = triangle orthonormal'``).
+    High leverage finds the candidates; a coefficient that is small but not zero disproves one.
+    """
+    candidates = np.flatnonzero(1 - np.sum(orthonormal**2, axis=-1) < 1e-6)
+    solution = solve_triangular(triangle, orthonormal[candidates].T, lower=True, trans="T").T
+    solution = cleaned(solution)
+    gap = solution @ rows
+    gap[np.arange(len(candidates)), candidates] -= 1
+    size = np.abs(solution) @ np.abs(rows) if len(candidates) else gap
+    holds = np.abs(gap) <= 10 * rounding(len(rows)) * size
+    confirmed = holds.all(axis=-1)
+    return candidates[confirmed], solution[confirmed]
+
+
+def _row_plan(row: np.ndarray, scale: np.ndarray, dependence: np.ndarray, shared: dict) -> AnyPlan:
+    is_constant = bool((row == row[0]).all())
+    factor = row[0] if is_constant else 1.0
+    return RowPlan(
+        **shared,
+        row_scale=scale / factor,
+        log_volume=float(np.log(np.linalg.norm(row / factor))),
+        determined=row.nonzero()[0] if np.count_nonzero(row) == 1 else np.zeros(0, dtype=np.int64),
+        weights=None if is_constant else row,
+        dependence=dependence * factor,
+    )
+
+
+@lru_cache(maxsize=32)
+def _group_plan(groups: GroupSum) -> AnyPlan:
+    num_rows, num_variables = groups.shape
+    weights = np.ones(num_variables) if groups.weights is None else groups.weights
+    norms = np.sqrt(np.bincount(groups.index, weights**2, minlength=num_rows))
+    kept = np.flatnonzero(norms)
+    if len(kept) == 0:
+        return _empty_plan(num_rows, num_variables)
+    position = np.zeros(num_rows, dtype=np.int64)
+    position[kept] = np.arange(len(kept))
+    is_plain = bool((weights == 1.0).all())
+    scale = np.ones(len(kept)) if is_plain else power_of_two_scale(norms[kept])
+    log_range_volume = float(np.log(norms[kept]).sum())
+    index = position[groups.index]
+    size = np.bincount(groups.index, weights != 0, minlength=num_rows)
+    return GroupPlan(
+        num_rows=num_rows,
+        num_variables=num_variables,
+        kept=kept,
+        row_scale=scale,
+        log_volume=log_range_volume + float(np.log(scale).sum()),
+        log_range_volume=log_range_volume,
+        determined=np.flatnonzero((size[groups.index] == 1) & (weights != 0)),
+        dependence=sparse.csr_array((num_rows - len(kept), len(kept))),
+        index=index,
+        weights=None if is_plain else weights * scale[index],
+    )
+
+
+def _empty_plan(num_rows: int, num_variables: int) -> AnyPlan:
+    """No independent row: the constraint holds everywhere."""
+    rows = np.zeros((0, num_variables))
+    return DensePlan(
+        num_rows=num_rows,
+        num_variables=num_variables,
+        kept=np.zeros(0, dtype=np.int64),
+        row_scale=np.zeros(0),
+        log_volume=0.0,
+        log_range_volume=0.0,
+        rows=rows,
+        triangle=None,
+        basis=rows,
+        dependence=np.zeros((num_rows, 0)),
+        exact_bits=0,
+        determined=np.zeros(0, dtype=np.int64),
+        solution=np.zeros((0, 0)),
+    )
+
+
+def _log_volume(matrix: np.ndarray) -> float:
+    """1/2 log det(M'M) for full column rank, also where rows of M differ by orders of magnitude.
+
+    Sorted rows and pivoted columns make Householder's QR stable row by row (Cox and Higham 1998).
+    """
+    order = np.argsort(-np.linalg.norm(matrix, axis=-1))
+    triangle, _ = qr(matrix[order], mode="r", pivoting=True, check_finite=False)
+    return float(np.log(np.abs(np.diagonal(triangle))).sum())
+
+
+def _condition(triangle: np.ndarray) -> float:
+    """Estimated condition number of a lower triangular matrix (one-norm, LAPACK)."""
+    reciprocal, _ = lapack.dtrcon(np.asfortranarray(triangle), uplo="L")
+    return float(np.inf) if reciprocal == 0 else 1.0 / float(reciprocal)
+
+
+def check_consistency(plan: Plan, k: np.ndarray) -> None:
+    """Check that k obeys the redundant rows.
+
+    Args:
+        plan: the plan of A.
+        k: ``(*batch, m)``, finite.
+
+    Raises:
+        InfeasibleConstraintError: naming the row and the disagreement.
+    """
+    if plan.has_full_row_rank or k.size == 0:
+        return
+    k = k.reshape(-1, plan.num_rows)
+    scaled = k[:, plan.kept] * plan.row_scale
+    given = k[:, plan.dropped]
+    dependence = plan.dependence
+    implied, size = scaled @ dependence.T, np.abs(scaled) @ abs(dependence).T
+    gap = np.abs(given - implied)
+    tolerance = np.sqrt(np.finfo(k.dtype).eps) * (np.abs(given) + size)
+    if (gap > tolerance).any():
+        where = tuple(np.argwhere(gap > tolerance)[0])
+        row = int(plan.dropped[where[-1]])
+        raise InfeasibleConstraintError(
+            f"A x = k has no solution: row {row} of A depends on other rows, which imply "
+            f"{implied[where]:.6g} there, but k[{row}] is "
+            f"{given[where]:.6g}, a disagreement of {gap[where]:.3g}; correct k, or drop the row."
+        )
+
+
+def check_batched_rows(matrix: np.ndarray) -> None:
+    """Check that every matrix of a batch ``(*batch, m, n)`` has full row rank.
+
+    Raises:
+        ConstraintError: NaN or infinity, or redundant rows, naming the batch element.
+    """
+    _require_finite(matrix)
+    norms = np.linalg.norm(matrix, axis=-1, keepdims=True)
+    rows = matrix / np.where(norms > 0, norms, 1.0)
+    rank = np.linalg.matrix_rank(rows) if rows.size else np.zeros(matrix.shape[:-2], int)
+    deficient = np.argwhere(rank < (matrix.shape[-2] if rows.size else 0))
+    if len(deficient):
+        where = tuple(int(i) for i in deficient[0])
+        raise ConstraintError(
+            f"A: a batch of matrices must have independent rows, but A[{where}] has rank "
+            f"{rank[where]} with {matrix.shape[-2]} rows; drop the redundant rows."
+        )

@@ -1,0 +1,71 @@
+"""What users give, as arrays."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.core import Tracer
+from jax.experimental.sparse import JAXSparse
+
+from constrained_core.inputs import read_array, refuse_complex, refuse_sparse
+from numpyro_constrained.kernels.arrays.known import known_value
+
+__all__ = ["floating", "host_or_traced", "on_host"]
+
+
+def host_or_traced(name: str, value: Any) -> Any:
+    """A copy of ``value`` as a NumPy array of floats, or the tracer where it has no known value."""
+    if isinstance(value, JAXSparse):  # whose parts may be traced
+        refuse_sparse(name, type(value).__name__)
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value)):
+        traced = jnp.asarray(value)
+        known = known_value(traced)
+        if known is None:
+            if jnp.issubdtype(traced.dtype, jnp.complexfloating):
+                refuse_complex(name, traced.dtype)
+            return traced
+        value = known
+    array = on_host(name, value)
+    if array.dtype.kind == "f" and array.dtype.itemsize >= 4:
+        return array
+    return array.astype(np.float32 if array.dtype.kind == "f" else np.float64)
+
+
+def on_host(name: str, value: Any) -> np.ndarray:
+    """A copy of ``value``, which is not traced, as a NumPy array of numbers."""
+    if isinstance(value, JAXSparse):
+        refuse_sparse(name, type(value).__name__)
+    if isinstance(value, jax.Array):
+        value = np.asarray(value)
+    if getattr(value, "dtype", None) == jnp.bfloat16:
+        value = value.astype(np.float32)
+    return read_array(name, value)
+
+
+def floating(*parameters: Any) -> list[Array]:
+    """The parameters as arrays of one floating dtype, of at least single precision.
+
+    Python numbers and lists take the dtype of the others, with all their digits.
+    """
+    with jax.ensure_compile_time_eval():  # what is known stays known inside a trace
+        arrays = [_as_array(parameter) for parameter in parameters]
+        strong = [
+            array
+            for array, parameter in zip(arrays, parameters, strict=True)
+            if jnp.issubdtype(array.dtype, jnp.floating)
+            and isinstance(parameter, jax.Array | np.ndarray | np.generic)
+        ]
+        dtype = jnp.result_type(*strong) if strong else jnp.result_type(float)
+        if jnp.finfo(dtype).bits < 32:
+            dtype = jnp.float32
+        return [jnp.asarray(array, dtype) for array in arrays]
+
+
+def _as_array(parameter: Any) -> Any:
+    if isinstance(parameter, jax.Array):
+        return parameter
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(parameter)):
+        return jnp.asarray(parameter)
+    return read_array("a parameter", parameter)

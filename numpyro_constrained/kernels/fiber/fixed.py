@@ -1,0 +1,115 @@
+"""Variables that the parameters give one value only."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from constrained_core.fiber.plan import FixedVariables
+from numpyro_constrained.kernels.arrays.log_space import safe_log
+from numpyro_constrained.kernels.fiber.parts import FinitePart, Part
+from numpyro_constrained.kernels.fiber.poisson_parts import PoissonPart
+
+__all__ = ["Fixed", "FixedCounts"]
+
+
+class _OneValue(Part):
+    """Variables of which one value has probability 1.
+
+    Args:
+        fixed: the plan.
+        like: an array of the law.
+        batch_shape: that of the answers.
+    """
+
+    def __init__(self, fixed: FixedVariables, like: Array, batch_shape: tuple[int, ...]) -> None:
+        self.variables: np.ndarray = fixed.variables
+        self._batch_shape, self._values, self._dtype = batch_shape, fixed.values, like.dtype
+
+    def log_partition(self) -> Array:
+        return jnp.zeros(self._batch_shape, self._dtype)
+
+    def draw(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
+        return self._full(tuple(sample_shape)).astype(jnp.result_type(int))
+
+    def _full(self, sample_shape: tuple[int, ...]) -> Array:
+        shape = sample_shape + self._batch_shape
+        values = self._values.reshape((1,) * len(shape) + (-1,)).astype(self._dtype)
+        return jnp.broadcast_to(values, shape + values.shape[-1:])
+
+    @property
+    def mean(self) -> Array:
+        return self._full(())
+
+    @property
+    def variance(self) -> Array:
+        return jnp.zeros_like(self.mean)
+
+    def log_marginals(self, num_values: int) -> Array:
+        is_own = np.arange(num_values) == self._values[:, None]
+        table = np.where(is_own, 0.0, -np.inf).astype(self._dtype)
+        table = table.reshape((1,) * len(self._batch_shape) + table.shape)
+        return jnp.broadcast_to(table, self._batch_shape + is_own.shape)
+
+
+class Fixed(_OneValue, FinitePart):
+    """Variables with finitely many values, of which one has probability 1.
+
+    Args:
+        fixed, like, batch_shape: as above.
+        num_values: of the base law.
+    """
+
+    def __init__(
+        self, fixed: FixedVariables, like: Array, batch_shape: tuple[int, ...], num_values: int
+    ) -> None:
+        super().__init__(fixed, like, batch_shape)
+        self._num_values = num_values
+
+    @property
+    def probabilities(self) -> Array:
+        return jnp.exp(self.log_marginals(self._num_values))
+
+
+class FixedCounts(_OneValue, PoissonPart):
+    """Poisson variables of rate 0.
+
+    A law that was made with rates of 0 does not know their derivatives: they are NaN.
+
+    Args:
+        fixed: the plan.
+        rate: ``(*batch, f)`` zeros.
+        is_delicate: as that of the other parts.
+    """
+
+    def __init__(self, fixed: FixedVariables, rate: Array, is_delicate: bool) -> None:
+        super().__init__(fixed, rate, rate.shape[:-1])
+        self._rate, self.is_delicate = _without_derivative(rate), is_delicate
+
+    @property
+    def weight(self) -> Array:
+        return self._rate
+
+    @property
+    def log_weight(self) -> Array:
+        return safe_log(self._rate)
+
+    @property
+    def is_positive(self) -> Array:
+        return self._rate > 0
+
+    def log_partition(self) -> Array:
+        return -self._rate.sum(-1)
+
+    def log_weight_sum(self) -> Array:
+        return self.log_partition() if self.is_delicate else 0.0 * self._rate.sum(-1)
+
+
+@jax.custom_jvp
+def _without_derivative(value: Array) -> Array:
+    return value
+
+
+@_without_derivative.defjvp
+def _unknown(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    return primals[0], jnp.nan * tangents[0]

@@ -1,0 +1,138 @@
+"""Variables that dominate a row, from all others.
+
+What a constraint leaves of a variable whose scale is far above that of the others in its rows is a
+small difference of large numbers. It follows without loss from the others: a tangent vector v with
+B v = 0 has ``v_p = -F v_f`` for the dominating variables p, the pivots, and the other ones f.
+"""
+
+from abc import ABC, abstractmethod
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from jax.lax import stop_gradient
+
+from numpyro_constrained.kernels.arrays.linalg import (
+    diagonal,
+    identity_like,
+    lift,
+    matmul,
+    matvec,
+    take,
+)
+from numpyro_constrained.kernels.linear.rows import DenseRows, DisjointRows
+
+__all__ = [
+    "Completion",
+    "DenseCompletion",
+    "DisjointCompletion",
+    "PlainCompletion",
+    "factor_by_size",
+    "pivots_first",
+]
+
+
+class Completion(ABC):
+    """Pivots that follow from the others, for variables of given sizes."""
+
+    @abstractmethod
+    def fill(self, tangent: Array) -> Array:
+        """A tangent vector ``(*sample, *batch, n)``, with pivots from its other entries."""
+
+    @abstractmethod
+    def free_share(self) -> Array:
+        """``(*batch, n)`` share of variance that independent variables of these sizes keep."""
+
+    def fill_both(self, covariance: Array) -> Array:
+        """A covariance ``(*batch, n, n)`` of tangent vectors, with pivots from the others."""
+        rows = jnp.moveaxis(self.fill(jnp.moveaxis(covariance, -2, 0)), 0, -2)
+        return jnp.moveaxis(self.fill(jnp.moveaxis(rows, -1, 0)), 0, -1)
+
+
+class DisjointCompletion(Completion):
+    """One variable of each row that has more than half of its variance."""
+
+    def __init__(self, rows: DisjointRows, size: Array) -> None:
+        self.rows, self.white = rows, rows.scaled(size)
+        self.share = self.white.share()
+        self.dominates = stop_gradient(self.share) > 0.5
+
+    def _others(self, vector: Array) -> Array:
+        return jnp.where(lift(self.dominates, vector.ndim), 0.0, vector)
+
+    def fill(self, tangent: Array) -> Array:
+        dominates = lift(self.dominates, tangent.ndim)
+        weights = jnp.where(dominates, lift(self.rows.weights, tangent.ndim), 1.0)
+        total = self.rows.members(self.rows.apply(self._others(tangent)))
+        return jnp.where(dominates, -total / weights, tangent)
+
+    def free_share(self) -> Array:
+        squares = jnp.square(self.white.weights)
+        total, others = (
+            self.white.members(self.white.totals(part)) for part in (squares, self._others(squares))
+        )
+        total = jnp.where(self.dominates, total, 1.0)
+        return jnp.where(self.dominates, others / total, 1 - self.share)
+
+
+class PlainCompletion(Completion):
+    """No variable is filled in, where the number of independent rows is not known."""
+
+    def __init__(self, rows: DenseRows, size: Array) -> None:
+        self.white = rows.scaled(size).dense()
+
+    def fill(self, tangent: Array) -> Array:
+        return tangent
+
+    def free_share(self) -> Array:
+        gram = matmul(self.white, self.white.mT)
+        is_zero = (stop_gradient(diagonal(gram)) == 0).astype(gram.dtype)
+        gram = gram + is_zero[..., None] * identity_like(gram)
+        return 1 - (self.white * matmul(jnp.linalg.inv(gram), self.white)).sum(-2)
+
+
+class DenseCompletion(Completion):
+    """Pivots of a factorisation of ``B diag(size)``, for which F is of modest size.
+
+    Args:
+        rows: B, of full rank.
+        size: ``(*batch, n)``.
+    """
+
+    def __init__(self, rows: DenseRows, size: Array) -> None:
+        self.rank, self.size = rows.size, size
+        white = rows.scaled(size).dense()
+        self.order = pivots_first(stop_gradient(white))
+        self.place = jnp.argsort(self.order, -1)
+        white = take(white, self.order[..., None, :])
+        self.followers = jnp.linalg.solve(white[..., : self.rank], white[..., self.rank :])
+
+    def fill(self, tangent: Array) -> Array:
+        size = lift(self.size, tangent.ndim)
+        others = take(tangent / size, self.order)[..., self.rank :]
+        white = jnp.concatenate([-matvec(self.followers, others), others], -1)
+        return size * take(white, self.place)
+
+    def free_share(self) -> Array:
+        squares = matmul(self.followers, self.followers.mT)
+        inverse = jnp.linalg.inv(identity_like(squares) + squares)
+        explained = (self.followers * matmul(inverse, self.followers)).sum(-2)
+        left = diagonal(matmul(inverse, squares))
+        return take(jnp.concatenate([left, 1 - explained], -1), self.place)
+
+
+def factor_by_size(rows: Array) -> tuple[Array, Array]:
+    """Elimination of the adjoint of ``(*batch, r, n)`` rows with partial pivoting.
+
+    Returns:
+        The packed triangles, and ``(*batch, n)`` the variables, those first whose columns are
+        large and independent.
+    """
+    packed, _, order = jax.lax.linalg.lu(rows.mT)
+    return packed, order
+
+
+def pivots_first(rows: Array) -> Array:
+    """``(*batch, n)`` the variables, those first whose columns of ``(*batch, r, n)`` rows are large
+    and independent."""
+    return factor_by_size(rows)[1]

@@ -1,0 +1,387 @@
+"""Location-scale laws conditioned on ``A x = k``.
+
+For x = loc + L e with white noise e, the constraint is S e = c - B loc with S = B L. Conditioning
+a draw is kriging (Matheron's rule): e - S' F^-1 S e with F = S S'. Nothing here depends on the
+value that is scored, so each law computes it once. All arrays of a law have its batch rank.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.core import Tracer
+
+from numpyro_constrained.kernels.arrays.leaves import folded
+from numpyro_constrained.kernels.arrays.linalg import (
+    diagonal,
+    gram_root,
+    lift,
+    matvec,
+    solve_lower,
+    solve_lower_adjoint,
+    solve_lower_matrix,
+    take,
+)
+from numpyro_constrained.kernels.linear.completion import (
+    Completion,
+    DenseCompletion,
+    DisjointCompletion,
+    PlainCompletion,
+)
+from numpyro_constrained.kernels.linear.constraint import LinearConstraint
+from numpyro_constrained.kernels.linear.null_space import NullSpace
+from numpyro_constrained.kernels.linear.rows import DenseRows, DisjointRows
+from numpyro_constrained.kernels.linear.whitening import UniformRows, WhiteRows, whiten
+
+__all__ = [
+    "Conditional",
+    "DenseConditional",
+    "DiagonalConditional",
+    "UniformConditional",
+    "leading_identity",
+]
+
+
+class Conditional(ABC):
+    """x given A x = k, for covariance (or scale matrix) Sigma.
+
+    Attributes:
+        constraint: the constraint A x = k.
+        loc: ``(*batch, n)`` of the law without the constraint.
+        mean: ``(*batch, n)``, on the subspace up to rounding; ``settled_mean`` to the last bits.
+        half_log_det: ``(*batch,)`` 1/2 log pdet of the conditional covariance.
+        constraint_half_log_det: ``(*batch,)`` 1/2 log(det A Sigma A' / det A A').
+        noise_size: white-noise entries of one draw.
+        base_size: white-noise entries of a reparametrised draw.
+    """
+
+    constraint: LinearConstraint
+    loc: Array
+    mean: Array
+    half_log_det: Array
+    constraint_half_log_det: Array
+    noise_size: int
+
+    @property
+    def is_traced(self) -> bool:
+        """Whether anything here belongs to a trace."""
+        parts = self.loc, self.half_log_det
+        return self.constraint.is_traced or any(isinstance(part, Tracer) for part in parts)
+
+    # What is computed when asked for is not kept: it may be asked for inside a trace.
+
+    @property
+    @abstractmethod
+    def surprise(self) -> Array:
+        """``(*batch,)`` (k - A loc)' (A Sigma A')^-1 (k - A loc)."""
+
+    @property
+    def settled_mean(self) -> Array:
+        """``(*batch, n)`` the mean, on the subspace to the last bits."""
+        return self.settle(self.mean)
+
+    @abstractmethod
+    def deviation(self, noise: Array) -> Array:
+        """Draw of x - mean from white noise ``(..., noise_size)``."""
+
+    def draw(self, noise: Array) -> Array:
+        """Draw of x from white noise, on the subspace to the last bits."""
+        deviation = self.deviation(noise)
+        return self.settle(lift(self.mean, deviation.ndim) + deviation)
+
+    @abstractmethod
+    def closing(self, value: Array) -> Array:
+        """A step within the covariance from a point beside the subspace to it."""
+
+    @abstractmethod
+    def mahalanobis(self, deviation: Array) -> Array:
+        """Squared length of a deviation in the metric of the conditional covariance."""
+
+    def distance(self, value: Array) -> Array:
+        """Squared length of ``value - mean`` in that metric."""
+        return self.mahalanobis(value - lift(self.mean, value.ndim))
+
+    @abstractmethod
+    def variance(self) -> Array:
+        """``(*batch, n)`` diagonal of the conditional covariance."""
+
+    @abstractmethod
+    def covariance_matvec(self, vector: Array) -> Array:
+        """Conditional covariance times ``vector``."""
+
+    @abstractmethod
+    def precision_trace(self, other: "Conditional") -> Array:
+        """Trace of this law's inverse covariance times the covariance of ``other``."""
+
+    # A reparametrised draw is continuous in every parameter for fixed noise. Orthonormal bases of
+    # a null space are not, where that turns freely: there conditioning by kriging is.
+
+    @property
+    def base_size(self) -> int:
+        return self.noise_size
+
+    def from_base(self, noise: Array) -> Array:
+        """Draw of x from white noise ``(..., base_size)``."""
+        return self.draw(noise)
+
+    @abstractmethod
+    def to_base(self, value: Array) -> Array:
+        """White noise that ``from_base`` takes to ``value``."""
+
+    @property
+    @abstractmethod
+    def size(self) -> Array:
+        """``(*batch, n)`` standard deviations without the constraint."""
+
+    @property
+    @folded
+    def completion(self) -> Completion:
+        """Variables whose scale dominates a row, from the others."""
+        matrix = self.constraint.matrix
+        if isinstance(matrix.rows, DisjointRows):
+            return DisjointCompletion(matrix.rows, self.size)
+        rows = matrix.full_rank_rows() if isinstance(matrix.rank, int) else None
+        if rows is None:
+            assert isinstance(matrix.rows, DenseRows)
+            return PlainCompletion(matrix.rows, self.size)
+        return DenseCompletion(rows, self.size)
+
+    def covariance(self) -> Array:
+        """``(*batch, n, n)`` conditional covariance."""
+        identity = leading_identity(self.loc.shape[-1], self)
+        return self.completion.fill_both(jnp.moveaxis(self.covariance_matvec(identity), 0, -2))
+
+    def num_corrections(self) -> int:
+        """Corrections after which a draw obeys the constraint to the last bits."""
+        if self.constraint.matrix.plan is None:
+            return 3
+        return 1 if self.loc.dtype == np.float64 else 2
+
+    def settle(self, value: Array) -> Array:
+        """Move a draw onto the subspace to the last bits, within the covariance; no gradient."""
+        return self._flushed(self.constraint.settle(value, self.closing, self.num_corrections()))
+
+    def _flushed(self, value: Array) -> Array:
+        """Exact zeros, where only rounding tells that the constraint holds a variable there."""
+        if self.constraint.matrix.plan is not None:
+            return value
+        size = lift(self.size, value.ndim) + lift(jnp.abs(self.loc), value.ndim)
+        # A step that closes the gap of rounding in n others has again rounding errors of its own.
+        eps = 4 * value.shape[-1] * float(jnp.finfo(value.dtype).eps) ** 2
+        return jnp.where(jnp.abs(value) <= eps * size, 0.0, value)
+
+
+class _WhitenedConditional(Conditional):
+    """Sigma = L L' with an invertible L that the subclass multiplies and divides by."""
+
+    def __init__(
+        self, loc: Array, whitened: WhiteRows, log_det: Array, constraint: LinearConstraint
+    ) -> None:
+        self.constraint, self.whitened, self.loc = constraint, whitened, loc
+        self.noise_size = loc.shape[-1]
+        half_log_det, self.white_gap = whitened.of_loc(loc)
+        self._white_half_log_det = half_log_det
+        ndim = max(log_det.ndim, half_log_det.ndim)
+        self.half_log_det = lift(log_det, ndim) - lift(half_log_det, ndim)
+
+    @property
+    def constraint_half_log_det(self) -> Array:  # type: ignore[override]
+        return self._white_half_log_det
+
+    @property
+    @folded
+    def mean(self) -> Array:  # type: ignore[override]
+        return self.loc + self._multiply(self.white_gap)
+
+    @property
+    def surprise(self) -> Array:
+        return jnp.square(self.white_gap).sum(-1)
+
+    @abstractmethod
+    def _multiply(self, vector: Array) -> Array:
+        """``L vector``."""
+
+    @abstractmethod
+    def _multiply_adjoint(self, vector: Array) -> Array:
+        """``L' vector``."""
+
+    @abstractmethod
+    def _divide(self, vector: Array) -> Array:
+        """``L^-1 vector``."""
+
+    def _projected(self, noise: Array) -> Array:
+        """The noise, less what the constraint determines of it."""
+        return noise - self.whitened.explained(noise)
+
+    def deviation(self, noise: Array) -> Array:
+        return self._multiply(self._projected(noise))
+
+    def draw(self, noise: Array) -> Array:
+        white = noise + self.whitened.closing_with(self.loc, noise)
+        return self.settle(lift(self.loc, noise.ndim) + self._multiply(white))
+
+    def closing(self, value: Array) -> Array:
+        return self._multiply(self.whitened.closing(value))
+
+    def settle(self, value: Array) -> Array:
+        if isinstance(self.constraint.rank, int) and self.constraint.free_size == 0:
+            return self._flushed(self.constraint.settle(value, count=3))  # one point for any scales
+        return self.whitened.settle(super().settle(value))
+
+    def mahalanobis(self, deviation: Array) -> Array:
+        return jnp.square(self._divide(deviation)).sum(-1)
+
+    def distance(self, value: Array) -> Array:
+        white = self._divide(value - lift(self.loc, value.ndim))
+        return jnp.square(white - lift(self.white_gap, white.ndim)).sum(-1)
+
+    def covariance_matvec(self, vector: Array) -> Array:
+        return self.deviation(self._multiply_adjoint(vector))
+
+    def to_base(self, value: Array) -> Array:
+        return self._projected(self._divide(value - lift(self.mean, value.ndim)))
+
+
+class DiagonalConditional(_WhitenedConditional):
+    """Sigma = diag(scale^2), scale ``(*batch, n)``."""
+
+    def __init__(self, loc: Array, scale: Array, constraint: LinearConstraint) -> None:
+        self.scale = scale
+        whitened = whiten(constraint, lambda rows: rows.scaled(scale), lambda: scale)
+        super().__init__(loc, whitened, jnp.log(scale).sum(-1), constraint)
+
+    def _multiply(self, vector: Array) -> Array:
+        return lift(self.scale, vector.ndim) * vector
+
+    def _multiply_adjoint(self, vector: Array) -> Array:
+        return lift(self.scale, vector.ndim) * vector
+
+    def _divide(self, vector: Array) -> Array:
+        return vector / lift(self.scale, vector.ndim)
+
+    @property
+    def size(self) -> Array:
+        return self.scale
+
+    def variance(self) -> Array:
+        share = self.constraint.matrix.without_determined(self.completion.free_share())
+        return jnp.square(self.scale) * lift(share, self.scale.ndim)
+
+    def precision_trace(self, other: Conditional) -> Array:
+        variance = lift(other.variance(), self.scale.ndim)
+        return (variance / lift(jnp.square(self.scale), variance.ndim)).sum(-1)
+
+    @property
+    @folded
+    def null_space(self) -> NullSpace:
+        """Orthonormal basis of the white noises that keep the constraint, continuous in the
+        scale."""
+        return self.constraint.matrix.scaled_null_space(self.scale)
+
+    @property
+    def base_size(self) -> int:
+        is_fixed = self.constraint.is_fixed
+        return self.constraint.coordinate_size if is_fixed else self.noise_size
+
+    def from_base(self, noise: Array) -> Array:
+        if not self.constraint.is_fixed:
+            return self.draw(noise)
+        deviation = self._multiply(self.null_space.embed(noise))
+        return self.settle(lift(self.mean, deviation.ndim) + deviation)
+
+    def to_base(self, value: Array) -> Array:
+        if not self.constraint.is_fixed:
+            return super().to_base(value)
+        return self.null_space.extract(self._divide(value - lift(self.mean, value.ndim)))
+
+
+class UniformConditional(DiagonalConditional):
+    """Sigma = scale^2 I, scale ``(*batch, 1)``.
+
+    All that is factored is the constraint, which was when it was analysed, whatever the scale.
+    """
+
+    def __init__(self, loc: Array, scale: Array, constraint: LinearConstraint) -> None:
+        self.scale = scale
+        whitened = UniformRows(constraint, scale)
+        log_det = loc.shape[-1] * jnp.log(scale)[..., 0]
+        _WhitenedConditional.__init__(self, loc, whitened, log_det, constraint)
+
+    @property
+    def size(self) -> Array:
+        return jnp.broadcast_to(self.scale, self.scale.shape[:-1] + self.loc.shape[-1:])
+
+    def settle(self, value: Array) -> Array:
+        return self._flushed(self.constraint.settle(value, count=self.num_corrections()))
+
+    @property
+    def null_space(self) -> NullSpace:
+        return self.constraint.null_space()
+
+
+class DenseConditional(_WhitenedConditional):
+    """Sigma = L L' with lower triangular L ``(*batch, n, n)``."""
+
+    def __init__(self, loc: Array, scale_tril: Array, constraint: LinearConstraint) -> None:
+        self.scale_tril = scale_tril
+        whitened = whiten(constraint, lambda rows: rows.transform(scale_tril), lambda: self.size)
+        super().__init__(loc, whitened, jnp.log(diagonal(scale_tril)).sum(-1), constraint)
+
+    def _multiply(self, vector: Array) -> Array:
+        return matvec(self.scale_tril, vector)
+
+    def _multiply_adjoint(self, vector: Array) -> Array:
+        return matvec(self.scale_tril.mT, vector)
+
+    def _divide(self, vector: Array) -> Array:
+        return solve_lower(self.scale_tril, vector)
+
+    @property
+    def size(self) -> Array:
+        return jnp.linalg.vector_norm(self.scale_tril, axis=-1)
+
+    def variance(self) -> Array:
+        rows = self._multiply_adjoint(leading_identity(self.noise_size, self))
+        left = jnp.moveaxis(self._projected(rows), 0, -1)
+        columns = self.completion.fill(jnp.moveaxis(left, -2, 0))
+        return self.constraint.matrix.without_determined(jnp.square(columns).sum(0))
+
+    @folded
+    def _reduced(self) -> tuple[Any, Any, Array]:
+        """Free variables, the basis of the null space in which they are the coordinates, and a
+        triangular root of the precision in it: continuous in L, as its diagonal is positive."""
+        free, basis = self.constraint.matrix.elimination()
+        ndim = max(basis.ndim, self.scale_tril.ndim)
+        white = solve_lower_matrix(lift(self.scale_tril, ndim), lift(basis, ndim))
+        return free, basis, gram_root(white)
+
+    @property
+    def base_size(self) -> int:
+        is_fixed = self.constraint.is_fixed
+        return self.constraint.coordinate_size if is_fixed else self.noise_size
+
+    def from_base(self, noise: Array) -> Array:
+        if not self.constraint.is_fixed:
+            return self.draw(noise)
+        _, basis, root = self._reduced()
+        deviation = matvec(basis, solve_lower_adjoint(root, noise))
+        return self.settle(lift(self.mean, deviation.ndim) + deviation)
+
+    def to_base(self, value: Array) -> Array:
+        if not self.constraint.is_fixed:
+            return super().to_base(value)
+        free, _, root = self._reduced()
+        return matvec(root.mT, take(value - lift(self.mean, value.ndim), free))
+
+    def precision_trace(self, other: Conditional) -> Array:
+        unit_noise = leading_identity(other.noise_size, other, self)
+        return self.mahalanobis(other.deviation(unit_noise)).sum(0)
+
+
+def leading_identity(size: int, *laws: Conditional) -> Array:
+    """``(size, 1, ..., 1, size)``: unit vectors as samples of ``laws``."""
+    batch_dims = max(law.loc.ndim for law in laws) - 1
+    identity = jnp.eye(size, dtype=laws[0].loc.dtype)
+    return identity.reshape((size,) + (1,) * batch_dims + (size,))

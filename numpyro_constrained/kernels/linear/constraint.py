@@ -1,0 +1,182 @@
+"""The constraint ``A x = k``, bound to arrays."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.core import Tracer
+from jax.lax import stop_gradient
+
+from constrained_core import GroupSum
+from numpyro_constrained.kernels.arrays.leaves import Layout, folded
+from numpyro_constrained.kernels.arrays.linalg import lift
+from numpyro_constrained.kernels.linear.matrix import BoundMatrix
+from numpyro_constrained.kernels.linear.null_space import NullSpace
+from numpyro_constrained.kernels.linear.rows import Rows
+
+__all__ = ["LinearConstraint", "default_tolerance"]
+
+
+def default_tolerance(dtype: Any) -> float:
+    """Relative tolerance of support checks: 1e-6 in float64, 1e-4 in float32."""
+    return 1e-6 if dtype == np.float64 else 1e-4
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LinearConstraint:
+    """``A x = k`` in the dtype of a law.
+
+    Attributes:
+        layout: how A and k are to be read.
+        A, k: as given, as arrays (A may be a ``GroupSum``).
+        matrix: what A alone says.
+        scaled_k: ``(*batch, r)`` right-hand sides of the scaled rows.
+    """
+
+    layout: Layout
+    A: Any
+    k: Array
+    matrix: BoundMatrix
+    scaled_k: Array
+
+    @property
+    def is_traced(self) -> bool:
+        """Whether the constraint belongs to a trace."""
+        return isinstance(self.scaled_k, Tracer) or isinstance(self.A, Tracer)
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether A is the same whenever the law is made again, so that coordinates of its null
+        space mean the same."""
+        return self.layout.is_fixed
+
+    @property
+    def rank(self) -> Any:
+        return self.matrix.rank
+
+    @property
+    def num_variables(self) -> int:
+        return self.matrix.num_variables
+
+    @property
+    def free_size(self) -> Any:
+        return self.matrix.free_size
+
+    @property
+    def coordinate_size(self) -> int:
+        """n - r, for a matrix of which it is known."""
+        rank = self.rank if isinstance(self.rank, int) else self.layout.rank
+        return self.num_variables - (self.matrix.num_rows if rank is None else rank)
+
+    @property
+    def is_vector(self) -> bool:
+        """Whether A was given as one row ``(n,)``, so that k has no row dimension."""
+        return self.layout.is_vector
+
+    @property
+    def batch_shape(self) -> tuple[int, ...]:
+        row_dims = self.layout.row_dims
+        matrix_batch = (
+            () if isinstance(self.A, GroupSum) else self.A.shape[: self.A.ndim - row_dims]
+        )
+        k_batch = self.k.shape if self.is_vector else self.k.shape[:-1]
+        return jnp.broadcast_shapes(matrix_batch, k_batch)
+
+    def lifted(self, vector: Array) -> Array:
+        """``vector`` with at least the rank of a batch of the constraint."""
+        return lift(vector, 1 + len(self.batch_shape))
+
+    def residual(self, value: Array) -> Array:
+        """``A value - k``, in the rows of A."""
+        total = self._in_given_rows(self.matrix.given, self.lifted(value))
+        return total - lift(self.k, total.ndim)
+
+    def _in_given_rows(self, rows: Rows, value: Array) -> Array:
+        total = rows.apply(value)
+        return total[..., 0] if self.is_vector else total
+
+    def contains(self, value: Array, tolerance: float) -> Array:
+        """Whether ``|A x - k| <= tolerance (|A| |x| + |k|)`` in every row."""
+        value = stop_gradient(self.lifted(value))
+        holds = stop_gradient(jnp.abs(self.residual(value)) <= tolerance * self._size(value))
+        return holds if self.is_vector else holds.all(-1)
+
+    def contains_solution(self, value: Array) -> Array:
+        """Whether the rows hold at a point that other rows determine: each of its entries has the
+        rounding errors of the largest, those that should be zero above all."""
+        value = stop_gradient(self.lifted(value))
+        eps = float(jnp.finfo(value.dtype).eps)
+        largest = jnp.broadcast_to(jnp.abs(value).max(-1, keepdims=True), value.shape)
+        rounding = 64 * value.shape[-1] * eps * self._size(largest)
+        tolerated = default_tolerance(value.dtype) * self._size(value) + rounding
+        holds = stop_gradient(jnp.abs(self.residual(value)) <= tolerated)
+        return holds if self.is_vector else holds.all(-1)
+
+    def _size(self, value: Array) -> Array:
+        """``|A| |x| + |k|``."""
+        size = jnp.abs(value)
+        # Rounding at the scale of the largest variable: it counts only where all others are 0.
+        size = size + jnp.finfo(value.dtype).eps * size.max(-1, keepdims=True)
+        size = self._in_given_rows(folded(self.matrix.given.absolute)(), size)
+        return size + lift(jnp.abs(self.k), size.ndim)
+
+    def gap(self, value: Array) -> Array:
+        """``k - A value`` in the scaled rows, as exactly as the dtype allows."""
+        return self.matrix.gap(self.scaled_k, value)
+
+    def excess(self, value: Array) -> Array:
+        """The gap, 0 where it is rounding."""
+        gap = self.gap(value)
+        size = folded(self.matrix.scaled_rows.absolute)().apply(jnp.abs(value))
+        size = size + lift(jnp.abs(self.scaled_k), size.ndim)
+        return jnp.where(jnp.abs(gap) <= 2 * jnp.finfo(gap.dtype).eps * size, 0.0, gap)
+
+    def pin(self, value: Array, correction: Array) -> Array:
+        """The correction of a value, made exact where the constraint alone holds a variable at
+        zero: a rounding error has no scale there to be small against."""
+        index = self.matrix.determined
+        if index is None:
+            return correction
+        values = folded(self.matrix.determined_values)(stop_gradient(self.scaled_k))
+        is_zero = lift(values == 0, value.ndim)
+        exact = jnp.where(is_zero, -value[..., index], correction[..., index])
+        return correction.at[..., index].set(exact)
+
+    @folded
+    def null_space(self) -> NullSpace:
+        """Orthonormal basis of the null space of A."""
+        return self.matrix.null_space()
+
+    def embed(self, coordinates: Array) -> Array:
+        """The point of the subspace with these coordinates ``(..., n - r)`` in the null space;
+        zeros are the point nearest to the origin."""
+        direction = self.null_space().embed(self.lifted(coordinates))
+        origin = folded(self.matrix.shortest)(self.scaled_k)
+        return self.settle(lift(origin, direction.ndim) + direction)
+
+    def settle(
+        self, value: Array, closing: Callable[[Array], Array] | None = None, count: int = 1
+    ) -> Array:
+        """Move a point beside the subspace onto it to the last bits; no gradient.
+
+        Args:
+            value: ``(*sample, *batch, n)``.
+            closing: from a point to a step that closes its gap; the shortest unless given.
+            count: how many steps.
+        """
+        closing = closing or self._closing
+        for _ in range(count):
+            point = stop_gradient(value)
+            value = value + stop_gradient(self.pin(point, closing(point)))
+        return value
+
+    def _closing(self, value: Array) -> Array:
+        return self.matrix.shortest(self.gap(value))
+
+    def nearest(self, value: Array) -> Array:
+        """The point of the subspace nearest to ``value``."""
+        value = self.lifted(value)
+        return self.settle(value + self._closing(value))

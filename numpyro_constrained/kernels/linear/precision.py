@@ -1,0 +1,118 @@
+"""Covariances by their factor or their inverse."""
+
+import jax.numpy as jnp
+from jax import Array
+
+from numpyro_constrained.kernels.arrays.leaves import folded
+from numpyro_constrained.kernels.arrays.linalg import (
+    cholesky,
+    diagonal,
+    identity_like,
+    lift,
+    matmul,
+    matvec,
+    solve_lower,
+    solve_lower_matrix,
+)
+from numpyro_constrained.kernels.linear.conditional import DenseConditional
+from numpyro_constrained.kernels.linear.constraint import LinearConstraint
+from numpyro_constrained.kernels.linear.matrix import BoundMatrix
+
+__all__ = ["PrecisionConditional", "covariance_tril", "precision_tril"]
+
+
+def covariance_tril(covariance: Array) -> Array:
+    """Lower Cholesky factor of ``(*batch, n, n)``."""
+    return cholesky(
+        covariance,
+        "covariance_matrix to be positive definite",
+        "check its eigenvalues, add a small multiple of the identity, or use float64",
+    )
+
+
+def precision_tril(precision: Array) -> Array:
+    """Lower Cholesky factor of the inverse; an error where it is positive definite on a null space
+    only."""
+    return _inverse_root(
+        precision,
+        "precision_matrix Q to be positive definite, as the law without the constraint asks for",
+        "a Q that is singular off the null space of A has no such law: adding c A'A to Q, c > 0, "
+        "gives it one and leaves the law given A x = k as it is",
+    )
+
+
+class PrecisionConditional(DenseConditional):
+    """Sigma^-1 = Q ``(*batch, n, n)``, positive definite on the null space of A.
+
+    Given A x = k, that is the law of the precision P Q P + c R'R about its own mean, a point of the
+    subspace: P is the projection on the null space of A, R an orthonormal basis of the rows, both
+    in units of the diagonal of Q, and c of the size of P Q P. What Q says across the rows, of
+    whatever sign and size, is in the mean.
+    """
+
+    def __init__(self, loc: Array, precision: Array, constraint: LinearConstraint) -> None:
+        self.precision, self._base_loc = precision, loc
+        unit, root, rows = _white_rows(precision, constraint.matrix)
+        white = lift(precision, rows.ndim) / (unit[..., None, :] * unit[..., None])
+        across = white - matmul(matmul(white, rows.mT), rows)  # Q P
+        within = across - matmul(rows.mT, matmul(rows, across))
+        size = _size(within)
+        tril = _inverse_root(
+            within / size + matmul(rows.mT, rows),
+            "precision_matrix Q to be positive definite on the null space of A",
+            "add the rows to A that fix what is left free (one sum for each connected component of "
+            "an intrinsic field), or use float64",
+            1 / size[..., 0],  # the entries of P Q P are left from those of Q
+        )
+        gap = constraint.matrix.reduce(constraint.gap(loc))
+        step = matvec(rows.mT, solve_lower(root, gap))
+        pull = matvec(tril, matvec(tril.mT, matvec(across.mT, step)))
+        pull = pull / lift(size[..., 0], pull.ndim)
+        pull = pull - matvec(rows.mT, matvec(rows, pull))
+        scale_tril = tril / (unit[..., None] * jnp.sqrt(size))
+        change = (step - pull) / lift(unit, step.ndim)
+        mean = lift(loc, change.ndim) + change
+        super().__init__(mean, scale_tril, constraint)
+
+    @property
+    @folded
+    def _base(self) -> DenseConditional:
+        """For what the law without the constraint says of it."""
+        return DenseConditional(self._base_loc, precision_tril(self.precision), self.constraint)
+
+    @property
+    def constraint_half_log_det(self) -> Array:  # type: ignore[override]
+        return self._base.constraint_half_log_det
+
+    @property
+    def surprise(self) -> Array:
+        return self._base.surprise
+
+
+def _white_rows(precision: Array, matrix: BoundMatrix) -> tuple[Array, Array, Array]:
+    """The unit u ``(*batch, n)`` of every variable, by the diagonal of the precision; the factor C
+    and the basis R of the rows with ``B diag(u)^-1 = C R``."""
+    squares = jnp.abs(diagonal(precision))
+    mean = squares.mean(-1, keepdims=True)
+    unit = jnp.sqrt(jnp.where(squares > 0, squares, jnp.where(mean > 0, mean, 1.0)))
+    rows = matrix.rows.dense()
+    ndim = max(rows.ndim, precision.ndim)
+    unit = lift(unit, ndim - 1)
+    rows = lift(rows, ndim) / unit[..., None, :]
+    root = jnp.linalg.cholesky(matrix.padded(matmul(rows, rows.mT)))
+    return unit, root, solve_lower_matrix(root, rows)
+
+
+def _size(within: Array) -> Array:
+    """``(*batch, 1, 1)`` mean of the diagonal where that is no rounding error of one."""
+    least = float(jnp.finfo(within.dtype).eps) ** 0.5
+    return jnp.maximum(diagonal(within).mean(-1), least)[..., None, None]
+
+
+def _inverse_root(precision: Array, expected: str, remedy: str, loss: Array | float = 1.0) -> Array:
+    """Lower Cholesky factor of the inverse, by factoring the matrix in reverse order."""
+    # A pivot of this size is what rounding leaves of zero.
+    least_pivot = 4 * precision.shape[-1] * float(jnp.finfo(precision.dtype).eps) * loss
+    factor = cholesky(jnp.flip(precision, (-2, -1)), expected, remedy, least_pivot)
+    reverse = jnp.flip(factor, (-2, -1)).mT
+    return solve_lower_matrix(reverse, identity_like(precision))

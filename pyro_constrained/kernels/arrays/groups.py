@@ -1,0 +1,132 @@
+"""Sums over groups and their adjoint, each the fast backward pass of the other.
+
+PyTorch differentiates ``index_select`` by ``index_add`` and ``scatter_add`` by ``gather``; the two
+fast ones of these four are ``scatter_add`` and ``index_select``. Long vectors on a CPU are summed
+by a sparse product, in half the time of ``scatter_add``.
+"""
+
+import warnings
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from pyro_constrained.kernels.arrays.plans import AnyPlan, plan_tensor
+
+__all__ = ["Groups", "plan_groups"]
+
+LONG = 10_000
+"""Length from which a sparse product is faster than ``scatter_add``."""
+
+
+class Groups:
+    """The group of every entry of a vector.
+
+    Args:
+        index: ``(n,)`` int64, the group of every entry.
+        size: number of groups.
+    """
+
+    def __init__(self, index: Tensor, size: int) -> None:
+        self.index, self.size, self.num_entries = index, size, int(index.shape[0])
+        self._incidence: dict[torch.dtype, Tensor] = {}
+
+    def __reduce__(self) -> tuple:
+        return Groups, (self.index, self.size)
+
+    def totals(self, vector: Tensor) -> Tensor:
+        """``(..., n)`` to ``(..., size)``: sums over the members of each group."""
+        return self.sum(vector) if _is_recorded() else _Totals.apply(vector, self)
+
+    def members(self, totals: Tensor) -> Tensor:
+        """``(..., size)`` to ``(..., n)``: to every entry the figure of its group."""
+        return self.pick(totals) if _is_recorded() else _Members.apply(totals, self)
+
+    def pick(self, totals: Tensor) -> Tensor:
+        """``members``, differentiated by PyTorch."""
+        return totals.index_select(-1, self.index)
+
+    def sum(self, vector: Tensor) -> Tensor:
+        """``totals``, differentiated by PyTorch."""
+        if self._is_long(vector):
+            return self._product(vector)
+        totals = vector.new_zeros(vector.shape[:-1] + (self.size,))
+        return totals.scatter_add_(-1, self.index.expand(vector.shape), vector)
+
+    @staticmethod
+    def _is_long(vector: Tensor) -> bool:
+        if _is_recorded():
+            return False
+        return vector.ndim == 1 and vector.shape[0] > LONG and vector.is_cpu
+
+    def _product(self, vector: Tensor) -> Tensor:
+        if vector.dtype not in self._incidence:
+            self._incidence[vector.dtype] = self._make_incidence(vector.dtype)
+        return self._incidence[vector.dtype] @ vector
+
+    def _make_incidence(self, dtype: torch.dtype) -> Tensor:
+        columns = torch.argsort(self.index, stable=True).int()
+        ends = torch.bincount(self.index, minlength=self.size).cumsum(0).int()
+        starts = torch.cat([ends.new_zeros(1), ends])
+        ones, shape = torch.ones(len(columns), dtype=dtype), (self.size, len(columns))
+        with warnings.catch_warnings(), torch.inference_mode(False):
+            warnings.filterwarnings("ignore", message="Sparse")  # "in beta state"
+            return torch.sparse_csr_tensor(starts, columns, ones, shape, check_invariants=False)
+
+
+def _is_recorded() -> bool:
+    """Whether operations are recorded for later, by what takes no derivatives of our own."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+
+
+class _Totals(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(vector: Tensor, groups: Groups) -> Tensor:
+        return groups.sum(vector)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Groups], output: Tensor) -> None:
+        ctx.groups = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple:
+        return _Members.apply(gradients[0], ctx.groups), None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+        return ctx.groups.sum(tangent)
+
+
+class _Members(torch.autograd.Function):
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(totals: Tensor, groups: Groups) -> Tensor:
+        return groups.pick(totals)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Groups], output: Tensor) -> None:
+        ctx.groups = inputs[1]
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple:
+        return _Totals.apply(gradients[0], ctx.groups), None
+
+    @staticmethod
+    def jvp(ctx: Any, tangent: Tensor, _: None) -> Tensor:
+        return ctx.groups.pick(tangent)
+
+
+_GROUPS: WeakKeyDictionary[AnyPlan, dict[tuple, Groups]] = WeakKeyDictionary()
+
+
+def plan_groups(plan: AnyPlan, name: str, size: int, like: Tensor) -> Groups:
+    """The groups that the plan's array ``name`` tells, on the device of ``like``; made once."""
+    groups = _GROUPS.setdefault(plan, {})
+    key = name, like.device
+    if key not in groups:
+        groups[key] = Groups(plan_tensor(plan, name, like, torch.int64), size)
+    return groups[key]

@@ -1,0 +1,33 @@
+"""Plan arrays as tensors, made once per plan, type and device."""
+
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
+
+from constrained_core.fiber.disjoint_groups import DisjointGroups
+from constrained_core.fiber.plan import FiberPlan, FixedVariables
+from constrained_core.fiber.tables import TwoWayTable
+from constrained_core.fiber.trellis import Trellis
+from constrained_core.groups import GroupSum
+from constrained_core.linear.plan import Plan
+from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
+
+__all__ = ["AnyPlan", "plan_tensor"]
+
+AnyPlan = Plan | FiberPlan | FixedVariables | DisjointGroups | Trellis | TwoWayTable | GroupSum
+
+_TENSORS: WeakKeyDictionary[AnyPlan, dict[tuple, Tensor]] = WeakKeyDictionary()
+
+
+@quiet_under_trace
+def plan_tensor(plan: AnyPlan, name: str, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """The plan's array ``name`` on the device of ``like``, in its dtype unless another is given."""
+    tensors = _TENSORS.setdefault(plan, {})
+    key = name, dtype or like.dtype, like.device
+    if key not in tensors:
+        # What is kept serves every later law, also one that is trained; an export sees constants.
+        with torch.inference_mode(False), _disable_current_modes():
+            tensors[key] = torch.tensor(getattr(plan, name), dtype=key[1], device=key[2])
+    return tensors[key]

@@ -1,0 +1,203 @@
+"""Sums, draws and marginals over the lattice points of a trellis, in log space.
+
+With V = 0 at the last stage and V_j(s) = log sum_u exp(theta_j(u) + V_{j+1}(next_j(s, u))), the
+log of the sum over all paths from a start is V_0(start). A weight of zero (theta = -inf) and a
+state without a way on (V = -inf) are right in value and in gradient.
+"""
+
+from collections.abc import Callable
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from constrained_core.fiber.plan import NO_POINT
+from constrained_core.fiber.trellis import Trellis
+from pyro_constrained.kernels.arrays.errors import TensorParameterError
+from pyro_constrained.kernels.arrays.groups import Groups
+from pyro_constrained.kernels.arrays.shapes import broadcast_shapes, expanded
+from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
+
+__all__ = [
+    "Table",
+    "below",
+    "choose",
+    "draw",
+    "entries",
+    "log_partition",
+    "log_sum_exp",
+    "marginals",
+    "messages",
+    "one_step",
+    "require_possible",
+    "tables_of",
+    "with_dead_state",
+]
+
+Table = tuple[Tensor, Tensor | None]
+_TABLES: WeakKeyDictionary[Trellis, dict[tuple, list[Table]]] = WeakKeyDictionary()
+
+
+def log_sum_exp(terms: Tensor, axis: int = -1) -> Tensor:
+    """Over one dimension; -inf, with zero gradients, where all terms are."""
+    largest = terms.detach().amax(axis, keepdim=True)
+    largest = largest.masked_fill(largest == -torch.inf, 0.0)
+    total = (terms - largest).exp().sum(axis)
+    is_zero = total == 0
+    logarithm = total.masked_fill(is_zero, 1.0).log() + largest.squeeze(axis)
+    return logarithm.masked_fill(is_zero, -torch.inf)
+
+
+def below(uniform: Tensor, total: Tensor) -> Tensor:
+    """``uniform * total``, below the total even where the product is rounded: inversion then never
+    takes an index of weight zero."""
+    return torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))
+
+
+def choose(weights: Tensor) -> Tensor:
+    """An index of the first dimension, drawn with probability proportional to its weight."""
+    cumulative = weights.cumsum(0)
+    threshold = below(torch.rand_like(cumulative[-1]), cumulative[-1])
+    return (cumulative <= threshold).sum(0).clamp_max_(len(weights) - 1)
+
+
+@quiet_under_trace
+def require_possible(possible: Tensor) -> None:
+    """Raise where the parameters leave no point to draw.
+
+    Raises:
+        ParameterError: an entry is false.
+    """
+    if not bool(possible.all()):
+        raise TensorParameterError(NO_POINT)
+
+
+@torch.compiler.disable
+def messages(
+    trellis: Trellis, theta: Tensor, reduce: Callable[..., Tensor] = log_sum_exp
+) -> list[Tensor]:
+    """V of every stage; the last entry of a stage is the dead state, -inf.
+
+    Args:
+        trellis: the plan.
+        theta: ``(*batch, q, U)`` log weight of every value of every column; values that a column
+            does not take are ignored.
+        reduce: what is taken over the ways on.
+
+    Returns:
+        ``(*batch, S_j + 1)`` of every stage.
+    """
+    stage = with_dead_state(theta.new_zeros(theta.shape[:-2] + (1,)))
+    stages = [stage]
+    columns = zip(tables_of(trellis, theta.device), theta.unbind(-2), strict=True)
+    for table, weights in reversed(list(columns)):
+        stage = one_step(stage, table, weights, reduce)
+        stages.append(stage)
+    return stages[::-1]
+
+
+def one_step(stage: Tensor, table: Table, weights: Tensor, reduce: Callable[..., Tensor]) -> Tensor:
+    """From one stage ``(*batch, S' + 1)`` to that of the states of a table, ``(*batch, S + 1)``."""
+    states, values = table
+    own = weights[..., None, : states.shape[1]] if values is None else entries(weights, values)
+    return with_dead_state(reduce(entries(stage, states) + own, -1))
+
+
+def entries(stage: Tensor, table: Tensor) -> Tensor:
+    """``(*batch, S')`` to ``(*batch, S, W)``: those at the indices of a table."""
+    found = Groups(table.reshape(-1), stage.shape[-1]).members(stage)
+    return found.unflatten(-1, table.shape)
+
+
+def log_partition(trellis: Trellis, theta: Tensor, start: Tensor) -> Tensor:
+    """Log of the sum of the weights of all paths.
+
+    Args:
+        trellis: the plan.
+        theta: ``(*batch, q, U)`` log weights.
+        start: ``(*batch,)`` states of stage 0.
+
+    Returns:
+        ``(*batch,)``.
+    """
+    batch_shape = broadcast_shapes(theta.shape[:-2], start.shape)
+    return _at(messages(trellis, theta)[0], start.expand(batch_shape)[..., None])[..., 0]
+
+
+@torch.compiler.disable
+@torch.no_grad()
+def draw(
+    trellis: Trellis, theta: Tensor, start: Tensor, sample_shape: tuple[int, ...] = ()
+) -> Tensor:
+    """Exact draws of the values of all columns, ``(*sample_shape, *batch, q)``."""
+    batch_shape = broadcast_shapes(theta.shape[:-2], start.shape)
+    state = start.expand(tuple(sample_shape) + batch_shape)
+    first, *stages = messages(trellis, theta)
+    require_possible(_at(first, state[..., None]) > -torch.inf)
+    drawn = []
+    columns = zip(tables_of(trellis, theta.device), theta.unbind(-2), stages, strict=True)
+    for (table, values), weights, stage in columns:
+        after = table[state]
+        own = weights[..., : table.shape[1]] if values is None else _at(weights, values[state])
+        terms = _at(stage, after) + own
+        place = choose((terms - terms.amax(-1, keepdim=True)).exp().movedim(-1, 0))
+        drawn.append(place if values is None else values[state, place])
+        state = after.gather(-1, place[..., None])[..., 0]
+    return torch.stack(drawn, -1)
+
+
+@torch.compiler.disable  # differentiates, which a compiled graph cannot do twice
+def marginals(trellis: Trellis, theta: Tensor, start: Tensor) -> Tensor:
+    """``(*batch, q, U)`` probability of every value of every column, differentiable again; NaN
+    where there is no point.
+
+    It is the derivative of the log partition function in the log weights. Those below the least
+    number of the dtype are 0: ``trellis_marginals`` has them all, at a higher price.
+    """
+    batch_shape = broadcast_shapes(theta.shape[:-2], start.shape)
+    is_differentiated = theta.requires_grad and torch.is_grad_enabled()
+    with torch.inference_mode(False), torch.enable_grad():
+        theta = expanded(theta, batch_shape + theta.shape[-2:])
+        if not is_differentiated:
+            theta = theta.detach().clone().requires_grad_()
+        total = log_partition(trellis, theta, start).sum()
+        (slope,) = torch.autograd.grad(total, theta, create_graph=is_differentiated)
+        total = slope.sum(-1, keepdim=True)  # one, but for rounding
+        return slope / total.masked_fill(total == 0, torch.nan)
+
+
+def _at(stage: Tensor, index: Tensor) -> Tensor:
+    """Entries of ``stage`` ``(*batch, S + 1)`` at ``index`` ``(*shape, *batch, size)``."""
+    return expanded(stage, index.shape[:-1] + stage.shape[-1:]).gather(-1, index)
+
+
+def with_dead_state(stage: Tensor) -> Tensor:
+    """With -inf as one more state."""
+    return torch.nn.functional.pad(stage, (0, 1), value=-torch.inf)
+
+
+@quiet_under_trace
+def tables_of(trellis: Trellis, device: torch.device, is_back: bool = False) -> list[Table]:
+    """The transitions ``(S_j, W_j)`` of every column, or the ways back, and their values, or None
+    where every state begins with value 0; made once per plan and device."""
+    tables = _TABLES.setdefault(trellis, {})
+    key = device, is_back
+    if key not in tables:
+        firsts, states = trellis.before if is_back else (trellis.first, trellis.next)
+        largest = (trellis.num_values - 1).tolist()
+        with torch.inference_mode(False):
+            tables[key] = [
+                (
+                    torch.as_tensor(table, dtype=torch.int64, device=device),
+                    torch.as_tensor(
+                        np.minimum(first[:, None] + np.arange(table.shape[1]), last),
+                        dtype=torch.int64,
+                        device=device,
+                    )
+                    if first.any()
+                    else None,
+                )
+                for first, table, last in zip(firsts, states, largest, strict=True)
+            ]
+    return tables[key]

@@ -1,0 +1,182 @@
+"""From what a user gives as A and k to a constraint that is bound to a law."""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
+from torch.utils._python_dispatch import _disable_current_modes
+
+from constrained_core import ConstraintError, GroupSum, check_consistency, plan_constraint
+from constrained_core.errors import InfeasibleConstraintError
+from pyro_constrained.kernels.arrays.errors import TensorParameterError
+from pyro_constrained.kernels.arrays.inputs import as_tensor, read_matrix
+from pyro_constrained.kernels.arrays.inspection import are_known, has_values, is_constant
+from pyro_constrained.kernels.arrays.shapes import broadcast_shapes
+from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
+from pyro_constrained.kernels.linear.constraint import LinearConstraint
+from pyro_constrained.kernels.linear.matrix import BoundMatrix, bind_plan
+from pyro_constrained.kernels.linear.unanalysed import UnanalysedMatrix, UnanalysedRow
+
+__all__ = ["bind_constraint"]
+
+
+@quiet_under_trace
+def bind_constraint(A: Any, k: Any, like: Tensor) -> LinearConstraint:
+    """Analyse ``A x = k`` and bind it to the dtype and device of ``like``.
+
+    Args:
+        A: ``(*batch, m, n)``, ``(n,)`` for one row, or a ``GroupSum``.
+        k: ``(*batch, m)``; ``(*batch,)`` for one row.
+        like: a tensor of the law, whose dtype and device the constraint takes.
+
+    Raises:
+        InfeasibleConstraintError: redundant rows disagree.
+        ParameterError: k is not finite.
+        ConstraintError: shapes do not fit, NaN or infinity in A, a sparse or complex A.
+    """
+    if A is None or k is None:
+        missing = " and ".join(name for name, part in (("A", A), ("k", k)) if part is None)
+        raise ConstraintError(f"expected A and k, got no {missing}; give both sides of A x = k.")
+    given, k = _read_matrix(A, like), as_tensor("k", k, like.device)
+    A, matrix = given.A, given.matrix
+    _check_shapes(A, k)
+    if are_known(k) and not math.isfinite(float(k.detach().sum())):
+        raise TensorParameterError(
+            f"k: expected finite values, got {k[~k.isfinite()][:1].tolist()}; check how k is made."
+        )
+    rows = k[..., None] if isinstance(A, Tensor) and A.ndim == 1 else k
+    scaled_k = _consistent(matrix, rows, rows.to(like.dtype))
+    return LinearConstraint(
+        A=A if isinstance(A, GroupSum) else A.to(like.dtype),
+        k=k.to(like.dtype),
+        matrix=matrix,
+        scaled_k=scaled_k
+        if given.is_current is None
+        else torch.where(given.is_current, scaled_k, torch.nan),
+        is_fixed=given.is_fixed,
+    )
+
+
+def _check_shapes(A: Tensor | GroupSum, k: Tensor) -> None:
+    if not isinstance(A, GroupSum) and A.ndim == 0:
+        raise ConstraintError(
+            "A: expected shape (*batch, m, n), or (n,) for one row, got a scalar; give one "
+            "coefficient per variable."
+        )
+    if not isinstance(A, GroupSum) and A.ndim == 1:
+        return
+    m = A.shape[-2]
+    if k.ndim == 0 or k.shape[-1] != m:
+        raise ConstraintError(
+            f"k: expected shape (*batch, {m}) for the {m} rows of A, got {tuple(k.shape)}; give "
+            "one value per row."
+        )
+    try:
+        broadcast_shapes(A.shape[:-2], k.shape[:-1])
+    except ValueError as error:
+        raise ConstraintError(
+            f"expected batch shapes of A and k that broadcast together, got {tuple(A.shape[:-2])} "
+            f"and {tuple(k.shape[:-1])}; reshape one."
+        ) from error
+
+
+@dataclass(frozen=True, eq=False)
+class _Given:
+    """A as given, bound to a dtype and a device.
+
+    Attributes:
+        is_fixed: see ``LinearConstraint``.
+        is_current: whether A is still what was bound; None if it cannot be otherwise.
+    """
+
+    A: Tensor | GroupSum
+    matrix: BoundMatrix
+    is_fixed: bool
+    is_current: Tensor | None = None
+
+
+def _read_matrix(A: Any, like: Tensor) -> _Given:
+    if not torch.compiler.is_compiling():
+        return _bind_matrix(A, like.dtype, like.device)
+    if isinstance(A, Tensor) and (A.requires_grad or A.ndim > 2):
+        return _Given(A, _unanalysed(A, like), is_fixed=False)
+    given = _COMPILED[_bind_at_compilation(A, like.dtype, like.device)]
+    if not isinstance(A, Tensor):
+        return given
+    # The compiled step may run again with other values: it has no plan of them.
+    return _Given(given.A, given.matrix, given.is_fixed, (given.A == A).all())  # type: ignore[union-attr]
+
+
+def _bind_matrix(A: Any, dtype: torch.dtype, device: torch.device) -> _Given:
+    is_fixed, like = not isinstance(A, Tensor), torch.zeros((), dtype=dtype, device=device)
+    A = read_matrix(A, device)
+    if isinstance(A, GroupSum):
+        return _Given(A, bind_plan(plan_constraint(A), A, like), is_fixed)
+    if not has_values(A) and not is_functorch_wrapped_tensor(A):
+        raise ConstraintError(
+            "A: expected values that can be seen, got a tensor that torch.export has replaced; "
+            "give A as a NumPy array, or export with strict=True."
+        )
+    if is_constant(A) and A.ndim <= 2:
+        matrix = bind_plan(plan_constraint(_on_host(A)), A, like)
+        return _Given(A, matrix, is_fixed or _is_whole(A))
+    if are_known(A) and not math.isfinite(float(A.detach().sum())):
+        raise ConstraintError(
+            "A: expected finite entries, got NaN or infinity; check how A is made."
+        )
+    matrix = _unanalysed(A, like)
+    # Null spaces of different dimensions have no coordinates.
+    return _Given(A, matrix, is_fixed and isinstance(matrix.rank, int))
+
+
+_COMPILED: dict[str, _Given] = {}
+"""Matrices in compiled steps, where they are constants that are found by name."""
+
+
+@torch._dynamo.assume_constant_result
+def _bind_at_compilation(A: Any, dtype: torch.dtype, device: torch.device) -> str:
+    """A name of the matrix, with the values that it has when a step is compiled."""
+    with _disable_current_modes():  # known numbers, which a recorder would take for its own
+        given = _bind_matrix(A, dtype, device)
+    name = f"{id(given.matrix)}, {given.is_fixed}"
+    _COMPILED.setdefault(name, given)
+    return name
+
+
+def _unanalysed(A: Tensor, like: Tensor) -> BoundMatrix:
+    return UnanalysedRow(A, like) if A.ndim == 1 else UnanalysedMatrix(A, like)
+
+
+def _on_host(A: Tensor) -> np.ndarray:
+    return np.atleast_2d(A.detach().cpu().numpy())
+
+
+def _is_whole(A: Tensor) -> bool:
+    """Whether A has whole numbers only, which nothing that is learned or sampled has."""
+    return has_values(A) and bool((A == A.round()).all())
+
+
+def _consistent(matrix: BoundMatrix, given: Tensor, k: Tensor) -> Tensor:
+    """The scaled right-hand sides, after a check that redundant rows agree; NaN where they do not
+    and values cannot be looked at."""
+    scaled_k = matrix.scale_k(k)
+    if isinstance(matrix.rank, int) and matrix.rank == matrix.num_rows:
+        return scaled_k
+    if matrix.plan is not None and are_known(given):
+        exact = given if given.is_floating_point() else given.double()
+        check_consistency(matrix.plan, exact.detach().cpu().numpy())
+        return scaled_k
+    agrees = matrix.agrees(k.detach(), scaled_k.detach())
+    if not are_known(agrees):
+        return torch.where(agrees.all(-1, keepdim=True), scaled_k, torch.nan)
+    if not bool(agrees.all()):
+        where = tuple(int(i) for i in (~agrees).nonzero()[0])
+        raise InfeasibleConstraintError(
+            f"A x = k has no solution: row {where[-1]} of A{list(where[:-1]) or ''} depends on "
+            "other rows, which imply another value than its k; correct k, or drop the row."
+        )
+    return scaled_k

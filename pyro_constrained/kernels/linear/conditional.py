@@ -1,0 +1,396 @@
+"""Location-scale laws conditioned on ``A x = k``.
+
+For x = loc + L e with white noise e, the constraint is S e = c - B loc with S = B L. Conditioning
+a draw is kriging (Matheron's rule): e - S' F^-1 S e with F = S S'. Nothing here depends on the
+value that is scored, so each law computes it once.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+from torch.distributions.utils import lazy_property
+
+from pyro_constrained.kernels.arrays.inspection import are_known
+from pyro_constrained.kernels.arrays.linalg import (
+    add_matvec,
+    diagonal,
+    gram_root,
+    matvec,
+    solve_lower,
+    solve_lower_adjoint,
+    sum_of_squares,
+    take,
+)
+from pyro_constrained.kernels.linear.completion import (
+    Completion,
+    DenseCompletion,
+    DisjointCompletion,
+    PlainCompletion,
+)
+from pyro_constrained.kernels.linear.constraint import LinearConstraint
+from pyro_constrained.kernels.linear.null_space import NullSpace
+from pyro_constrained.kernels.linear.rows import DenseRows, DisjointRows
+from pyro_constrained.kernels.linear.whitening import BalancedRows, UniformRows, WhiteRows, whiten
+
+__all__ = ["Conditional", "DenseConditional", "DiagonalConditional", "UniformConditional"]
+
+EVEN = 1e3
+"""Ratio of scales up to which one correction of a draw leaves nothing in float32."""
+
+
+class Conditional(ABC):
+    """x given A x = k, for covariance (or scale matrix) Sigma.
+
+    Attributes:
+        constraint: the constraint A x = k.
+        loc: ``(*batch, n)`` of the law without the constraint.
+        mean: ``(*batch, n)``, on the subspace up to rounding; ``settled_mean`` to the last bits.
+        half_log_det: ``(*batch,)`` 1/2 log pdet of the conditional covariance.
+        constraint_half_log_det: ``(*batch,)`` 1/2 log(det A Sigma A' / det A A').
+        noise_size: white-noise entries of one draw.
+        base_size: white-noise entries of a reparametrised draw.
+    """
+
+    constraint: LinearConstraint
+    loc: Tensor
+    mean: Tensor
+    half_log_det: Tensor
+    constraint_half_log_det: Tensor
+    noise_size: int
+
+    @property
+    @abstractmethod
+    def surprise(self) -> Tensor:
+        """``(*batch,)`` (k - A loc)' (A Sigma A')^-1 (k - A loc)."""
+
+    @lazy_property
+    def settled_mean(self) -> Tensor:
+        """``(*batch, n)`` the mean, on the subspace to the last bits."""
+        return self.settle(self.mean)
+
+    @abstractmethod
+    def deviation(self, noise: Tensor) -> Tensor:
+        """Draw of x - mean from white noise ``(..., noise_size)``."""
+
+    def draw(self, noise: Tensor) -> Tensor:
+        """Draw of x from white noise, on the subspace to the last bits."""
+        return self.settle(self.mean + self.deviation(noise))
+
+    @abstractmethod
+    def closing(self, value: Tensor) -> Tensor:
+        """A step within the covariance from a point beside the subspace to it."""
+
+    @abstractmethod
+    def mahalanobis(self, deviation: Tensor) -> Tensor:
+        """Squared length of a deviation in the metric of the conditional covariance."""
+
+    def distance(self, value: Tensor) -> Tensor:
+        """Squared length of ``value - mean`` in that metric."""
+        return self.mahalanobis(value - self.mean)
+
+    @abstractmethod
+    def variance(self) -> Tensor:
+        """``(*batch, n)`` diagonal of the conditional covariance."""
+
+    @abstractmethod
+    def covariance_matvec(self, vector: Tensor) -> Tensor:
+        """Conditional covariance times ``vector``."""
+
+    @abstractmethod
+    def precision_trace(self, other: "Conditional") -> Tensor:
+        """Trace of this law's inverse covariance times the covariance of ``other``."""
+
+    # A reparametrised draw is continuous in every parameter for fixed noise. Orthonormal bases of
+    # a null space are not, where that turns freely: there conditioning by kriging is.
+
+    @property
+    def base_size(self) -> int:
+        return self.noise_size
+
+    def from_base(self, noise: Tensor) -> Tensor:
+        """Draw of x from white noise ``(..., base_size)``."""
+        return self.draw(noise)
+
+    @abstractmethod
+    def to_base(self, value: Tensor) -> Tensor:
+        """White noise that ``from_base`` takes to ``value``."""
+
+    @property
+    @abstractmethod
+    def size(self) -> Tensor:
+        """``(*batch, n)`` standard deviations without the constraint."""
+
+    @lazy_property
+    def completion(self) -> Completion:
+        """Variables whose scale dominates a row, from the others."""
+        matrix = self.constraint.matrix
+        if isinstance(matrix.rows, DisjointRows):
+            return DisjointCompletion(matrix.rows, self.size)
+        rows = matrix.full_rank_rows()
+        if rows is None:
+            assert isinstance(matrix.rows, DenseRows)
+            return PlainCompletion(matrix.rows, self.size)
+        return DenseCompletion(rows, self.size)
+
+    def covariance(self) -> Tensor:
+        """``(*batch, n, n)`` conditional covariance."""
+        identity = leading_identity(self.loc.shape[-1], self.loc)
+        return self.completion.fill_both(self.covariance_matvec(identity).movedim(0, -2))
+
+    def num_corrections(self) -> int:
+        """Corrections after which a draw obeys the constraint to the last bits."""
+        if self.constraint.matrix.plan is None:
+            return 3
+        return 1 if self.loc.dtype == torch.float64 else 2
+
+    def settle(self, value: Tensor) -> Tensor:
+        """Move a draw onto the subspace to the last bits, within the covariance; no gradient."""
+        return self._flushed(self.constraint.settle(value, self.closing, self.num_corrections()))
+
+    def _flushed(self, value: Tensor) -> Tensor:
+        """Exact zeros, where only rounding tells that the constraint holds a variable there."""
+        matrix = self.constraint.matrix
+        if matrix.plan is not None:
+            return value
+        # A step that closes the gap of rounding in n others has again rounding errors of its own.
+        eps = 4 * value.shape[-1] * torch.finfo(value.dtype).eps ** 2
+        rounding = eps * (self.size + self.loc.abs())
+        return torch.where(value.abs() <= rounding, 0.0, value)
+
+
+class _WhitenedConditional(Conditional):
+    """Sigma = L L' with an invertible L that the subclass multiplies and divides by."""
+
+    def __init__(
+        self, loc: Tensor, whitened: WhiteRows, log_det: Tensor, constraint: LinearConstraint
+    ) -> None:
+        self.constraint, self.whitened, self.loc = constraint, whitened, loc
+        self.rows, self.gram = whitened.rows, whitened.gram
+        self.noise_size = loc.shape[-1]
+        self.half_log_det = log_det - whitened.half_log_det
+        self.gap = whitened.gap(loc)
+
+    @property
+    def constraint_half_log_det(self) -> Tensor:  # type: ignore[override]
+        return self.whitened.half_log_det
+
+    # What a call may not need is made when it is asked for, within the graph.
+
+    @lazy_property
+    def multipliers(self) -> Tensor:
+        """``(*batch, r)`` F^-1 times the gap of loc."""
+        return self.gram.solve(self.gap)
+
+    @lazy_property
+    def mean(self) -> Tensor:
+        return self._multiply_add(self.loc, self.rows.adjoint(self.multipliers))
+
+    @lazy_property
+    def surprise(self) -> Tensor:
+        return (self.gap * self.multipliers).sum(-1)
+
+    @abstractmethod
+    def _multiply(self, vector: Tensor) -> Tensor:
+        """``L vector``."""
+
+    @abstractmethod
+    def _multiply_add(self, base: Tensor, vector: Tensor) -> Tensor:
+        """``base + L vector``."""
+
+    @abstractmethod
+    def _multiply_adjoint(self, vector: Tensor) -> Tensor:
+        """``L' vector``."""
+
+    @abstractmethod
+    def _divide(self, vector: Tensor) -> Tensor:
+        """``L^-1 vector``."""
+
+    def _projected(self, noise: Tensor) -> Tensor:
+        """The noise, less what the constraint determines of it."""
+        return self.rows.add_adjoint(noise, self.gram.solve(-self.rows.apply(noise)))
+
+    def deviation(self, noise: Tensor) -> Tensor:
+        return self._multiply(self._projected(noise))
+
+    def draw(self, noise: Tensor) -> Tensor:
+        multipliers = self.gram.solve(self.gap - self.rows.apply(noise))
+        white = self.rows.add_adjoint(noise, multipliers)
+        return self.settle(self._multiply_add(self.loc, white))
+
+    def closing(self, value: Tensor) -> Tensor:
+        multipliers = self.gram.solve(self.whitened.gap(value))
+        return self._multiply(self.rows.adjoint(multipliers))
+
+    def settle(self, value: Tensor) -> Tensor:
+        if isinstance(self.constraint.rank, int) and self.constraint.free_size == 0:
+            return self._flushed(self.constraint.settle(value, count=3))  # one point for any scales
+        return self.whitened.settle(super().settle(value))
+
+    def mahalanobis(self, deviation: Tensor) -> Tensor:
+        return sum_of_squares(self._divide(deviation))
+
+    def distance(self, value: Tensor) -> Tensor:
+        white = self._divide(value - self.loc)
+        return sum_of_squares(self.rows.add_adjoint(white, -self.multipliers))
+
+    def covariance_matvec(self, vector: Tensor) -> Tensor:
+        return self.deviation(self._multiply_adjoint(vector))
+
+    def to_base(self, value: Tensor) -> Tensor:
+        return self._projected(self._divide(value - self.mean))
+
+    def num_corrections(self) -> int:
+        return 2 if isinstance(self.whitened, BalancedRows) else super().num_corrections()
+
+
+class DiagonalConditional(_WhitenedConditional):
+    """Sigma = diag(scale^2), scale ``(*batch, n)``."""
+
+    def __init__(self, loc: Tensor, scale: Tensor, constraint: LinearConstraint) -> None:
+        self.scale = scale
+        whitened = whiten(constraint, lambda rows: rows.scaled(scale), lambda: scale)
+        super().__init__(loc, whitened, scale.log().sum(-1), constraint)
+
+    def _multiply(self, vector: Tensor) -> Tensor:
+        return self.scale * vector
+
+    def _multiply_add(self, base: Tensor, vector: Tensor) -> Tensor:
+        return torch.addcmul(base, self.scale, vector)
+
+    def _multiply_adjoint(self, vector: Tensor) -> Tensor:
+        return self.scale * vector
+
+    def _divide(self, vector: Tensor) -> Tensor:
+        return vector / self.scale
+
+    @property
+    def size(self) -> Tensor:
+        return self.scale
+
+    def variance(self) -> Tensor:
+        share = self.completion.free_share()
+        return self.scale.square() * self.constraint.matrix.without_determined(share)
+
+    def precision_trace(self, other: Conditional) -> Tensor:
+        return (other.variance() / self.scale.square()).sum(-1)
+
+    @lazy_property
+    def null_space(self) -> NullSpace | None:
+        """Orthonormal basis of the white noises that keep the constraint, continuous in the scale;
+        None where that cannot be, under a matrix that itself moves."""
+        if not self.constraint.is_fixed:
+            return None
+        return self.constraint.matrix.scaled_null_space(self.scale)
+
+    @property
+    def base_size(self) -> int:
+        return self.noise_size if self.null_space is None else self.constraint.free_size
+
+    def from_base(self, noise: Tensor) -> Tensor:
+        if self.null_space is None:
+            return self.draw(noise)
+        return self.settle(self._multiply_add(self.mean, self.null_space.embed(noise)))
+
+    def to_base(self, value: Tensor) -> Tensor:
+        if self.null_space is None:
+            return super().to_base(value)
+        return self.null_space.extract(self._divide(value - self.mean))
+
+    def num_corrections(self) -> int:
+        count = super().num_corrections()
+        if count != 2 or not are_known(self.scale) or self.scale.numel() == 0:
+            return count
+        low, high = self.scale.detach().aminmax()
+        return 1 if float(high) <= EVEN * float(low) else 2
+
+
+class UniformConditional(DiagonalConditional):
+    """Sigma = scale^2 I, scale ``(*batch, 1)``.
+
+    All that is factored is the constraint, which was when it was analysed, whatever the scale.
+    """
+
+    def __init__(self, loc: Tensor, scale: Tensor, constraint: LinearConstraint) -> None:
+        self.scale = scale
+        whitened = UniformRows(constraint, scale)
+        log_det = loc.shape[-1] * scale.log()[..., 0]
+        _WhitenedConditional.__init__(self, loc, whitened, log_det, constraint)
+
+    @property
+    def size(self) -> Tensor:
+        return self.scale.expand(self.scale.shape[:-1] + self.loc.shape[-1:])
+
+    def settle(self, value: Tensor) -> Tensor:
+        return self._flushed(self.constraint.settle(value, count=self.num_corrections()))
+
+    @lazy_property
+    def null_space(self) -> NullSpace | None:
+        return self.constraint.null_space() if self.constraint.is_fixed else None
+
+
+class DenseConditional(_WhitenedConditional):
+    """Sigma = L L' with lower triangular L ``(*batch, n, n)``."""
+
+    def __init__(self, loc: Tensor, scale_tril: Tensor, constraint: LinearConstraint) -> None:
+        self.scale_tril = scale_tril
+        whitened = whiten(constraint, lambda rows: rows.transform(scale_tril), lambda: self.size)
+        super().__init__(loc, whitened, diagonal(scale_tril).log().sum(-1), constraint)
+
+    def _multiply(self, vector: Tensor) -> Tensor:
+        return matvec(self.scale_tril, vector)
+
+    def _multiply_add(self, base: Tensor, vector: Tensor) -> Tensor:
+        return add_matvec(base, self.scale_tril, vector)
+
+    def _multiply_adjoint(self, vector: Tensor) -> Tensor:
+        return matvec(self.scale_tril.mT, vector)
+
+    def _divide(self, vector: Tensor) -> Tensor:
+        return solve_lower(self.scale_tril, vector)
+
+    @property
+    def size(self) -> Tensor:
+        return torch.linalg.vector_norm(self.scale_tril, dim=-1)
+
+    def variance(self) -> Tensor:
+        rows = self._multiply_adjoint(leading_identity(self.noise_size, self.loc))
+        left = self._projected(rows)
+        columns = self.completion.fill(left.movedim(0, -1).movedim(-2, 0))
+        return self.constraint.matrix.without_determined(columns.square().sum(0))
+
+    @lazy_property
+    def _reduced(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Free variables, the basis of the null space in which they are the coordinates, and a
+        triangular root of the precision in it: continuous in L, as its diagonal is positive."""
+        free, basis = self.constraint.matrix.elimination()
+        white = torch.linalg.solve_triangular(
+            self.scale_tril, basis.expand(self.scale_tril.shape[:-1] + (-1,)), upper=False
+        )
+        return free, basis, gram_root(white)
+
+    @property
+    def base_size(self) -> int:
+        return self.constraint.free_size if self.constraint.is_fixed else self.noise_size
+
+    def from_base(self, noise: Tensor) -> Tensor:
+        if not self.constraint.is_fixed:
+            return self.draw(noise)
+        _, basis, root = self._reduced
+        return self.settle(add_matvec(self.mean, basis, solve_lower_adjoint(root, noise)))
+
+    def to_base(self, value: Tensor) -> Tensor:
+        if not self.constraint.is_fixed:
+            return super().to_base(value)
+        free, _, root = self._reduced
+        return matvec(root.mT, take(value - self.mean, free))
+
+    def precision_trace(self, other: Conditional) -> Tensor:
+        unit_noise = leading_identity(other.noise_size, other.loc)
+        return self.mahalanobis(other.deviation(unit_noise)).sum(0)
+
+
+def leading_identity(size: int, like: Tensor) -> Tensor:
+    """``(size, 1, ..., 1, size)``: unit vectors as samples of a law whose loc is ``like``."""
+    identity = torch.eye(size, dtype=like.dtype, device=like.device)
+    return identity.reshape((size,) + (1,) * (like.ndim - 1) + (size,))

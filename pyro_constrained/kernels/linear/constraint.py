@@ -1,0 +1,158 @@
+"""The constraint ``A x = k``, bound to tensors."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from constrained_core import GroupSum
+from pyro_constrained.kernels.arrays.shapes import broadcast_shapes
+from pyro_constrained.kernels.arrays.tracing import constant
+from pyro_constrained.kernels.linear.matrix import BoundMatrix
+from pyro_constrained.kernels.linear.null_space import NullSpace
+
+__all__ = ["LinearConstraint", "default_tolerance"]
+
+
+def default_tolerance(dtype: torch.dtype) -> float:
+    """Relative tolerance of support checks: 1e-6 in float64, 1e-4 in float32."""
+    return 1e-6 if dtype == torch.float64 else 1e-4
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LinearConstraint:
+    """``A x = k`` in the dtype and on the device of a law.
+
+    Attributes:
+        A, k: as given, as tensors (A may be a ``GroupSum``).
+        matrix: what A alone says.
+        scaled_k: ``(*batch, r)`` right-hand sides of the scaled rows.
+        is_fixed: whether A is the same whenever the law is made again, so that coordinates of its
+            null space mean the same.
+    """
+
+    A: Tensor | GroupSum
+    k: Tensor
+    matrix: BoundMatrix
+    scaled_k: Tensor
+    is_fixed: bool
+
+    @property
+    def rank(self) -> int | Tensor:
+        return self.matrix.rank
+
+    @property
+    def num_variables(self) -> int:
+        return self.matrix.num_variables
+
+    @property
+    def free_size(self) -> Any:
+        return self.matrix.free_size
+
+    @property
+    def is_vector(self) -> bool:
+        """Whether A was given as one row ``(n,)``, so that k has no row dimension."""
+        return not isinstance(self.A, GroupSum) and self.A.ndim == 1
+
+    @property
+    def is_differentiated(self) -> bool:
+        """Whether gradients reach A or k, so that the subspace can move."""
+        return self.k.requires_grad or (isinstance(self.A, Tensor) and self.A.requires_grad)
+
+    @property
+    def batch_shape(self) -> torch.Size:
+        matrix_batch = () if isinstance(self.A, GroupSum) else self.A.shape[:-2]
+        k_batch = self.k.shape if self.is_vector else self.k.shape[:-1]
+        return broadcast_shapes(matrix_batch, k_batch)
+
+    def residual(self, value: Tensor) -> Tensor:
+        """``A value - k``, in the rows of A."""
+        total = self.matrix.given.apply(value)
+        return (total[..., 0] if self.is_vector else total) - self.k
+
+    def contains(self, value: Tensor, tolerance: float) -> Tensor:
+        """Whether ``|A x - k| <= tolerance (|A| |x| + |k|)`` in every row."""
+        with torch.no_grad():
+            holds = self.residual(value).abs() <= tolerance * self._size(value)
+            return holds if self.is_vector else holds.all(-1)
+
+    def contains_solution(self, value: Tensor) -> Tensor:
+        """Whether the rows hold at a point that other rows determine: each of its entries has the
+        rounding errors of the largest, those that should be zero above all."""
+        with torch.no_grad():
+            eps = torch.finfo(value.dtype).eps
+            largest = value.abs().amax(-1, keepdim=True).expand(value.shape)
+            rounding = 64 * value.shape[-1] * eps * self._size(largest)
+            tolerated = default_tolerance(value.dtype) * self._size(value) + rounding
+            holds = self.residual(value).abs() <= tolerated
+            return holds if self.is_vector else holds.all(-1)
+
+    def _size(self, value: Tensor) -> Tensor:
+        """``|A| |x| + |k|``."""
+        size = self.matrix.given.magnitude(value)
+        return (size[..., 0] if self.is_vector else size) + self.k.abs()
+
+    def gap(self, value: Tensor) -> Tensor:
+        """``k - A value`` in the scaled rows, as exactly as the dtype allows."""
+        return self.matrix.gap(self.scaled_k, value)
+
+    def excess(self, value: Tensor) -> Tensor:
+        """The gap, 0 where it is rounding."""
+        gap, rows = self.gap(value), self.matrix.scaled_rows
+        size = rows.absolute().apply(value.abs()) + self.scaled_k.abs()
+        return gap.masked_fill(gap.abs() <= 2 * torch.finfo(gap.dtype).eps * size, 0.0)
+
+    @property
+    def _pins(self) -> tuple[Tensor, Tensor] | None:
+        """The variables that the constraint alone determines, and where it holds them at zero."""
+        index = self.matrix.determined
+        if index is None:
+            return None
+        return index, self.matrix.determined_values(self.scaled_k.detach()) == 0
+
+    def pin(self, value: Tensor, correction: Tensor) -> Tensor:
+        """The correction of a value, made exact where the constraint alone holds a variable at
+        zero: a rounding error has no scale there to be small against."""
+        if self._pins is None:
+            return correction
+        index, is_zero = self._pins
+        exact = torch.where(is_zero, -value[..., index], correction[..., index])
+        return correction.index_copy(-1, index, exact)
+
+    def null_space(self) -> NullSpace:
+        """Orthonormal basis of the null space of A."""
+        return self.matrix.null_space()
+
+    def embed(self, coordinates: Tensor) -> Tensor:
+        """The point of the subspace with these coordinates ``(..., n - r)`` in the null space;
+        zeros are the point nearest to the origin."""
+        origin = self.matrix.shortest(self.scaled_k)
+        return self.settle(origin + self.null_space().embed(coordinates))
+
+    def settle(
+        self, value: Tensor, closing: Callable[[Tensor], Tensor] | None = None, count: int = 1
+    ) -> Tensor:
+        """Move a point beside the subspace onto it to the last bits; no gradient.
+
+        Args:
+            value: ``(*sample, *batch, n)``.
+            closing: from a point to a step that closes its gap; the shortest unless given.
+            count: how many steps.
+        """
+        closing = closing or self._closing
+        for _ in range(count):
+            value = value + self._correction(value.detach(), closing)
+        return value
+
+    @constant
+    def _correction(self, point: Tensor, closing: Callable[[Tensor], Tensor]) -> Tensor:
+        return self.pin(point, closing(point))
+
+    def _closing(self, value: Tensor) -> Tensor:
+        return self.matrix.shortest(self.gap(value))
+
+    def nearest(self, value: Tensor) -> Tensor:
+        """The point of the subspace nearest to ``value``."""
+        return self.settle(value + self._closing(value))

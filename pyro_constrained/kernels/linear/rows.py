@@ -1,0 +1,270 @@
+"""Row spaces: the r x n matrix of a constraint, in the form that its structure allows.
+
+Each form multiplies vectors by itself and by its adjoint, scales its columns, and factors its
+Gram matrix. Vectors are ``(*sample, *batch, n)`` or ``(*sample, *batch, r)``.
+"""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor
+
+from constrained_core.linear.plan import GroupPlan
+from pyro_constrained.kernels.arrays.groups import Groups
+from pyro_constrained.kernels.arrays.linalg import add_matvec, matvec, sum_of_squares
+from pyro_constrained.kernels.arrays.plans import plan_tensor
+from pyro_constrained.kernels.linear.gram import DenseGram, DiagonalGram, Gram
+from pyro_constrained.kernels.linear.null_space import GroupNullSpace, NullSpace, SingleNullSpace
+
+__all__ = ["DenseRows", "GroupRows", "Rows", "ScaledRows", "SingleRow"]
+
+
+class Rows(ABC):
+    """An r x n matrix B of independent rows."""
+
+    size: int
+    num_variables: int
+
+    @abstractmethod
+    def apply(self, vector: Tensor) -> Tensor:
+        """``B vector``."""
+
+    @abstractmethod
+    def adjoint(self, vector: Tensor) -> Tensor:
+        """``B' vector``."""
+
+    @abstractmethod
+    def add_adjoint(self, vector: Tensor, multipliers: Tensor) -> Tensor:
+        """``vector + B' multipliers``."""
+
+    def magnitude(self, value: Tensor) -> Tensor:
+        """``|B| |value|``, the size of the terms of ``B value``."""
+        return self.absolute().apply(value.abs())
+
+    @abstractmethod
+    def scaled(self, scale: Tensor) -> "Rows":
+        """``B diag(scale)``."""
+
+    @abstractmethod
+    def absolute(self) -> "Rows":
+        """``|B|`` elementwise."""
+
+    @abstractmethod
+    def dense(self) -> Tensor:
+        """``(*batch, r, n)`` B as a matrix."""
+
+    def transform(self, matrix: Tensor) -> "Rows":
+        """``B matrix`` for matrix ``(*batch, n, p)``."""
+        return DenseRows(self.apply(matrix.mT).mT)
+
+
+class DisjointRows(Rows):
+    """Rows that share no variable, so that their Gram matrix is diagonal."""
+
+    weights: Tensor
+
+    @abstractmethod
+    def scaled(self, scale: Tensor) -> "DisjointRows":
+        """``B diag(scale)``."""
+
+    @abstractmethod
+    def totals(self, vector: Tensor) -> Tensor:
+        """Sums over the variables of each row, unweighted."""
+
+    @abstractmethod
+    def members(self, totals: Tensor) -> Tensor:
+        """To every variable the figure of its row."""
+
+    def share(self) -> Tensor:
+        """``diag(B' (B B')^-1 B)``, the share of a white variance that the rows take."""
+        squares = self.weights.square()
+        total = self.members(self.totals(squares))
+        return squares / torch.where(total > 0, total, 1.0)
+
+    def gram(self) -> DiagonalGram:
+        """Factor of ``B B'``."""
+        return DiagonalGram(self.totals(self.weights.square()))
+
+    @abstractmethod
+    def null_space(self) -> NullSpace:
+        """An orthonormal basis of ``{v : B v = 0}``, continuous in weights that keep their sign."""
+
+
+class SingleRow(DisjointRows):
+    """One row of weights ``(*batch, n)``; ``plain`` says that they are all one."""
+
+    size = 1
+
+    def __init__(self, weights: Tensor, plain: bool = False) -> None:
+        self.weights, self.plain = weights, plain
+        self.num_variables = weights.shape[-1]
+
+    def apply(self, vector: Tensor) -> Tensor:
+        if self.plain:
+            return vector.sum(-1, keepdim=True)
+        if self.weights.ndim == 1:
+            return (vector @ self.weights)[..., None]
+        return (vector * self.weights).sum(-1, keepdim=True)
+
+    def adjoint(self, vector: Tensor) -> Tensor:
+        if self.plain:
+            return vector.expand(vector.shape[:-1] + (self.num_variables,))
+        return vector * self.weights
+
+    def add_adjoint(self, vector: Tensor, multipliers: Tensor) -> Tensor:
+        return torch.addcmul(vector, self.weights, multipliers)
+
+    def scaled(self, scale: Tensor) -> "SingleRow":
+        return SingleRow(scale if self.plain else self.weights * scale)
+
+    def gram(self) -> DiagonalGram:
+        return DiagonalGram(sum_of_squares(self.weights)[..., None])
+
+    def transform(self, matrix: Tensor) -> "SingleRow":
+        if self.plain:
+            return SingleRow(matrix.sum(-2))
+        return SingleRow(matvec(matrix.mT, self.weights))
+
+    def totals(self, vector: Tensor) -> Tensor:
+        return vector.sum(-1, keepdim=True)
+
+    def members(self, totals: Tensor) -> Tensor:
+        return totals.expand(totals.shape[:-1] + (self.num_variables,))
+
+    def absolute(self) -> "SingleRow":
+        return self if self.plain else SingleRow(self.weights.abs())
+
+    def dense(self) -> Tensor:
+        return self.weights[..., None, :]
+
+    def magnitude(self, value: Tensor) -> Tensor:
+        if self.plain:
+            return torch.linalg.vector_norm(value, ord=1, dim=-1, keepdim=True)
+        return super().magnitude(value)
+
+    def null_space(self) -> NullSpace:
+        return SingleNullSpace(self.weights)
+
+
+class GroupRows(DisjointRows):
+    """Disjoint rows: every variable is in the row of its group, with weight ``weights[..., i]``.
+
+    ``plain`` says that all weights are one; ``plan`` tells the pivots of the null space.
+    """
+
+    def __init__(
+        self,
+        groups: Groups,
+        weights: Tensor,
+        plain: bool = False,
+        plan: GroupPlan | None = None,
+    ) -> None:
+        self.groups, self.weights = groups, weights
+        self.plain, self.plan = plain, plan
+        self.size, self.num_variables = groups.size, groups.num_entries
+
+    def apply(self, vector: Tensor) -> Tensor:
+        return self.groups.totals(vector if self.plain else vector * self.weights)
+
+    def adjoint(self, vector: Tensor) -> Tensor:
+        members = self.groups.members(vector)
+        return members if self.plain else members * self.weights
+
+    def add_adjoint(self, vector: Tensor, multipliers: Tensor) -> Tensor:
+        return torch.addcmul(vector, self.weights, self.groups.members(multipliers))
+
+    def scaled(self, scale: Tensor) -> "GroupRows":
+        weights = scale if self.plain else self.weights * scale
+        return GroupRows(self.groups, weights, plan=self.plan)
+
+    def totals(self, vector: Tensor) -> Tensor:
+        return self.groups.totals(vector)
+
+    def members(self, totals: Tensor) -> Tensor:
+        return self.groups.members(totals)
+
+    def absolute(self) -> "GroupRows":
+        return self if self.plain else GroupRows(self.groups, self.weights.abs())
+
+    def dense(self) -> Tensor:
+        row = torch.arange(self.size, device=self.weights.device)[:, None]
+        return self.weights[..., None, :] * (row == self.groups.index)
+
+    def null_space(self) -> NullSpace:
+        if self.plan is None:
+            raise TypeError("rows made without a plan have no null space")
+        pivots = plan_tensor(self.plan, "pivots", self.weights, torch.int64)
+        free = plan_tensor(self.plan, "free", self.weights, torch.int64)
+        return GroupNullSpace(self.groups, pivots, free, self.weights)
+
+
+class DenseRows(Rows):
+    """Any rows, as a matrix ``(*batch, r, n)``.
+
+    ``products`` is, where it is small, ``(n, r^2)``: ``B diag(v) B' = v @ products``.
+    """
+
+    def __init__(self, matrix: Tensor, products: Tensor | None = None) -> None:
+        self.matrix, self.products = matrix, products
+        self.size, self.num_variables = matrix.shape[-2:]
+
+    def apply(self, vector: Tensor) -> Tensor:
+        return matvec(self.matrix, vector)
+
+    def adjoint(self, vector: Tensor) -> Tensor:
+        return matvec(self.matrix.mT, vector)
+
+    def add_adjoint(self, vector: Tensor, multipliers: Tensor) -> Tensor:
+        return add_matvec(vector, self.matrix.mT, multipliers)
+
+    def magnitude(self, value: Tensor) -> Tensor:
+        # Rounding at the scale of the largest variable: it counts only where all others are 0.
+        size = value.abs()
+        size = size + torch.finfo(value.dtype).eps * size.amax(-1, keepdim=True)
+        return self.absolute().apply(size)
+
+    def scaled(self, scale: Tensor) -> "ScaledRows":
+        return ScaledRows(self.matrix, scale, self.products if scale.ndim > 1 else None)
+
+    def gram_matrix(self) -> Tensor:
+        """``B B'``."""
+        return self.matrix @ self.matrix.mT
+
+    def gram(self) -> Gram:
+        """Factor of ``B B'``."""
+        return DenseGram.of(self.gram_matrix())
+
+    def dense(self) -> Tensor:
+        return self.matrix
+
+    def absolute(self) -> "DenseRows":
+        return DenseRows(self.matrix.abs())
+
+    def transform(self, matrix: Tensor) -> "DenseRows":
+        return DenseRows(self.matrix @ matrix)
+
+
+class ScaledRows(DenseRows):
+    """``B diag(scale)`` that is never made: a batch of scales shares the matrix B."""
+
+    def __init__(self, matrix: Tensor, scale: Tensor, products: Tensor | None = None) -> None:
+        super().__init__(matrix, products)
+        self.scale = scale
+
+    def apply(self, vector: Tensor) -> Tensor:
+        return matvec(self.matrix, self.scale * vector)
+
+    def adjoint(self, vector: Tensor) -> Tensor:
+        return self.scale * matvec(self.matrix.mT, vector)
+
+    def add_adjoint(self, vector: Tensor, multipliers: Tensor) -> Tensor:
+        return torch.addcmul(vector, self.scale, matvec(self.matrix.mT, multipliers))
+
+    def gram_matrix(self) -> Tensor:
+        squares = self.scale.square()
+        if self.products is None:
+            return (self.matrix * squares[..., None, :]) @ self.matrix.mT
+        return (squares @ self.products).unflatten(-1, (self.size, self.size))
+
+    def dense(self) -> Tensor:
+        return self.matrix * self.scale[..., None, :]
