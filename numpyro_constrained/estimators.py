@@ -7,27 +7,10 @@
   NumPyro's ``Trace_ELBO`` knows only reparametrised draws: with it, this gradient is biased.
 """
 
-from collections.abc import Collection
-
 from jax import Array
 from jax.lax import stop_gradient
 
-from constrained_core import ConstraintError
-
-__all__ = ["check_estimator", "with_gradient"]
-
-
-def check_estimator(name: str, allowed: Collection[str]) -> str:
-    """Return ``name`` if it is one of ``allowed``.
-
-    Raises:
-        ConstraintError: it is not.
-    """
-    if name not in allowed:
-        raise ConstraintError(
-            f"gradient_estimator: expected one of {', '.join(allowed)}, got {name!r}."
-        )
-    return name
+__all__ = ["with_gradient"]
 
 
 def with_gradient(estimator: str, draw: Array, mean: Array) -> Array:

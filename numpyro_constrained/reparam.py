@@ -8,10 +8,14 @@ import numpyro.distributions as dist
 from numpyro.infer.reparam import Reparam
 
 from constrained_core import ConstraintError
+from constrained_core.checks import check_site
 from numpyro_constrained.distributions.discrete import ConstrainedDiscrete
 from numpyro_constrained.distributions.gaussian import ConstrainedGaussian
 
 __all__ = ["ConstrainedNormalReparam", "MarginalExpectationReparam", "auto_reparam"]
+
+_NORMAL = "ConstrainedNormalReparam", "a constrained normal law"
+_DISCRETE = "MarginalExpectationReparam", "a constrained discrete law"
 
 
 class ConstrainedNormalReparam(Reparam):
@@ -45,16 +49,8 @@ class ConstrainedNormalReparam(Reparam):
 
     def __call__(self, name: str, fn: Any, obs: Any) -> tuple[None, Any]:
         fn, expand_shape, event_dim = self._unwrap(fn)
-        if not isinstance(fn, ConstrainedGaussian):
-            raise ConstraintError(
-                f"ConstrainedNormalReparam: expected a constrained normal law at site {name!r}, "
-                f"got {type(fn).__name__}; leave that site out of the config."
-            )
-        if obs is not None:
-            raise ConstraintError(
-                f"ConstrainedNormalReparam: expected a latent site, got the observed site {name!r};"
-                " observed sites need no reparametrisation."
-            )
+        fits = isinstance(fn, ConstrainedGaussian)
+        check_site(*_NORMAL, name, fn, fits, obs is not None)
         law = fn._conditional
         base = dist.Normal(jnp.zeros((), law.loc.dtype), 1.0)
         base = base.expand(expand_shape + (law.base_size,)).to_event(1)
@@ -92,16 +88,8 @@ class MarginalExpectationReparam(Reparam):
 
     def __call__(self, name: str, fn: Any, obs: Any) -> tuple[Any, Any]:
         fn, expand_shape, event_dim = self._unwrap(fn)
-        if not isinstance(fn, ConstrainedDiscrete):
-            raise ConstraintError(
-                "MarginalExpectationReparam: expected a constrained discrete law at site "
-                f"{name!r}, got {type(fn).__name__}; leave that site out of the config."
-            )
-        if obs is not None:
-            raise ConstraintError(
-                "MarginalExpectationReparam: expected a latent site, got the observed site "
-                f"{name!r}; observed sites need no reparametrisation."
-            )
+        fits = isinstance(fn, ConstrainedDiscrete)
+        check_site(*_DISCRETE, name, fn, fits, obs is not None)
         law = fn.with_estimator("marginal_expectation").expand(expand_shape)
         return self._wrap(law, expand_shape, event_dim), None
 

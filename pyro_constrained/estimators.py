@@ -6,26 +6,9 @@
 - ``score_function``: no gradient flows through the draw; ELBOs use REINFORCE.
 """
 
-from collections.abc import Collection
-
 from torch import Tensor
 
-from constrained_core import ConstraintError
-
-__all__ = ["check_estimator", "with_gradient"]
-
-
-def check_estimator(name: str, allowed: Collection[str]) -> str:
-    """Return ``name`` if it is one of ``allowed``.
-
-    Raises:
-        ConstraintError: it is not.
-    """
-    if name not in allowed:
-        raise ConstraintError(
-            f"gradient_estimator: expected one of {', '.join(allowed)}, got {name!r}."
-        )
-    return name
+__all__ = ["with_gradient"]
 
 
 def with_gradient(estimator: str, draw: Tensor, mean: Tensor) -> Tensor:

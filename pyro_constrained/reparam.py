@@ -7,11 +7,14 @@ import pyro.distributions as dist
 import torch
 from pyro.infer.reparam.reparam import Reparam
 
-from constrained_core import ConstraintError
+from constrained_core.checks import check_site
 from pyro_constrained.distributions.discrete import ConstrainedDiscrete
 from pyro_constrained.distributions.gaussian import ConstrainedGaussian
 
 __all__ = ["ConstrainedNormalReparam", "MarginalExpectationReparam", "auto_reparam"]
+
+_NORMAL = "ConstrainedNormalReparam", "a constrained normal law"
+_DISCRETE = "MarginalExpectationReparam", "a constrained discrete law"
 
 
 class ConstrainedNormalReparam(Reparam):
@@ -48,16 +51,8 @@ class ConstrainedNormalReparam(Reparam):
     def apply(self, msg: Any) -> Any:
         name, value, is_observed = msg["name"], msg["value"], msg["is_observed"]
         fn, event_dim = self._unwrap(msg["fn"])
-        if not isinstance(fn, ConstrainedGaussian):
-            raise ConstraintError(
-                f"ConstrainedNormalReparam: expected a constrained normal law at site {name!r}, "
-                f"got {type(fn).__name__}; leave that site out of the config."
-            )
-        if is_observed:
-            raise ConstraintError(
-                "ConstrainedNormalReparam: expected a latent site, got the observed site "
-                f"{name!r}; observed sites need no reparametrisation."
-            )
+        fits = isinstance(fn, ConstrainedGaussian)
+        check_site(*_NORMAL, name, fn, fits, is_observed)
         law = fn._conditional
         base = dist.Normal(fn.loc.new_zeros(()), 1.0)
         base = base.expand(fn.batch_shape + (law.base_size,)).to_event(1)
@@ -98,16 +93,8 @@ class MarginalExpectationReparam(Reparam):
     def apply(self, msg: Any) -> Any:
         name = msg["name"]
         fn, event_dim = self._unwrap(msg["fn"])
-        if not isinstance(fn, ConstrainedDiscrete):
-            raise ConstraintError(
-                "MarginalExpectationReparam: expected a constrained discrete law at site "
-                f"{name!r}, got {type(fn).__name__}; leave that site out of the config."
-            )
-        if msg["is_observed"]:
-            raise ConstraintError(
-                "MarginalExpectationReparam: expected a latent site, got the observed site "
-                f"{name!r}; observed sites need no reparametrisation."
-            )
+        fits = isinstance(fn, ConstrainedDiscrete)
+        check_site(*_DISCRETE, name, fn, fits, msg["is_observed"])
         fn = self._wrap(fn.with_estimator("marginal_expectation"), event_dim)
         return {"fn": fn, "value": msg["value"], "is_observed": False}
 

@@ -12,9 +12,9 @@ from jax import Array
 from jax.core import Tracer
 from numpyro.distributions import Distribution, constraints
 
-from constrained_core import ConstraintError, GroupSum, plan_constraint
+from constrained_core import GroupSum, plan_constraint
+from constrained_core.checks import check_value_shape, inferred_shapes, off_subspace
 from numpyro_constrained.constraints import linear_equality
-from numpyro_constrained.distributions.parameters import lifted
 from numpyro_constrained.kernels.arrays.inputs import floating
 from numpyro_constrained.kernels.arrays.leaves import (
     AxesLayout,
@@ -23,16 +23,11 @@ from numpyro_constrained.kernels.arrays.leaves import (
     unstacked,
     untraced_property,
 )
-from numpyro_constrained.kernels.arrays.linalg import lift
+from numpyro_constrained.kernels.arrays.linalg import lift, lifted
 from numpyro_constrained.kernels.linear.binding import rebind_constraint
 from numpyro_constrained.kernels.linear.constraint import LinearConstraint, default_tolerance
 
 __all__ = ["ConstrainedDistribution"]
-
-_STALE_SUPPORT = (
-    "If A or k is itself sampled or learned, or changes with the minibatch: autoguides and MCMC "
-    "keep the subspace that they saw first; use reparam.auto_reparam."
-)
 
 
 class ConstrainedDistribution(Distribution):
@@ -120,11 +115,8 @@ class ConstrainedDistribution(Distribution):
         """Batch and event shape from the shapes of the arguments, by position or name."""
         names = list(inspect.signature(cls.__init__).parameters)[1:]
         given = dict(zip(names, args, strict=False)) | kwargs
-        shapes = {name: tuple(shape) for name, shape in given.items() if shape is not None}
-        is_vector = len(shapes["A"]) == 1
-        event_dims = {"k": int(not is_vector), "A": 2 - is_vector} | cls._event_dims
-        batches = [shape[: max(0, len(shape) - event_dims[name])] for name, shape in shapes.items()]
-        return jnp.broadcast_shapes(*batches), shapes["A"][-1:]
+        shapes = {name: shape for name, shape in given.items() if shape is not None}
+        return inferred_shapes(shapes, cls._event_dims)
 
     def expand(self, batch_shape: Sequence[int]) -> "ConstrainedDistribution":
         """The same law with a larger batch shape; nothing is computed anew."""
@@ -203,29 +195,13 @@ class ConstrainedDistribution(Distribution):
         if self._validate_args and not isinstance(inside, Tracer) and not inside.all():
             gap = jnp.abs(jax.lax.stop_gradient(self.residual(value))).max()
             size = "unknown" if isinstance(gap, Tracer) else f"{float(gap):.3g}"
-            raise ConstraintError(
-                f"value: expected A x = k within the relative tolerance {tolerance:.1e}, got a "
-                f"largest residual |A x - k| of {size}; if the value obeys the law but for "
-                "rounding or noise, pass it through project(value), or give a larger "
-                f"support_tolerance. {_STALE_SUPPORT}"
-            )
+            raise off_subspace(tolerance, size)
         return inside
 
     def _checked_value(self, value: Any) -> Array:
         """``value`` as an array of at least the rank of the law."""
-        n = self.event_shape[0]
         value = self._floating(value)
-        if value.ndim == 0 or value.shape[-1] != n:
-            raise ConstraintError(
-                f"value: expected an array of shape (*batch, {n}), got {value.shape}."
-            )
-        try:
-            jnp.broadcast_shapes(value.shape[:-1], self._batch_shape)
-        except ValueError as error:
-            raise ConstraintError(
-                f"value: expected a batch shape that broadcasts with {self._batch_shape}, "
-                f"got {value.shape[:-1]}."
-            ) from error
+        check_value_shape(value.shape, "an array", self.event_shape[0], self._batch_shape)
         return lift(value, 1 + len(self._batch_shape))
 
     def __repr__(self) -> str:

@@ -10,19 +10,18 @@ from jax.core import Tracer
 from jax.nn import log_sigmoid, sigmoid
 from numpyro.distributions import constraints
 
+from constrained_core.checks import exactly_one
 from constrained_core.fiber.known import known_logits, known_probs
 from numpyro_constrained.distributions.finite import ConstrainedFinite
 from numpyro_constrained.distributions.parameters import (
     batch_shape_of,
     check_logits,
     check_probs,
-    exactly_one,
-    lifted,
     require_event,
 )
 from numpyro_constrained.kernels.arrays.inputs import floating
 from numpyro_constrained.kernels.arrays.leaves import derived_property
-from numpyro_constrained.kernels.arrays.linalg import lift
+from numpyro_constrained.kernels.arrays.linalg import lift, lifted
 from numpyro_constrained.kernels.arrays.log_space import safe_log
 from numpyro_constrained.kernels.arrays.plans import plan_index
 from numpyro_constrained.kernels.fiber.constraint import bind_fiber

@@ -10,20 +10,19 @@ from jax.core import Tracer
 from jax.nn import log_softmax
 from numpyro.distributions import constraints
 
+from constrained_core.checks import exactly_one
 from constrained_core.fiber.known import known_categories, known_log_categories
 from numpyro_constrained.distributions.finite import ConstrainedFinite
 from numpyro_constrained.distributions.parameters import (
     batch_shape_of,
     check_category_logits,
     check_category_probs,
-    exactly_one,
-    lifted,
     require_categories,
     require_event,
 )
 from numpyro_constrained.kernels.arrays.inputs import floating
 from numpyro_constrained.kernels.arrays.leaves import derived_property
-from numpyro_constrained.kernels.arrays.linalg import lift
+from numpyro_constrained.kernels.arrays.linalg import lift, lifted
 from numpyro_constrained.kernels.arrays.log_space import safe_log
 from numpyro_constrained.kernels.fiber.constraint import bind_fiber
 from numpyro_constrained.kernels.fiber.fixed import Fixed

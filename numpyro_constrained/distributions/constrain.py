@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 from numpyro.distributions import ExpandedDistribution, Independent
 
-from constrained_core import ConstraintError
+from constrained_core.checks import unknown_base
 
 __all__ = ["constrain"]
 
@@ -63,14 +63,7 @@ class _Constrain:
                 law = self._makers[base_type, dims](base, A, k, **kw)
                 full_shape = jnp.broadcast_shapes(base_distribution.batch_shape, law.batch_shape)
                 return law.expand(full_shape)
-        known = ", ".join(
-            cls.__name__ + (f"(...).to_event({n})" if n else "") for cls, n in self._makers
-        )
-        raise ConstraintError(
-            f"constrain: expected one of {known}, got {type(base).__name__} with event shape "
-            f"{getattr(base_distribution, 'event_shape', None)}; use to_event(1) for independent "
-            "variables, or register the law with constrain.register."
-        )
+        raise unknown_base(self._makers, base, getattr(base_distribution, "event_shape", None))
 
 
 def _expanded(base: Any, batch_shape: tuple[int, ...]) -> Any:

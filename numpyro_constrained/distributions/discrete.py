@@ -20,10 +20,18 @@ from constrained_core import (
     ParameterError,
     enumerate_fiber,
 )
+from constrained_core.checks import (
+    check_estimator,
+    different_supports,
+    no_reparametrised_draw,
+    off_fiber,
+    several_sides,
+    unbounded_variable,
+)
 from constrained_core.fiber.plan import NO_POINT
 from numpyro_constrained.constraints import integer_linear_equality
 from numpyro_constrained.distributions.base import ConstrainedDistribution
-from numpyro_constrained.estimators import check_estimator, with_gradient
+from numpyro_constrained.estimators import with_gradient
 from numpyro_constrained.kernels.arrays.leaves import untraced_property
 from numpyro_constrained.kernels.arrays.linalg import lift
 from numpyro_constrained.kernels.fiber.constraint import Fiber, rebind_fiber, same_fiber
@@ -190,11 +198,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         """U; an error that names what is asked for where there is none."""
         unbounded = np.flatnonzero(self._plan.upper < 0)
         if unbounded.size:
-            raise ConstraintError(
-                f"{asked}: expected a largest value of every variable, but variable "
-                f"{unbounded[0]} is in no row of A and unbounded; ask its base law, or leave it "
-                "out of the constrained one."
-            )
+            raise unbounded_variable(asked, unbounded[0])
         return self._constraint.num_values
 
     def constraint_log_prob(self) -> Array:
@@ -253,10 +257,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
     def rsample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
         """Exact draws whose gradient is that of the constrained mean."""
         if not self.has_rsample:
-            raise NotImplementedError(
-                "a law with gradient_estimator='score_function' has no reparametrised draw; use "
-                "sample, or gradient_estimator='marginal_expectation'."
-            )
+            raise no_reparametrised_draw("gradient_estimator='marginal_expectation'")
         return self.sample(key, sample_shape)
 
     def _draw(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
@@ -356,10 +357,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
             )
         k = np.unique(k.reshape(math.prod(k.shape[:-1]), k.shape[-1]), axis=0)
         if len(k) != 1:
-            raise ConstraintError(
-                f"enumerate_support: expected one k for the whole batch, got {len(k)} different "
-                "ones, whose fibers differ; enumerate a law of each k."
-            )
+            raise several_sides(len(k))
         points = jnp.asarray(enumerate_fiber(self._plan, k[0]), jnp.result_type(int))
         points = points.reshape((-1,) + (1,) * len(self._batch_shape) + self._event_shape)
         shape = points.shape[:1] + self._batch_shape + self._event_shape
@@ -373,11 +371,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         inside = self._constraint.contains(value)
         if self._validate_args and not isinstance(inside, Tracer) and not inside.all():
             gap = float(jnp.abs(self.residual(value)).max())
-            raise ConstraintError(
-                "value: expected whole numbers 0 <= x <= upper with A x = k, got a largest "
-                f"residual |A x - k| of {gap:g} and values from {float(value.min()):g} to "
-                f"{float(value.max()):g}; check the value, or where k changed after it was drawn."
-            )
+            raise off_fiber(gap, float(value.min()), float(value.max()))
         return inside
 
     def _joined(self, parts: Sequence[Array], event_dim: int = 1) -> Array:
@@ -402,10 +396,7 @@ def kl_discrete_discrete(p: ConstrainedDiscrete, q: ConstrainedDiscrete) -> Arra
     """
     is_same = same_fiber(p._constraint, q._constraint)
     if not isinstance(is_same, Array) and not is_same:
-        raise ConstraintError(
-            "kl_divergence: expected two laws on the same fiber A x = k, got "
-            f"{p!r} and {q!r}, which differ in A or k; the divergence is infinite."
-        )
+        raise different_supports("fiber", p, q)
     rank = max(len(p.batch_shape), len(q.batch_shape))
     p, q = (law.expand((1,) * (rank - len(law.batch_shape)) + law.batch_shape) for law in (p, q))
     expected = p._expected_log_weight(p) - q._expected_log_weight(p)

@@ -11,9 +11,9 @@ from jax.core import Tracer
 from jax.lax import stop_gradient
 from numpyro.util import is_prng_key
 
-from constrained_core import ConstraintError
+from constrained_core.checks import check_estimator, different_supports, no_reparametrised_draw
 from numpyro_constrained.distributions.base import ConstrainedDistribution
-from numpyro_constrained.estimators import check_estimator, with_gradient
+from numpyro_constrained.estimators import with_gradient
 from numpyro_constrained.kernels.arrays.linalg import lift
 from numpyro_constrained.kernels.linear.conditional import Conditional
 from numpyro_constrained.kernels.linear.constraint import LinearConstraint
@@ -87,10 +87,7 @@ class ConstrainedLocationScale(ConstrainedDistribution):
     def rsample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
         """Draws ``(*sample_shape, *batch, n)`` that obey the law to the last bits."""
         if not self.has_rsample:
-            raise NotImplementedError(
-                "a law with gradient_estimator='score_function' has no reparametrised draw; use "
-                "sample, or another estimator."
-            )
+            raise no_reparametrised_draw("another estimator")
         return self.sample(key, sample_shape)
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
@@ -156,8 +153,5 @@ class ConstrainedLocationScale(ConstrainedDistribution):
             holds = another._constraint.contains_solution(point).all()
             same = same & holds & jnp.all(one.rank == another.rank)
         if not isinstance(same, Tracer) and not same:
-            raise ConstraintError(
-                "kl_divergence: expected two laws on the same subspace A x = k, got "
-                f"{self!r} and {other!r}, which differ in A or k; the divergence is infinite."
-            )
+            raise different_supports("subspace", self, other)
         return same

@@ -7,17 +7,16 @@ import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions import constraints
 
-from constrained_core import ConstraintError
+from constrained_core.checks import check_factor_shape
 from numpyro_constrained.distributions.gaussian import ConstrainedGaussian
 from numpyro_constrained.distributions.parameters import (
     batch_shape_of,
     check_finite,
     check_positive,
-    lifted,
     require_event,
 )
 from numpyro_constrained.kernels.arrays.inputs import floating
-from numpyro_constrained.kernels.arrays.linalg import matmul
+from numpyro_constrained.kernels.arrays.linalg import lifted, matmul
 from numpyro_constrained.kernels.linear.binding import bind_constraint
 from numpyro_constrained.kernels.linear.constraint import LinearConstraint
 from numpyro_constrained.kernels.linear.low_rank import LowRankConditional
@@ -93,11 +92,7 @@ class ConstrainedLowRankMultivariateNormal(ConstrainedGaussian):
         constraint = bind_constraint(A, k, loc)
         n = constraint.num_variables
         loc, cov_diag = require_event("loc", loc, (n,)), require_event("cov_diag", cov_diag, (n,))
-        if cov_factor.ndim < 2 or cov_factor.shape[-2] != n:
-            raise ConstraintError(
-                f"cov_factor: expected shape (*batch, {n}, q) for the {n} variables of A, got "
-                f"{tuple(cov_factor.shape)}; give one column per factor."
-            )
+        check_factor_shape(cov_factor.shape, n)
         batch_shape = batch_shape_of(
             constraint,
             loc=loc.shape[:-1],

@@ -8,19 +8,18 @@ from jax import Array
 from numpyro.distributions import constraints
 from numpyro.distributions.util import lazy_property
 
+from constrained_core.checks import exactly_one
 from numpyro_constrained.distributions.gaussian import ConstrainedGaussian
 from numpyro_constrained.distributions.parameters import (
     batch_shape_of,
     check_covariance,
     check_finite,
     check_tril,
-    exactly_one,
-    lifted,
     require_event,
 )
 from numpyro_constrained.kernels.arrays.inputs import floating
 from numpyro_constrained.kernels.arrays.leaves import derived_property
-from numpyro_constrained.kernels.arrays.linalg import lift, matmul, solve_lower_matrix
+from numpyro_constrained.kernels.arrays.linalg import lift, lifted, matmul, solve_lower_matrix
 from numpyro_constrained.kernels.linear.binding import bind_constraint
 from numpyro_constrained.kernels.linear.conditional import DenseConditional
 from numpyro_constrained.kernels.linear.constraint import LinearConstraint

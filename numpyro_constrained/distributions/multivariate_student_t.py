@@ -8,6 +8,7 @@ import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions import constraints
 
+from constrained_core.checks import exactly_one
 from numpyro_constrained.distributions.location_scale import (
     LOG_TWO_PI,
     ConstrainedLocationScale,
@@ -17,13 +18,11 @@ from numpyro_constrained.distributions.parameters import (
     check_finite,
     check_positive,
     check_tril,
-    exactly_one,
-    lifted,
     require_event,
 )
 from numpyro_constrained.kernels.arrays.gamma import digamma_step, log_gamma_excess
 from numpyro_constrained.kernels.arrays.inputs import floating
-from numpyro_constrained.kernels.arrays.linalg import lift
+from numpyro_constrained.kernels.arrays.linalg import lift, lifted
 from numpyro_constrained.kernels.linear.binding import bind_constraint
 from numpyro_constrained.kernels.linear.conditional import (
     Conditional,

@@ -11,11 +11,10 @@ from numpyro_constrained.distributions.parameters import (
     batch_shape_of,
     check_finite,
     check_positive,
-    lifted,
     require_event,
 )
 from numpyro_constrained.kernels.arrays.inputs import floating
-from numpyro_constrained.kernels.arrays.linalg import lift
+from numpyro_constrained.kernels.arrays.linalg import lift, lifted
 from numpyro_constrained.kernels.linear.binding import bind_constraint
 from numpyro_constrained.kernels.linear.conditional import DiagonalConditional, UniformConditional
 from numpyro_constrained.kernels.linear.constraint import LinearConstraint

@@ -13,11 +13,10 @@ from numpyro_constrained.distributions.discrete import ConstrainedDiscrete
 from numpyro_constrained.distributions.parameters import (
     batch_shape_of,
     check_nonnegative,
-    lifted,
     require_event,
 )
 from numpyro_constrained.kernels.arrays.inputs import floating
-from numpyro_constrained.kernels.arrays.linalg import lift
+from numpyro_constrained.kernels.arrays.linalg import lift, lifted
 from numpyro_constrained.kernels.arrays.log_space import expected, times
 from numpyro_constrained.kernels.arrays.plans import plan_index
 from numpyro_constrained.kernels.arrays.poisson_pmf import is_delicate, log_poisson

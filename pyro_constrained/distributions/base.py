@@ -9,7 +9,8 @@ from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.distributions import constraints
 
-from constrained_core import ConstraintError, GroupSum
+from constrained_core import GroupSum
+from constrained_core.checks import STALE_SUPPORT, check_value_shape, inferred_shapes, off_subspace
 from pyro_constrained.constraints import linear_equality
 from pyro_constrained.kernels.arrays.autocast import in_full_precision
 from pyro_constrained.kernels.arrays.inspection import are_known
@@ -17,11 +18,6 @@ from pyro_constrained.kernels.arrays.shapes import broadcast_shapes
 from pyro_constrained.kernels.linear.constraint import LinearConstraint, default_tolerance
 
 __all__ = ["ConstrainedDistribution"]
-
-_STALE_SUPPORT = (
-    "If A or k is itself sampled or learned, or changes with the minibatch: autoguides and MCMC "
-    "keep the subspace that they saw first; use reparam.auto_reparam."
-)
 
 
 @in_full_precision
@@ -87,13 +83,9 @@ class ConstrainedDistribution(TorchDistribution):
     @classmethod
     def infer_shapes(cls, **arg_shapes: Any) -> tuple[torch.Size, torch.Size]:
         """Batch and event shape from the shapes of the arguments, by name."""
-        shapes = {
-            name: torch.Size(shape) for name, shape in arg_shapes.items() if shape is not None
-        }
-        is_vector = len(shapes["A"]) == 1
-        event_dims = {"k": int(not is_vector), "A": 2 - is_vector} | cls._event_dims
-        batches = [shape[: len(shape) - event_dims[name]] for name, shape in shapes.items()]
-        return broadcast_shapes(*batches), shapes["A"][-1:]
+        given = {name: shape for name, shape in arg_shapes.items() if shape is not None}
+        batch_shape, event_shape = inferred_shapes(given, cls._event_dims)
+        return torch.Size(batch_shape), torch.Size(event_shape)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> "ConstrainedDistribution":
         """The same law with a larger batch shape; nothing is computed anew."""
@@ -128,30 +120,17 @@ class ConstrainedDistribution(TorchDistribution):
         is_stale = is_moving and value.requires_grad and bool(value.isfinite().all())
         if self._validate_args or is_stale:
             gap = float(self.residual(value).detach().abs().max())
-            raise ConstraintError(
-                f"value: expected A x = k within the relative tolerance {tolerance:.1e}, got a "
-                f"largest residual |A x - k| of {gap:.3g}; if the value obeys the law but for "
-                "rounding or noise, pass it through project(value), or give a larger "
-                f"support_tolerance. {_STALE_SUPPORT}"
-            )
+            raise off_subspace(tolerance, f"{gap:.3g}")
         warnings.warn(
-            f"The log density is -inf: a value is off the support A x = k. {_STALE_SUPPORT}",
+            f"The log density is -inf: a value is off the support A x = k. {STALE_SUPPORT}",
             stacklevel=4,  # the caller of log_prob
         )
         return inside
 
     def _check_value(self, value: Tensor) -> None:
+        shape = value.shape if isinstance(value, Tensor) else None
         n = self._constraint.num_variables
-        if not isinstance(value, Tensor) or value.ndim == 0 or value.shape[-1] != n:
-            got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise ConstraintError(f"value: expected a tensor of shape (*batch, {n}), got {got}.")
-        try:
-            broadcast_shapes(value.shape[:-1], self._batch_shape)
-        except ValueError as error:
-            raise ConstraintError(
-                f"value: expected a batch shape that broadcasts with {tuple(self._batch_shape)}, "
-                f"got {tuple(value.shape[:-1])}."
-            ) from error
+        check_value_shape(shape, type(value).__name__, n, self._batch_shape)
 
     def __repr__(self) -> str:
         names = [name for name in self.arg_constraints if name in self.__dict__]

@@ -11,13 +11,13 @@ from torch.distributions import constraints
 from torch.distributions.utils import lazy_property
 from torch.nn.functional import logsigmoid
 
+from constrained_core.checks import exactly_one
 from constrained_core.fiber.known import Reader, known_logits, known_probs
 from pyro_constrained.distributions.finite import ConstrainedFinite
 from pyro_constrained.distributions.parameters import (
     batch_shape_of,
     check_logits,
     check_probs,
-    exactly_one,
     require_event,
 )
 from pyro_constrained.kernels.arrays.autocast import in_full_precision

@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.utils import lazy_property
 
+from constrained_core.checks import exactly_one
 from constrained_core.fiber.known import Reader, known_categories, known_log_categories
 from pyro_constrained.distributions.finite import ConstrainedFinite
 from pyro_constrained.distributions.parameters import (
     batch_shape_of,
     check_category_logits,
     check_category_probs,
-    exactly_one,
     require_categories,
     require_event,
 )

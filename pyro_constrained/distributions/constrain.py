@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from constrained_core import ConstraintError
+from constrained_core.checks import unknown_base
 
 __all__ = ["constrain"]
 
@@ -57,14 +57,7 @@ class _Constrain:
         for base_type in type(base).__mro__:
             if (base_type, dims) in self._makers:
                 return self._makers[base_type, dims](base, A, k, **kw)
-        known = ", ".join(
-            cls.__name__ + (f"(...).to_event({n})" if n else "") for cls, n in self._makers
-        )
-        raise ConstraintError(
-            f"constrain: expected one of {known}, got {type(base).__name__} with event shape "
-            f"{tuple(base_distribution.event_shape)}; use to_event(1) for independent variables, "
-            "or register the law with constrain.register."
-        )
+        raise unknown_base(self._makers, base, tuple(base_distribution.event_shape))
 
 
 constrain = _Constrain()

@@ -12,10 +12,18 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from constrained_core import ConstraintError, enumerate_fiber
+from constrained_core import enumerate_fiber
+from constrained_core.checks import (
+    check_estimator,
+    different_supports,
+    no_reparametrised_draw,
+    off_fiber,
+    several_sides,
+    unbounded_variable,
+)
 from pyro_constrained.constraints import integer_linear_equality
 from pyro_constrained.distributions.base import ConstrainedDistribution
-from pyro_constrained.estimators import check_estimator, with_gradient
+from pyro_constrained.estimators import with_gradient
 from pyro_constrained.kernels.arrays.autocast import in_full_precision
 from pyro_constrained.kernels.arrays.log_space import is_there
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes, expanded
@@ -166,11 +174,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         """U; an error that names what is asked for where there is none."""
         unbounded = np.flatnonzero(self._constraint.plan.upper < 0)
         if unbounded.size:
-            raise ConstraintError(
-                f"{asked}: expected a largest value of every variable, but variable "
-                f"{unbounded[0]} is in no row of A and unbounded; ask its base law, or leave it "
-                "out of the constrained one."
-            )
+            raise unbounded_variable(asked, unbounded[0])
         return self._constraint.num_values
 
     def constraint_log_prob(self) -> Tensor:
@@ -197,10 +201,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
     def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
         """Exact draws whose gradient is that of the constrained mean."""
         if not self.has_rsample:
-            raise NotImplementedError(
-                "a law with gradient_estimator='score_function' has no reparametrised draw; use "
-                "sample, or gradient_estimator='marginal_expectation'."
-            )
+            raise no_reparametrised_draw("gradient_estimator='marginal_expectation'")
         return with_gradient(self.gradient_estimator, self.sample(sample_shape), self.mean)
 
     @quiet_under_trace
@@ -237,10 +238,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         k = self._constraint.integers
         k = np.unique(k.reshape(math.prod(k.shape[:-1]), k.shape[-1]), axis=0)
         if len(k) != 1:
-            raise ConstraintError(
-                f"enumerate_support: expected one k for the whole batch, got {len(k)} different "
-                "ones, whose fibers differ; enumerate a law of each k, or use a plate in sequence."
-            )
+            raise several_sides(len(k))
         points = torch.as_tensor(enumerate_fiber(self._constraint.plan, k[0]))
         points = points.to(self._parameter)
         points = points.reshape((-1,) + (1,) * len(self._batch_shape) + self._event_shape)
@@ -250,11 +248,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         inside = self._constraint.contains(value)
         if self._validate_args and not bool(inside.all()):
             gap = float(self.residual(value).detach().abs().max())
-            raise ConstraintError(
-                "value: expected whole numbers 0 <= x <= upper with A x = k, got a largest "
-                f"residual |A x - k| of {gap:g} and values from {float(value.min()):g} to "
-                f"{float(value.max()):g}; check the value, or where k changed after it was drawn."
-            )
+            raise off_fiber(gap, float(value.min()), float(value.max()))
         return inside
 
     def _joined(self, parts: list[Tensor], dim: int = -1) -> Tensor:
@@ -275,9 +269,6 @@ def kl_discrete_discrete(p: ConstrainedDiscrete, q: ConstrainedDiscrete) -> Tens
         ConstraintError: the fibers differ, so that the divergence is infinite.
     """
     if not same_fiber(p._constraint, q._constraint):
-        raise ConstraintError(
-            "kl_divergence: expected two laws on the same fiber A x = k, got "
-            f"{p!r} and {q!r}, which differ in A or k; the divergence is infinite."
-        )
+        raise different_supports("fiber", p, q)
     expected = p._expected_log_weight(p) - q._expected_log_weight(p)
     return p._expanded(q._expanded(expected - p._log_weight_sum + q._log_weight_sum, 0), 0)

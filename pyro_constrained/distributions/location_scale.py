@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from constrained_core import ConstraintError
+from constrained_core.checks import check_estimator, different_supports, no_reparametrised_draw
 from pyro_constrained.distributions.base import ConstrainedDistribution
-from pyro_constrained.estimators import check_estimator, with_gradient
+from pyro_constrained.estimators import with_gradient
 from pyro_constrained.kernels.arrays.autocast import in_full_precision
 from pyro_constrained.kernels.arrays.inspection import are_known
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
@@ -74,10 +74,7 @@ class ConstrainedLocationScale(ConstrainedDistribution):
     def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:
         """Draws ``(*sample_shape, *batch, n)`` that obey the law to the last bits."""
         if not self.has_rsample:
-            raise NotImplementedError(
-                "a law with gradient_estimator='score_function' has no reparametrised draw; use "
-                "sample, or another estimator."
-            )
+            raise no_reparametrised_draw("another estimator")
         return self._draw(sample_shape)
 
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
@@ -155,10 +152,7 @@ class ConstrainedLocationScale(ConstrainedDistribution):
             point = law.draw(probe.expand(law.mean.shape[:-1] + (-1,))).detach()
             same = same & another._constraint.contains_solution(point).all()
         if are_known(same) and not bool(same):
-            raise ConstraintError(
-                "kl_divergence: expected two laws on the same subspace A x = k, got "
-                f"{self!r} and {other!r}, which differ in A or k; the divergence is infinite."
-            )
+            raise different_supports("subspace", self, other)
         return same
 
 

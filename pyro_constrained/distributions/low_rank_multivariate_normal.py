@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.utils import lazy_property
 
-from constrained_core import ConstraintError
+from constrained_core.checks import check_factor_shape
 from pyro_constrained.distributions.gaussian import ConstrainedGaussian
 from pyro_constrained.distributions.parameters import (
     batch_shape_of,
@@ -94,11 +94,7 @@ class ConstrainedLowRankMultivariateNormal(ConstrainedGaussian):
         constraint = bind_constraint(A, k, loc)
         n = constraint.num_variables
         loc, cov_diag = require_event("loc", loc, (n,)), require_event("cov_diag", cov_diag, (n,))
-        if cov_factor.ndim < 2 or cov_factor.shape[-2] != n:
-            raise ConstraintError(
-                f"cov_factor: expected shape (*batch, {n}, q) for the {n} variables of A, got "
-                f"{tuple(cov_factor.shape)}; give one column per factor."
-            )
+        check_factor_shape(cov_factor.shape, n)
         batch_shape = batch_shape_of(
             constraint,
             loc=loc.shape[:-1],

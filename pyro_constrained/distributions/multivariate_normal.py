@@ -8,13 +8,13 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.distributions.utils import lazy_property
 
+from constrained_core.checks import exactly_one
 from pyro_constrained.distributions.gaussian import ConstrainedGaussian
 from pyro_constrained.distributions.parameters import (
     batch_shape_of,
     check_covariance,
     check_finite,
     check_tril,
-    exactly_one,
     require_event,
 )
 from pyro_constrained.kernels.arrays.autocast import in_full_precision

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Chi2, constraints
 
+from constrained_core.checks import exactly_one
 from pyro_constrained.distributions.location_scale import (
     LOG_TWO_PI,
     ConstrainedLocationScale,
@@ -16,7 +17,6 @@ from pyro_constrained.distributions.parameters import (
     check_finite,
     check_positive,
     check_tril,
-    exactly_one,
     require_event,
 )
 from pyro_constrained.kernels.arrays.autocast import in_full_precision

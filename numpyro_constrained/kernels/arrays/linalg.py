@@ -1,6 +1,6 @@
 """Batched matrix-vector products that never copy a matrix over sample dimensions."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any, TypeVar
 
@@ -43,6 +43,12 @@ def lift(array: Any, ndim: int) -> Any:
     if array.ndim >= ndim:
         return array
     return array.reshape((1,) * (ndim - array.ndim) + array.shape)
+
+
+def lifted(array: Array, batch_shape: Sequence[int], event_dim: int) -> Array:
+    """A parameter with the batch rank of its law, by axes of size 1."""
+    with jax.ensure_compile_time_eval():
+        return lift(array, len(batch_shape) + event_dim)
 
 
 def matmul(left: Any, right: Any) -> Array:

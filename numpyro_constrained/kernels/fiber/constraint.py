@@ -17,6 +17,7 @@ from constrained_core import (
     check_lattice,
     plan_fiber,
 )
+from constrained_core.checks import check_exact_shapes, require_both_sides
 from constrained_core.fiber.disjoint_groups import DisjointGroups
 from constrained_core.fiber.known import Reader
 from constrained_core.fiber.lattice import joint_relations, lattice_of, same_solutions
@@ -164,7 +165,7 @@ class Fiber(IntegerConstraint):
     def decisive_rows(self) -> tuple[Any, Any]:
         """Rows that decide all others, or groups, and k there; of the plan where A is traced."""
         if not isinstance(self.A, Tracer):
-            matrix = self.A if isinstance(self.A, GroupSum) else _matrix(self.A)
+            matrix = _as_rows(self.A if isinstance(self.A, GroupSum) else np.asarray(self.A))
             return matrix, self.k_rows
         rows, matrix = self.plan.matrix
         return matrix, self.k_rows[..., rows]
@@ -377,35 +378,28 @@ def _held(name: str, given: Any, dtype: Any) -> Array:
 
 def _read(A: Any, k: Any) -> tuple[Any, Any, Layout, np.ndarray | None]:
     """The matrix as integers, k, how they are to be read, and k as integers if it is known."""
-    if A is None or k is None:
-        missing = " and ".join(name for name, part in (("A", A), ("k", k)) if part is None)
-        raise ConstraintError(f"expected A and k, got no {missing}; give both sides of A x = k.")
-    matrix = A if isinstance(A, GroupSum) else _matrix(A)
+    require_both_sides(A, k)
+    given = A if isinstance(A, GroupSum) else _known_matrix(A)
     is_vector = not isinstance(A, GroupSum) and np.ndim(A) == 1
     is_traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(k))
     k = jnp.asarray(k) if is_traced else on_host("k", k)
-    rows, m = k[..., None] if is_vector else k, matrix.shape[0]
-    if rows.ndim == 0 or rows.shape[-1] != m:
-        raise ConstraintError(
-            f"k: expected shape (*batch, {m}) for the {m} rows of A, got {tuple(k.shape)}; give "
-            "one value per row."
-        )
+    rows = k[..., None] if is_vector else k
+    check_exact_shapes(given.shape, k.shape)
+    matrix = _as_rows(given)
     row_dims = 0 if isinstance(A, GroupSum) else 1 if is_vector else 2
     layout = Layout(row_dims, 0, rows.ndim - 1)
     return matrix, k, layout, None if is_traced else as_integers("k", rows)
 
 
-def _matrix(A: Any) -> np.ndarray:
+def _as_rows(A: np.ndarray | GroupSum) -> np.ndarray | GroupSum:
+    return A if isinstance(A, GroupSum) else np.atleast_2d(as_integers("A", A))
+
+
+def _known_matrix(A: Any) -> np.ndarray:
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(A)):
         raise ConstraintError(
             "A: expected a constant matrix of whole numbers for a discrete law, got a traced "
             "array; its fiber is planned exactly from the values of A, so make A outside jit, "
             "vmap and grad, as a NumPy array."
         )
-    A = on_host("A", A)
-    if A.ndim not in (1, 2):
-        raise ConstraintError(
-            "A: expected shape (m, n), or (n,) for one row, for a discrete law, got "
-            f"{tuple(A.shape)}; a batch of matrices needs a law for each, as their fibers differ."
-        )
-    return np.atleast_2d(as_integers("A", A))
+    return on_host("A", A)

@@ -8,8 +8,15 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
-from constrained_core import ConstraintError, GroupSum, check_consistency, plan_constraint
-from constrained_core.errors import InfeasibleConstraintError, ParameterError
+from constrained_core import GroupSum, check_consistency, plan_constraint
+from constrained_core.checks import (
+    check_shapes,
+    infinite_matrix,
+    infinite_sides,
+    require_both_sides,
+    row_disagrees,
+)
+from constrained_core.errors import ParameterError
 from constrained_core.linear.plan import DensePlan
 from numpyro_constrained.kernels.arrays.inputs import host_or_traced
 from numpyro_constrained.kernels.arrays.leaves import Layout, folded, unstacked
@@ -41,17 +48,13 @@ def bind_constraint(A: Any, k: Any, like: Array) -> LinearConstraint:
         ParameterError: k is not finite.
         ConstraintError: shapes do not fit, NaN or infinity in A, a sparse or complex A.
     """
-    if A is None or k is None:
-        missing = " and ".join(name for name, part in (("A", A), ("k", k)) if part is None)
-        raise ConstraintError(f"expected A and k, got no {missing}; give both sides of A x = k.")
+    require_both_sides(A, k)
     is_array, has_fixed_k = isinstance(A, jax.Array), not _is_array(k)
     A = A if isinstance(A, GroupSum) else host_or_traced("A", A)
     k = host_or_traced("k", k)
-    _check_shapes(A, k)
+    check_shapes(A.shape, k.shape)
     if not isinstance(k, Tracer) and not np.isfinite(k).all():
-        raise ParameterError(
-            f"k: expected finite values, got {k[~np.isfinite(k)][0]}; check how k is made."
-        )
+        raise ParameterError(infinite_sides(float(k[~np.isfinite(k)][0])))
     if isinstance(A, GroupSum):
         return _bind(A, k, like, Layout(0, 0, k.ndim - 1, True, has_fixed_k))
     # Whole numbers are of no A that is learned or sampled.
@@ -88,30 +91,6 @@ def _is_array(value: Any) -> bool:
     return any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(value))
 
 
-def _check_shapes(A: Any, k: Any) -> None:
-    if not isinstance(A, GroupSum) and A.ndim == 0:
-        raise ConstraintError(
-            "A: expected shape (*batch, m, n), or (n,) for one row, got a scalar; give one "
-            "coefficient per variable."
-        )
-    if not isinstance(A, GroupSum) and A.ndim == 1:
-        return
-    m = A.shape[-2]
-    if k.ndim == 0 or k.shape[-1] != m:
-        raise ConstraintError(
-            f"k: expected shape (*batch, {m}) for the {m} rows of A, got {tuple(k.shape)}; give "
-            "one value per row."
-        )
-    matrix_batch = () if isinstance(A, GroupSum) else A.shape[:-2]
-    try:
-        jnp.broadcast_shapes(matrix_batch, k.shape[:-1])
-    except ValueError as error:
-        raise ConstraintError(
-            f"expected batch shapes of A and k that broadcast together, got {matrix_batch} "
-            f"and {k.shape[:-1]}; reshape one."
-        ) from error
-
-
 def _bind(A: Any, k: Any, like: Array, layout: Layout) -> LinearConstraint:
     if not isinstance(A, GroupSum) and layout.row_dims == 2 and A.shape[-2] == 0:
         A = np.zeros(A.shape[-2:])  # no row, whatever the values
@@ -141,9 +120,7 @@ def _bind_matrix(A: Any, like: Array, layout: Layout) -> tuple[BoundMatrix, Layo
             )
         return bind_plan(plan, A, like), layout
     if not isinstance(A, Tracer) and not np.isfinite(A).all():
-        raise ConstraintError(
-            "A: expected finite entries, got NaN or infinity; check how A is made."
-        )
+        raise infinite_matrix()
     traced = jnp.asarray(A, like.dtype)
     if layout.is_vector:
         return UnanalysedRow(traced, layout), layout
@@ -167,8 +144,5 @@ def _consistent(matrix: BoundMatrix, given: Any, k: Array) -> Array:
         return jnp.where(agrees.all(-1, keepdims=True), scaled_k, jnp.nan)
     if not agrees.all():
         where = tuple(int(i) for i in np.argwhere(~np.asarray(agrees))[0])
-        raise InfeasibleConstraintError(
-            f"A x = k has no solution: row {where[-1]} of A{list(where[:-1]) or ''} depends on "
-            "other rows, which imply another value than its k; correct k, or drop the row."
-        )
+        raise row_disagrees(where)
     return scaled_k

@@ -15,6 +15,7 @@ from constrained_core import (
     check_lattice,
     plan_fiber,
 )
+from constrained_core.checks import check_exact_shapes, require_both_sides
 from constrained_core.fiber.disjoint_groups import DisjointGroups
 from constrained_core.fiber.known import Reader
 from constrained_core.fiber.lattice import lattice_of, same_solutions
@@ -221,9 +222,7 @@ def same_fiber(one: IntegerConstraint, other: IntegerConstraint) -> bool:
 
 
 def _read(A: Any, k: Any, like: Tensor) -> tuple[Tensor | GroupSum, Tensor, np.ndarray]:
-    if A is None or k is None:
-        missing = " and ".join(name for name, part in (("A", A), ("k", k)) if part is None)
-        raise ConstraintError(f"expected A and k, got no {missing}; give both sides of A x = k.")
+    require_both_sides(A, k)
     if not isinstance(A, GroupSum):
         A = _held("A", A, like.device)
         _check_matrix(A)
@@ -234,12 +233,7 @@ def _read(A: Any, k: Any, like: Tensor) -> tuple[Tensor | GroupSum, Tensor, np.n
             "requires one; pass k.detach()."
         )
     rows = k[..., None] if not isinstance(A, GroupSum) and A.ndim == 1 else k
-    num_rows = 1 if A.ndim == 1 else A.shape[0]
-    if rows.ndim == 0 or rows.shape[-1] != num_rows:
-        raise ConstraintError(
-            f"k: expected shape (*batch, {num_rows}) for the {num_rows} rows of A, got "
-            f"{tuple(k.shape)}; give one value per row."
-        )
+    check_exact_shapes(A.shape, k.shape)
     integers = as_integers("k", rows.cpu().numpy())
     return A, k, integers
 
@@ -256,11 +250,6 @@ def _check_matrix(A: Tensor) -> None:
         raise ConstraintError(
             "A: expected a constant matrix of whole numbers for a discrete law, got a tensor that "
             "requires a gradient; its fiber is planned exactly, so pass A.detach()."
-        )
-    if A.ndim not in (1, 2):
-        raise ConstraintError(
-            "A: expected shape (m, n), or (n,) for one row, for a discrete law, got "
-            f"{tuple(A.shape)}; a batch of matrices needs a law for each, as their fibers differ."
         )
 
 

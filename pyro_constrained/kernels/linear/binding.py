@@ -11,11 +11,16 @@ from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from constrained_core import ConstraintError, GroupSum, check_consistency, plan_constraint
-from constrained_core.errors import InfeasibleConstraintError
+from constrained_core.checks import (
+    check_shapes,
+    infinite_matrix,
+    infinite_sides,
+    require_both_sides,
+    row_disagrees,
+)
 from pyro_constrained.kernels.arrays.errors import TensorParameterError
 from pyro_constrained.kernels.arrays.inputs import as_tensor, read_matrix
 from pyro_constrained.kernels.arrays.inspection import are_known, has_values, is_constant
-from pyro_constrained.kernels.arrays.shapes import broadcast_shapes
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 from pyro_constrained.kernels.linear.constraint import LinearConstraint
 from pyro_constrained.kernels.linear.matrix import BoundMatrix, bind_plan
@@ -38,16 +43,12 @@ def bind_constraint(A: Any, k: Any, like: Tensor) -> LinearConstraint:
         ParameterError: k is not finite.
         ConstraintError: shapes do not fit, NaN or infinity in A, a sparse or complex A.
     """
-    if A is None or k is None:
-        missing = " and ".join(name for name, part in (("A", A), ("k", k)) if part is None)
-        raise ConstraintError(f"expected A and k, got no {missing}; give both sides of A x = k.")
+    require_both_sides(A, k)
     given, k = _read_matrix(A, like), as_tensor("k", k, like.device)
     A, matrix = given.A, given.matrix
-    _check_shapes(A, k)
+    check_shapes(A.shape, k.shape)
     if are_known(k) and not math.isfinite(float(k.detach().sum())):
-        raise TensorParameterError(
-            f"k: expected finite values, got {k[~k.isfinite()][:1].tolist()}; check how k is made."
-        )
+        raise TensorParameterError(infinite_sides(float(k[~k.isfinite()][0])))
     rows = k[..., None] if isinstance(A, Tensor) and A.ndim == 1 else k
     scaled_k = _consistent(matrix, rows, rows.to(like.dtype))
     return LinearConstraint(
@@ -59,29 +60,6 @@ def bind_constraint(A: Any, k: Any, like: Tensor) -> LinearConstraint:
         else torch.where(given.is_current, scaled_k, torch.nan),
         is_fixed=given.is_fixed,
     )
-
-
-def _check_shapes(A: Tensor | GroupSum, k: Tensor) -> None:
-    if not isinstance(A, GroupSum) and A.ndim == 0:
-        raise ConstraintError(
-            "A: expected shape (*batch, m, n), or (n,) for one row, got a scalar; give one "
-            "coefficient per variable."
-        )
-    if not isinstance(A, GroupSum) and A.ndim == 1:
-        return
-    m = A.shape[-2]
-    if k.ndim == 0 or k.shape[-1] != m:
-        raise ConstraintError(
-            f"k: expected shape (*batch, {m}) for the {m} rows of A, got {tuple(k.shape)}; give "
-            "one value per row."
-        )
-    try:
-        broadcast_shapes(A.shape[:-2], k.shape[:-1])
-    except ValueError as error:
-        raise ConstraintError(
-            f"expected batch shapes of A and k that broadcast together, got {tuple(A.shape[:-2])} "
-            f"and {tuple(k.shape[:-1])}; reshape one."
-        ) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,9 +103,7 @@ def _bind_matrix(A: Any, dtype: torch.dtype, device: torch.device) -> _Given:
         matrix = bind_plan(plan_constraint(_on_host(A)), A, like)
         return _Given(A, matrix, is_fixed or _is_whole(A))
     if are_known(A) and not math.isfinite(float(A.detach().sum())):
-        raise ConstraintError(
-            "A: expected finite entries, got NaN or infinity; check how A is made."
-        )
+        raise infinite_matrix()
     matrix = _unanalysed(A, like)
     # Null spaces of different dimensions have no coordinates.
     return _Given(A, matrix, is_fixed and isinstance(matrix.rank, int))
@@ -175,8 +151,5 @@ def _consistent(matrix: BoundMatrix, given: Tensor, k: Tensor) -> Tensor:
         return torch.where(agrees.all(-1, keepdim=True), scaled_k, torch.nan)
     if not bool(agrees.all()):
         where = tuple(int(i) for i in (~agrees).nonzero()[0])
-        raise InfeasibleConstraintError(
-            f"A x = k has no solution: row {where[-1]} of A{list(where[:-1]) or ''} depends on "
-            "other rows, which imply another value than its k; correct k, or drop the row."
-        )
+        raise row_disagrees(where)
     return scaled_k
