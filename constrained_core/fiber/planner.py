@@ -1,13 +1,11 @@
 """From an integer constraint to the plan of its fiber."""
 
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
 
 import numpy as np
 
+from constrained_core.cache import Cache
 from constrained_core.errors import (
     ConstraintError,
     InfeasibleConstraintError,
@@ -28,34 +26,10 @@ __all__ = ["MAX_TRANSITIONS", "check_lattice", "plan_fiber"]
 MAX_TRANSITIONS = 10_000_000
 """Budget of a trellis: about 40 MB of tables, a tenth of a second per pass and batch element."""
 
-T = TypeVar("T")
-
-
-class _Memory(Generic[T]):
-    """Bounded memory of what was made from a key, the oldest forgotten first."""
-
-    def __init__(self, max_entries: int) -> None:
-        self._entries: OrderedDict[Hashable, T] = OrderedDict()
-        self._max_entries = max_entries
-        self._lock = threading.Lock()
-
-    def get(self, key: Hashable, make: Callable[[], T]) -> T:
-        with self._lock:
-            if key in self._entries:
-                self._entries.move_to_end(key)
-                return self._entries[key]
-        made = make()
-        with self._lock:
-            self._entries[key] = made
-            while len(self._entries) > self._max_entries:
-                self._entries.popitem(last=False)
-        return made
-
-
-_WHOLE: _Memory[FiberParts] = _Memory(max_entries=32)
-_PARTS: _Memory[FiberParts] = _Memory(max_entries=32)
-_PLANS: _Memory[FiberPlan] = _Memory(max_entries=32)
-_CALLS: _Memory[FiberPlan] = _Memory(max_entries=32)
+_WHOLE: Cache[FiberParts] = Cache(max_entries=32)
+_PARTS: Cache[FiberParts] = Cache(max_entries=32)
+_PLANS: Cache[FiberPlan] = Cache(max_entries=32)
+_CALLS: Cache[FiberPlan] = Cache(max_entries=32)
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,13 +1,12 @@
 """From a constraint to its plan. The only place that chooses a method."""
 
-import threading
-from collections import OrderedDict
 from functools import lru_cache
 
 import numpy as np
 from scipy import sparse
 from scipy.linalg import lapack, qr, solve_triangular
 
+from constrained_core.cache import Cache, Content
 from constrained_core.errors import ConstraintError, InfeasibleConstraintError
 from constrained_core.groups import GroupSum
 from constrained_core.linear.plan import AnyPlan, DensePlan, GroupPlan, Plan, RowPlan
@@ -25,42 +24,7 @@ WELL_CONDITIONED = 10.0
 """Rows up to this condition number are executed as they are; others are orthonormalised."""
 
 
-class _PlanCache:
-    """Bounded memory of plans, found by content: a matrix changed in place is another matrix."""
-
-    def __init__(self, max_entries: int) -> None:
-        self._entries: OrderedDict[tuple, tuple[np.ndarray, AnyPlan]] = OrderedDict()
-        self._max_entries = max_entries
-        self._lock = threading.Lock()
-
-    def get(self, matrix: np.ndarray) -> AnyPlan | None:
-        key = self._key(matrix)
-        with self._lock:
-            entry = self._entries.get(key)
-            if entry is None or not _same_bits(entry[0], matrix):
-                return None
-            self._entries.move_to_end(key)
-            return entry[1]
-
-    def put(self, matrix: np.ndarray, plan: AnyPlan) -> None:
-        with self._lock:
-            self._entries[self._key(matrix)] = (matrix.copy(), plan)
-            while len(self._entries) > self._max_entries:
-                self._entries.popitem(last=False)
-
-    @staticmethod
-    def _key(matrix: np.ndarray) -> tuple:
-        """Shape, type and a few entries, to tell matrices apart before comparing them whole."""
-        flat = matrix.reshape(-1)
-        return matrix.shape, matrix.dtype.str, flat[:: max(1, flat.size // 61)].tobytes()
-
-
-def _same_bits(one: np.ndarray, other: np.ndarray) -> bool:
-    word = f"u{one.dtype.itemsize}"
-    return bool((one.view(word) == other.view(word)).all())
-
-
-_DENSE_PLANS = _PlanCache(max_entries=32)
+_DENSE_PLANS: Cache[AnyPlan] = Cache(max_entries=32)
 
 
 def plan_constraint(matrix: np.ndarray | GroupSum) -> AnyPlan:
@@ -75,11 +39,9 @@ def plan_constraint(matrix: np.ndarray | GroupSum) -> AnyPlan:
     if isinstance(matrix, GroupSum):
         return _group_plan(matrix)
     matrix = np.ascontiguousarray(matrix)
-    plan = _DENSE_PLANS.get(matrix)
-    if plan is None:
-        plan = _dense_plan(matrix)
-        _DENSE_PLANS.put(matrix, plan)
-    return plan
+    content = Content(matrix)
+    plan = _DENSE_PLANS.find(content)
+    return _DENSE_PLANS.put(content.kept(), _dense_plan(matrix)) if plan is None else plan
 
 
 def _require_finite(matrix: np.ndarray) -> None:

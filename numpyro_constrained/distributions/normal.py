@@ -16,7 +16,11 @@ from numpyro_constrained.distributions.parameters import (
 from numpyro_constrained.kernels.arrays.inputs import floating
 from numpyro_constrained.kernels.arrays.linalg import lift, lifted
 from numpyro_constrained.kernels.linear.binding import bind_constraint
-from numpyro_constrained.kernels.linear.conditional import DiagonalConditional, UniformConditional
+from numpyro_constrained.kernels.linear.conditional import (
+    Conditional,
+    DiagonalConditional,
+    UniformConditional,
+)
 from numpyro_constrained.kernels.linear.constraint import LinearConstraint
 
 __all__ = ["ConstrainedNormal"]
@@ -99,7 +103,7 @@ class ConstrainedNormal(ConstrainedGaussian):
             constraint, batch_shape, gradient_estimator, support_tolerance, validate_args
         )
 
-    def _condition(self, constraint: LinearConstraint) -> DiagonalConditional:
+    def _condition(self, constraint: LinearConstraint) -> Conditional:
         number = self.__dict__.get("_number")  # a law made from its leaves knows none
         if number is None:
             return DiagonalConditional(self.loc, self.scale, constraint)

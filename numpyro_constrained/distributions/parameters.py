@@ -14,8 +14,7 @@ from numpyro.distributions import constraints
 
 from constrained_core import ParameterError, checks
 from constrained_core.checks import Requirement, common_batch_shape, violation
-from numpyro_constrained.kernels.fiber.constraint import IntegerConstraint
-from numpyro_constrained.kernels.linear.constraint import LinearConstraint
+from numpyro_constrained.kernels.bound import BoundConstraint
 
 __all__ = [
     "batch_shape_of",
@@ -51,9 +50,7 @@ def require_categories(name: str, tensor: Array) -> Array:
     return tensor
 
 
-def batch_shape_of(
-    constraint: LinearConstraint | IntegerConstraint, **batch_shapes: tuple[int, ...]
-) -> tuple[int, ...]:
+def batch_shape_of(constraint: BoundConstraint, **batch_shapes: tuple[int, ...]) -> tuple[int, ...]:
     """The common batch shape of the parameters, A and k."""
     return common_batch_shape(**batch_shapes, **{"A and k": constraint.batch_shape})
 

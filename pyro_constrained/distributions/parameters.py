@@ -14,8 +14,7 @@ from constrained_core.checks import Requirement, common_batch_shape, violation
 from pyro_constrained.kernels.arrays.errors import TensorParameterError
 from pyro_constrained.kernels.arrays.inspection import are_known
 from pyro_constrained.kernels.arrays.shapes import expanded
-from pyro_constrained.kernels.fiber.constraint import IntegerConstraint
-from pyro_constrained.kernels.linear.constraint import LinearConstraint
+from pyro_constrained.kernels.bound import BoundConstraint
 
 __all__ = [
     "batch_shape_of",
@@ -47,9 +46,7 @@ def require_categories(name: str, tensor: Tensor) -> Tensor:
     return tensor
 
 
-def batch_shape_of(
-    constraint: LinearConstraint | IntegerConstraint, **batch_shapes: tuple[int, ...]
-) -> torch.Size:
+def batch_shape_of(constraint: BoundConstraint, **batch_shapes: tuple[int, ...]) -> torch.Size:
     """The common batch shape of the parameters, A and k."""
     shapes = {**batch_shapes, "A and k": constraint.batch_shape}
     return torch.Size(common_batch_shape(**shapes))

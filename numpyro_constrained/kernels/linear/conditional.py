@@ -244,13 +244,10 @@ class _WhitenedConditional(Conditional):
         return self._projected(self._divide(value - lift(self.mean, value.ndim)))
 
 
-class DiagonalConditional(_WhitenedConditional):
-    """Sigma = diag(scale^2), scale ``(*batch, n)``."""
+class _ScaledConditional(_WhitenedConditional):
+    """Sigma = diag(scale^2), for n scales or one."""
 
-    def __init__(self, loc: Array, scale: Array, constraint: LinearConstraint) -> None:
-        self.scale = scale
-        whitened = whiten(constraint, lambda rows: rows.scaled(scale), lambda: scale)
-        super().__init__(loc, whitened, jnp.log(scale).sum(-1), constraint)
+    scale: Array
 
     def _multiply(self, vector: Array) -> Array:
         return lift(self.scale, vector.ndim) * vector
@@ -261,10 +258,6 @@ class DiagonalConditional(_WhitenedConditional):
     def _divide(self, vector: Array) -> Array:
         return vector / lift(self.scale, vector.ndim)
 
-    @property
-    def size(self) -> Array:
-        return self.scale
-
     def variance(self) -> Array:
         share = self.constraint.matrix.without_determined(self.completion.free_share())
         return jnp.square(self.scale) * lift(share, self.scale.ndim)
@@ -274,11 +267,9 @@ class DiagonalConditional(_WhitenedConditional):
         return (variance / lift(jnp.square(self.scale), variance.ndim)).sum(-1)
 
     @property
-    @folded
+    @abstractmethod
     def null_space(self) -> NullSpace:
-        """Orthonormal basis of the white noises that keep the constraint, continuous in the
-        scale."""
-        return self.constraint.matrix.scaled_null_space(self.scale)
+        """Orthonormal basis of the white noises that keep the constraint, smooth in the scale."""
 
     @property
     def base_size(self) -> int:
@@ -297,7 +288,25 @@ class DiagonalConditional(_WhitenedConditional):
         return self.null_space.extract(self._divide(value - lift(self.mean, value.ndim)))
 
 
-class UniformConditional(DiagonalConditional):
+class DiagonalConditional(_ScaledConditional):
+    """Sigma = diag(scale^2), scale ``(*batch, n)``."""
+
+    def __init__(self, loc: Array, scale: Array, constraint: LinearConstraint) -> None:
+        self.scale = scale
+        whitened = whiten(constraint, lambda rows: rows.scaled(scale), lambda: scale)
+        super().__init__(loc, whitened, jnp.log(scale).sum(-1), constraint)
+
+    @property
+    def size(self) -> Array:
+        return self.scale
+
+    @property
+    @folded
+    def null_space(self) -> NullSpace:
+        return self.constraint.matrix.scaled_null_space(self.scale)
+
+
+class UniformConditional(_ScaledConditional):
     """Sigma = scale^2 I, scale ``(*batch, 1)``.
 
     All that is factored is the constraint, which was when it was analysed, whatever the scale.
@@ -307,7 +316,7 @@ class UniformConditional(DiagonalConditional):
         self.scale = scale
         whitened = UniformRows(constraint, scale)
         log_det = loc.shape[-1] * jnp.log(scale)[..., 0]
-        _WhitenedConditional.__init__(self, loc, whitened, log_det, constraint)
+        super().__init__(loc, whitened, log_det, constraint)
 
     @property
     def size(self) -> Array:

@@ -244,13 +244,10 @@ class _WhitenedConditional(Conditional):
         return 2 if isinstance(self.whitened, BalancedRows) else super().num_corrections()
 
 
-class DiagonalConditional(_WhitenedConditional):
-    """Sigma = diag(scale^2), scale ``(*batch, n)``."""
+class _ScaledConditional(_WhitenedConditional):
+    """Sigma = diag(scale^2), for n scales or one."""
 
-    def __init__(self, loc: Tensor, scale: Tensor, constraint: LinearConstraint) -> None:
-        self.scale = scale
-        whitened = whiten(constraint, lambda rows: rows.scaled(scale), lambda: scale)
-        super().__init__(loc, whitened, scale.log().sum(-1), constraint)
+    scale: Tensor
 
     def _multiply(self, vector: Tensor) -> Tensor:
         return self.scale * vector
@@ -264,10 +261,6 @@ class DiagonalConditional(_WhitenedConditional):
     def _divide(self, vector: Tensor) -> Tensor:
         return vector / self.scale
 
-    @property
-    def size(self) -> Tensor:
-        return self.scale
-
     def variance(self) -> Tensor:
         share = self.completion.free_share()
         return self.scale.square() * self.constraint.matrix.without_determined(share)
@@ -275,13 +268,11 @@ class DiagonalConditional(_WhitenedConditional):
     def precision_trace(self, other: Conditional) -> Tensor:
         return (other.variance() / self.scale.square()).sum(-1)
 
-    @lazy_property
+    @property
+    @abstractmethod
     def null_space(self) -> NullSpace | None:
         """Orthonormal basis of the white noises that keep the constraint, continuous in the scale;
         None where that cannot be, under a matrix that itself moves."""
-        if not self.constraint.is_fixed:
-            return None
-        return self.constraint.matrix.scaled_null_space(self.scale)
 
     @property
     def base_size(self) -> int:
@@ -305,7 +296,26 @@ class DiagonalConditional(_WhitenedConditional):
         return 1 if float(high) <= EVEN * float(low) else 2
 
 
-class UniformConditional(DiagonalConditional):
+class DiagonalConditional(_ScaledConditional):
+    """Sigma = diag(scale^2), scale ``(*batch, n)``."""
+
+    def __init__(self, loc: Tensor, scale: Tensor, constraint: LinearConstraint) -> None:
+        self.scale = scale
+        whitened = whiten(constraint, lambda rows: rows.scaled(scale), lambda: scale)
+        super().__init__(loc, whitened, scale.log().sum(-1), constraint)
+
+    @property
+    def size(self) -> Tensor:
+        return self.scale
+
+    @lazy_property
+    def null_space(self) -> NullSpace | None:
+        if not self.constraint.is_fixed:
+            return None
+        return self.constraint.matrix.scaled_null_space(self.scale)
+
+
+class UniformConditional(_ScaledConditional):
     """Sigma = scale^2 I, scale ``(*batch, 1)``.
 
     All that is factored is the constraint, which was when it was analysed, whatever the scale.
@@ -315,7 +325,7 @@ class UniformConditional(DiagonalConditional):
         self.scale = scale
         whitened = UniformRows(constraint, scale)
         log_det = loc.shape[-1] * scale.log()[..., 0]
-        _WhitenedConditional.__init__(self, loc, whitened, log_det, constraint)
+        super().__init__(loc, whitened, log_det, constraint)
 
     @property
     def size(self) -> Tensor:

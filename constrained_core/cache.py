@@ -1,0 +1,74 @@
+"""Plans are made once: a bounded memory, and what tells arrays apart."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+import numpy as np
+
+__all__ = ["Cache", "Content"]
+
+T = TypeVar("T")
+
+SAMPLED = 61
+"""Entries of an array that its hash looks at; equality looks at all."""
+
+
+class Content:
+    """An array as a key: equal where shape, dtype and bits are.
+
+    It stands for what the array holds now. One that is kept needs a copy.
+    """
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._array = array
+        flat = array.reshape(-1)
+        few = flat[:: max(1, flat.size // SAMPLED)].tobytes()
+        self._hash = hash((array.shape, array.dtype.str, few))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Content):
+            return NotImplemented
+        one, another = self._array, other._array
+        if one.shape != another.shape or one.dtype != another.dtype:
+            return False
+        word = f"u{one.dtype.itemsize}"  # bits, so that NaN is NaN and -0.0 is not 0.0
+        return bool((one.view(word) == another.view(word)).all())
+
+    def kept(self) -> "Content":
+        """The key of a copy, which nobody changes."""
+        return Content(self._array.copy())
+
+
+class Cache(Generic[T]):
+    """What was made from a key, the oldest forgotten first."""
+
+    def __init__(self, max_entries: int) -> None:
+        self._entries: OrderedDict[Hashable, T] = OrderedDict()
+        self._max_entries = max_entries
+        self._lock = threading.Lock()
+
+    def find(self, key: Hashable) -> T | None:
+        """What was made from an equal key, if it is still there."""
+        with self._lock:
+            if key not in self._entries:
+                return None
+            self._entries.move_to_end(key)
+            return self._entries[key]
+
+    def put(self, key: Hashable, made: T) -> T:
+        """Keep it, and return it."""
+        with self._lock:
+            self._entries[key] = made
+            while len(self._entries) > self._max_entries:
+                self._entries.popitem(last=False)
+        return made
+
+    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What was made from an equal key, or is made and kept now."""
+        found = self.find(key)
+        return self.put(key, make()) if found is None else found
