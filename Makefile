@@ -22,10 +22,10 @@ PYTEST   := $(SINGLE_THREADED) $(BIN)/python -m pytest -n $(JOBS) --dist workste
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo tutorials experiments test test-slow lint format bench docs clean
+.PHONY: help venv demo tutorials experiments test test-experiments test-slow lint format bench docs clean
 
 help: ## print this menu
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PYTHON=python3.12  interpreter of a new $(VENV)     JOBS=4   test workers"
 	@echo "  ARGS='...'         passed on to demo, tutorials, test, bench  PIP_FLAGS=  show what pip does"
@@ -63,10 +63,13 @@ experiments: $(VENV)/.installed-experiments ## scientific applications beside th
 	@set -e; for name in $(or $(NAME),$(EXPERIMENTS)); do \
 	  echo "experiments.$$name"; $(BIN)/python -m experiments.$$name $(ARGS); done
 
-test: $(VENV)/.installed-experiments ## run the tests and the examples in the docstrings
-	$(PYTEST) $(ARGS)
+test: $(VENV)/.installed ## run the tests and the examples in the docstrings
+	$(PYTEST) --ignore=tests/experiments --durations=10 $(ARGS)
 
-test-slow: $(VENV)/.installed ## run the statistical checks that take minutes
+test-experiments: $(VENV)/.installed-experiments ## run the tests of the experiments, which need more packages
+	$(PYTEST) tests/experiments $(ARGS)
+
+test-slow: $(VENV)/.installed-experiments ## run the statistical checks that take minutes
 	$(PYTEST) -m slow $(ARGS)
 
 lint: $(VENV)/.installed ## check style and types, change nothing

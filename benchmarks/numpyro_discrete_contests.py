@@ -9,12 +9,13 @@ import numpy as np
 import numpyro.distributions as dist
 from jax import Array, random
 
-from benchmarks import numpyro_recursions, problems
-from benchmarks.numpyro_relaxations import gumbel_top_k
+from benchmarks import problems
 from benchmarks.problems import NUM_ITEMS, SUBSET_SIZE
 from benchmarks.timing import Contest, Step
 from constrained_core.walk.diagnostics import Diagnostics
 from numpyro_constrained import ConstrainedBernoulli, ConstrainedPoisson, FiberSampler
+from rivals import recursions_jax
+from rivals.relaxations_jax import gumbel_top_k
 
 __all__ = ["contests", "cost_step", "fiber_runs"]
 
@@ -46,7 +47,7 @@ def _draw(key: Array, logits: Array) -> Array:
 
 
 def _recursion(logits: Array) -> Array:
-    return numpyro_recursions.log_normaliser(logits, SUBSET_SIZE)
+    return recursions_jax.log_normaliser(logits, SUBSET_SIZE)
 
 
 def _row_by_row(normaliser: Normaliser) -> Normaliser:
@@ -107,7 +108,7 @@ def contests() -> Iterator[Contest]:
     """All lines of the table."""
     size = f"n = {NUM_ITEMS}, k = {SUBSET_SIZE}"
     plain, loop, law = "log-space recursion", "a loop over the batch", "exactly k, "
-    recursive_draw = partial(numpyro_recursions.draw, k=SUBSET_SIZE)
+    recursive_draw = partial(recursions_jax.draw, k=SUBSET_SIZE)
     lines = [
         ("log normaliser", plain, _value_step, _normaliser, _recursion),
         ("gradient", plain, _gradient_step, _normaliser, _recursion),

@@ -8,12 +8,13 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 
-from benchmarks import problems, pyro_recursions
+from benchmarks import problems
 from benchmarks.problems import NUM_ITEMS, SUBSET_SIZE
-from benchmarks.pyro_relaxations import gumbel_top_k
 from benchmarks.timing import Contest, Step
 from constrained_core.walk.diagnostics import Diagnostics
 from pyro_constrained import ConstrainedBernoulli, ConstrainedPoisson, FiberSampler
+from rivals import recursions_torch
+from rivals.relaxations_torch import gumbel_top_k
 
 __all__ = ["contests", "cost_step", "fiber_runs"]
 
@@ -39,7 +40,7 @@ def _draw(logits: Tensor) -> Tensor:
 
 
 def _recursion(logits: Tensor) -> Tensor:
-    return pyro_recursions.log_normaliser(logits, SUBSET_SIZE)
+    return recursions_torch.log_normaliser(logits, SUBSET_SIZE)
 
 
 def _row_by_row(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -93,7 +94,7 @@ def contests() -> Iterator[Contest]:
     """All lines of the table."""
     size = f"n = {NUM_ITEMS}, k = {SUBSET_SIZE}"
     plain, loop, law = "log-space recursion", "a loop over the batch", "exactly k, "
-    recursive_draw = partial(pyro_recursions.draw, k=SUBSET_SIZE)
+    recursive_draw = partial(recursions_torch.draw, k=SUBSET_SIZE)
     lines = [
         ("log normaliser", plain, _value_step, _normaliser, _recursion),
         ("gradient", plain, _gradient_step, _normaliser, _recursion),

@@ -30,7 +30,11 @@ from tests.sources import (
 
 CORE, TORCH, JAX = "constrained_core", "pyro_constrained", "numpyro_constrained"
 TWINS = (TORCH, JAX)
-MAX_LINES = 450
+EXAMPLES = ("benchmarks", "experiments", "tutorials")
+"""Folders beside the packages; what two of them need is in ``rivals``."""
+
+WINGS = {"arrays": (), "linear": ("arrays",), "fiber": ("arrays",), "walk": ("arrays", "fiber")}
+"""Folders of the core and of kernels, and which others each imports."""
 
 # "path" or "path: name" -> why the twins differ there. Beyond this table, a parameter `key` may be
 # there in JAX only, and `tensor` and `torch.Size()` are read as `array` and `()`.
@@ -216,6 +220,25 @@ def test_no_cycles(package: str):
     graphlib.TopologicalSorter(imported(package)).prepare()
 
 
+@pytest.mark.parametrize("package", [CORE, *TWINS])
+def test_wings_are_apart(package: str):
+    prefix = f"{package}." if package == CORE else f"{package}.kernels."
+    for module, targets in imported(package).items():
+        wing = module.removeprefix(prefix).partition(".")[0]
+        if module.startswith(prefix) and wing in WINGS:
+            found = {
+                t.removeprefix(prefix).partition(".")[0] for t in targets if t.startswith(prefix)
+            }
+            assert found & WINGS.keys() <= {wing, *WINGS[wing]}, module
+
+
+@pytest.mark.parametrize("folder", [*EXAMPLES, "rivals"])
+def test_examples_stand_alone(folder: str):
+    for module, targets in imported(folder).items():
+        found = {target.partition(".")[0] for target in targets}
+        assert not found & ({*EXAMPLES, "rivals"} - {folder, "rivals"}), module
+
+
 @pytest.mark.parametrize("package", TWINS)
 def test_only_the_registry_registers(package: str):
     for path, tree in sources(package).items():
@@ -293,7 +316,7 @@ def test_members_of_every_law(package: str, name: str):
     assert set(missing) == exempt
 
 
-# Docstrings and sizes
+# Docstrings
 
 
 @pytest.mark.parametrize("package", TWINS)
@@ -315,10 +338,3 @@ def test_everything_public_has_a_docstring(package: str):
         for node in tree.body:
             if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
                 assert ast.get_docstring(node), f"{path}: {node.name}"
-
-
-def test_files_are_short():
-    folders = [CORE, *TWINS, "tests", "tutorials", "benchmarks"]
-    paths = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
-    long = [str(p.relative_to(ROOT)) for p in paths if len(p.read_text().splitlines()) > MAX_LINES]
-    assert long == []

@@ -1,6 +1,7 @@
 """What both network tutorials share and no framework is needed for: traffic, rivals, tables."""
 
 import argparse
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -13,8 +14,6 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from scipy.optimize import nnls
-
-from experiments.data import find_data
 
 NODES = 4
 NUM_FLOWS = NODES * NODES
@@ -242,7 +241,8 @@ def parse_arguments(backend: str, argv: list[str] | None) -> tuple[Settings, Pat
 
 def load_hours(settings: Settings) -> list[Hour]:
     """The hours asked for, of the Bell Labs day or, where that is not here, simulated."""
-    path = find_data(DATA_FILE)
+    folders = (Path(os.environ.get("CONSTRAINED_DATA", "data")), Path("../shared/data"))
+    path = next((folder / DATA_FILE for folder in folders if (folder / DATA_FILE).is_file()), None)
     if path is None:
         Console().print(NO_DATA, highlight=False, soft_wrap=True)
         return [simulated_hour(number, settings) for number in settings.hours]

@@ -14,6 +14,8 @@ from scipy.special import logsumexp, softmax
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
+from rivals.quality import Quality
+
 NUM_ITEMS, SUBSET_SIZE = 10, 5
 CODE_BITS, CODE_ONES = 16, 8
 NUM_PIXELS = 64
@@ -69,33 +71,6 @@ class Problem(NamedTuple):
         probability = softmax(subsets @ self.logits)
         losses = np.square(subsets - self.target).sum(-1)
         return (probability * (losses - probability @ losses)) @ subsets
-
-
-class Quality(NamedTuple):
-    """How good gradient estimates are; see the notes under the table."""
-
-    bias: float
-    variance: float
-    error: float
-    relative_bias: float
-
-    @classmethod
-    def of(cls, estimates: np.ndarray, exact: np.ndarray) -> "Quality":
-        """From ``(draws, n)`` estimates of an ``(n,)`` gradient."""
-        estimates = np.asarray(estimates, dtype=np.float64)
-        mean = estimates.mean(0)
-        return cls(
-            bias=float(cosine_distance(mean, exact)),
-            variance=float(cosine_distance(estimates, mean).mean()),
-            error=float(cosine_distance(estimates, exact).mean()),
-            relative_bias=float(np.linalg.norm(mean - exact) / np.linalg.norm(exact)),
-        )
-
-
-def cosine_distance(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """1 - cosine of the angle along the last dimension; 1 where one of them is zero."""
-    lengths = np.linalg.norm(one, axis=-1) * np.linalg.norm(other, axis=-1)
-    return 1 - (one * other).sum(-1) / np.where(lengths > 0, lengths, 1.0)
 
 
 @dataclass(frozen=True)

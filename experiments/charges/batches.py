@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from constrained_core import GroupSum
-from experiments.baselines.in_torch import last_of_each_row
 from experiments.charges.bonds import adjacency_of, usual_lengths
 from experiments.charges.crystals import Crystals, taken
 from experiments.charges.merging import Classes
+from rivals.layers_torch import last_of_each_row
 
 __all__ = ["Batch", "Dataset"]
 

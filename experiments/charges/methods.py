@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from constrained_core import GroupSum
-from experiments.baselines import in_torch
 from experiments.charges.laws import (
     CompletedNormal,
     CrystalLaw,
@@ -17,6 +16,7 @@ from experiments.charges.laws import (
     Sums,
 )
 from pyro_constrained import ConstrainedNormal
+from rivals import layers_torch
 
 __all__ = ["ELEMENT_MEAN", "METHODS", "TRAININGS", "Guess", "LawOf", "Method", "unbound"]
 
@@ -78,25 +78,25 @@ def _unconstrained(guess: Guess) -> Tensor:
 
 
 def _soft_penalty(guess: Guess) -> Tensor:
-    penalty = in_torch.soft_penalty(guess.loc, *guess.neutral).sum() / len(guess.loc)
+    penalty = layers_torch.soft_penalty(guess.loc, *guess.neutral).sum() / len(guess.loc)
     return guess.error(guess.loc) + PENALTY * penalty
 
 
 def _semantic_loss(guess: Guess) -> Tensor:
-    penalty = in_torch.semantic_loss(guess.loc, guess.scale, *guess.neutral) / len(guess.loc)
+    penalty = layers_torch.semantic_loss(guess.loc, guess.scale, *guess.neutral) / len(guess.loc)
     return guess.error(guess.loc) + PENALTY * penalty
 
 
 def _projection_layer(guess: Guess) -> Tensor:
-    return guess.error(in_torch.projected(guess.loc, *guess.neutral))
+    return guess.error(layers_torch.projected(guess.loc, *guess.neutral))
 
 
 def _variable_elimination(guess: Guess) -> Tensor:
-    return guess.error(in_torch.complete(guess.loc, *guess.neutral, guess.last))
+    return guess.error(layers_torch.complete(guess.loc, *guess.neutral, guess.last))
 
 
 def _constraint_layer(guess: Guess) -> Tensor:
-    return guess.error(in_torch.complete(guess.loc, *guess.neutral, guess.least_sure))
+    return guess.error(layers_torch.complete(guess.loc, *guess.neutral, guess.least_sure))
 
 
 def _pathwise(guess: Guess) -> Tensor:

@@ -10,14 +10,14 @@ import numpy as np
 from jax import Array
 from numpyro.distributions import Normal
 
-from experiments.baselines.in_jax import (
+from experiments.chemical_units.data import Unit
+from rivals.layers_jax import (
     complete,
     last_of_each_row,
     projected,
     semantic_loss,
     squared_penalty,
 )
-from experiments.chemical_units.data import Unit
 
 Outputs = Mapping[str, Array]
 

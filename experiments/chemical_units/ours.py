@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from experiments.baselines.in_jax import projected
 from experiments.chemical_units.data import Unit
 from experiments.chemical_units.methods import Method, Outputs, positive
 from experiments.chemical_units.settings import Recipe
 from numpyro_constrained import ConstrainedMultivariateNormal
+from rivals.layers_jax import projected
 
 SPREAD = "spread"
 """The head of the variance that is reported, trained by likelihood when the mean stands."""

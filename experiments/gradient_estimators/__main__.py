@@ -30,7 +30,7 @@ from experiments.command import parse
 from experiments.gradient_estimators.estimators import OBJECTIVES, estimates
 from experiments.gradient_estimators.problems import Gaussian, Problem, Subset
 from experiments.gradient_estimators.report import report
-from tutorials.subsets import Quality
+from rivals.quality import Quality
 
 NAME = "gradient_estimators"
 LAWS: tuple[type[Problem], ...] = (Gaussian, Subset)

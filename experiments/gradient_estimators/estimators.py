@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax import Array, lax, random
 from jax.lax import stop_gradient
 
-from benchmarks.numpyro_relaxations import straight_through
 from experiments.gradient_estimators.problems import Gaussian, Loss, Problem, Subset
+from rivals.relaxations_jax import straight_through
 
 Objective = Callable[[Problem, Loss, Array, Array], Array]
 """From a problem, a loss, parameters ``(draws, parameters)``, alike in all rows, and a key to

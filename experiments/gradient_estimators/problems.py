@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from benchmarks.numpyro_recursions import log_normaliser
 from numpyro_constrained import ConstrainedBernoulli, ConstrainedNormal
+from rivals.recursions_jax import log_normaliser
 
 Loss = Callable[[Array], Array]
 

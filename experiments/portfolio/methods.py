@@ -8,17 +8,17 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from experiments.baselines.in_torch import (
+from experiments.portfolio.market import Law
+from experiments.portfolio.network import Forecast
+from experiments.portfolio.settings import Settings
+from pyro_constrained import ConstrainedMultivariateNormal
+from rivals.layers_torch import (
     complete,
     last_of_each_row,
     projected,
     semantic_loss,
     squared_penalty,
 )
-from experiments.portfolio.market import Law
-from experiments.portfolio.network import Forecast
-from experiments.portfolio.settings import Settings
-from pyro_constrained import ConstrainedMultivariateNormal
 
 
 def utility(weights: Tensor, outcome: Tensor, settings: Settings) -> Tensor:

@@ -8,7 +8,6 @@ import pytest
 from scipy.optimize import minimize
 from scipy.stats import multivariate_normal, norm
 
-from experiments.baselines import in_jax as cures
 from experiments.chemical_units import choices, scoring
 from experiments.chemical_units.__main__ import main
 from experiments.chemical_units.comparison import METHODS
@@ -18,6 +17,7 @@ from experiments.chemical_units.methods import VariableElimination
 from experiments.chemical_units.network import init_network, outputs
 from experiments.chemical_units.ours import ExpectedLoss, fit_base, fit_factor, gain, on_line
 from experiments.chemical_units.settings import Recipe, Settings
+from rivals import layers_jax as cures
 
 A = np.array([[1.0, 2.0, 0.0, -1.0], [0.0, 1.0, 1.0, 3.0]])
 

@@ -11,7 +11,7 @@ from tutorials.network import NUM_FLOWS, ROUTING, Estimate, Hour, Settings, grav
 
 @pytest.fixture
 def hour(tmp_path, monkeypatch) -> Hour:
-    monkeypatch.setattr(network, "find_data", lambda name: None)
+    monkeypatch.setattr(network, "DATA_FILE", "absent.npz")
     return network.load_hours(Settings().shortened())[0]
 
 
@@ -94,7 +94,7 @@ def test_gravity_is_the_mean_of_the_exact_law(story_class, hour):
 
 @each_story
 def test_short_mode_in_single_precision(story_class, tmp_path, monkeypatch):
-    monkeypatch.setattr(network, "find_data", lambda name: None)
+    monkeypatch.setattr(network, "DATA_FILE", "absent.npz")
     story, picture = story_class(), tmp_path / "network.png"
     story.in_float32()
     (result,) = story.module.main(["--short", "--picture", str(picture)])

@@ -44,8 +44,8 @@ import numpyro.distributions as dist
 from jax import Array, lax, random
 from numpyro.infer import SVI, TraceGraph_ELBO
 
-from benchmarks.numpyro_relaxations import implicit_mle, relaxed_top_k, straight_through
 from numpyro_constrained import ConstrainedBernoulli
+from rivals.relaxations_jax import implicit_mle, relaxed_top_k, straight_through
 from tutorials.digits import training_progress
 from tutorials.subsets import (
     CODE_BITS,

@@ -41,8 +41,8 @@ import torch
 from pyro.infer import SVI, TraceGraph_ELBO, TraceMeanField_ELBO
 from torch import Tensor, nn
 
-from benchmarks.pyro_relaxations import implicit_mle, relaxed_top_k, straight_through
 from pyro_constrained import ConstrainedBernoulli
+from rivals.relaxations_torch import implicit_mle, relaxed_top_k, straight_through
 from tutorials.digits import training_progress
 from tutorials.subsets import (
     CODE_BITS,

@@ -1,1 +1,0 @@
-"""The usual cures for a broken law, written once for all experiments of a framework."""
