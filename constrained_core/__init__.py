@@ -15,7 +15,7 @@ from constrained_core.fiber.planner import MAX_TRANSITIONS, check_lattice, plan_
 from constrained_core.fiber.points import count_fiber, enumerate_fiber
 from constrained_core.fiber.trellis import Trellis
 from constrained_core.groups import GroupSum
-from constrained_core.linear.planner import check_batched_rows, check_consistency, plan_constraint
+from constrained_core.linear.planner import check_consistency, plan_constraint
 
 __version__ = "0.1.0"
 
@@ -33,7 +33,6 @@ __all__ = [
     "UnboundedSupportError",
     "__version__",
     "as_integers",
-    "check_batched_rows",
     "check_consistency",
     "check_lattice",
     "count_fiber",

@@ -76,7 +76,7 @@ POSSIBLE_CATEGORY = Requirement(
 SYMMETRIC = Requirement("a symmetric matrix", "use (S + S.mT) / 2")
 LOWER_TRIANGULAR = Requirement("a lower triangular matrix", "use tril or a Cholesky factor")
 INDEPENDENT_ROWS = Requirement(
-    "scales under which the rows of A x are independent",
+    "scales under which the rows of A x are independent in the digits of the dtype",
     "check for scales that are zero, infinite or many orders of magnitude apart, or use float64",
 )
 

@@ -18,7 +18,7 @@ from constrained_core.linear.structure import (
     rounding,
 )
 
-__all__ = ["check_batched_rows", "check_consistency", "plan_constraint"]
+__all__ = ["check_consistency", "plan_constraint"]
 
 WELL_CONDITIONED = 10.0
 """Rows up to this condition number are executed as they are; others are orthonormalised."""
@@ -218,23 +218,4 @@ def check_consistency(plan: Plan, k: np.ndarray) -> None:
             f"A x = k has no solution: row {row} of A depends on other rows, which imply "
             f"{implied[where]:.6g} there, but k[{row}] is "
             f"{given[where]:.6g}, a disagreement of {gap[where]:.3g}; correct k, or drop the row."
-        )
-
-
-def check_batched_rows(matrix: np.ndarray) -> None:
-    """Check that every matrix of a batch ``(*batch, m, n)`` has full row rank.
-
-    Raises:
-        ConstraintError: NaN or infinity, or redundant rows, naming the batch element.
-    """
-    _require_finite(matrix)
-    norms = np.linalg.norm(matrix, axis=-1, keepdims=True)
-    rows = matrix / np.where(norms > 0, norms, 1.0)
-    rank = np.linalg.matrix_rank(rows) if rows.size else np.zeros(matrix.shape[:-2], int)
-    deficient = np.argwhere(rank < (matrix.shape[-2] if rows.size else 0))
-    if len(deficient):
-        where = tuple(int(i) for i in deficient[0])
-        raise ConstraintError(
-            f"A: a batch of matrices must have independent rows, but A[{where}] has rank "
-            f"{rank[where]} with {matrix.shape[-2]} rows; drop the redundant rows."
         )

@@ -11,6 +11,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.lax import stop_gradient
 
+from constrained_core.checks import Requirement, no_factor
 from constrained_core.errors import ParameterError
 
 __all__ = [
@@ -74,10 +75,7 @@ def cholesky(
         fails = (pivots <= least_pivot * stop_gradient(diagonal(matrix))).any(-1)
         factor = jnp.where(fails[..., None, None], jnp.nan, factor)
     if not isinstance(factor, Tracer) and np.isnan(np.asarray(factor)).any():
-        raise ParameterError(
-            f"expected {expected}, got a matrix of shape {tuple(matrix.shape)} and dtype "
-            f"{matrix.dtype} without a Cholesky factor; {remedy}."
-        )
+        raise ParameterError(no_factor(Requirement(expected, remedy), matrix.shape, matrix.dtype))
     return factor
 
 

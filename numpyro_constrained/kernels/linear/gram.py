@@ -10,6 +10,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.lax import stop_gradient
 
+from constrained_core.checks import INDEPENDENT_ROWS, no_factor
 from constrained_core.errors import ParameterError
 from numpyro_constrained.kernels.arrays.linalg import (
     WIDE_ANGLE,
@@ -78,11 +79,7 @@ class DenseGram(Gram):
         squared_cosecants = diagonal(inverse) * diagonal(constant)
         gram.is_safe = (squared_cosecants < WIDE_ANGLE).all(-1)
         if checked and not isinstance(inverse, Tracer) and np.isnan(inverse).any():
-            raise ParameterError(
-                "expected scales under which the rows of A x are independent in the digits of "
-                f"{matrix.dtype}, got a covariance of A x without a Cholesky factor; check for "
-                "scales that are zero, infinite or many orders of magnitude apart, or use float64."
-            )
+            raise ParameterError(no_factor(INDEPENDENT_ROWS, matrix.shape, matrix.dtype))
         return gram
 
     @property

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from constrained_core.checks import Requirement, no_factor
 from pyro_constrained.kernels.arrays.errors import TensorParameterError
 from pyro_constrained.kernels.arrays.inspection import are_known
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
@@ -53,8 +54,7 @@ def cholesky(
         return torch.where(fails[..., None, None], torch.nan, factor)
     if bool(fails.any()):
         raise TensorParameterError(
-            f"expected {expected}, got a matrix of shape {tuple(matrix.shape)} and dtype "
-            f"{matrix.dtype} without a Cholesky factor; {remedy}."
+            no_factor(Requirement(expected, remedy), matrix.shape, matrix.dtype)
         )
     return factor
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from constrained_core.checks import INDEPENDENT_ROWS, no_factor
 from pyro_constrained.kernels.arrays.errors import TensorParameterError
 from pyro_constrained.kernels.arrays.inspection import are_known
 from pyro_constrained.kernels.arrays.linalg import WIDE_ANGLE, diagonal, matvec
@@ -47,11 +48,7 @@ class DenseGram(Gram):
         if not are_known(info):
             factor = torch.where((info != 0)[..., None, None], torch.nan, factor)
         elif bool(info.any()):
-            raise TensorParameterError(
-                "expected scales under which the rows of A x are independent in the digits of "
-                f"{matrix.dtype}, got a covariance of A x without a Cholesky factor; check for "
-                "scales that are zero, infinite or many orders of magnitude apart, or use float64."
-            )
+            raise TensorParameterError(no_factor(INDEPENDENT_ROWS, matrix.shape, matrix.dtype))
         return cls._from_factor(matrix, factor)
 
     @classmethod
