@@ -1,4 +1,4 @@
-"""README.md: its examples run, and what it points at exists."""
+"""README.md and docs: their examples run, and what they point at exists."""
 
 import os
 import re
@@ -11,17 +11,21 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+PAGES = {path: path.read_text() for path in (ROOT / "README.md", *sorted(ROOT.glob("docs/*.md")))}
 FENCE = re.compile(r"^( *)```(\w*)[^\n]*\n(.*?)^ *```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(\s*<?([^)\s>]+)|\b(?:src|href)=\"([^\"]+)\"")
 
 
-def fences(language: str) -> list[str]:
-    return [body for _, name, body in FENCE.findall(README) if name == language]
+def fences(language: str, page: str = README) -> list[str]:
+    return [body for _, name, body in FENCE.findall(page) if name == language]
 
 
-def prose() -> str:
+EXAMPLES = [code for page in PAGES.values() for code in fences("python", page)]
+
+
+def prose(page: str = README) -> str:
     """The text without fenced code."""
-    return FENCE.sub("", README)
+    return FENCE.sub("", page)
 
 
 def slug(heading: str) -> str:
@@ -34,7 +38,7 @@ def test_there_are_examples():
     assert fences("python")
 
 
-@pytest.mark.parametrize("code", fences("python"), ids=lambda code: code.strip().split("\n")[0])
+@pytest.mark.parametrize("code", EXAMPLES, ids=lambda code: code.strip().split("\n")[0])
 def test_example(code: str, tmp_path: Path):
     """Every block runs on its own, as pasted into a new file, and warns of nothing that it says.
 
@@ -75,14 +79,16 @@ def test_make_targets_exist():
     assert {"demo", "test"} <= set(named), "the two commands of a newcomer"
 
 
-def test_local_links_exist():
-    targets = {a or b for a, b in LINK.findall(prose())}
-    anchors = {slug(heading) for heading in re.findall(r"^#+ (.+)$", prose(), re.MULTILINE)}
+@pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+def test_local_links_exist(page: Path):
+    text = prose(PAGES[page])
+    targets = {a or b for a, b in LINK.findall(text)}
+    anchors = {slug(heading) for heading in re.findall(r"^#+ (.+)$", text, re.MULTILINE)}
     for target in targets:
         path, _, anchor = unquote(target).partition("#")
         if re.match(r"[a-z][a-z+.-]*:", target):
             continue
-        assert (ROOT / path).exists(), target
+        assert (page.parent / path).exists(), target
         assert path or anchor in anchors, target
 
 
