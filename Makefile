@@ -70,7 +70,7 @@ test-experiments: $(VENV)/.installed-experiments ## run the tests of the experim
 	$(PYTEST) tests/experiments $(ARGS)
 
 test-slow: $(VENV)/.installed-experiments ## run the statistical checks that take minutes
-	$(PYTEST) -m slow $(ARGS)
+	XLA_FLAGS= $(PYTEST) -m slow $(ARGS)
 
 lint: $(VENV)/.installed ## check style and types, change nothing
 	$(BIN)/ruff check .

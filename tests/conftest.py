@@ -18,6 +18,19 @@ SEED = 20240229
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_ENABLE_X64", "true")  # read when JAX is first imported
 
+QUICK_COMPILATION = (
+    "--xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true",
+    "--xla_llvm_force_inline_before_split=false",
+    "--xla_cpu_use_fusion_emitters=false",
+)
+"""Tests mostly wait for compilers: XLA leaves out what only makes programs fast, which takes less
+than half the time. `make test-slow` tests with its own settings, as do the examples, which run as
+readers run them."""
+
+if os.environ.get("XLA_FLAGS") is None:  # "" for the settings of XLA
+    os.environ["XLA_FLAGS"] = " ".join(QUICK_COMPILATION)
+
 _RELAXED = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 settings.register_profile(
     "default", max_examples=12, deadline=None, derandomize=True, suppress_health_check=_RELAXED

@@ -55,7 +55,6 @@ DEVIATIONS = {
     "distributions/base.py: ConstrainedDistribution.infer_shapes": "Pyro passes names only",
     "distributions/base.py: ConstrainedDistribution.stddev": "PyTorch's base class has it",
     "distributions/discrete.py: ConstrainedDiscrete.__init__": LAYOUT,
-    "distributions/discrete.py: ConstrainedDiscrete.expand": "PyTorch passes the instance to fill",
     "distributions/discrete.py: ConstrainedDiscrete.sample": (
         "NumPyro draws latent sites by sample and differentiates through it"
     ),

@@ -64,7 +64,8 @@ def test_example(code: str, tmp_path: Path):
 
 def environment() -> dict[str, str]:
     """That of a reader, who sees the packages and all their warnings."""
-    inherited = {name: value for name, value in os.environ.items() if name != "JAX_ENABLE_X64"}
+    ours = ("JAX_ENABLE_X64", "XLA_FLAGS")
+    inherited = {name: value for name, value in os.environ.items() if name not in ours}
     own = {"PYTHONPATH": str(ROOT), "MPLBACKEND": "agg", "PYTHONWARNINGS": "default"}
     return inherited | own
 

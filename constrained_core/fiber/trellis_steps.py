@@ -94,7 +94,6 @@ class ColumnStep(Step):
 
     @property
     def span(self) -> np.ndarray:
-        """``(2, r)``."""
         return np.sort(np.outer([self._lowest, self._highest], self._column), axis=0)
 
     def moves(
@@ -120,11 +119,9 @@ class ColumnStep(Step):
         return source, value.astype(np.int32)
 
     def taken(self, value: np.ndarray) -> np.ndarray:
-        """``(t, r)``."""
         return value[:, None] * self._column
 
     def taken_code(self, value: np.ndarray, code: np.ndarray) -> np.ndarray:
-        """``(t,)``."""
         return value * (self._column @ code)
 
 
@@ -145,7 +142,6 @@ class DealStep(Step):
 
     @property
     def span(self) -> np.ndarray:
-        """``(2, r)``."""
         least, most = self._columns.min(axis=0), self._columns.max(axis=0)
         return np.stack([np.minimum(least, 0), np.maximum(most, 0)]) * self.num_stages
 
@@ -167,9 +163,7 @@ class DealStep(Step):
         return source.astype(np.int32), value.astype(np.int32)
 
     def taken(self, value: np.ndarray) -> np.ndarray:
-        """``(t, r)``."""
         return self._taken[value]
 
     def taken_code(self, value: np.ndarray, code: np.ndarray) -> np.ndarray:
-        """``(t,)``."""
         return (self._taken @ code)[value]

@@ -29,7 +29,7 @@ class Weights(ABC):
 
     @abstractmethod
     def slope(self) -> np.ndarray:
-        """``(n,)``."""
+        """``(n,)`` log weight of one unit of each variable, beside the table."""
 
     @abstractmethod
     def table(self, largest: int) -> np.ndarray:
@@ -62,7 +62,7 @@ class CountWeights(Weights):
         self.upper = None
 
     def slope(self) -> np.ndarray:
-        """Log rates."""
+        """Log rates: the table says the rest."""
         return np.log(np.where(self.rate > 0, self.rate, 1.0))
 
     def table(self, largest: int) -> np.ndarray:
@@ -75,7 +75,7 @@ class CountWeights(Weights):
         return -gammaln(np.arange(largest + 1.0) + 1)
 
     def offset(self) -> np.ndarray:
-        """Zeros."""
+        """Zeros: all variables share one table."""
         return np.zeros(len(self.rate), dtype=np.int64)
 
     def tilted(self, tilt: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

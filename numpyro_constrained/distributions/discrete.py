@@ -147,10 +147,6 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         new.gradient_estimator = check_estimator(gradient_estimator, ESTIMATORS)
         return new
 
-    def expand(self, batch_shape: Sequence[int]) -> "ConstrainedDiscrete":
-        """The same law with a larger batch shape; new leading dimensions cost nothing."""
-        return super().expand(batch_shape)
-
     @property
     def mean(self) -> Array:
         """``(*batch, n)`` E[x | A x = k]; strictly between 0 and 1 for a Bernoulli variable that

@@ -2,8 +2,9 @@
 infinite."""
 
 import numpy as np
+import pytest
 
-from tests.adapters import assert_close, each_backend, each_quick_backend, pytest
+from tests.adapters import assert_close, each_backend, each_quick_backend
 from tests.discrete_cases import BERNOULLI, CATEGORICAL, FAMILY, POISSON, DiscreteCase
 from tests.discrete_oracles import DiscreteProblem
 

@@ -1,8 +1,9 @@
 """`constrain` turns a base distribution into the law of the table."""
 
 import numpy as np
+import pytest
 
-from tests.adapters import assert_close, each_backend, each_case, pytest, shared_law
+from tests.adapters import assert_close, each_backend, each_case, shared_law
 from tests.cases import select
 
 CONSTRAINABLE = select(
@@ -35,7 +36,7 @@ def test_options_are_passed_on(backend):
     law = _constrained(backend, case, gradient_estimator="score_function", validate_args=True)
     assert not law.has_rsample
     off = np.asarray(case.params["loc"]) + 1.0
-    with pytest.raises(ValueError, match="(?i)residual"):
+    with pytest.raises(ValueError, match=r"(?i)residual"):
         law.log_prob(backend.array(off))
 
 

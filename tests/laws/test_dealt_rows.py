@@ -1,12 +1,13 @@
 """Rows that are dealt out unit by unit, where cell after cell is past the budget."""
 
 import numpy as np
+import pytest
 from scipy import special, stats
 
 from constrained_core import IntractableConstraintError, count_fiber
 from constrained_core.fiber import planner
 from constrained_core.fiber.trellis_builder import _Columns
-from tests.adapters import assert_close, each_backend, each_law, each_quick_backend, pytest
+from tests.adapters import assert_close, each_backend, each_law, each_quick_backend
 from tests.discrete_cases import POISSON, DiscreteCase
 from tests.finite_differences import slope_at
 from tests.laws.test_structural_zeros import plan_of, table

@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from tests import oracles
-from tests.adapters import assert_close, each_backend, each_case, each_law, pytest, shared_law
+from tests.adapters import assert_close, each_backend, each_case, each_law, shared_law
 from tests.cases import CASES, COMPILED, GAUSSIAN, named, select
 
 EXACT = {"float32": 1e-4, "float64": 1e-10}

@@ -7,9 +7,10 @@ import math
 from dataclasses import dataclass, replace
 
 import numpy as np
+import pytest
 from scipy import stats
 
-from tests.adapters import BACKENDS, Backend, each_backend, each_quick_backend, pytest
+from tests.adapters import BACKENDS, Backend, each_backend, each_quick_backend
 from tests.cases import LOW_RANK, MVN, NORMAL, Case, Groups
 from tests.laws.exact import Exact
 from tests.laws.test_support import PROMISED_ROUNDINGS, roundings

@@ -1,6 +1,7 @@
 """What discrete laws refuse, and that the message helps."""
 
 import numpy as np
+import pytest
 
 from constrained_core.errors import (
     ConstraintError,
@@ -8,7 +9,7 @@ from constrained_core.errors import (
     IntractableConstraintError,
     UnboundedSupportError,
 )
-from tests.adapters import each_backend, pytest
+from tests.adapters import each_backend
 from tests.cases import Groups
 from tests.discrete_cases import BERNOULLI, CATEGORICAL, POISSON, DiscreteCase, named
 

@@ -1,15 +1,9 @@
 """Discrete laws given A x = k against enumeration of their fibers."""
 
 import numpy as np
+import pytest
 
-from tests.adapters import (
-    assert_close,
-    each_backend,
-    each_case,
-    each_law,
-    pytest,
-    shared_law,
-)
+from tests.adapters import assert_close, each_backend, each_case, each_law, shared_law
 from tests.chance import assert_likely, of_correlations, of_counts, rare_together
 from tests.discrete_cases import BOUND_K, CASES, FINITE, UNBOUNDED, DiscreteCase, named, select
 

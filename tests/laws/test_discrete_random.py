@@ -1,13 +1,14 @@
 """Random small systems against enumeration, known special cases, and extreme parameters."""
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import special, stats
 
 from constrained_core.errors import UnboundedSupportError
-from tests.adapters import assert_close, each_backend, each_law, each_quick_backend, pytest
+from tests.adapters import assert_close, each_backend, each_law, each_quick_backend
 from tests.cases import Groups
 from tests.chance import assert_likely, of_counts
 from tests.discrete_cases import BERNOULLI, CATEGORICAL, POISSON, DiscreteCase, select

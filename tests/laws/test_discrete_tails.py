@@ -1,8 +1,9 @@
 """What is very unlikely keeps its digits, and is never taken for impossible."""
 
 import numpy as np
+import pytest
 
-from tests.adapters import each_backend, each_quick_backend, pytest
+from tests.adapters import each_backend, each_quick_backend
 from tests.discrete_cases import BERNOULLI, CATEGORICAL, POISSON, DiscreteCase
 from tests.discrete_oracles import DiscreteProblem
 

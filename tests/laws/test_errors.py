@@ -3,9 +3,10 @@
 from typing import Any
 
 import numpy as np
+import pytest
 
 from constrained_core.errors import ConstraintError, InfeasibleConstraintError
-from tests.adapters import Backend, assert_close, each_backend, pytest, shared_law
+from tests.adapters import Backend, assert_close, each_backend, shared_law
 from tests.cases import Case, Groups, named
 
 NAN, INF = float("nan"), float("inf")

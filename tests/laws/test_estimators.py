@@ -1,9 +1,10 @@
 """The three gradient estimators of a draw."""
 
 import numpy as np
+import pytest
 
 from tests import oracles
-from tests.adapters import each_backend, each_case, pytest
+from tests.adapters import each_backend, each_case
 from tests.cases import named, select
 from tests.chance import assert_likely, of_means
 from tests.laws import paths

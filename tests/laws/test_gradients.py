@@ -1,9 +1,10 @@
 """Gradients along paths on which the law stays defined, against central differences."""
 
 import numpy as np
+import pytest
 
 from tests import oracles
-from tests.adapters import each_backend, each_case, each_law, pytest
+from tests.adapters import each_backend, each_case, each_law
 from tests.cases import REPRESENTATIVE, Case, named, select
 from tests.laws import paths
 

@@ -1,10 +1,11 @@
 """Rates that are products, given all row and column sums of a table: SciPy's ``random_table``."""
 
 import numpy as np
+import pytest
 from scipy import stats
 
 from constrained_core.errors import InfeasibleConstraintError, IntractableConstraintError
-from tests.adapters import assert_close, each_backend, each_quick_backend, pytest
+from tests.adapters import assert_close, each_backend, each_quick_backend
 from tests.discrete_cases import POISSON, PRODUCT, SHUFFLED, DiscreteCase
 from tests.discrete_oracles import DiscreteProblem
 from tests.finite_differences import slope_at

@@ -4,11 +4,12 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 from scipy import sparse
 
 import constrained_core
 from constrained_core import ConstraintError
-from tests.adapters import BACKENDS, assert_close, each_backend, pytest
+from tests.adapters import BACKENDS, assert_close, each_backend
 from tests.cases import LOW_RANK, MVN, NORMAL, STUDENT, Groups
 from tests.discrete_cases import BERNOULLI, CATEGORICAL, POISSON
 

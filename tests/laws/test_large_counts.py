@@ -3,16 +3,10 @@
 from importlib import import_module
 
 import numpy as np
+import pytest
 from scipy import stats
 
-from tests.adapters import (
-    BACKENDS,
-    assert_close,
-    each_backend,
-    each_law,
-    each_quick_backend,
-    pytest,
-)
+from tests.adapters import BACKENDS, assert_close, each_backend, each_law, each_quick_backend
 from tests.cases import Groups
 from tests.discrete_cases import CASES, POISSON, DiscreteCase, select
 

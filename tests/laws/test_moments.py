@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from tests import oracles
 from tests.adapters import (
@@ -11,7 +12,6 @@ from tests.adapters import (
     each_backend,
     each_case,
     each_law,
-    pytest,
     shared_law,
 )
 from tests.cases import CASES, COMPILED, GAUSSIAN, Case, named, select

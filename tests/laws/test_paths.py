@@ -7,8 +7,9 @@ posterior of what is learned.
 from itertools import pairwise
 
 import numpy as np
+import pytest
 
-from tests.adapters import BACKENDS, Backend, pytest
+from tests.adapters import BACKENDS, Backend
 from tests.cases import LOW_RANK, MVN, NORMAL, STUDENT, Groups
 
 N = 5

@@ -1,8 +1,9 @@
 """Rows that determine a variable, at zero above all, where relative figures have no scale."""
 
 import numpy as np
+import pytest
 
-from tests.adapters import Backend, each_backend, pytest
+from tests.adapters import Backend, each_backend
 from tests.cases import LOW_RANK, MVN, NORMAL, STUDENT, Case, Groups
 from tests.laws.test_support import PROMISED_ROUNDINGS, roundings
 

@@ -3,10 +3,11 @@
 from itertools import pairwise
 
 import numpy as np
+import pytest
 from scipy import linalg
 
 from constrained_core import ParameterError
-from tests.adapters import BACKENDS, assert_close, each_backend, each_quick_backend, pytest
+from tests.adapters import BACKENDS, assert_close, each_backend, each_quick_backend
 from tests.cases import incidence
 
 SCALES = [1e-8, 1e-3, 1.0, 0.7316, 41.3, 1e8]

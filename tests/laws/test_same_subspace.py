@@ -3,10 +3,11 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from constrained_core import ConstraintError
 from tests import oracles
-from tests.adapters import BACKENDS, each_backend, each_quick_backend, pytest
+from tests.adapters import BACKENDS, each_backend, each_quick_backend
 from tests.cases import LOW_RANK, MVN, NORMAL, Case, Groups
 
 ROWS = np.array([[1.0, 2, 0, -1, 1], [0, 1, 1, 0, 3]])

@@ -1,13 +1,14 @@
 """Rates of 0 and probabilities of exactly 0 and 1 leave the plan: the rest is right, and small."""
 
 import numpy as np
+import pytest
 
 from constrained_core.errors import (
     ConstraintError,
     IntractableConstraintError,
     ParameterError,
 )
-from tests.adapters import BACKENDS, assert_close, each_backend, each_law, pytest, shared_law
+from tests.adapters import BACKENDS, assert_close, each_backend, each_law, shared_law
 from tests.cases import Groups
 from tests.discrete_cases import BERNOULLI, CATEGORICAL, MARGINS, POISSON, DiscreteCase
 from tests.discrete_oracles import DiscreteProblem

@@ -5,8 +5,9 @@ from decimal import Decimal, localcontext
 from fractions import Fraction
 
 import numpy as np
+import pytest
 
-from tests.adapters import each_backend, pytest
+from tests.adapters import each_backend
 from tests.cases import NORMAL, STUDENT, Case
 from tests.laws.exact import Exact, log
 

@@ -1,9 +1,10 @@
 """Draws lie on the subspace to the last bits."""
 
 import numpy as np
+import pytest
 
 from tests import oracles
-from tests.adapters import Backend, each_backend, each_case, each_law, pytest
+from tests.adapters import Backend, each_backend, each_case, each_law
 from tests.cases import CASES, COMPILED, Case
 from tests.laws.hard_cases import FLOAT64_CASES, HARD_CASES
 

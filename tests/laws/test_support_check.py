@@ -1,16 +1,10 @@
 """Values off the support: what log_prob, validation, support, residual and project say."""
 
 import numpy as np
+import pytest
 
 from tests import oracles
-from tests.adapters import (
-    assert_close_in,
-    each_backend,
-    each_case,
-    each_law,
-    pytest,
-    shared_law,
-)
+from tests.adapters import assert_close_in, each_backend, each_case, each_law, shared_law
 from tests.cases import CASES, COMPILED, named, select
 
 BATCHED = select(

@@ -1,8 +1,9 @@
 """The discrete laws give the same numbers in both backends, to 1e-12."""
 
 import numpy as np
+import pytest
 
-from tests.adapters import BACKENDS, assert_close, each_case, pytest, shared_law
+from tests.adapters import BACKENDS, assert_close, each_case, shared_law
 from tests.discrete_cases import (
     BERNOULLI,
     CASES,

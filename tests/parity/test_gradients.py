@@ -1,6 +1,8 @@
 """Gradients of log_prob agree along every path on which the law stays defined."""
 
-from tests.adapters import BACKENDS, each_case, pytest
+import pytest
+
+from tests.adapters import BACKENDS, each_case
 from tests.cases import REPRESENTATIVE, Case, select
 from tests.laws import paths
 

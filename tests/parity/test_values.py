@@ -4,8 +4,9 @@ Where the case is too ill-conditioned for that, to what rounding does to its fig
 """
 
 import numpy as np
+import pytest
 
-from tests.adapters import BACKENDS, assert_close_in, each_case, pytest, shared_law
+from tests.adapters import BACKENDS, assert_close_in, each_case, shared_law
 from tests.cases import CASES, GAUSSIAN, Case, select
 
 EXACT = 1e-12
