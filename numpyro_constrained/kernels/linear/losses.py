@@ -11,6 +11,7 @@ __all__ = ["normal_crps", "normal_expected_l1", "normal_expected_l2"]
 
 def _standardised(mean: Array, variance: Array, target: Array):
     """Error, its ratio to the standard deviation, the standard deviation, and where it is zero."""
+    # Of a determined variable the limit is |error|; a quotient by 0 would spoil its gradient.
     certain = variance <= 0
     scale = jnp.sqrt(jnp.where(certain, 1.0, variance))
     error = mean - target

@@ -37,6 +37,8 @@ class NullSpace(ABC):
         """``N' vector``: ``(..., n)`` to ``(..., n - r)``."""
 
 
+# With the sign of the first entry nothing cancels. It is the sign of a weight of A, which a
+# positive scale cannot flip, so that bases move smoothly with scales.
 def _reflection_vector(unit: Array, first: Array) -> tuple[Array, Array]:
     """First entry of ``unit + sign(first) e`` and the factor ``2 / norm^2``, for a unit vector."""
     sign = jnp.where(first >= 0, 1.0, -1.0).astype(first.dtype)

@@ -56,6 +56,8 @@ class PrecisionConditional(DenseConditional):
         white = lift(precision, rows.ndim) / (unit[..., None, :] * unit[..., None])
         across = white - matmul(matmul(white, rows.mT), rows)  # Q P
         within = across - matmul(rows.mT, matmul(rows, across))
+        # Whatever P Q P is, R'R times its size completes it to a matrix that is well conditioned
+        # where P Q P is on the null space, and changes nothing there.
         size = _size(within)
         tril = _inverse_root(
             within / size + matmul(rows.mT, rows),

@@ -140,6 +140,8 @@ class Conditional(ABC):
 
     def num_corrections(self) -> int:
         """Corrections after which a draw obeys the constraint to the last bits."""
+        # A step leaves a gap of rounding times the condition of A Sigma A'. Of an A without a plan
+        # that is not bounded; in float32 one step may leave too much where scales differ.
         if self.constraint.matrix.plan is None:
             return 3
         return 1 if self.loc.dtype == torch.float64 else 2

@@ -10,6 +10,7 @@ __all__ = ["normal_crps", "normal_expected_l1", "normal_expected_l2"]
 
 def _standardised(mean: Tensor, variance: Tensor, target: Tensor):
     """Error, its ratio to the standard deviation, the standard deviation, and where it is zero."""
+    # Of a determined variable the limit is |error|; a quotient by 0 would spoil its gradient.
     certain = variance <= 0
     scale = torch.where(certain, 1.0, variance).sqrt()
     error = mean - target

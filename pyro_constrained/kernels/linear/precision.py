@@ -53,6 +53,8 @@ class PrecisionConditional(DenseConditional):
         white = precision / (unit[..., None, :] * unit[..., None])
         across = white - (white @ rows.mT) @ rows  # Q P
         within = across - rows.mT @ (rows @ across)
+        # Whatever P Q P is, R'R times its size completes it to a matrix that is well conditioned
+        # where P Q P is on the null space, and changes nothing there.
         size = _size(within)
         tril = _inverse_root(
             within / size + rows.mT @ rows,

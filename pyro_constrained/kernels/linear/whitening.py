@@ -137,6 +137,7 @@ def whiten(
         size: ``(*batch, n)`` lengths of the rows of L.
     """
     rows = times_root(constraint.matrix.rows)
+    # Rows that share no variable are orthogonal under any scales.
     if isinstance(rows, DisjointRows):
         return PlainRows(constraint, rows, rows.gram())
     assert isinstance(rows, DenseRows)
