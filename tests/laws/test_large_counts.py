@@ -40,7 +40,7 @@ def test_probabilities(backend, dtype, relative):
     mp = pytest.importorskip("mpmath")
     mp.mp.dps = 40
     mean, count = (part.ravel() for part in np.meshgrid(np.array(MEANS, dtype), COUNTS))
-    log_poisson = module(backend, "kernels.poisson_pmf").log_poisson
+    log_poisson = module(backend, "kernels.arrays.poisson_pmf").log_poisson
     found = backend.numpy(log_poisson(backend.array(count, dtype), backend.array(mean, dtype)))
     pairs = [(int(x), mp.mpf(float(m))) for x, m in zip(count, mean, strict=True)]
     exact = np.array([float(x * mp.log(m) - m - mp.loggamma(x + 1)) for x, m in pairs])
@@ -50,7 +50,7 @@ def test_probabilities(backend, dtype, relative):
 
 @each_backend
 def test_probabilities_of_no_rate(backend):
-    log_poisson = module(backend, "kernels.poisson_pmf").log_poisson
+    log_poisson = module(backend, "kernels.arrays.poisson_pmf").log_poisson
     found = log_poisson(backend.array([0, 1, 15, 16, 10**6]), backend.array(np.zeros(5)))
     assert backend.numpy(found).tolist() == [0, *[-np.inf] * 4]
 

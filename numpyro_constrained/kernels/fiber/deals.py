@@ -17,7 +17,13 @@ from jax.scipy.special import gammaln
 from constrained_core.fiber.trellis import Trellis
 from constrained_core.fiber.trellis_deals import Deal
 from numpyro_constrained.kernels.arrays.linalg import lift
-from numpyro_constrained.kernels.arrays.log_space import power, safe_log, times, without_nan
+from numpyro_constrained.kernels.arrays.log_space import (
+    log_sum_exp,
+    power,
+    safe_log,
+    times,
+    without_nan,
+)
 from numpyro_constrained.kernels.arrays.poisson_pmf import log_poisson
 from numpyro_constrained.kernels.arrays.value_tables import variance_of
 from numpyro_constrained.kernels.fiber import trellis as trellis_sums
@@ -26,7 +32,6 @@ from numpyro_constrained.kernels.fiber.poisson_parts import PoissonTrellis
 from numpyro_constrained.kernels.fiber.trellis import (
     Run,
     by_column,
-    log_sum_exp,
     runs_of,
     stages_of,
     step_back,

@@ -23,6 +23,7 @@ from jax.nn import log_sigmoid, sigmoid
 from jax.scipy.special import gammaln
 
 from constrained_core.fiber.disjoint_groups import DisjointGroups
+from numpyro_constrained.kernels.arrays.inversion import choose
 from numpyro_constrained.kernels.arrays.linalg import lift
 from numpyro_constrained.kernels.arrays.log_polynomials import (
     LINEAR,
@@ -31,10 +32,14 @@ from numpyro_constrained.kernels.arrays.log_polynomials import (
     outside,
     products,
 )
-from numpyro_constrained.kernels.arrays.log_space import power, safe_log, strictly_inside
+from numpyro_constrained.kernels.arrays.log_space import (
+    log_sum_exp,
+    power,
+    safe_log,
+    strictly_inside,
+)
 from numpyro_constrained.kernels.arrays.multinomial import multinomial_draw
 from numpyro_constrained.kernels.arrays.plans import plan_index
-from numpyro_constrained.kernels.fiber.trellis import choose, log_sum_exp
 
 __all__ = [
     "bernoulli_draw",

@@ -15,6 +15,7 @@ from jax.lax import stop_gradient
 
 from constrained_core.fiber.disjoint_groups import DisjointGroups
 from constrained_core.fiber.trellis import Trellis
+from numpyro_constrained.kernels.arrays.inversion import choose
 from numpyro_constrained.kernels.arrays.leaves import where_needed
 from numpyro_constrained.kernels.arrays.linalg import lift
 from numpyro_constrained.kernels.arrays.plans import plan_index
@@ -105,7 +106,7 @@ class Free(FinitePart):
         weights = weights.reshape(
             weights.shape[:1] + (1,) * len(tuple(sample_shape)) + weights.shape[1:]
         )
-        return trellis_sums.choose(key, jnp.broadcast_to(weights, shape))
+        return choose(key, jnp.broadcast_to(weights, shape))
 
     @property
     def probabilities(self) -> Array:

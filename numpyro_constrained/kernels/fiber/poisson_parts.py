@@ -16,7 +16,13 @@ from constrained_core.fiber.disjoint_groups import DisjointGroups
 from constrained_core.fiber.trellis import Trellis
 from numpyro_constrained.kernels.arrays.leaves import where_needed
 from numpyro_constrained.kernels.arrays.linalg import lift
-from numpyro_constrained.kernels.arrays.log_space import log_ratio, ratio, safe_log, without_nan
+from numpyro_constrained.kernels.arrays.log_space import (
+    log_ratio,
+    log_sum_exp,
+    ratio,
+    safe_log,
+    without_nan,
+)
 from numpyro_constrained.kernels.arrays.plans import plan_index, plan_tensor
 from numpyro_constrained.kernels.arrays.poisson_pmf import log_poisson, tilt
 from numpyro_constrained.kernels.arrays.value_tables import (
@@ -31,7 +37,6 @@ from numpyro_constrained.kernels.arrays.value_tables import (
 from numpyro_constrained.kernels.fiber import groups as fiber_groups
 from numpyro_constrained.kernels.fiber.covariance import settled
 from numpyro_constrained.kernels.fiber.parts import Part, TrellisPart
-from numpyro_constrained.kernels.fiber.trellis import log_sum_exp
 
 __all__ = ["FreePoisson", "PoissonGroups", "PoissonPart", "PoissonTrellis"]
 

@@ -15,6 +15,7 @@ from torch.nn.functional import pad
 from constrained_core.fiber.trellis import Trellis
 from constrained_core.fiber.trellis_deals import Deal
 from pyro_constrained.kernels.arrays.log_space import (
+    log_sum_exp,
     power,
     ratio,
     safe_log,
@@ -29,7 +30,6 @@ from pyro_constrained.kernels.fiber.covariance import settled
 from pyro_constrained.kernels.fiber.poisson_parts import PoissonTrellis
 from pyro_constrained.kernels.fiber.trellis import (
     entries,
-    log_sum_exp,
     messages,
     one_step,
     tables_of,

@@ -18,15 +18,16 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid, pad
 
 from constrained_core.fiber.disjoint_groups import DisjointGroups
+from pyro_constrained.kernels.arrays.errors import require_possible
 from pyro_constrained.kernels.arrays.groups import Groups, plan_groups
+from pyro_constrained.kernels.arrays.inversion import choose
 from pyro_constrained.kernels.arrays.log_polynomials import log_terms
-from pyro_constrained.kernels.arrays.log_space import power, safe_log, strictly_inside
+from pyro_constrained.kernels.arrays.log_space import log_sum_exp, power, safe_log, strictly_inside
 from pyro_constrained.kernels.arrays.multinomial import multinomial_draw
 from pyro_constrained.kernels.arrays.plans import plan_tensor
 from pyro_constrained.kernels.arrays.polynomials import convolve
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes, expanded
 from pyro_constrained.kernels.arrays.tracing import constant, quiet_under_trace
-from pyro_constrained.kernels.fiber.trellis import choose, log_sum_exp, require_possible
 
 __all__ = [
     "bernoulli_draw",

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from constrained_core.fiber.disjoint_groups import DisjointGroups
 from constrained_core.fiber.trellis import Trellis
+from pyro_constrained.kernels.arrays.inversion import choose
 from pyro_constrained.kernels.arrays.log_space import is_there
 from pyro_constrained.kernels.arrays.plans import plan_tensor
 from pyro_constrained.kernels.arrays.value_tables import (
@@ -99,7 +100,7 @@ class Free(FinitePart):
     def draw(self, sample_shape: tuple[int, ...]) -> Tensor:
         table = self.table.detach().exp()
         weights = table.expand(tuple(sample_shape) + table.shape).movedim(-1, 0)
-        return trellis_sums.choose(weights).to(table.dtype)
+        return choose(weights).to(table.dtype)
 
     @property
     def probabilities(self) -> Tensor:

@@ -13,6 +13,7 @@ from constrained_core.fiber.trellis import Trellis
 from pyro_constrained.kernels.arrays.log_space import (
     is_there,
     log_ratio,
+    log_sum_exp,
     ratio,
     safe_log,
     without_nan,
@@ -31,7 +32,6 @@ from pyro_constrained.kernels.arrays.value_tables import (
 from pyro_constrained.kernels.fiber import groups as fiber_groups
 from pyro_constrained.kernels.fiber.covariance import settled
 from pyro_constrained.kernels.fiber.parts import Part, TrellisPart
-from pyro_constrained.kernels.fiber.trellis import log_sum_exp
 
 __all__ = ["FreePoisson", "PoissonGroups", "PoissonPart", "PoissonTrellis"]
 
