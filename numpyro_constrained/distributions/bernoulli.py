@@ -25,13 +25,11 @@ from numpyro_constrained.kernels.arrays.linalg import lift, lifted
 from numpyro_constrained.kernels.arrays.log_space import safe_log
 from numpyro_constrained.kernels.arrays.plans import plan_index
 from numpyro_constrained.kernels.fiber.constraint import bind_fiber
-from numpyro_constrained.kernels.fiber.fixed import Fixed
-from numpyro_constrained.kernels.fiber.parts import (
-    BernoulliGroups,
-    BernoulliTrellis,
-    FinitePart,
-    Free,
-)
+from numpyro_constrained.kernels.fiber.parts.bernoulli_groups import BernoulliGroups
+from numpyro_constrained.kernels.fiber.parts.fixed import Fixed
+from numpyro_constrained.kernels.fiber.parts.free import Free
+from numpyro_constrained.kernels.fiber.parts.part import FinitePart
+from numpyro_constrained.kernels.fiber.parts.trellis import BernoulliTrellis
 
 __all__ = ["ConstrainedBernoulli"]
 

@@ -25,8 +25,10 @@ from numpyro_constrained.kernels.arrays.leaves import derived_property
 from numpyro_constrained.kernels.arrays.linalg import lift, lifted
 from numpyro_constrained.kernels.arrays.log_space import safe_log
 from numpyro_constrained.kernels.fiber.constraint import bind_fiber
-from numpyro_constrained.kernels.fiber.fixed import Fixed
-from numpyro_constrained.kernels.fiber.parts import FinitePart, Free, TrellisPart
+from numpyro_constrained.kernels.fiber.parts.fixed import Fixed
+from numpyro_constrained.kernels.fiber.parts.free import Free
+from numpyro_constrained.kernels.fiber.parts.part import FinitePart
+from numpyro_constrained.kernels.fiber.parts.trellis import TrellisPart
 
 __all__ = ["ConstrainedCategorical"]
 

@@ -21,15 +21,13 @@ from numpyro_constrained.kernels.arrays.log_space import expected, times
 from numpyro_constrained.kernels.arrays.plans import plan_index
 from numpyro_constrained.kernels.arrays.poisson_pmf import is_delicate, log_poisson
 from numpyro_constrained.kernels.fiber.constraint import bind_fiber
-from numpyro_constrained.kernels.fiber.deals import DealtTrellis
-from numpyro_constrained.kernels.fiber.fixed import FixedCounts
-from numpyro_constrained.kernels.fiber.independence import IndependentTable, is_product
-from numpyro_constrained.kernels.fiber.poisson_parts import (
-    FreePoisson,
-    PoissonGroups,
-    PoissonPart,
-    PoissonTrellis,
-)
+from numpyro_constrained.kernels.fiber.parts.dealt_trellis import DealtTrellis
+from numpyro_constrained.kernels.fiber.parts.fixed import FixedCounts
+from numpyro_constrained.kernels.fiber.parts.free import FreePoisson
+from numpyro_constrained.kernels.fiber.parts.part import PoissonPart
+from numpyro_constrained.kernels.fiber.parts.poisson_groups import PoissonGroups
+from numpyro_constrained.kernels.fiber.parts.table import IndependentTable, is_product
+from numpyro_constrained.kernels.fiber.parts.trellis import PoissonTrellis
 
 __all__ = ["ConstrainedPoisson"]
 

@@ -29,7 +29,7 @@ from pyro_constrained.kernels.arrays.log_space import is_there
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes, expanded
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 from pyro_constrained.kernels.fiber.constraint import Fiber, same_fiber
-from pyro_constrained.kernels.fiber.parts import Part
+from pyro_constrained.kernels.fiber.parts.part import Part
 
 __all__ = ["ConstrainedDiscrete", "kl_discrete_discrete"]
 

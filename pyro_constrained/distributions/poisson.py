@@ -23,16 +23,14 @@ from pyro_constrained.kernels.arrays.poisson_pmf import is_delicate, log_poisson
 from pyro_constrained.kernels.arrays.shapes import expanded
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 from pyro_constrained.kernels.fiber.constraint import Sides, bind_fiber
-from pyro_constrained.kernels.fiber.deals import DealtTrellis
-from pyro_constrained.kernels.fiber.fixed import FixedCounts
-from pyro_constrained.kernels.fiber.growth import GrowingCounts
-from pyro_constrained.kernels.fiber.independence import IndependentTable
-from pyro_constrained.kernels.fiber.poisson_parts import (
-    FreePoisson,
-    PoissonGroups,
-    PoissonPart,
-    PoissonTrellis,
-)
+from pyro_constrained.kernels.fiber.parts.dealt_trellis import DealtTrellis
+from pyro_constrained.kernels.fiber.parts.fixed import FixedCounts
+from pyro_constrained.kernels.fiber.parts.free import FreePoisson
+from pyro_constrained.kernels.fiber.parts.growth import GrowingCounts
+from pyro_constrained.kernels.fiber.parts.part import PoissonPart
+from pyro_constrained.kernels.fiber.parts.poisson_groups import PoissonGroups
+from pyro_constrained.kernels.fiber.parts.table import IndependentTable
+from pyro_constrained.kernels.fiber.parts.trellis import PoissonTrellis
 
 __all__ = ["ConstrainedPoisson"]
 

@@ -18,8 +18,8 @@ from pyro_constrained.kernels.arrays.log_space import without_nan
 from pyro_constrained.kernels.arrays.plans import plan_tensor
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes
 from pyro_constrained.kernels.fiber.covariance import settled
-from pyro_constrained.kernels.fiber.fixed import FixedCounts
-from pyro_constrained.kernels.fiber.poisson_parts import PoissonPart
+from pyro_constrained.kernels.fiber.parts.fixed import FixedCounts
+from pyro_constrained.kernels.fiber.parts.part import PoissonPart
 
 __all__ = ["GrowingCounts"]
 

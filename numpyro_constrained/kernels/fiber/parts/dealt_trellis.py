@@ -28,7 +28,7 @@ from numpyro_constrained.kernels.arrays.poisson_pmf import log_poisson
 from numpyro_constrained.kernels.arrays.value_tables import variance_of
 from numpyro_constrained.kernels.fiber import trellis as trellis_sums
 from numpyro_constrained.kernels.fiber.covariance import settled
-from numpyro_constrained.kernels.fiber.poisson_parts import PoissonTrellis
+from numpyro_constrained.kernels.fiber.parts.trellis import PoissonTrellis
 from numpyro_constrained.kernels.fiber.trellis import (
     Run,
     by_column,

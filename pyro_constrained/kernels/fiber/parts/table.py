@@ -19,7 +19,7 @@ from pyro_constrained.kernels.arrays.plans import plan_tensor
 from pyro_constrained.kernels.arrays.poisson_pmf import log_poisson
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes, expanded
 from pyro_constrained.kernels.fiber.covariance import settled
-from pyro_constrained.kernels.fiber.poisson_parts import PoissonPart
+from pyro_constrained.kernels.fiber.parts.part import PoissonPart
 
 __all__ = ["IndependentTable"]
 

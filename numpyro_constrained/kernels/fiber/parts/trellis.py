@@ -1,6 +1,5 @@
-"""The independent parts of a Poisson law given ``A x = k``, each with its own exact method."""
+"""Variables whose rows overlap, by the dynamic programme over the columns."""
 
-from abc import abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -10,14 +9,11 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 from jax.lax import stop_gradient
-from jax.scipy.special import gammaln
 
-from constrained_core.fiber.disjoint_groups import DisjointGroups
 from constrained_core.fiber.trellis import Trellis
 from numpyro_constrained.kernels.arrays.leaves import where_needed
 from numpyro_constrained.kernels.arrays.linalg import lift
 from numpyro_constrained.kernels.arrays.log_space import (
-    log_ratio,
     log_sum_exp,
     ratio,
     safe_log,
@@ -26,188 +22,153 @@ from numpyro_constrained.kernels.arrays.log_space import (
 from numpyro_constrained.kernels.arrays.plans import plan_index, plan_tensor
 from numpyro_constrained.kernels.arrays.poisson_pmf import log_poisson, tilt
 from numpyro_constrained.kernels.arrays.value_tables import (
+    exact_zeros,
     log_factorials,
     mean_of,
+    padded,
     poisson_edges,
     poisson_weights,
     split_table,
     values_of,
     variance_of,
 )
-from numpyro_constrained.kernels.fiber import groups as fiber_groups
-from numpyro_constrained.kernels.fiber.covariance import settled
-from numpyro_constrained.kernels.fiber.parts import Part, TrellisPart
+from numpyro_constrained.kernels.fiber import trellis as trellis_sums
+from numpyro_constrained.kernels.fiber import trellis_edges, trellis_marginals
+from numpyro_constrained.kernels.fiber.covariance import derivative_of_means, settled
+from numpyro_constrained.kernels.fiber.group_sums import (
+    draw_members,
+    group_totals,
+    member_totals,
+    other_totals,
+)
+from numpyro_constrained.kernels.fiber.parts.part import FinitePart, PoissonPart
 
-__all__ = ["FreePoisson", "PoissonGroups", "PoissonPart", "PoissonTrellis"]
-
-
-class PoissonPart(Part):
-    """Poisson variables, of which values are scored by x log w - log x!, or where that loses too
-    many digits (delicate) by ``log_poisson(x, w)``."""
-
-    is_delicate: bool
-
-    @property
-    @abstractmethod
-    def weight(self) -> Array:
-        """``(*batch, p)`` w."""
-
-    @property
-    @abstractmethod
-    def log_weight(self) -> Array:
-        """``(*batch, p)`` log w, also where w is below the least number of the dtype."""
-
-    @property
-    @abstractmethod
-    def is_positive(self) -> Array:
-        """``(*batch, p)`` whether a variable can be more than 0."""
-
-    def expected_log_factorial(self, num_values: int) -> Array:
-        """``(*batch, p)`` E[log x!] of values 0..U-1."""
-        table = jnp.exp(self.log_marginals(num_values))
-        return (table * log_factorials(num_values, table, table.ndim)).sum(-1)
+__all__ = ["BernoulliTrellis", "PoissonTrellis", "TrellisPart"]
 
 
-class FreePoisson(PoissonPart):
-    """Poisson variables in no row.
+class TrellisPart(FinitePart):
+    """Variables whose rows overlap, by the dynamic programme over the columns.
 
     Args:
-        variables: their indices.
-        rate: ``(*batch, p)``.
-    """
-
-    def __init__(self, variables: np.ndarray, rate: Array, is_delicate: bool) -> None:
-        self.variables, self.rate, self.is_delicate = variables, rate, is_delicate
-
-    @property
-    def weight(self) -> Array:
-        return self.rate
-
-    @property
-    def log_weight(self) -> Array:
-        return safe_log(self.rate)
-
-    @property
-    def is_positive(self) -> Array:
-        return self.rate > 0
-
-    def log_weight_sum(self) -> Array:
-        return self.log_partition() if self.is_delicate else self.rate.sum(-1)
-
-    def log_partition(self) -> Array:
-        return jnp.zeros(self.rate.shape[:-1], self.rate.dtype)
-
-    def draw(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
-        shape = tuple(sample_shape) + self.rate.shape
-        rate = jnp.broadcast_to(lift(stop_gradient(self.rate), len(shape)), shape)
-        return jax.random.poisson(key, rate)
-
-    @property
-    def mean(self) -> Array:
-        return self.rate
-
-    @property
-    def variance(self) -> Array:
-        return self.rate
-
-    def log_marginals(self, num_values: int) -> Array:
-        return poisson_weights(self.rate, num_values) - self.rate[..., None]
-
-
-class PoissonGroups(PoissonPart):
-    """Poisson variables whose sums are given: multinomial.
-
-    Args:
-        groups: the plan.
-        rate: ``(*batch, p)``.
-        counts: ``(*batch, g)``.
-        largest: a bound of the counts.
+        trellis: the plan.
+        theta: ``(*batch, q, U)`` log weights of the values of every column.
+        start: ``(*batch,)``.
+        edge: ``(*batch, q, U)`` weights where these are -inf, zeros with a derivative; None where
+            no derivative in them is asked for.
     """
 
     def __init__(
-        self,
-        groups: DisjointGroups,
-        rate: Array,
-        counts: Any,
-        largest: int | None,
-        is_delicate: bool,
+        self, trellis: Trellis, theta: Array, start: Any, edge: Array | None = None
     ) -> None:
-        self.variables, self.groups, self.is_delicate = groups.variables, groups, is_delicate
-        self.rate, self.counts, self.largest = rate, jnp.asarray(counts), largest
+        self.variables, self.trellis = trellis.variables, trellis
+        self.theta, self.start, self.edge = theta, jnp.asarray(start), edge
 
     def log_partition(self) -> Array:
-        if not self.is_delicate:
-            return fiber_groups.poisson_log_prob(self.groups, self.rate, self.counts)
-        total = fiber_groups.group_totals(self.groups, self.rate)
-        ndim = max(total.ndim, self.counts.ndim)
-        counts = lift(self.counts, ndim).astype(total.dtype)
-        return log_poisson(counts, lift(total, ndim)).sum(-1)
+        return self._log_sum()
+
+    def _log_sum(self) -> Array:
+        if self.edge is None:
+            return trellis_sums.log_partition(self.trellis, self.theta, self.start)
+        return trellis_edges.log_partition(self.trellis, self.theta, self.edge, self.start)
+
+    def _stages(self) -> Array:
+        """``(*batch, q, U)`` probabilities of the values of the stages."""
+        if self.edge is None:
+            return trellis_sums.marginals(self.trellis, self.theta, self.start)
+        return trellis_edges.marginals(self.trellis, self.theta, self.edge, self.start)
 
     def draw(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
-        shape = tuple(sample_shape)
-        return fiber_groups.poisson_draw(
-            key, self.groups, self.rate, self.counts, shape, self.largest
-        )
+        return self._draw_columns(key, sample_shape)[..., plan_index(self.trellis, "column")]
+
+    def _draw_columns(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
+        return trellis_sums.draw(key, self.trellis, self.theta, self.start, sample_shape)
+
+    def _of_variables(self, figures: Array, axis: int = -2) -> Array:
+        return jnp.take(figures, plan_index(self.trellis, "column"), axis=axis)
+
+    def _marginals(self) -> Array:
+        """``(*batch, q, U)`` of the columns."""
+        return self._stages()
 
     @property
-    def _whole(self) -> Array:
-        """Rates of the groups, for each of their members."""
-        return fiber_groups.member_totals(self.groups, self.rate)
+    def _possible(self) -> Array:
+        """``(*batch, q, U)`` whether a column can have a value."""
+        return trellis_marginals.possible_values(self.trellis, self.theta, self.start)
 
     @property
-    def _count(self) -> Array:
-        """Sums of the groups, for each of their members."""
-        count, whole = fiber_groups.spread(self.groups, self.counts), self._whole
-        return lift(count, whole.ndim).astype(whole.dtype)
+    def _may_underflow(self) -> Array:
+        """Whether a point may have a probability below the least number of the dtype."""
+        theta = stop_gradient(self.theta)
+        least = jnp.where(theta == -jnp.inf, jnp.inf, theta).min(-1)
+        log_walks = float(np.log(self.trellis.num_values).sum())
+        reach = (theta.max(-1) - least).sum(-1) + log_walks
+        return ~(reach < -jnp.log(jnp.finfo(reach.dtype).tiny)).all()
 
     @property
-    def weight(self) -> Array:
-        # Shares, so that large rates do not cost digits; means, so that large counts do not.
-        share = ratio(self.rate, self._whole)
-        return self._count * share if self.is_delicate else share
+    def _exact(self) -> Array:
+        """``_marginals`` with zeros exactly where a value is impossible."""
+        found = self._marginals()
+        is_unsure = (found <= 0).any() & self._may_underflow
+        possible = where_needed(is_unsure, lambda: self._possible, lambda: found > 0)
+        return exact_zeros(found, possible)
 
     @property
-    def log_weight(self) -> Array:
-        share = log_ratio(self.rate, self._whole)
-        return share + safe_log(self._count) if self.is_delicate else share
+    def probabilities(self) -> Array:
+        return self._of_variables(self._exact)
 
     @property
-    def is_positive(self) -> Array:
-        return (self.rate > 0) & (self._count > 0)
+    def _column_mean(self) -> Array:
+        """``(*batch, q)`` of the columns."""
+        return mean_of(self._marginals())
 
-    def log_weight_sum(self) -> Array:
-        counts = self.counts.astype(self.rate.dtype)
-        if self.is_delicate:
-            return log_poisson(counts, counts).sum(-1)
-        return -gammaln(counts + 1).sum(-1)
-
-    def _flagged(self, figures: Array, num_dims: int = 0) -> Array:
-        """``(*batch, p, ...)``, NaN where all rates of a group are zero and its sum is not."""
-        missing = (self._whole == 0) & (self._count > 0)
-        return jnp.where(missing[(...,) + (None,) * num_dims], jnp.nan, figures)
+    def _column_log_marginals(self) -> Array:
+        """``(*batch, q, U)`` of the columns."""
+        found = trellis_marginals.log_marginals(self.trellis, self.theta, self.start)
+        if self.edge is None:
+            return found
+        return found + trellis_edges.log_change(self.trellis, self.theta, self.edge, self.start)
 
     @property
     def mean(self) -> Array:
-        return self._flagged(self._count * ratio(self.rate, self._whole))
+        return self._of_variables(self._column_mean, -1)
 
     @property
     def variance(self) -> Array:
-        others = fiber_groups.other_totals(self.groups, self.rate)
-        share, rest = ratio(self.rate, self._whole), ratio(others, self._whole)
-        return self._flagged(self._count * share * rest)
+        return self._of_variables(variance_of(self._marginals()), -1)
 
     @property
     def covariance(self) -> Array:
-        index, share = self.groups.index, ratio(self.rate, self._whole)
-        found = -(self._count * share)[..., :, None] * share[..., None, :]
-        is_same = (index == index[:, None]).reshape((1,) * (found.ndim - 2) + (index.size,) * 2)
-        return settled(jnp.where(is_same, found, 0.0), self.variance)
+        return self._of_variables(self._of_variables(self._column_covariance), -1)
+
+    @property
+    def _column_covariance(self) -> Array:
+        """``(*batch, q, q)`` of the values of the columns."""
+
+        def tables(t: Array) -> Array:
+            t = lift(t[:, None], self.theta.ndim)
+            added = t * values_of(self.theta.shape[-1], t, t.ndim)
+            if self.edge is None:
+                return trellis_sums.marginals(self.trellis, self.theta + added, self.start)
+            edge = self.edge * jnp.exp(added)
+            return trellis_edges.marginals(self.trellis, self.theta + added, edge, self.start)
+
+        found = derivative_of_means(tables, self.theta, np.eye(self.trellis.num_columns))
+        return settled(found, variance_of(self._marginals()))
 
     def log_marginals(self, num_values: int) -> Array:
-        others = fiber_groups.other_totals(self.groups, self.rate)
-        rates = self.rate[..., None], others[..., None], self._whole[..., None]
-        table = split_table(self._count[..., None], rates, num_values, self.is_delicate)
-        return self._flagged(table, 1)
+        return padded(self._of_variables(self._column_log_marginals()), num_values)
+
+
+class BernoulliTrellis(TrellisPart):
+    """A trellis of Bernoulli variables."""
+
+    @property
+    def mean(self) -> Array:
+        return self.probabilities[..., 1]
+
+    @property
+    def variance(self) -> Array:
+        return variance_of(self.probabilities)
 
 
 class PoissonTrellis(TrellisPart, PoissonPart):
@@ -222,7 +183,7 @@ class PoissonTrellis(TrellisPart, PoissonPart):
     def __init__(self, trellis: Trellis, rate: Array, start: Any, is_delicate: bool) -> None:
         self.rate, self._columns, self.is_delicate = rate, trellis.columns, is_delicate
         self._k = jnp.asarray(plan_tensor(trellis, "starts", rate))[start]
-        total = fiber_groups.group_totals(self._columns, rate)
+        total = group_totals(self._columns, rate)
         log_total = safe_log(total)
         if is_delicate:
             coefficients = plan_tensor(trellis, "coefficients", rate)
@@ -289,7 +250,7 @@ class PoissonTrellis(TrellisPart, PoissonPart):
         if not self._is_merged:
             return columns[..., plan_index(self.trellis, "column")]
         largest = int(self.trellis.largest.max())
-        return fiber_groups.poisson_draw(key_split, self._columns, self.rate, columns, (), largest)
+        return draw_members(key_split, self._columns, self.rate, columns, (), largest)
 
     @property
     def _is_merged(self) -> bool:
@@ -297,8 +258,8 @@ class PoissonTrellis(TrellisPart, PoissonPart):
 
     def _rates(self, ndim: int) -> tuple[Array, Array, Array]:
         """``(*batch, p)`` of a variable, the others of its column, and all of the column."""
-        others = fiber_groups.other_totals(self._columns, self.rate)
-        whole = fiber_groups.member_totals(self._columns, self.rate)
+        others = other_totals(self._columns, self.rate)
+        whole = member_totals(self._columns, self.rate)
         return lift(self.rate, ndim), lift(others, ndim), lift(whole, ndim)
 
     def _of_totals(self, figure: Callable[[Array], Array]) -> Array:

@@ -27,7 +27,7 @@ from pyro_constrained.kernels.arrays.shapes import broadcast_shapes, expanded
 from pyro_constrained.kernels.arrays.value_tables import variance_of
 from pyro_constrained.kernels.fiber import trellis as trellis_sums
 from pyro_constrained.kernels.fiber.covariance import settled
-from pyro_constrained.kernels.fiber.poisson_parts import PoissonTrellis
+from pyro_constrained.kernels.fiber.parts.trellis import PoissonTrellis
 from pyro_constrained.kernels.fiber.trellis import (
     entries,
     messages,

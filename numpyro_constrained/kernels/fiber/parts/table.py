@@ -26,7 +26,7 @@ from numpyro_constrained.kernels.arrays.plans import plan_index
 from numpyro_constrained.kernels.arrays.poisson_pmf import log_poisson
 from numpyro_constrained.kernels.arrays.value_tables import values_of
 from numpyro_constrained.kernels.fiber.covariance import settled
-from numpyro_constrained.kernels.fiber.poisson_parts import PoissonPart
+from numpyro_constrained.kernels.fiber.parts.part import PoissonPart
 
 __all__ = ["IndependentTable", "is_product"]
 

@@ -7,8 +7,7 @@ from jax import Array
 
 from constrained_core.fiber.plan import FixedVariables
 from numpyro_constrained.kernels.arrays.log_space import safe_log
-from numpyro_constrained.kernels.fiber.parts import FinitePart, Part
-from numpyro_constrained.kernels.fiber.poisson_parts import PoissonPart
+from numpyro_constrained.kernels.fiber.parts.part import FinitePart, Part, PoissonPart
 
 __all__ = ["Fixed", "FixedCounts"]
 

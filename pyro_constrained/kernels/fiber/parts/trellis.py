@@ -1,6 +1,5 @@
-"""The independent parts of a Poisson law given ``A x = k``, each with its own exact method."""
+"""Variables whose rows overlap, by the dynamic programme over the columns."""
 
-from abc import abstractmethod
 from collections.abc import Callable
 from functools import cached_property
 
@@ -8,11 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from constrained_core.fiber.disjoint_groups import DisjointGroups
 from constrained_core.fiber.trellis import Trellis
 from pyro_constrained.kernels.arrays.log_space import (
     is_there,
-    log_ratio,
     log_sum_exp,
     ratio,
     safe_log,
@@ -21,204 +18,161 @@ from pyro_constrained.kernels.arrays.log_space import (
 from pyro_constrained.kernels.arrays.plans import plan_tensor
 from pyro_constrained.kernels.arrays.poisson_pmf import log_poisson, tilt
 from pyro_constrained.kernels.arrays.value_tables import (
+    exact_zeros,
     log_factorials,
     mean_of,
+    padded,
     poisson_edges,
     poisson_weights,
     split_table,
     values_of,
     variance_of,
 )
-from pyro_constrained.kernels.fiber import groups as fiber_groups
-from pyro_constrained.kernels.fiber.covariance import settled
-from pyro_constrained.kernels.fiber.parts import Part, TrellisPart
+from pyro_constrained.kernels.fiber import trellis as trellis_sums
+from pyro_constrained.kernels.fiber import trellis_edges, trellis_marginals
+from pyro_constrained.kernels.fiber.covariance import derivative_of_means, settled
+from pyro_constrained.kernels.fiber.group_sums import (
+    draw_members,
+    group_totals,
+    member_totals,
+    other_totals,
+)
+from pyro_constrained.kernels.fiber.parts.part import FinitePart, PoissonPart
 
-__all__ = ["FreePoisson", "PoissonGroups", "PoissonPart", "PoissonTrellis"]
-
-
-class PoissonPart(Part):
-    """Poisson variables, of which values are scored by x log w - log x!, or where that loses too
-    many digits (delicate) by ``log_poisson(x, w)``."""
-
-    is_delicate: bool
-
-    @property
-    @abstractmethod
-    def weight(self) -> Tensor:
-        """``(*batch, p)`` w."""
-
-    @property
-    @abstractmethod
-    def log_weight(self) -> Tensor:
-        """``(*batch, p)`` log w, also where w is below the least number of the dtype."""
-
-    @property
-    @abstractmethod
-    def has_tiny(self) -> bool:
-        """Whether a weight may be zero, or below the least number."""
-
-    @property
-    @abstractmethod
-    def is_positive(self) -> Tensor:
-        """``(*batch, p)`` whether a variable can be more than 0."""
-
-    def expected_log_factorial(self, num_values: int) -> Tensor:
-        """``(*batch, p)`` E[log x!] of values 0..U-1."""
-        return self.log_marginals(num_values).exp() @ log_factorials(num_values, self.weight)
+__all__ = ["BernoulliTrellis", "PoissonTrellis", "TrellisPart"]
 
 
-class FreePoisson(PoissonPart):
-    """Poisson variables in no row.
+class TrellisPart(FinitePart):
+    """Variables whose rows overlap, by the dynamic programme over the columns.
 
     Args:
-        variables: their indices.
-        rate: ``(*batch, p)``.
-    """
-
-    def __init__(self, variables: np.ndarray, rate: Tensor, is_delicate: bool) -> None:
-        self.variables, self.rate, self.is_delicate = variables, rate, is_delicate
-
-    @property
-    def weight(self) -> Tensor:
-        return self.rate
-
-    @cached_property
-    def has_tiny(self) -> bool:
-        return is_there(self.rate == 0)
-
-    @property
-    def log_weight(self) -> Tensor:
-        return safe_log(self.rate) if self.has_tiny else self.rate.log()
-
-    @property
-    def is_positive(self) -> Tensor:
-        return self.rate > 0
-
-    def log_weight_sum(self) -> Tensor:
-        return self.log_partition() if self.is_delicate else self.rate.sum(-1)
-
-    @property
-    def mean(self) -> Tensor:
-        return self.rate
-
-    @property
-    def variance(self) -> Tensor:
-        return self.rate
-
-    def log_partition(self) -> Tensor:
-        return self.rate.new_zeros(self.rate.shape[:-1])
-
-    def draw(self, sample_shape: tuple[int, ...]) -> Tensor:
-        return torch.poisson(self.rate.detach().expand(tuple(sample_shape) + self.rate.shape))
-
-    def log_marginals(self, num_values: int) -> Tensor:
-        return poisson_weights(self.rate, num_values) - self.rate[..., None]
-
-
-class PoissonGroups(PoissonPart):
-    """Poisson variables whose sums are given: multinomial.
-
-    Args:
-        groups: the plan.
-        rate: ``(*batch, p)``.
-        counts: ``(*batch, g)``.
-        largest: a bound of the counts.
+        trellis: the plan.
+        theta: ``(*batch, q, U)`` log weights of the values of every column.
+        start: ``(*batch,)``.
+        edge: ``(*batch, q, U)`` weights where these are -inf, zeros with a derivative; None where
+            no derivative in them is asked for.
     """
 
     def __init__(
-        self,
-        groups: DisjointGroups,
-        rate: Tensor,
-        counts: Tensor,
-        largest: int | None,
-        is_delicate: bool,
+        self, trellis: Trellis, theta: Tensor, start: Tensor, edge: Tensor | None = None
     ) -> None:
-        self.variables, self.groups, self.is_delicate = groups.variables, groups, is_delicate
-        self.rate, self.counts, self.largest = rate, counts, largest
+        self.variables, self.trellis = trellis.variables, trellis
+        self.theta, self.start, self.edge = theta, start, edge
+
+    def _of_variables(self, figures: Tensor, dim: int = -2) -> Tensor:
+        column = plan_tensor(self.trellis, "column", self.theta, torch.int64)
+        return figures.index_select(dim, column)
 
     def log_partition(self) -> Tensor:
-        if not self.is_delicate:
-            return fiber_groups.poisson_log_prob(self.groups, self.rate, self.counts)
-        return log_poisson(self.counts, fiber_groups.group_totals(self.groups, self.rate)).sum(-1)
+        return self._log_sum()
+
+    def _log_sum(self) -> Tensor:
+        if self.edge is None:
+            return trellis_sums.log_partition(self.trellis, self.theta, self.start)
+        return trellis_edges.log_partition(self.trellis, self.theta, self.edge, self.start)
+
+    @cached_property
+    def _stages(self) -> Tensor:
+        """``(*batch, q, U)`` probabilities of the values of the stages."""
+        if self.edge is None:
+            return trellis_sums.marginals(self.trellis, self.theta, self.start)
+        return trellis_edges.marginals(self.trellis, self.theta, self.edge, self.start)
 
     def draw(self, sample_shape: tuple[int, ...]) -> Tensor:
-        rate = self.rate.detach()
-        return fiber_groups.poisson_draw(self.groups, rate, self.counts, sample_shape, self.largest)
+        return self._of_variables(self._draw_columns(sample_shape), -1)
 
-    @cached_property
-    def _totals(self) -> Tensor:
-        """``(*batch, g)`` rates of the groups."""
-        with torch.enable_grad():
-            return fiber_groups.group_totals(self.groups, self.rate)
-
-    @cached_property
-    def _whole(self) -> Tensor:
-        """``_totals`` for each of the members."""
-        with torch.enable_grad():
-            return fiber_groups.spread(self.groups, self._totals)
-
-    @cached_property
-    def _share(self) -> Tensor:
-        with torch.enable_grad():
-            return ratio(self.rate, self._whole)
+    def _draw_columns(self, sample_shape: tuple[int, ...]) -> Tensor:
+        theta = self.theta.detach()
+        return trellis_sums.draw(self.trellis, theta, self.start, sample_shape).to(theta.dtype)
 
     @property
-    def _count(self) -> Tensor:
-        """Sums of the groups, for each of their members."""
-        return fiber_groups.spread(self.groups, self.counts)
-
-    @property
-    def weight(self) -> Tensor:
-        # Shares, so that large rates do not cost digits; means, so that large counts do not.
-        return self._count * self._share if self.is_delicate else self._share
+    def _marginals(self) -> Tensor:
+        """``(*batch, q, U)`` of the columns."""
+        return self._stages
 
     @cached_property
-    def has_tiny(self) -> bool:
-        return is_there(self._share < torch.finfo(self.rate.dtype).tiny)
+    def _possible(self) -> Tensor:
+        """``(*batch, q, U)`` whether a column can have a value."""
+        return trellis_marginals.possible_values(self.trellis, self.theta, self.start)
+
+    def _may_underflow(self) -> bool:
+        """Whether a point may have a probability below the least number of the dtype."""
+        least = self.theta.masked_fill(self.theta == -torch.inf, torch.inf).amin(-1)
+        reach = (self.theta.amax(-1) - least).sum(-1) + np.log(self.trellis.num_values).sum()
+        return is_there(~(reach < -np.log(torch.finfo(reach.dtype).tiny)))
+
+    @cached_property
+    def _exact(self) -> Tensor:
+        """``_marginals`` with zeros exactly where a value is impossible."""
+        found = self._marginals
+        if not is_there(~((found > 0) & (found < 1))):
+            return found
+        return exact_zeros(found, self._possible if self._may_underflow() else found > 0)
 
     @property
-    def log_weight(self) -> Tensor:
-        share = log_ratio(self.rate, self._whole) if self.has_tiny else self._share.log()
-        return share + safe_log(self._count) if self.is_delicate else share
+    def probabilities(self) -> Tensor:
+        return self._of_variables(self._exact)
 
     @property
-    def is_positive(self) -> Tensor:
-        return (self.rate > 0) & (self._count > 0)
+    def _column_mean(self) -> Tensor:
+        """``(*batch, q)`` of the columns."""
+        return mean_of(self._marginals)
 
-    def log_weight_sum(self) -> Tensor:
-        if self.is_delicate:
-            return log_poisson(self.counts, self.counts).sum(-1)
-        return -torch.lgamma(self.counts + 1).sum(-1)
+    def _column_log_marginals(self) -> Tensor:
+        """``(*batch, q, U)`` of the columns."""
+        found = trellis_marginals.log_marginals(self.trellis, self.theta, self.start)
+        return found if self.edge is None else found + self._log_change()
 
-    def _flagged(self, figures: Tensor, num_dims: int = 0) -> Tensor:
-        """``(*batch, p, ...)``, NaN where all rates of a group are zero and its sum is not."""
-        if not is_there(self._totals == 0):
-            return figures
-        missing = (self._whole == 0) & (self._count > 0)
-        return figures.masked_fill(missing[(...,) + (None,) * num_dims], torch.nan)
+    def _log_change(self) -> Tensor:
+        """Zeros, with the derivatives of log probabilities in weights that are zero."""
+        theta, edge = self.theta.detach(), self.edge
+        assert edge is not None
+        found = trellis_edges.marginals(self.trellis, theta, edge, self.start)
+        plain = found.detach()
+        return (found - plain) / plain.masked_fill(~(plain > 0), 1.0)
 
     @property
     def mean(self) -> Tensor:
-        return self._flagged(self._count * self._share)
+        return self._of_variables(self._column_mean, -1)
 
     @property
     def variance(self) -> Tensor:
-        rest = 1 - self._share
-        if is_there(rest < 0.5):  # or digits cancel
-            rest = ratio(fiber_groups.other_totals(self.groups, self.rate), self._whole)
-        return self._flagged(self._count * self._share * rest)
+        return self._of_variables(variance_of(self._marginals), -1)
 
     @property
     def covariance(self) -> Tensor:
-        index = plan_tensor(self.groups, "index", self.rate, torch.int64)
-        found = -(self._count * self._share)[..., :, None] * self._share[..., None, :]
-        return settled(found.masked_fill(index != index[:, None], 0.0), self.variance)
+        return self._of_variables(self._of_variables(self._column_covariance), -1)
+
+    @property
+    def _column_covariance(self) -> Tensor:
+        """``(*batch, q, q)`` of the values of the columns."""
+
+        def tables(theta: Tensor, t: Tensor) -> Tensor:
+            added = t[..., None] * values_of(theta.shape[-1], theta)
+            if self.edge is None:
+                return trellis_sums.marginals(self.trellis, theta + added, self.start)
+            edge = self.edge * added.exp()
+            return trellis_edges.marginals(self.trellis, theta + added, edge, self.start)
+
+        variance = variance_of(self._marginals)
+        directions = torch.eye(self.trellis.num_columns, device=variance.device).to(variance)
+        size = self.trellis.num_transitions * variance[..., 0].numel()
+        return settled(derivative_of_means(tables, self.theta, directions, size), variance)
 
     def log_marginals(self, num_values: int) -> Tensor:
-        others = fiber_groups.other_totals(self.groups, self.rate)
-        rates = self.rate[..., None], others[..., None], self._whole[..., None]
-        table = split_table(self._count[..., None], rates, num_values, self.is_delicate)
-        return self._flagged(table, 1)
+        return padded(self._of_variables(self._column_log_marginals()), num_values)
+
+
+class BernoulliTrellis(TrellisPart):
+    """A trellis of Bernoulli variables."""
+
+    @property
+    def mean(self) -> Tensor:
+        return self.probabilities[..., 1]
+
+    @property
+    def variance(self) -> Tensor:
+        return variance_of(self.probabilities)
 
 
 class PoissonTrellis(TrellisPart, PoissonPart):
@@ -233,7 +187,7 @@ class PoissonTrellis(TrellisPart, PoissonPart):
     def __init__(self, trellis: Trellis, rate: Tensor, start: Tensor, is_delicate: bool) -> None:
         self.rate, self._columns, self.is_delicate = rate, trellis.columns, is_delicate
         self._k = plan_tensor(trellis, "starts", rate)[start]
-        total = fiber_groups.group_totals(self._columns, rate)
+        total = group_totals(self._columns, rate)
         log_total = safe_log(total)
         if is_delicate:
             coefficients = plan_tensor(trellis, "coefficients", rate)
@@ -295,7 +249,7 @@ class PoissonTrellis(TrellisPart, PoissonPart):
         if not self._is_merged:
             return self._of_variables(columns, -1)
         largest = int(self.trellis.largest.max())
-        return fiber_groups.poisson_draw(self._columns, self.rate.detach(), columns, (), largest)
+        return draw_members(self._columns, self.rate.detach(), columns, (), largest)
 
     @property
     def _is_merged(self) -> bool:
@@ -305,7 +259,7 @@ class PoissonTrellis(TrellisPart, PoissonPart):
     def _whole(self) -> Tensor:
         """Rates of the columns, for each of their variables."""
         with torch.enable_grad():
-            return fiber_groups.member_totals(self._columns, self.rate)
+            return member_totals(self._columns, self.rate)
 
     @property
     def _share(self) -> Tensor:
@@ -314,7 +268,7 @@ class PoissonTrellis(TrellisPart, PoissonPart):
     @property
     def _others(self) -> Tensor:
         """Rates of the other variables of a column."""
-        return fiber_groups.other_totals(self._columns, self.rate)
+        return other_totals(self._columns, self.rate)
 
     def _of_totals(self, figure: Callable[[Tensor], Tensor]) -> Tensor:
         """``(*batch, p)`` a figure of the total of the column of every variable; of zeros where

@@ -8,8 +8,7 @@ from constrained_core.fiber.plan import FixedVariables
 from pyro_constrained.kernels.arrays.log_space import safe_log
 from pyro_constrained.kernels.arrays.plans import plan_tensor
 from pyro_constrained.kernels.arrays.shapes import expanded
-from pyro_constrained.kernels.fiber.parts import FinitePart, Part
-from pyro_constrained.kernels.fiber.poisson_parts import PoissonPart
+from pyro_constrained.kernels.fiber.parts.part import FinitePart, Part, PoissonPart
 
 __all__ = ["Fixed", "FixedCounts"]
 

@@ -1,0 +1,111 @@
+"""Variables in no row of A: they follow their base law."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.lax import stop_gradient
+
+from numpyro_constrained.kernels.arrays.inversion import choose
+from numpyro_constrained.kernels.arrays.linalg import lift
+from numpyro_constrained.kernels.arrays.log_space import (
+    safe_log,
+)
+from numpyro_constrained.kernels.arrays.value_tables import (
+    exact_zeros,
+    mean_of,
+    padded,
+    poisson_weights,
+    variance_of,
+)
+from numpyro_constrained.kernels.fiber.parts.part import FinitePart, PoissonPart
+
+__all__ = ["Free", "FreePoisson"]
+
+
+class Free(FinitePart):
+    """Variables in no row, with finitely many values: they follow their base law.
+
+    Args:
+        variables: their indices.
+        table: ``(*batch, p, U)`` log probabilities.
+        edge: ``(*batch, p, U)`` those of zero, as zeros with a derivative, or None.
+    """
+
+    def __init__(self, variables: np.ndarray, table: Array, edge: Array | None = None) -> None:
+        self.variables, self.table, self._edge = variables, table, edge
+
+    def log_partition(self) -> Array:
+        return jnp.zeros(self.table.shape[:-2], self.table.dtype)
+
+    def draw(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
+        weights = jnp.moveaxis(jnp.exp(stop_gradient(self.table)), -1, 0)
+        shape = weights.shape[:1] + tuple(sample_shape) + weights.shape[1:]
+        weights = weights.reshape(
+            weights.shape[:1] + (1,) * len(tuple(sample_shape)) + weights.shape[1:]
+        )
+        return choose(key, jnp.broadcast_to(weights, shape))
+
+    @property
+    def probabilities(self) -> Array:
+        found = jnp.exp(self.table)
+        if self._edge is not None:
+            found = found + lift(self._edge, found.ndim)
+        return exact_zeros(found, self.table > -jnp.inf)
+
+    @property
+    def mean(self) -> Array:
+        return mean_of(self.probabilities)
+
+    @property
+    def variance(self) -> Array:
+        return variance_of(self.probabilities)
+
+    def log_marginals(self, num_values: int) -> Array:
+        return padded(self.table, num_values)
+
+
+class FreePoisson(PoissonPart):
+    """Poisson variables in no row.
+
+    Args:
+        variables: their indices.
+        rate: ``(*batch, p)``.
+    """
+
+    def __init__(self, variables: np.ndarray, rate: Array, is_delicate: bool) -> None:
+        self.variables, self.rate, self.is_delicate = variables, rate, is_delicate
+
+    @property
+    def weight(self) -> Array:
+        return self.rate
+
+    @property
+    def log_weight(self) -> Array:
+        return safe_log(self.rate)
+
+    @property
+    def is_positive(self) -> Array:
+        return self.rate > 0
+
+    def log_weight_sum(self) -> Array:
+        return self.log_partition() if self.is_delicate else self.rate.sum(-1)
+
+    def log_partition(self) -> Array:
+        return jnp.zeros(self.rate.shape[:-1], self.rate.dtype)
+
+    def draw(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
+        shape = tuple(sample_shape) + self.rate.shape
+        rate = jnp.broadcast_to(lift(stop_gradient(self.rate), len(shape)), shape)
+        return jax.random.poisson(key, rate)
+
+    @property
+    def mean(self) -> Array:
+        return self.rate
+
+    @property
+    def variance(self) -> Array:
+        return self.rate
+
+    def log_marginals(self, num_values: int) -> Array:
+        return poisson_weights(self.rate, num_values) - self.rate[..., None]

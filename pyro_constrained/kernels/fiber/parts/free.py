@@ -1,0 +1,109 @@
+"""Variables in no row of A: they follow their base law."""
+
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pyro_constrained.kernels.arrays.inversion import choose
+from pyro_constrained.kernels.arrays.log_space import (
+    is_there,
+    safe_log,
+)
+from pyro_constrained.kernels.arrays.value_tables import (
+    exact_zeros,
+    mean_of,
+    padded,
+    poisson_weights,
+    variance_of,
+)
+from pyro_constrained.kernels.fiber.parts.part import FinitePart, PoissonPart
+
+__all__ = ["Free", "FreePoisson"]
+
+
+class Free(FinitePart):
+    """Variables in no row, with finitely many values: they follow their base law.
+
+    Args:
+        variables: their indices.
+        table: ``(*batch, p, U)`` log probabilities.
+        edge: ``(*batch, p, U)`` those of zero, as zeros with a derivative, or None.
+    """
+
+    def __init__(self, variables: np.ndarray, table: Tensor, edge: Tensor | None = None) -> None:
+        self.variables, self.table, self._edge = variables, table, edge
+
+    def log_partition(self) -> Tensor:
+        return self.table.new_zeros(self.table.shape[:-2])
+
+    def draw(self, sample_shape: tuple[int, ...]) -> Tensor:
+        table = self.table.detach().exp()
+        weights = table.expand(tuple(sample_shape) + table.shape).movedim(-1, 0)
+        return choose(weights).to(table.dtype)
+
+    @property
+    def probabilities(self) -> Tensor:
+        found = self.table.exp()
+        found = found if self._edge is None else found + self._edge
+        return exact_zeros(found, self.table > -torch.inf)
+
+    @property
+    def mean(self) -> Tensor:
+        return mean_of(self.probabilities)
+
+    @property
+    def variance(self) -> Tensor:
+        return variance_of(self.probabilities)
+
+    def log_marginals(self, num_values: int) -> Tensor:
+        return padded(self.table, num_values)
+
+
+class FreePoisson(PoissonPart):
+    """Poisson variables in no row.
+
+    Args:
+        variables: their indices.
+        rate: ``(*batch, p)``.
+    """
+
+    def __init__(self, variables: np.ndarray, rate: Tensor, is_delicate: bool) -> None:
+        self.variables, self.rate, self.is_delicate = variables, rate, is_delicate
+
+    @property
+    def weight(self) -> Tensor:
+        return self.rate
+
+    @cached_property
+    def has_tiny(self) -> bool:
+        return is_there(self.rate == 0)
+
+    @property
+    def log_weight(self) -> Tensor:
+        return safe_log(self.rate) if self.has_tiny else self.rate.log()
+
+    @property
+    def is_positive(self) -> Tensor:
+        return self.rate > 0
+
+    def log_weight_sum(self) -> Tensor:
+        return self.log_partition() if self.is_delicate else self.rate.sum(-1)
+
+    @property
+    def mean(self) -> Tensor:
+        return self.rate
+
+    @property
+    def variance(self) -> Tensor:
+        return self.rate
+
+    def log_partition(self) -> Tensor:
+        return self.rate.new_zeros(self.rate.shape[:-1])
+
+    def draw(self, sample_shape: tuple[int, ...]) -> Tensor:
+        return torch.poisson(self.rate.detach().expand(tuple(sample_shape) + self.rate.shape))
+
+    def log_marginals(self, num_values: int) -> Tensor:
+        return poisson_weights(self.rate, num_values) - self.rate[..., None]
