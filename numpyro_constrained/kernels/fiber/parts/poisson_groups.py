@@ -10,6 +10,7 @@ from constrained_core.fiber.disjoint_groups import DisjointGroups
 from numpyro_constrained.kernels.arrays.linalg import lift
 from numpyro_constrained.kernels.arrays.log_space import (
     log_ratio,
+    power,
     ratio,
     safe_log,
 )

@@ -16,13 +16,11 @@ from constrained_core.fiber.trellis import Trellis
 from constrained_core.fiber.trellis_deals import Deal
 from pyro_constrained.kernels.arrays.log_space import (
     log_sum_exp,
-    power,
     ratio,
     safe_log,
     times,
     without_nan,
 )
-from pyro_constrained.kernels.arrays.poisson_pmf import log_poisson
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes, expanded
 from pyro_constrained.kernels.arrays.value_tables import variance_of
 from pyro_constrained.kernels.fiber import trellis as trellis_sums
@@ -50,7 +48,7 @@ class DealtTrellis(PoissonTrellis):
             share = safe_log(total[..., deal.columns]) - safe_log(self._row_rate(deal))[..., None]
             share = pad(share, (0, 1))  # a row that is spent passes
             shares.append(pad(share, (0, size - share.shape[-1]), value=-torch.inf))
-        return _by_stage(trellis, self._weights_of(total, log_total, size), shares)
+        return _by_stage(trellis, self.mass.table(total, log_total, size), shares)
 
     def _edges(self, trellis: Trellis, total: Tensor) -> Tensor:
         """As ``_weigh``: a share of zero is a rate of zero over that of the row."""
@@ -71,10 +69,7 @@ class DealtTrellis(PoissonTrellis):
         for deal in self.trellis.deals:
             place = int((self.trellis.rows == deal.row).argmax())
             units, rate = self._k[..., place] / deal.unit, self._row_rate(deal)
-            if self.is_delicate:
-                found = found + log_poisson(units, rate)
-            else:
-                found = found + power(units, rate) - torch.lgamma(units + 1)
+            found = found + self.mass.log_mass(units, safe_log(rate), rate)
         return found
 
     def _draw_columns(self, sample_shape: tuple[int, ...]) -> Tensor:

@@ -9,6 +9,7 @@ from pyro_constrained.kernels.arrays.log_space import safe_log
 from pyro_constrained.kernels.arrays.plans import plan_tensor
 from pyro_constrained.kernels.arrays.shapes import expanded
 from pyro_constrained.kernels.fiber.parts.part import FinitePart, Part, PoissonPart
+from pyro_constrained.kernels.fiber.poisson_mass import PoissonMass
 
 __all__ = ["Fixed", "FixedCounts"]
 
@@ -72,12 +73,12 @@ class FixedCounts(_OneValue, PoissonPart):
     Args:
         fixed: the plan.
         rate: ``(*batch, f)`` zeros.
-        is_delicate: as that of the other parts.
+        mass: that of the other parts.
     """
 
-    def __init__(self, fixed: FixedVariables, rate: Tensor, is_delicate: bool) -> None:
+    def __init__(self, fixed: FixedVariables, rate: Tensor, mass: PoissonMass) -> None:
         super().__init__(fixed, rate, rate.shape[:-1])
-        self._rate, self.is_delicate = rate, is_delicate
+        self._rate, self.mass = rate, mass
 
     @property
     def weight(self) -> Tensor:
@@ -99,4 +100,4 @@ class FixedCounts(_OneValue, PoissonPart):
         return -self._rate.sum(-1)
 
     def log_weight_sum(self) -> Tensor:
-        return self.log_partition() if self.is_delicate else torch.zeros_like(self._rate.sum(-1))
+        return -self.mass.log_normalizer(self._rate).sum(-1)

@@ -15,10 +15,10 @@ from pyro_constrained.kernels.arrays.value_tables import (
     exact_zeros,
     mean_of,
     padded,
-    poisson_weights,
     variance_of,
 )
 from pyro_constrained.kernels.fiber.parts.part import FinitePart, PoissonPart
+from pyro_constrained.kernels.fiber.poisson_mass import PoissonMass
 
 __all__ = ["Free", "FreePoisson"]
 
@@ -67,10 +67,11 @@ class FreePoisson(PoissonPart):
     Args:
         variables: their indices.
         rate: ``(*batch, p)``.
+        mass: by which values are scored.
     """
 
-    def __init__(self, variables: np.ndarray, rate: Tensor, is_delicate: bool) -> None:
-        self.variables, self.rate, self.is_delicate = variables, rate, is_delicate
+    def __init__(self, variables: np.ndarray, rate: Tensor, mass: PoissonMass) -> None:
+        self.variables, self.rate, self.mass = variables, rate, mass
 
     @property
     def weight(self) -> Tensor:
@@ -89,7 +90,7 @@ class FreePoisson(PoissonPart):
         return self.rate > 0
 
     def log_weight_sum(self) -> Tensor:
-        return self.log_partition() if self.is_delicate else self.rate.sum(-1)
+        return self._log_sum.sum(-1)
 
     @property
     def mean(self) -> Tensor:
@@ -106,4 +107,10 @@ class FreePoisson(PoissonPart):
         return torch.poisson(self.rate.detach().expand(tuple(sample_shape) + self.rate.shape))
 
     def log_marginals(self, num_values: int) -> Tensor:
-        return poisson_weights(self.rate, num_values) - self.rate[..., None]
+        table = self.mass.table(self.rate, self.log_weight, num_values)
+        return table - self._log_sum[..., None]
+
+    @property
+    def _log_sum(self) -> Tensor:
+        """``(*batch, p)`` log of the sum of the masses of all counts."""
+        return self.rate - self.mass.log_normalizer(self.rate)

@@ -46,7 +46,7 @@ class GrowingCounts(PoissonPart):
         possible: Tensor,
     ) -> None:
         self._fixed, self._parts, self._grown, self._zero = fixed, parts, grown, zero
-        self._possible, self.is_delicate = possible, zero.is_delicate
+        self._possible, self.mass = possible, zero.mass
         variables = np.concatenate([part.variables for part in (*parts, zero)])
         self._order = torch.as_tensor(np.argsort(variables), device=possible.device)
         self.variables = np.sort(variables)

@@ -9,15 +9,10 @@ from constrained_core.fiber.disjoint_groups import DisjointGroups
 from pyro_constrained.kernels.arrays.log_space import (
     is_there,
     log_ratio,
-    power,
     ratio,
     safe_log,
 )
 from pyro_constrained.kernels.arrays.plans import plan_tensor
-from pyro_constrained.kernels.arrays.poisson_pmf import log_poisson
-from pyro_constrained.kernels.arrays.value_tables import (
-    split_table,
-)
 from pyro_constrained.kernels.fiber.covariance import settled
 from pyro_constrained.kernels.fiber.group_sums import (
     draw_members,
@@ -26,6 +21,7 @@ from pyro_constrained.kernels.fiber.group_sums import (
     spread,
 )
 from pyro_constrained.kernels.fiber.parts.part import PoissonPart
+from pyro_constrained.kernels.fiber.poisson_mass import PoissonMass
 
 __all__ = ["PoissonGroups"]
 
@@ -38,6 +34,7 @@ class PoissonGroups(PoissonPart):
         rate: ``(*batch, p)``.
         counts: ``(*batch, g)``.
         largest: a bound of the counts.
+        mass: by which values are scored.
     """
 
     def __init__(
@@ -46,16 +43,15 @@ class PoissonGroups(PoissonPart):
         rate: Tensor,
         counts: Tensor,
         largest: int | None,
-        is_delicate: bool,
+        mass: PoissonMass,
     ) -> None:
-        self.variables, self.groups, self.is_delicate = groups.variables, groups, is_delicate
+        self.variables, self.groups, self.mass = groups.variables, groups, mass
         self.rate, self.counts, self.largest = rate, counts, largest
 
     def log_partition(self) -> Tensor:
-        counts, total = self.counts, group_totals(self.groups, self.rate)
-        if self.is_delicate:
-            return log_poisson(counts, total).sum(-1)
-        return (power(counts, total) - total - torch.lgamma(counts + 1)).sum(-1)
+        total = group_totals(self.groups, self.rate)
+        found = self.mass.log_mass(self.counts, safe_log(total), total)
+        return (found - total + self.mass.log_normalizer(total)).sum(-1)
 
     def draw(self, sample_shape: tuple[int, ...]) -> Tensor:
         rate = self.rate.detach()
@@ -85,8 +81,7 @@ class PoissonGroups(PoissonPart):
 
     @property
     def weight(self) -> Tensor:
-        # Shares, so that large rates do not cost digits; means, so that large counts do not.
-        return self._count * self._share if self.is_delicate else self._share
+        return self.mass.weight(self._share, self._count)
 
     @cached_property
     def has_tiny(self) -> bool:
@@ -95,16 +90,14 @@ class PoissonGroups(PoissonPart):
     @property
     def log_weight(self) -> Tensor:
         share = log_ratio(self.rate, self._whole) if self.has_tiny else self._share.log()
-        return share + safe_log(self._count) if self.is_delicate else share
+        return self.mass.log_weight(share, self._count)
 
     @property
     def is_positive(self) -> Tensor:
         return (self.rate > 0) & (self._count > 0)
 
     def log_weight_sum(self) -> Tensor:
-        if self.is_delicate:
-            return log_poisson(self.counts, self.counts).sum(-1)
-        return -torch.lgamma(self.counts + 1).sum(-1)
+        return self.mass.log_mass_of_all(self.counts).sum(-1)
 
     def _flagged(self, figures: Tensor, num_dims: int = 0) -> Tensor:
         """``(*batch, p, ...)``, NaN where all rates of a group are zero and its sum is not."""
@@ -133,5 +126,5 @@ class PoissonGroups(PoissonPart):
     def log_marginals(self, num_values: int) -> Tensor:
         others = other_totals(self.groups, self.rate)
         rates = self.rate[..., None], others[..., None], self._whole[..., None]
-        table = split_table(self._count[..., None], rates, num_values, self.is_delicate)
+        table = self.mass.split(self._count[..., None], rates, num_values)
         return self._flagged(table, 1)

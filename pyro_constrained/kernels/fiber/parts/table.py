@@ -14,12 +14,13 @@ from torch import Tensor
 
 from constrained_core.fiber.tables import TwoWayTable
 from pyro_constrained.kernels.arrays.hypergeometric import log_hypergeometric, table_draw
-from pyro_constrained.kernels.arrays.log_space import is_there, safe_log
+from pyro_constrained.kernels.arrays.log_space import is_there
 from pyro_constrained.kernels.arrays.plans import plan_tensor
 from pyro_constrained.kernels.arrays.poisson_pmf import log_poisson
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes, expanded
 from pyro_constrained.kernels.fiber.covariance import settled
 from pyro_constrained.kernels.fiber.parts.part import PoissonPart
+from pyro_constrained.kernels.fiber.poisson_mass import PoissonMass
 
 __all__ = ["IndependentTable"]
 
@@ -31,13 +32,13 @@ class IndependentTable(PoissonPart):
         table: the plan.
         rate: ``(*batch, p)``, products of one factor for each row and one for each column.
         margins: ``(*batch, R + C)`` row sums, then column sums.
-        is_delicate: whether counts are too large for plain terms.
+        mass: by which values are scored.
     """
 
     def __init__(
-        self, table: TwoWayTable, rate: Tensor, margins: Tensor, is_delicate: bool
+        self, table: TwoWayTable, rate: Tensor, margins: Tensor, mass: PoissonMass
     ) -> None:
-        self.variables, self.table, self.is_delicate = table.variables, table, is_delicate
+        self.variables, self.table, self.mass = table.variables, table, mass
         self.rate, self._rows = rate, margins[..., : table.shape[0]]
         self._columns = margins[..., table.shape[0] :]
 
@@ -107,17 +108,17 @@ class IndependentTable(PoissonPart):
     @property
     def weight(self) -> Tensor:
         # The law does not depend on the rates, but through t.
-        one = self._expected if self.is_delicate else torch.ones_like(self._expected)
+        one = self.mass.weight(torch.ones_like(self._expected), self._expected)
         return one if self._log_change is None else one * self._log_change.exp()
 
     @property
     def log_weight(self) -> Tensor:
-        log_weight = safe_log(self._expected) if self.is_delicate else self._zero
+        log_weight = self.mass.log_weight(self._zero, self._expected)
         return log_weight if self._log_change is None else log_weight + self._log_change
 
     @property
     def has_tiny(self) -> bool:
-        return self.is_delicate and is_there(self._expected == 0)
+        return is_there(self.weight == 0)
 
     @property
     def _zero(self) -> Tensor:
@@ -128,12 +129,10 @@ class IndependentTable(PoissonPart):
         return self._expected > 0
 
     def log_weight_sum(self) -> Tensor:
-        if self.is_delicate:
-            rows, columns = (log_poisson(size, size).sum(-1) for size in self._margins)
-            fixed = rows + columns - log_poisson(self._total, self._total)[..., 0]
-            return fixed + self._log_change_of_sum() - (self.weight - self._expected).sum(-1)
-        rows, columns = (torch.lgamma(size + 1).sum(-1) for size in self._margins)
-        return torch.lgamma(self._total + 1)[..., 0] - rows - columns + self._log_change_of_sum()
+        sizes = self._rows, self._columns, self._total
+        rows, columns, total = (self.mass.log_mass_of_all(size).sum(-1) for size in sizes)
+        found = rows + columns - total + self._log_change_of_sum()
+        return found - self.mass.log_normalizer(self.weight - self._expected).sum(-1)
 
     @property
     def _margins(self) -> tuple[Tensor, Tensor]:

@@ -16,15 +16,11 @@ from pyro_constrained.kernels.arrays.log_space import (
     without_nan,
 )
 from pyro_constrained.kernels.arrays.plans import plan_tensor
-from pyro_constrained.kernels.arrays.poisson_pmf import log_poisson, tilt
 from pyro_constrained.kernels.arrays.value_tables import (
     exact_zeros,
     log_factorials,
     mean_of,
     padded,
-    poisson_edges,
-    poisson_weights,
-    split_table,
     values_of,
     variance_of,
 )
@@ -38,6 +34,7 @@ from pyro_constrained.kernels.fiber.group_sums import (
     other_totals,
 )
 from pyro_constrained.kernels.fiber.parts.part import FinitePart, PoissonPart
+from pyro_constrained.kernels.fiber.poisson_mass import PoissonMass
 
 __all__ = ["BernoulliTrellis", "PoissonTrellis", "TrellisPart"]
 
@@ -182,16 +179,17 @@ class PoissonTrellis(TrellisPart, PoissonPart):
         trellis: the plan.
         rate: ``(*batch, p)``.
         start: ``(*batch,)``.
+        mass: by which values are scored.
     """
 
-    def __init__(self, trellis: Trellis, rate: Tensor, start: Tensor, is_delicate: bool) -> None:
-        self.rate, self._columns, self.is_delicate = rate, trellis.columns, is_delicate
+    def __init__(self, trellis: Trellis, rate: Tensor, start: Tensor, mass: PoissonMass) -> None:
+        self.rate, self._columns, self.mass = rate, trellis.columns, mass
         self._k = plan_tensor(trellis, "starts", rate)[start]
         total = group_totals(self._columns, rate)
         log_total = safe_log(total)
-        if is_delicate:
-            coefficients = plan_tensor(trellis, "coefficients", rate)
-            self._tilt = tilt(total, coefficients, _mean_of_batch(self._k, total.shape[:-1]))
+        coefficients = plan_tensor(trellis, "coefficients", rate)
+        self._tilt = mass.tilt(total, coefficients, self._k)
+        if self._tilt is not None:
             self._exponent = self._tilt @ coefficients.mT
             total, log_total = total * self._exponent.exp(), log_total + self._exponent
         is_zero = rate.requires_grad and is_there(total == 0)
@@ -200,22 +198,15 @@ class PoissonTrellis(TrellisPart, PoissonPart):
 
     def _edges(self, trellis: Trellis, total: Tensor) -> Tensor:
         """``(*batch, q, U)`` weights where these are zero."""
-        return poisson_edges(total, int(trellis.num_values.max()), self.is_delicate)
+        return self.mass.edges(total, int(trellis.num_values.max()))
 
     def _weigh(self, trellis: Trellis, total: Tensor, log_total: Tensor) -> Tensor:
         """``(*batch, q, U)`` log weights of the columns, of means ``(*batch, c)``."""
-        return self._weights_of(total, log_total, int(trellis.num_values.max()))
-
-    def _weights_of(self, total: Tensor, log_total: Tensor, num_values: int) -> Tensor:
-        """``(*batch, c, U)`` log weights of 0..U-1."""
-        if not self.is_delicate:
-            return poisson_weights(total, num_values)
-        value = values_of(num_values, total)
-        return log_poisson(value, total[..., None], log_total[..., None])
+        return self.mass.table(total, log_total, int(trellis.num_values.max()))
 
     @property
     def weight(self) -> Tensor:
-        if not self.is_delicate:
+        if self._tilt is None:
             return self.rate
         return self.rate * self._of_variables(self._exponent, -1).exp()
 
@@ -226,7 +217,7 @@ class PoissonTrellis(TrellisPart, PoissonPart):
     @property
     def log_weight(self) -> Tensor:
         plain = safe_log(self.rate) if self.has_tiny else self.rate.log()
-        return plain + self._of_variables(self._exponent, -1) if self.is_delicate else plain
+        return plain if self._tilt is None else plain + self._of_variables(self._exponent, -1)
 
     @property
     def is_positive(self) -> Tensor:
@@ -239,7 +230,7 @@ class PoissonTrellis(TrellisPart, PoissonPart):
         return self._log_sum()
 
     def log_partition(self) -> Tensor:
-        if not self.is_delicate:
+        if self._tilt is None:
             return self.log_weight_sum() - self.rate.sum(-1)
         added = self.rate * self._of_variables(self._exponent, -1).expm1()
         return self.log_weight_sum() - (self._tilt * self._k).sum(-1) + added.sum(-1)
@@ -321,7 +312,7 @@ class PoissonTrellis(TrellisPart, PoissonPart):
         totals = values_of(self.theta.shape[-1], self.theta)[:, None]
         part, others, whole = self.rate, self._others, self._whole
         rates = part[..., None, None], others[..., None, None], whole[..., None, None]
-        return split_table(totals, rates, num_values, self.is_delicate)
+        return self.mass.split(totals, rates, num_values)
 
     def log_marginals(self, num_values: int) -> Tensor:
         if not self._is_merged:
@@ -337,12 +328,3 @@ class PoissonTrellis(TrellisPart, PoissonPart):
         if self._is_merged:
             figures = self._split(known.shape[-1]).exp() @ figures
         return (known * figures).sum(-1).masked_fill(self._missing, torch.nan)
-
-
-def _mean_of_batch(k: Tensor, batch_shape: torch.Size) -> Tensor:
-    """k averaged over dimensions that a batch does not have."""
-    k = k.reshape((-1,) + k.shape[max(k.ndim - 1 - len(batch_shape), 0) :]).mean(0)
-    lead = len(batch_shape) - (k.ndim - 1)
-    for dim, size in enumerate(batch_shape[lead:]):
-        k = k.mean(dim, keepdim=True) if size == 1 else k
-    return k
