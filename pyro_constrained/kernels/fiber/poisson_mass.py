@@ -79,6 +79,10 @@ class PoissonMass(ABC):
         """``(*batch, r)`` lambda; None where weights are rates. The arguments are those of
         ``poisson_pmf.tilt``."""
 
+    def log_sum(self, weight: Tensor) -> Tensor:
+        """Log of the sum of the masses of all counts."""
+        return weight - self.log_normalizer(weight)
+
     def table(self, weight: Tensor, log_weight: Tensor, num_values: int) -> Tensor:
         """``(..., U)`` log masses of 0..U-1."""
         value = values_of(num_values, weight)

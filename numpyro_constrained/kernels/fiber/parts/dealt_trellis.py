@@ -19,12 +19,10 @@ from constrained_core.fiber.trellis_deals import Deal
 from numpyro_constrained.kernels.arrays.linalg import lift
 from numpyro_constrained.kernels.arrays.log_space import (
     log_sum_exp,
-    power,
     safe_log,
     times,
     without_nan,
 )
-from numpyro_constrained.kernels.arrays.poisson_pmf import log_poisson
 from numpyro_constrained.kernels.arrays.value_tables import variance_of
 from numpyro_constrained.kernels.fiber import trellis as trellis_sums
 from numpyro_constrained.kernels.fiber.covariance import settled
@@ -56,7 +54,7 @@ class DealtTrellis(PoissonTrellis):
             if size > len(deal.columns):  # a row that is spent passes
                 share = share.at[..., len(deal.columns)].set(0.0)
             shares.append(share)
-        return _by_stage(trellis, self._weights_of(total, log_total, size), shares)
+        return _by_stage(trellis, self.mass.table(total, log_total, size), shares)
 
     def _edges(self, trellis: Trellis, total: Array) -> Array:
         """As ``_weigh``: a share of zero is a rate of zero over that of the row."""
@@ -79,11 +77,7 @@ class DealtTrellis(PoissonTrellis):
             units, rate = self._k[..., place] / deal.unit, self._row_rate(deal)
             ndim = max(units.ndim, rate.ndim)
             units, rate = lift(units, ndim), lift(rate, ndim)
-            own = (
-                log_poisson(units, rate)
-                if self.is_delicate
-                else power(units, rate) - gammaln(units + 1)
-            )
+            own = self.mass.log_mass(units, safe_log(rate), rate)
             found = found + lift(own, found.ndim)
         return found
 

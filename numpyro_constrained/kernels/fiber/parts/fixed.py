@@ -8,6 +8,7 @@ from jax import Array
 from constrained_core.fiber.plan import FixedVariables
 from numpyro_constrained.kernels.arrays.log_space import safe_log
 from numpyro_constrained.kernels.fiber.parts.part import FinitePart, Part, PoissonPart
+from numpyro_constrained.kernels.fiber.poisson_mass import PoissonMass
 
 __all__ = ["Fixed", "FixedCounts"]
 
@@ -78,12 +79,12 @@ class FixedCounts(_OneValue, PoissonPart):
     Args:
         fixed: the plan.
         rate: ``(*batch, f)`` zeros.
-        is_delicate: as that of the other parts.
+        mass: that of the other parts.
     """
 
-    def __init__(self, fixed: FixedVariables, rate: Array, is_delicate: bool) -> None:
+    def __init__(self, fixed: FixedVariables, rate: Array, mass: PoissonMass) -> None:
         super().__init__(fixed, rate, rate.shape[:-1])
-        self._rate, self.is_delicate = _without_derivative(rate), is_delicate
+        self._rate, self.mass = _without_derivative(rate), mass
 
     @property
     def weight(self) -> Array:
@@ -101,7 +102,7 @@ class FixedCounts(_OneValue, PoissonPart):
         return -self._rate.sum(-1)
 
     def log_weight_sum(self) -> Array:
-        return self.log_partition() if self.is_delicate else 0.0 * self._rate.sum(-1)
+        return -self.mass.log_normalizer(self._rate).sum(-1)
 
 
 @jax.custom_jvp

@@ -15,10 +15,10 @@ from numpyro_constrained.kernels.arrays.value_tables import (
     exact_zeros,
     mean_of,
     padded,
-    poisson_weights,
     variance_of,
 )
 from numpyro_constrained.kernels.fiber.parts.part import FinitePart, PoissonPart
+from numpyro_constrained.kernels.fiber.poisson_mass import PoissonMass
 
 __all__ = ["Free", "FreePoisson"]
 
@@ -71,10 +71,11 @@ class FreePoisson(PoissonPart):
     Args:
         variables: their indices.
         rate: ``(*batch, p)``.
+        mass: by which values are scored.
     """
 
-    def __init__(self, variables: np.ndarray, rate: Array, is_delicate: bool) -> None:
-        self.variables, self.rate, self.is_delicate = variables, rate, is_delicate
+    def __init__(self, variables: np.ndarray, rate: Array, mass: PoissonMass) -> None:
+        self.variables, self.rate, self.mass = variables, rate, mass
 
     @property
     def weight(self) -> Array:
@@ -89,7 +90,7 @@ class FreePoisson(PoissonPart):
         return self.rate > 0
 
     def log_weight_sum(self) -> Array:
-        return self.log_partition() if self.is_delicate else self.rate.sum(-1)
+        return self.mass.log_sum(self.rate).sum(-1)
 
     def log_partition(self) -> Array:
         return jnp.zeros(self.rate.shape[:-1], self.rate.dtype)
@@ -108,4 +109,5 @@ class FreePoisson(PoissonPart):
         return self.rate
 
     def log_marginals(self, num_values: int) -> Array:
-        return poisson_weights(self.rate, num_values) - self.rate[..., None]
+        table = self.mass.table(self.rate, self.log_weight, num_values)
+        return table - self.mass.log_sum(self.rate)[..., None]

@@ -14,6 +14,7 @@ from numpyro_constrained.kernels.arrays.value_tables import (
     log_factorials,
 )
 from numpyro_constrained.kernels.fiber.covariance import settled
+from numpyro_constrained.kernels.fiber.poisson_mass import PoissonMass
 
 __all__ = ["FinitePart", "Part", "PoissonPart"]
 
@@ -70,10 +71,9 @@ class FinitePart(Part):
 
 
 class PoissonPart(Part):
-    """Poisson variables, of which values are scored by x log w - log x!, or where that loses too
-    many digits (delicate) by ``log_poisson(x, w)``."""
+    """Poisson variables, of which values are scored by their masses."""
 
-    is_delicate: bool
+    mass: PoissonMass
 
     @property
     @abstractmethod

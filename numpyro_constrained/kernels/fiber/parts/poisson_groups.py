@@ -4,19 +4,13 @@ from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
-from jax.scipy.special import gammaln
 
 from constrained_core.fiber.disjoint_groups import DisjointGroups
 from numpyro_constrained.kernels.arrays.linalg import lift
 from numpyro_constrained.kernels.arrays.log_space import (
     log_ratio,
-    power,
     ratio,
     safe_log,
-)
-from numpyro_constrained.kernels.arrays.poisson_pmf import log_poisson
-from numpyro_constrained.kernels.arrays.value_tables import (
-    split_table,
 )
 from numpyro_constrained.kernels.fiber.covariance import settled
 from numpyro_constrained.kernels.fiber.group_sums import (
@@ -27,6 +21,7 @@ from numpyro_constrained.kernels.fiber.group_sums import (
     spread,
 )
 from numpyro_constrained.kernels.fiber.parts.part import PoissonPart
+from numpyro_constrained.kernels.fiber.poisson_mass import PoissonMass
 
 __all__ = ["PoissonGroups"]
 
@@ -39,6 +34,7 @@ class PoissonGroups(PoissonPart):
         rate: ``(*batch, p)``.
         counts: ``(*batch, g)``.
         largest: a bound of the counts.
+        mass: by which values are scored.
     """
 
     def __init__(
@@ -47,9 +43,9 @@ class PoissonGroups(PoissonPart):
         rate: Array,
         counts: Any,
         largest: int | None,
-        is_delicate: bool,
+        mass: PoissonMass,
     ) -> None:
-        self.variables, self.groups, self.is_delicate = groups.variables, groups, is_delicate
+        self.variables, self.groups, self.mass = groups.variables, groups, mass
         self.rate, self.counts, self.largest = rate, jnp.asarray(counts), largest
 
     def log_partition(self) -> Array:
@@ -57,9 +53,8 @@ class PoissonGroups(PoissonPart):
         ndim = max(total.ndim, self.counts.ndim)
         counts = lift(self.counts, ndim).astype(total.dtype)
         total = lift(total, ndim)
-        if self.is_delicate:
-            return log_poisson(counts, total).sum(-1)
-        return (power(counts, total) - total - gammaln(counts + 1)).sum(-1)
+        found = self.mass.log_mass(counts, safe_log(total), total)
+        return (found - self.mass.log_sum(total)).sum(-1)
 
     def draw(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
         shape = tuple(sample_shape)
@@ -78,24 +73,18 @@ class PoissonGroups(PoissonPart):
 
     @property
     def weight(self) -> Array:
-        # Shares, so that large rates do not cost digits; means, so that large counts do not.
-        share = ratio(self.rate, self._whole)
-        return self._count * share if self.is_delicate else share
+        return self.mass.weight(ratio(self.rate, self._whole), self._count)
 
     @property
     def log_weight(self) -> Array:
-        share = log_ratio(self.rate, self._whole)
-        return share + safe_log(self._count) if self.is_delicate else share
+        return self.mass.log_weight(log_ratio(self.rate, self._whole), self._count)
 
     @property
     def is_positive(self) -> Array:
         return (self.rate > 0) & (self._count > 0)
 
     def log_weight_sum(self) -> Array:
-        counts = self.counts.astype(self.rate.dtype)
-        if self.is_delicate:
-            return log_poisson(counts, counts).sum(-1)
-        return -gammaln(counts + 1).sum(-1)
+        return self.mass.log_mass_of_all(self.counts.astype(self.rate.dtype)).sum(-1)
 
     def _flagged(self, figures: Array, num_dims: int = 0) -> Array:
         """``(*batch, p, ...)``, NaN where all rates of a group are zero and its sum is not."""
@@ -122,5 +111,5 @@ class PoissonGroups(PoissonPart):
     def log_marginals(self, num_values: int) -> Array:
         others = other_totals(self.groups, self.rate)
         rates = self.rate[..., None], others[..., None], self._whole[..., None]
-        table = split_table(self._count[..., None], rates, num_values, self.is_delicate)
+        table = self.mass.split(self._count[..., None], rates, num_values)
         return self._flagged(table, 1)

@@ -15,18 +15,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.lax import stop_gradient
-from jax.scipy.special import gammaln
 
 from constrained_core.fiber.known import PRODUCT_EPS
 from constrained_core.fiber.tables import TwoWayTable
 from numpyro_constrained.kernels.arrays.hypergeometric import log_hypergeometric, table_draw
 from numpyro_constrained.kernels.arrays.linalg import lift
-from numpyro_constrained.kernels.arrays.log_space import safe_log
 from numpyro_constrained.kernels.arrays.plans import plan_index
 from numpyro_constrained.kernels.arrays.poisson_pmf import log_poisson
 from numpyro_constrained.kernels.arrays.value_tables import values_of
 from numpyro_constrained.kernels.fiber.covariance import settled
 from numpyro_constrained.kernels.fiber.parts.part import PoissonPart
+from numpyro_constrained.kernels.fiber.poisson_mass import PoissonMass
 
 __all__ = ["IndependentTable", "is_product"]
 
@@ -39,13 +38,13 @@ class IndependentTable(PoissonPart):
         rate: ``(*batch, p)``, products of one factor for each row and one for each column.
         margins: ``(*batch, R + C)`` row sums, then column sums.
         largest: ``(R + C,)`` bounds of them.
-        is_delicate: whether counts are too large for plain terms.
+        mass: by which values are scored.
     """
 
     def __init__(
-        self, table: TwoWayTable, rate: Array, margins: Any, largest: np.ndarray, is_delicate: bool
+        self, table: TwoWayTable, rate: Array, margins: Any, largest: np.ndarray, mass: PoissonMass
     ) -> None:
-        self.variables, self.table, self.is_delicate = table.variables, table, is_delicate
+        self.variables, self.table, self.mass = table.variables, table, mass
         ndim = max(rate.ndim, margins.ndim)
         self.rate, self._largest = lift(rate, ndim), largest
         margins = jnp.asarray(lift(margins, ndim)).astype(rate.dtype)
@@ -108,13 +107,11 @@ class IndependentTable(PoissonPart):
     @property
     def weight(self) -> Array:
         # The law does not depend on the rates, but through t.
-        one = self._expected if self.is_delicate else jnp.ones_like(self._expected)
-        return one * jnp.exp(self._log_change)
+        return self.mass.weight(jnp.exp(self._log_change), self._expected)
 
     @property
     def log_weight(self) -> Array:
-        log_weight = safe_log(self._expected) if self.is_delicate else 0.0
-        return log_weight + self._log_change
+        return self.mass.log_weight(self._log_change, self._expected)
 
     @property
     def is_positive(self) -> Array:
@@ -122,12 +119,9 @@ class IndependentTable(PoissonPart):
 
     def log_weight_sum(self) -> Array:
         sizes = self._rows, self._columns, self._total
-        if self.is_delicate:
-            rows, columns, total = (log_poisson(size, size).sum(-1) for size in sizes)
-            change = (self.weight - self._expected).sum(-1)
-            return rows + columns - total + self._log_change_of_sum - change
-        rows, columns, total = (gammaln(size + 1).sum(-1) for size in sizes)
-        return total - rows - columns + self._log_change_of_sum
+        rows, columns, total = (self.mass.log_mass_of_all(size).sum(-1) for size in sizes)
+        found = rows + columns - total + self._log_change_of_sum
+        return found - self.mass.log_normalizer(self.weight - self._expected).sum(-1)
 
     def draw(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
         batch = jnp.broadcast_shapes(self.rate.shape[:-1], self._rows.shape[:-1])

@@ -20,15 +20,11 @@ from numpyro_constrained.kernels.arrays.log_space import (
     without_nan,
 )
 from numpyro_constrained.kernels.arrays.plans import plan_index, plan_tensor
-from numpyro_constrained.kernels.arrays.poisson_pmf import log_poisson, tilt
 from numpyro_constrained.kernels.arrays.value_tables import (
     exact_zeros,
     log_factorials,
     mean_of,
     padded,
-    poisson_edges,
-    poisson_weights,
-    split_table,
     values_of,
     variance_of,
 )
@@ -42,6 +38,7 @@ from numpyro_constrained.kernels.fiber.group_sums import (
     other_totals,
 )
 from numpyro_constrained.kernels.fiber.parts.part import FinitePart, PoissonPart
+from numpyro_constrained.kernels.fiber.poisson_mass import PoissonMass
 
 __all__ = ["BernoulliTrellis", "PoissonTrellis", "TrellisPart"]
 
@@ -178,17 +175,17 @@ class PoissonTrellis(TrellisPart, PoissonPart):
         trellis: the plan.
         rate: ``(*batch, p)``.
         start: ``(*batch,)``.
+        mass: by which values are scored.
     """
 
-    def __init__(self, trellis: Trellis, rate: Array, start: Any, is_delicate: bool) -> None:
-        self.rate, self._columns, self.is_delicate = rate, trellis.columns, is_delicate
+    def __init__(self, trellis: Trellis, rate: Array, start: Any, mass: PoissonMass) -> None:
+        self.rate, self._columns, self.mass = rate, trellis.columns, mass
         self._k = jnp.asarray(plan_tensor(trellis, "starts", rate))[start]
         total = group_totals(self._columns, rate)
         log_total = safe_log(total)
-        if is_delicate:
-            coefficients = plan_tensor(trellis, "coefficients", rate)
-            shared = _mean_of_batch(self._k, total.shape[:-1])
-            self._tilt = tilt(total, coefficients, lift(shared, total.ndim))
+        coefficients = plan_tensor(trellis, "coefficients", rate)
+        self._tilt = mass.tilt(total, coefficients, self._k)
+        if self._tilt is not None:
             self._exponent = self._tilt @ coefficients.T
             total, log_total = total * jnp.exp(self._exponent), log_total + self._exponent
         theta = self._weigh(trellis, total, log_total)
@@ -197,29 +194,22 @@ class PoissonTrellis(TrellisPart, PoissonPart):
 
     def _edges(self, trellis: Trellis, total: Array) -> Array:
         """``(*batch, q, U)`` weights where these are zero."""
-        return poisson_edges(total, int(trellis.num_values.max()), self.is_delicate)
+        return self.mass.edges(total, int(trellis.num_values.max()))
 
     def _weigh(self, trellis: Trellis, total: Array, log_total: Array) -> Array:
         """``(*batch, q, U)`` log weights of the columns, of means ``(*batch, c)``."""
-        return self._weights_of(total, log_total, int(trellis.num_values.max()))
-
-    def _weights_of(self, total: Array, log_total: Array, num_values: int) -> Array:
-        """``(*batch, c, U)`` log weights of 0..U-1."""
-        if not self.is_delicate:
-            return poisson_weights(total, num_values)
-        value = values_of(num_values, total, total.ndim + 1)
-        return log_poisson(value, total[..., None], log_total[..., None])
+        return self.mass.table(total, log_total, int(trellis.num_values.max()))
 
     @property
     def weight(self) -> Array:
-        if not self.is_delicate:
+        if self._tilt is None:
             return self.rate
         return self.rate * jnp.exp(self._of_variables(self._exponent, -1))
 
     @property
     def log_weight(self) -> Array:
         plain = safe_log(self.rate)
-        return plain + self._of_variables(self._exponent, -1) if self.is_delicate else plain
+        return plain if self._tilt is None else plain + self._of_variables(self._exponent, -1)
 
     @property
     def is_positive(self) -> Array:
@@ -237,7 +227,7 @@ class PoissonTrellis(TrellisPart, PoissonPart):
 
     def log_partition(self) -> Array:
         total = self.log_weight_sum()
-        if not self.is_delicate:
+        if self._tilt is None:
             return total - lift(self.rate.sum(-1), total.ndim)
         added = self.rate * jnp.expm1(self._of_variables(self._exponent, -1))
         ndim = total.ndim + 1
@@ -319,7 +309,7 @@ class PoissonTrellis(TrellisPart, PoissonPart):
         totals = values_of(self.theta.shape[-1], self.theta, ndim - 1)[..., None]
         part, others, whole = self._rates(ndim - 2)
         rates = part[..., None, None], others[..., None, None], whole[..., None, None]
-        return split_table(totals, rates, num_values, self.is_delicate)
+        return self.mass.split(totals, rates, num_values)
 
     def log_marginals(self, num_values: int) -> Array:
         if not self._is_merged:
@@ -337,12 +327,3 @@ class PoissonTrellis(TrellisPart, PoissonPart):
         if self._is_merged:
             figures = (jnp.exp(self._split(size, ndim + 1)) * figures[..., None, :]).sum(-1)
         return jnp.where(self._missing, jnp.nan, (known * figures).sum(-1))
-
-
-def _mean_of_batch(k: Array, batch_shape: tuple[int, ...]) -> Array:
-    """k averaged over dimensions that a batch does not have."""
-    k = k.reshape((-1,) + k.shape[max(k.ndim - 1 - len(batch_shape), 0) :]).mean(0)
-    lead = len(batch_shape) - (k.ndim - 1)
-    for dim, size in enumerate(batch_shape[lead:]):
-        k = k.mean(dim, keepdims=True) if size == 1 else k
-    return k

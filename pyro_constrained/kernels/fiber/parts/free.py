@@ -90,7 +90,7 @@ class FreePoisson(PoissonPart):
         return self.rate > 0
 
     def log_weight_sum(self) -> Tensor:
-        return self._log_sum.sum(-1)
+        return self.mass.log_sum(self.rate).sum(-1)
 
     @property
     def mean(self) -> Tensor:
@@ -108,9 +108,4 @@ class FreePoisson(PoissonPart):
 
     def log_marginals(self, num_values: int) -> Tensor:
         table = self.mass.table(self.rate, self.log_weight, num_values)
-        return table - self._log_sum[..., None]
-
-    @property
-    def _log_sum(self) -> Tensor:
-        """``(*batch, p)`` log of the sum of the masses of all counts."""
-        return self.rate - self.mass.log_normalizer(self.rate)
+        return table - self.mass.log_sum(self.rate)[..., None]

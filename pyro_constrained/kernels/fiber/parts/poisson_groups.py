@@ -51,7 +51,7 @@ class PoissonGroups(PoissonPart):
     def log_partition(self) -> Tensor:
         total = group_totals(self.groups, self.rate)
         found = self.mass.log_mass(self.counts, safe_log(total), total)
-        return (found - total + self.mass.log_normalizer(total)).sum(-1)
+        return (found - self.mass.log_sum(total)).sum(-1)
 
     def draw(self, sample_shape: tuple[int, ...]) -> Tensor:
         rate = self.rate.detach()

@@ -108,13 +108,11 @@ class IndependentTable(PoissonPart):
     @property
     def weight(self) -> Tensor:
         # The law does not depend on the rates, but through t.
-        one = self.mass.weight(torch.ones_like(self._expected), self._expected)
-        return one if self._log_change is None else one * self._log_change.exp()
+        return self.mass.weight(self._change.exp(), self._expected)
 
     @property
     def log_weight(self) -> Tensor:
-        log_weight = self.mass.log_weight(self._zero, self._expected)
-        return log_weight if self._log_change is None else log_weight + self._log_change
+        return self.mass.log_weight(self._change, self._expected)
 
     @property
     def has_tiny(self) -> bool:
@@ -123,6 +121,10 @@ class IndependentTable(PoissonPart):
     @property
     def _zero(self) -> Tensor:
         return torch.zeros_like(self._expected)
+
+    @property
+    def _change(self) -> Tensor:
+        return self._zero if self._log_change is None else self._log_change
 
     @property
     def is_positive(self) -> Tensor:
