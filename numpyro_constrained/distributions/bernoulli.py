@@ -143,7 +143,8 @@ class ConstrainedBernoulli(ConstrainedFinite):
         for groups, counts in fiber.groups:
             logits = parameter[..., plan_index(groups, "variables")]
             parts.append(BernoulliGroups(groups, logits, counts, fiber.capacity))
-        for trellis, start in fiber.trellis:
+        if fiber.trellis is not None:
+            trellis, start = fiber.trellis
             order = trellis.variables[np.argsort(trellis.column)]
             own = None if edge is None else edge[..., order, :]
             parts.append(BernoulliTrellis(trellis, _table(parameter[..., order], own), start, own))

@@ -130,7 +130,8 @@ class ConstrainedCategorical(ConstrainedFinite):
 
     def _make_parts(self, parameter: Array, edge: Array | None = None) -> list[FinitePart]:
         plan, parts = self._plan, list[FinitePart]()
-        for trellis, start in self._constraint.trellis:
+        if self._constraint.trellis is not None:
+            trellis, start = self._constraint.trellis
             order = trellis.variables[np.argsort(trellis.column)]
             own = None if edge is None else edge[..., order, :]
             parts.append(TrellisPart(trellis, parameter[..., order, :], start, own))

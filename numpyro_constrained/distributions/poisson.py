@@ -113,7 +113,8 @@ class ConstrainedPoisson(ConstrainedDiscrete):
             largest = int(plan.upper[groups.variables].max(initial=0))
             rate = parameter[..., plan_index(groups, "variables")]
             parts.append(PoissonGroups(groups, rate, counts, largest, mass))
-        for trellis, start in fiber.trellis:
+        if fiber.trellis is not None:
+            trellis, start = fiber.trellis
             rate = parameter[..., plan_index(trellis, "variables")]
             kind = DealtTrellis if trellis.deals else PoissonTrellis
             parts.append(kind(trellis, rate, start, mass))

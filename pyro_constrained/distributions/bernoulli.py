@@ -144,7 +144,8 @@ class ConstrainedBernoulli(ConstrainedFinite):
         for groups, counts in fiber.sides.groups:
             logits = self._select(parameter, groups.variables)
             parts.append(BernoulliGroups(groups, logits, counts, fiber.capacity))
-        for trellis, start in fiber.sides.trellis:
+        if fiber.sides.trellis is not None:
+            trellis, start = fiber.sides.trellis
             order = trellis.variables[np.argsort(trellis.column)]
             edge = self._edges_of(order)
             theta = _table(self._select(parameter, order), edge)

@@ -137,7 +137,8 @@ class ConstrainedCategorical(ConstrainedFinite):
     def _make_parts(self, parameter: Tensor) -> list[FinitePart]:
         fiber, free = self._constraint, self._constraint.plan.free
         parts: list[FinitePart] = []
-        for trellis, start in fiber.sides.trellis:
+        if fiber.sides.trellis is not None:
+            trellis, start = fiber.sides.trellis
             order = trellis.variables[np.argsort(trellis.column)]
             theta, edge = self._select(parameter, order), self._edges_of(order)
             parts.append(TrellisPart(trellis, theta, start, edge))

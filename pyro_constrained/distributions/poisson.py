@@ -123,7 +123,8 @@ class ConstrainedPoisson(ConstrainedDiscrete):
             rate = self._select(parameter, groups.variables)
             largest = int(plan.upper[groups.variables].max(initial=0))
             parts.append(PoissonGroups(groups, rate, counts, largest, mass))
-        for trellis, start in sides.trellis:
+        if sides.trellis is not None:
+            trellis, start = sides.trellis
             rate = self._select(parameter, trellis.variables)
             kind = DealtTrellis if trellis.deals else PoissonTrellis
             parts.append(kind(trellis, rate, start, mass))

@@ -11,6 +11,7 @@ from jax import Array
 from jax.lax import stop_gradient
 
 from constrained_core.fiber.disjoint_groups import DisjointGroups
+from numpyro_constrained.kernels.arrays.groups import plan_groups
 from numpyro_constrained.kernels.arrays.multinomial import multinomial_draw
 from numpyro_constrained.kernels.arrays.plans import plan_index
 
@@ -50,8 +51,7 @@ def group_totals(groups: DisjointGroups, rate: Array) -> Array:
     """``(*batch, p)`` to ``(*batch, g)``: sums over the members of every group."""
     if groups.num_groups == 1:
         return rate.sum(-1, keepdims=True)
-    totals = jnp.zeros(rate.shape[:-1] + (groups.num_groups,), rate.dtype)
-    return totals.at[..., plan_index(groups, "index")].add(rate)
+    return plan_groups(groups, "index", groups.num_groups, rate).totals(rate)
 
 
 @partial(jax.jit, static_argnums=(1, 4, 5))

@@ -16,6 +16,7 @@ from jax.scipy.special import gammaln
 
 from constrained_core.fiber.trellis import Trellis
 from constrained_core.fiber.trellis_deals import Deal
+from numpyro_constrained.kernels.arrays.groups import Groups
 from numpyro_constrained.kernels.arrays.linalg import lift
 from numpyro_constrained.kernels.arrays.log_space import (
     log_sum_exp,
@@ -110,8 +111,8 @@ class DealtTrellis(PoissonTrellis):
         """``(*batch, c)`` means of the columns from probabilities ``(*batch, q, U)`` of stages."""
         column, amount = self._counted
         stages = stages.reshape(stages.shape[:-2] + (-1,))
-        found = jnp.zeros(stages.shape[:-1] + (len(self.trellis.coefficients),), stages.dtype)
-        return found.at[..., column].add(stages * lift(amount, stages.ndim))
+        columns = Groups(column, len(self.trellis.coefficients))
+        return columns.totals(stages * lift(amount, stages.ndim))
 
     @property
     def _column_mean(self) -> Array:

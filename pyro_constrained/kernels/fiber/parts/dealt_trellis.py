@@ -14,6 +14,7 @@ from torch.nn.functional import pad
 
 from constrained_core.fiber.trellis import Trellis
 from constrained_core.fiber.trellis_deals import Deal
+from pyro_constrained.kernels.arrays.groups import Groups
 from pyro_constrained.kernels.arrays.log_space import (
     log_sum_exp,
     ratio,
@@ -99,8 +100,8 @@ class DealtTrellis(PoissonTrellis):
     def _means(self, stages: Tensor) -> Tensor:
         """``(*batch, c)`` means of the columns from probabilities ``(*batch, q, U)`` of stages."""
         column, amount = self._counted
-        found = stages.new_zeros(stages.shape[:-2] + (len(self.trellis.coefficients),))
-        return found.index_add(-1, column, stages.flatten(-2) * amount)
+        columns = Groups(column, len(self.trellis.coefficients))
+        return columns.totals(stages.flatten(-2) * amount)
 
     @property
     def _column_mean(self) -> Tensor:

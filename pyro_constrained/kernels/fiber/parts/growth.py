@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from constrained_core.fiber.plan import FixedVariables
+from pyro_constrained.kernels.arrays.groups import plan_groups
 from pyro_constrained.kernels.arrays.log_space import without_nan
 from pyro_constrained.kernels.arrays.plans import plan_tensor
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes
@@ -75,8 +76,8 @@ class GrowingCounts(PoissonPart):
         """``(e, *batch)`` probabilities of zero, with derivatives, that a variable is 1."""
         with torch.enable_grad():
             rate = self._zero.weight
-            sums = rate.new_zeros(rate.shape[:-1] + (len(self._possible),))
-            return sums.index_add(-1, self._column, rate).movedim(-1, 0) * self._odds
+            columns = plan_groups(self._fixed, "column", len(self._possible), rate)
+            return columns.totals(rate).movedim(-1, 0) * self._odds
 
     @cached_property
     def _zero_mean(self) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from constrained_core.fiber.tables import TwoWayTable
+from pyro_constrained.kernels.arrays.groups import plan_groups
 from pyro_constrained.kernels.arrays.hypergeometric import log_hypergeometric, table_draw
 from pyro_constrained.kernels.arrays.log_space import is_there
 from pyro_constrained.kernels.arrays.plans import plan_tensor
@@ -102,8 +103,7 @@ class IndependentTable(PoissonPart):
     def _of_rows(self, name: str, side: int) -> Tensor:
         """``(*batch, R)`` or ``(*batch, C)`` sums of rates."""
         rate = self.rate.detach()
-        sums = rate.new_zeros(rate.shape[:-1] + (self.table.shape[side],))
-        return sums.index_add(-1, self._along(name), rate)
+        return plan_groups(self.table, name, self.table.shape[side], rate).totals(rate)
 
     @property
     def weight(self) -> Tensor:
