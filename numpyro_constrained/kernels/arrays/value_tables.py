@@ -6,10 +6,7 @@ from jax import Array
 from jax.lax import stop_gradient
 from jax.scipy.special import gammaln
 
-from numpyro_constrained.kernels.arrays.log_space import (
-    strictly_inside,
-    without_nan,
-)
+from numpyro_constrained.kernels.arrays.log_space import strictly_inside, without_nan
 
 __all__ = [
     "exact_zeros",

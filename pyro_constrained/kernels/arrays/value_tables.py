@@ -4,10 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from pyro_constrained.kernels.arrays.log_space import (
-    strictly_inside,
-    without_nan,
-)
+from pyro_constrained.kernels.arrays.log_space import strictly_inside, without_nan
 
 __all__ = [
     "exact_zeros",

@@ -16,7 +16,7 @@ from constrained_core.fiber.trellis import Trellis
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes, expanded
 from pyro_constrained.kernels.fiber.trellis import Table, entries, tables_of
 
-__all__ = ["log_partition", "marginals"]
+__all__ = ["log_change", "log_partition", "marginals"]
 
 
 @torch.compiler.disable
@@ -54,6 +54,13 @@ def marginals(trellis: Trellis, theta: Tensor, edge: Tensor, start: Tensor) -> T
         total = found.sum(-1, keepdim=True)
         is_none = total == 0  # of which NaN spoils no derivative of others
         return (found / total.masked_fill(is_none, 1.0)).masked_fill(is_none, torch.nan)
+
+
+def log_change(trellis: Trellis, theta: Tensor, edge: Tensor, start: Tensor) -> Tensor:
+    """Zeros, with the derivatives of ``trellis_marginals.log_marginals`` in the edges."""
+    found = marginals(trellis, theta.detach(), edge, start)
+    plain = found.detach()
+    return (found - plain) / plain.masked_fill(~(plain > 0), 1.0)
 
 
 def _first_stage(trellis: Trellis, theta: Tensor, edge: Tensor) -> tuple[Tensor, Tensor]:

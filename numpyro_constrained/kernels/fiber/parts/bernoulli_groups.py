@@ -31,25 +31,15 @@ from numpyro_constrained.kernels.arrays.log_polynomials import (
     outside,
     products,
 )
-from numpyro_constrained.kernels.arrays.log_space import (
-    log_sum_exp,
-    safe_log,
-    strictly_inside,
-)
-from numpyro_constrained.kernels.arrays.value_tables import (
-    padded,
-    variance_of,
-)
+from numpyro_constrained.kernels.arrays.log_space import log_sum_exp, safe_log, strictly_inside
+from numpyro_constrained.kernels.arrays.value_tables import padded
 from numpyro_constrained.kernels.fiber.covariance import derivative_of_means, settled
 from numpyro_constrained.kernels.fiber.group_sums import GroupLayout
 from numpyro_constrained.kernels.fiber.parts.part import FinitePart
 
 __all__ = ["BernoulliGroups"]
 
-
 TILT_STEPS = 100
-
-
 TILT_TOLERANCE = 0.1
 
 
@@ -80,14 +70,6 @@ class BernoulliGroups(FinitePart):
     @property
     def probabilities(self) -> Array:
         return self._ask(_marginals, self.logits)
-
-    @property
-    def mean(self) -> Array:
-        return self.probabilities[..., 1]
-
-    @property
-    def variance(self) -> Array:
-        return variance_of(self.probabilities)
 
     @property
     def covariance(self) -> Array:

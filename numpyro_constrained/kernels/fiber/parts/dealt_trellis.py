@@ -18,12 +18,7 @@ from constrained_core.fiber.trellis import Trellis
 from constrained_core.fiber.trellis_deals import Deal
 from numpyro_constrained.kernels.arrays.groups import Groups
 from numpyro_constrained.kernels.arrays.linalg import lift
-from numpyro_constrained.kernels.arrays.log_space import (
-    log_sum_exp,
-    safe_log,
-    times,
-    without_nan,
-)
+from numpyro_constrained.kernels.arrays.log_space import log_sum_exp, safe_log, times, without_nan
 from numpyro_constrained.kernels.arrays.value_tables import variance_of
 from numpyro_constrained.kernels.fiber import trellis as trellis_sums
 from numpyro_constrained.kernels.fiber.covariance import settled
@@ -72,7 +67,7 @@ class DealtTrellis(PoissonTrellis):
         return self._total[..., deal.columns.astype(np.int32)].sum(-1)
 
     def log_weight_sum(self) -> Array:
-        found = self._log_sum()
+        found = super().log_weight_sum()
         for deal in self.trellis.deals:
             place = int((self.trellis.rows == deal.row).argmax())
             units, rate = self._k[..., place] / deal.unit, self._row_rate(deal)

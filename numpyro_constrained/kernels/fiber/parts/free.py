@@ -8,16 +8,8 @@ from jax.lax import stop_gradient
 
 from numpyro_constrained.kernels.arrays.inversion import choose
 from numpyro_constrained.kernels.arrays.linalg import lift
-from numpyro_constrained.kernels.arrays.log_space import (
-    safe_log,
-)
-from numpyro_constrained.kernels.arrays.value_tables import (
-    exact_zeros,
-    mean_of,
-    padded,
-    variance_of,
-)
-from numpyro_constrained.kernels.fiber.parts.part import FinitePart, PoissonPart
+from numpyro_constrained.kernels.arrays.value_tables import exact_zeros, padded
+from numpyro_constrained.kernels.fiber.parts.part import FinitePart, RatePart
 from numpyro_constrained.kernels.fiber.poisson_mass import PoissonMass
 
 __all__ = ["Free", "FreePoisson"]
@@ -53,19 +45,11 @@ class Free(FinitePart):
             found = found + lift(self._edge, found.ndim)
         return exact_zeros(found, self.table > -jnp.inf)
 
-    @property
-    def mean(self) -> Array:
-        return mean_of(self.probabilities)
-
-    @property
-    def variance(self) -> Array:
-        return variance_of(self.probabilities)
-
     def log_marginals(self, num_values: int) -> Array:
         return padded(self.table, num_values)
 
 
-class FreePoisson(PoissonPart):
+class FreePoisson(RatePart):
     """Poisson variables in no row.
 
     Args:
@@ -76,21 +60,6 @@ class FreePoisson(PoissonPart):
 
     def __init__(self, variables: np.ndarray, rate: Array, mass: PoissonMass) -> None:
         self.variables, self.rate, self.mass = variables, rate, mass
-
-    @property
-    def weight(self) -> Array:
-        return self.rate
-
-    @property
-    def log_weight(self) -> Array:
-        return safe_log(self.rate)
-
-    @property
-    def is_positive(self) -> Array:
-        return self.rate > 0
-
-    def log_weight_sum(self) -> Array:
-        return self.mass.log_sum(self.rate).sum(-1)
 
     def log_partition(self) -> Array:
         return jnp.zeros(self.rate.shape[:-1], self.rate.dtype)

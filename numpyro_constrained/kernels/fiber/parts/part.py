@@ -10,13 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from numpyro_constrained.kernels.arrays.value_tables import (
-    log_factorials,
-)
+from numpyro_constrained.kernels.arrays.log_space import safe_log
+from numpyro_constrained.kernels.arrays.value_tables import log_factorials, mean_of, variance_of
 from numpyro_constrained.kernels.fiber.covariance import settled
 from numpyro_constrained.kernels.fiber.poisson_mass import PoissonMass
 
-__all__ = ["FinitePart", "Part", "PoissonPart"]
+__all__ = ["FinitePart", "Part", "PoissonPart", "RatePart"]
 
 
 class Part(ABC):
@@ -69,6 +68,14 @@ class FinitePart(Part):
     def probabilities(self) -> Array:
         """``(*batch, p, U)`` of 0..U-1, zero exactly where a value is impossible."""
 
+    @property
+    def mean(self) -> Array:
+        return mean_of(self.probabilities)
+
+    @property
+    def variance(self) -> Array:
+        return variance_of(self.probabilities)
+
 
 class PoissonPart(Part):
     """Poisson variables, of which values are scored by their masses."""
@@ -94,3 +101,24 @@ class PoissonPart(Part):
         """``(*batch, p)`` E[log x!] of values 0..U-1."""
         table = jnp.exp(self.log_marginals(num_values))
         return (table * log_factorials(num_values, table, table.ndim)).sum(-1)
+
+
+class RatePart(PoissonPart):
+    """Poisson variables of which weights are rates, unless said."""
+
+    rate: Array
+
+    @property
+    def weight(self) -> Array:
+        return self.rate
+
+    @property
+    def log_weight(self) -> Array:
+        return safe_log(self.rate)
+
+    @property
+    def is_positive(self) -> Array:
+        return self.rate > 0
+
+    def log_weight_sum(self) -> Array:
+        return self.log_partition() + self.mass.log_sum(self.rate).sum(-1)

@@ -7,11 +7,7 @@ from jax import Array
 
 from constrained_core.fiber.disjoint_groups import DisjointGroups
 from numpyro_constrained.kernels.arrays.linalg import lift
-from numpyro_constrained.kernels.arrays.log_space import (
-    log_ratio,
-    ratio,
-    safe_log,
-)
+from numpyro_constrained.kernels.arrays.log_space import log_ratio, ratio, safe_log
 from numpyro_constrained.kernels.fiber.covariance import settled
 from numpyro_constrained.kernels.fiber.group_sums import (
     draw_members,

@@ -13,12 +13,7 @@ from jax.lax import stop_gradient
 from constrained_core.fiber.trellis import Trellis
 from numpyro_constrained.kernels.arrays.leaves import where_needed
 from numpyro_constrained.kernels.arrays.linalg import lift
-from numpyro_constrained.kernels.arrays.log_space import (
-    log_sum_exp,
-    ratio,
-    safe_log,
-    without_nan,
-)
+from numpyro_constrained.kernels.arrays.log_space import log_sum_exp, ratio, safe_log, without_nan
 from numpyro_constrained.kernels.arrays.plans import plan_index, plan_tensor
 from numpyro_constrained.kernels.arrays.value_tables import (
     exact_zeros,
@@ -37,7 +32,7 @@ from numpyro_constrained.kernels.fiber.group_sums import (
     member_totals,
     other_totals,
 )
-from numpyro_constrained.kernels.fiber.parts.part import FinitePart, PoissonPart
+from numpyro_constrained.kernels.fiber.parts.part import FinitePart, RatePart
 from numpyro_constrained.kernels.fiber.poisson_mass import PoissonMass
 
 __all__ = ["BernoulliTrellis", "PoissonTrellis", "TrellisPart"]
@@ -61,18 +56,21 @@ class TrellisPart(FinitePart):
         self.theta, self.start, self.edge = theta, jnp.asarray(start), edge
 
     def log_partition(self) -> Array:
-        return self._log_sum()
+        return self.log_weight_sum()
 
-    def _log_sum(self) -> Array:
+    def log_weight_sum(self) -> Array:
         if self.edge is None:
             return trellis_sums.log_partition(self.trellis, self.theta, self.start)
         return trellis_edges.log_partition(self.trellis, self.theta, self.edge, self.start)
 
     def _stages(self) -> Array:
         """``(*batch, q, U)`` probabilities of the values of the stages."""
-        if self.edge is None:
-            return trellis_sums.marginals(self.trellis, self.theta, self.start)
-        return trellis_edges.marginals(self.trellis, self.theta, self.edge, self.start)
+        return self._stages_of(self.theta, self.edge)
+
+    def _stages_of(self, theta: Array, edge: Array | None) -> Array:
+        if edge is None:
+            return trellis_sums.marginals(self.trellis, theta, self.start)
+        return trellis_edges.marginals(self.trellis, theta, edge, self.start)
 
     def draw(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
         return self._draw_columns(key, sample_shape)[..., plan_index(self.trellis, "column")]
@@ -144,10 +142,8 @@ class TrellisPart(FinitePart):
         def tables(t: Array) -> Array:
             t = lift(t[:, None], self.theta.ndim)
             added = t * values_of(self.theta.shape[-1], t, t.ndim)
-            if self.edge is None:
-                return trellis_sums.marginals(self.trellis, self.theta + added, self.start)
-            edge = self.edge * jnp.exp(added)
-            return trellis_edges.marginals(self.trellis, self.theta + added, edge, self.start)
+            edge = None if self.edge is None else self.edge * jnp.exp(added)
+            return self._stages_of(self.theta + added, edge)
 
         found = derivative_of_means(tables, self.theta, np.eye(self.trellis.num_columns))
         return settled(found, variance_of(self._marginals()))
@@ -157,18 +153,12 @@ class TrellisPart(FinitePart):
 
 
 class BernoulliTrellis(TrellisPart):
-    """A trellis of Bernoulli variables."""
+    """A trellis of Bernoulli variables, whose means are strictly inside of (0, 1)."""
 
-    @property
-    def mean(self) -> Array:
-        return self.probabilities[..., 1]
-
-    @property
-    def variance(self) -> Array:
-        return variance_of(self.probabilities)
+    mean, variance = FinitePart.mean, FinitePart.variance
 
 
-class PoissonTrellis(TrellisPart, PoissonPart):
+class PoissonTrellis(TrellisPart, RatePart):
     """Poisson variables whose rows overlap; those with equal columns share the total of theirs.
 
     Args:
@@ -208,7 +198,7 @@ class PoissonTrellis(TrellisPart, PoissonPart):
 
     @property
     def log_weight(self) -> Array:
-        plain = safe_log(self.rate)
+        plain = super().log_weight
         return plain if self._tilt is None else plain + self._of_variables(self._exponent, -1)
 
     @property
@@ -221,9 +211,6 @@ class PoissonTrellis(TrellisPart, PoissonPart):
 
         is_unsure = (has_rate & (mean <= 0)).any() & self._may_underflow
         return where_needed(is_unsure, possible, lambda: has_rate & (mean > 0))
-
-    def log_weight_sum(self) -> Array:
-        return self._log_sum()
 
     def log_partition(self) -> Array:
         total = self.log_weight_sum()

@@ -26,7 +26,7 @@ from pyro_constrained.kernels.arrays.log_space import log_sum_exp, safe_log, str
 from pyro_constrained.kernels.arrays.polynomials import convolve
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes, expanded
 from pyro_constrained.kernels.arrays.tracing import constant, quiet_under_trace
-from pyro_constrained.kernels.arrays.value_tables import padded, variance_of
+from pyro_constrained.kernels.arrays.value_tables import padded
 from pyro_constrained.kernels.fiber.covariance import derivative_of_means, settled
 from pyro_constrained.kernels.fiber.group_sums import by_group, in_order
 from pyro_constrained.kernels.fiber.parts.part import FinitePart
@@ -109,14 +109,6 @@ class BernoulliGroups(FinitePart):
         sides = strictly_inside(sides / total.masked_fill(total == 0, 1.0), sums.undecided)
         decided = torch.stack([~sums.forced, sums.forced]).to(sides.dtype)
         return in_order(self.groups, sums.by_value(sides, decided)).movedim(0, -1)
-
-    @property
-    def mean(self) -> Tensor:
-        return self.probabilities[..., 1]
-
-    @property
-    def variance(self) -> Tensor:
-        return variance_of(self.probabilities)
 
     @property
     def covariance(self) -> Tensor:

@@ -27,12 +27,7 @@ from pyro_constrained.kernels.arrays.value_tables import variance_of
 from pyro_constrained.kernels.fiber import trellis as trellis_sums
 from pyro_constrained.kernels.fiber.covariance import settled
 from pyro_constrained.kernels.fiber.parts.trellis import PoissonTrellis
-from pyro_constrained.kernels.fiber.trellis import (
-    entries,
-    messages,
-    one_step,
-    tables_of,
-)
+from pyro_constrained.kernels.fiber.trellis import entries, messages, one_step, tables_of
 from pyro_constrained.kernels.fiber.trellis_marginals import reduced_by_value
 
 __all__ = ["DealtTrellis"]
@@ -66,7 +61,7 @@ class DealtTrellis(PoissonTrellis):
         return self._total[..., deal.columns].sum(-1)
 
     def log_weight_sum(self) -> Tensor:
-        found = self._log_sum()
+        found = super().log_weight_sum()
         for deal in self.trellis.deals:
             place = int((self.trellis.rows == deal.row).argmax())
             units, rate = self._k[..., place] / deal.unit, self._row_rate(deal)

@@ -5,10 +5,9 @@ import torch
 from torch import Tensor
 
 from constrained_core.fiber.plan import FixedVariables
-from pyro_constrained.kernels.arrays.log_space import safe_log
 from pyro_constrained.kernels.arrays.plans import plan_tensor
 from pyro_constrained.kernels.arrays.shapes import expanded
-from pyro_constrained.kernels.fiber.parts.part import FinitePart, Part, PoissonPart
+from pyro_constrained.kernels.fiber.parts.part import FinitePart, Part, RatePart
 from pyro_constrained.kernels.fiber.poisson_mass import PoissonMass
 
 __all__ = ["Fixed", "FixedCounts"]
@@ -67,7 +66,7 @@ class Fixed(_OneValue, FinitePart):
         return self.log_marginals(self._num_values).exp()
 
 
-class FixedCounts(_OneValue, PoissonPart):
+class FixedCounts(_OneValue, RatePart):
     """Poisson variables of rate 0.
 
     Args:
@@ -78,26 +77,7 @@ class FixedCounts(_OneValue, PoissonPart):
 
     def __init__(self, fixed: FixedVariables, rate: Tensor, mass: PoissonMass) -> None:
         super().__init__(fixed, rate, rate.shape[:-1])
-        self._rate, self.mass = rate, mass
-
-    @property
-    def weight(self) -> Tensor:
-        return self._rate
-
-    @property
-    def log_weight(self) -> Tensor:
-        return safe_log(self._rate)
-
-    @property
-    def has_tiny(self) -> bool:
-        return True
-
-    @property
-    def is_positive(self) -> Tensor:
-        return self._rate > 0
+        self.rate, self.mass = rate, mass
 
     def log_partition(self) -> Tensor:
-        return -self._rate.sum(-1)
-
-    def log_weight_sum(self) -> Tensor:
-        return -self.mass.log_normalizer(self._rate).sum(-1)
+        return -self.rate.sum(-1)

@@ -1,23 +1,12 @@
 """Variables in no row of A: they follow their base law."""
 
-from functools import cached_property
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from pyro_constrained.kernels.arrays.inversion import choose
-from pyro_constrained.kernels.arrays.log_space import (
-    is_there,
-    safe_log,
-)
-from pyro_constrained.kernels.arrays.value_tables import (
-    exact_zeros,
-    mean_of,
-    padded,
-    variance_of,
-)
-from pyro_constrained.kernels.fiber.parts.part import FinitePart, PoissonPart
+from pyro_constrained.kernels.arrays.value_tables import exact_zeros, padded
+from pyro_constrained.kernels.fiber.parts.part import FinitePart, RatePart
 from pyro_constrained.kernels.fiber.poisson_mass import PoissonMass
 
 __all__ = ["Free", "FreePoisson"]
@@ -49,19 +38,11 @@ class Free(FinitePart):
         found = found if self._edge is None else found + self._edge
         return exact_zeros(found, self.table > -torch.inf)
 
-    @property
-    def mean(self) -> Tensor:
-        return mean_of(self.probabilities)
-
-    @property
-    def variance(self) -> Tensor:
-        return variance_of(self.probabilities)
-
     def log_marginals(self, num_values: int) -> Tensor:
         return padded(self.table, num_values)
 
 
-class FreePoisson(PoissonPart):
+class FreePoisson(RatePart):
     """Poisson variables in no row.
 
     Args:
@@ -72,25 +53,6 @@ class FreePoisson(PoissonPart):
 
     def __init__(self, variables: np.ndarray, rate: Tensor, mass: PoissonMass) -> None:
         self.variables, self.rate, self.mass = variables, rate, mass
-
-    @property
-    def weight(self) -> Tensor:
-        return self.rate
-
-    @cached_property
-    def has_tiny(self) -> bool:
-        return is_there(self.rate == 0)
-
-    @property
-    def log_weight(self) -> Tensor:
-        return safe_log(self.rate) if self.has_tiny else self.rate.log()
-
-    @property
-    def is_positive(self) -> Tensor:
-        return self.rate > 0
-
-    def log_weight_sum(self) -> Tensor:
-        return self.mass.log_sum(self.rate).sum(-1)
 
     @property
     def mean(self) -> Tensor:

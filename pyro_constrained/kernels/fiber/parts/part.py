@@ -5,17 +5,17 @@ A part has ``variables``, their indices in x, and answers for them alone: values
 """
 
 from abc import ABC, abstractmethod
+from functools import cached_property
 
 import numpy as np
 from torch import Tensor
 
-from pyro_constrained.kernels.arrays.value_tables import (
-    log_factorials,
-)
+from pyro_constrained.kernels.arrays.log_space import is_there, safe_log
+from pyro_constrained.kernels.arrays.value_tables import log_factorials, mean_of, variance_of
 from pyro_constrained.kernels.fiber.covariance import settled
 from pyro_constrained.kernels.fiber.poisson_mass import PoissonMass
 
-__all__ = ["FinitePart", "Part", "PoissonPart"]
+__all__ = ["FinitePart", "Part", "PoissonPart", "RatePart"]
 
 
 class Part(ABC):
@@ -67,6 +67,14 @@ class FinitePart(Part):
     def probabilities(self) -> Tensor:
         """``(*batch, p, U)`` of 0..U-1, zero exactly where a value is impossible."""
 
+    @property
+    def mean(self) -> Tensor:
+        return mean_of(self.probabilities)
+
+    @property
+    def variance(self) -> Tensor:
+        return variance_of(self.probabilities)
+
 
 class PoissonPart(Part):
     """Poisson variables, of which values are scored by their masses."""
@@ -96,3 +104,28 @@ class PoissonPart(Part):
     def expected_log_factorial(self, num_values: int) -> Tensor:
         """``(*batch, p)`` E[log x!] of values 0..U-1."""
         return self.log_marginals(num_values).exp() @ log_factorials(num_values, self.weight)
+
+
+class RatePart(PoissonPart):
+    """Poisson variables of which weights are rates, unless said."""
+
+    rate: Tensor
+
+    @property
+    def weight(self) -> Tensor:
+        return self.rate
+
+    @cached_property
+    def has_tiny(self) -> bool:
+        return is_there(self.rate == 0)
+
+    @property
+    def log_weight(self) -> Tensor:
+        return safe_log(self.rate) if self.has_tiny else self.rate.log()
+
+    @property
+    def is_positive(self) -> Tensor:
+        return self.rate > 0
+
+    def log_weight_sum(self) -> Tensor:
+        return self.log_partition() + self.mass.log_sum(self.rate).sum(-1)

@@ -6,12 +6,7 @@ import torch
 from torch import Tensor
 
 from constrained_core.fiber.disjoint_groups import DisjointGroups
-from pyro_constrained.kernels.arrays.log_space import (
-    is_there,
-    log_ratio,
-    ratio,
-    safe_log,
-)
+from pyro_constrained.kernels.arrays.log_space import is_there, log_ratio, ratio, safe_log
 from pyro_constrained.kernels.arrays.plans import plan_tensor
 from pyro_constrained.kernels.fiber.covariance import settled
 from pyro_constrained.kernels.fiber.group_sums import (

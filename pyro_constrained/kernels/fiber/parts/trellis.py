@@ -33,7 +33,7 @@ from pyro_constrained.kernels.fiber.group_sums import (
     member_totals,
     other_totals,
 )
-from pyro_constrained.kernels.fiber.parts.part import FinitePart, PoissonPart
+from pyro_constrained.kernels.fiber.parts.part import FinitePart, RatePart
 from pyro_constrained.kernels.fiber.poisson_mass import PoissonMass
 
 __all__ = ["BernoulliTrellis", "PoissonTrellis", "TrellisPart"]
@@ -61,9 +61,9 @@ class TrellisPart(FinitePart):
         return figures.index_select(dim, column)
 
     def log_partition(self) -> Tensor:
-        return self._log_sum()
+        return self.log_weight_sum()
 
-    def _log_sum(self) -> Tensor:
+    def log_weight_sum(self) -> Tensor:
         if self.edge is None:
             return trellis_sums.log_partition(self.trellis, self.theta, self.start)
         return trellis_edges.log_partition(self.trellis, self.theta, self.edge, self.start)
@@ -71,9 +71,12 @@ class TrellisPart(FinitePart):
     @cached_property
     def _stages(self) -> Tensor:
         """``(*batch, q, U)`` probabilities of the values of the stages."""
-        if self.edge is None:
-            return trellis_sums.marginals(self.trellis, self.theta, self.start)
-        return trellis_edges.marginals(self.trellis, self.theta, self.edge, self.start)
+        return self._stages_of(self.theta, self.edge)
+
+    def _stages_of(self, theta: Tensor, edge: Tensor | None) -> Tensor:
+        if edge is None:
+            return trellis_sums.marginals(self.trellis, theta, self.start)
+        return trellis_edges.marginals(self.trellis, theta, edge, self.start)
 
     def draw(self, sample_shape: tuple[int, ...]) -> Tensor:
         return self._of_variables(self._draw_columns(sample_shape), -1)
@@ -118,15 +121,9 @@ class TrellisPart(FinitePart):
     def _column_log_marginals(self) -> Tensor:
         """``(*batch, q, U)`` of the columns."""
         found = trellis_marginals.log_marginals(self.trellis, self.theta, self.start)
-        return found if self.edge is None else found + self._log_change()
-
-    def _log_change(self) -> Tensor:
-        """Zeros, with the derivatives of log probabilities in weights that are zero."""
-        theta, edge = self.theta.detach(), self.edge
-        assert edge is not None
-        found = trellis_edges.marginals(self.trellis, theta, edge, self.start)
-        plain = found.detach()
-        return (found - plain) / plain.masked_fill(~(plain > 0), 1.0)
+        if self.edge is None:
+            return found
+        return found + trellis_edges.log_change(self.trellis, self.theta, self.edge, self.start)
 
     @property
     def mean(self) -> Tensor:
@@ -146,10 +143,8 @@ class TrellisPart(FinitePart):
 
         def tables(theta: Tensor, t: Tensor) -> Tensor:
             added = t[..., None] * values_of(theta.shape[-1], theta)
-            if self.edge is None:
-                return trellis_sums.marginals(self.trellis, theta + added, self.start)
-            edge = self.edge * added.exp()
-            return trellis_edges.marginals(self.trellis, theta + added, edge, self.start)
+            edge = None if self.edge is None else self.edge * added.exp()
+            return self._stages_of(theta + added, edge)
 
         variance = variance_of(self._marginals)
         directions = torch.eye(self.trellis.num_columns, device=variance.device).to(variance)
@@ -161,18 +156,12 @@ class TrellisPart(FinitePart):
 
 
 class BernoulliTrellis(TrellisPart):
-    """A trellis of Bernoulli variables."""
+    """A trellis of Bernoulli variables, whose means are strictly inside of (0, 1)."""
 
-    @property
-    def mean(self) -> Tensor:
-        return self.probabilities[..., 1]
-
-    @property
-    def variance(self) -> Tensor:
-        return variance_of(self.probabilities)
+    mean, variance = FinitePart.mean, FinitePart.variance
 
 
-class PoissonTrellis(TrellisPart, PoissonPart):
+class PoissonTrellis(TrellisPart, RatePart):
     """Poisson variables whose rows overlap; those with equal columns share the total of theirs.
 
     Args:
@@ -210,13 +199,9 @@ class PoissonTrellis(TrellisPart, PoissonPart):
             return self.rate
         return self.rate * self._of_variables(self._exponent, -1).exp()
 
-    @cached_property
-    def has_tiny(self) -> bool:
-        return is_there(self.rate == 0)
-
     @property
     def log_weight(self) -> Tensor:
-        plain = safe_log(self.rate) if self.has_tiny else self.rate.log()
+        plain = super().log_weight
         return plain if self._tilt is None else plain + self._of_variables(self._exponent, -1)
 
     @property
@@ -225,9 +210,6 @@ class PoissonTrellis(TrellisPart, PoissonPart):
         if not is_there((self.rate > 0) & (self.mean <= 0)) or not self._may_underflow():
             return found
         return (self.rate > 0) & self._of_variables(self._possible[..., 1:].any(-1), -1)
-
-    def log_weight_sum(self) -> Tensor:
-        return self._log_sum()
 
     def log_partition(self) -> Tensor:
         if self._tilt is None:
