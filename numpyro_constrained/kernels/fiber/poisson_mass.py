@@ -52,8 +52,8 @@ class PoissonMass(ABC):
         """
 
     @abstractmethod
-    def log_normalizer(self, weight: Array) -> Array:
-        """What x log w - log x! is more than the log mass."""
+    def log_sum(self, weight: Array) -> Array:
+        """Log of the sum of the masses of all counts."""
 
     @abstractmethod
     def weight(self, share: Array, count: Any) -> Array:
@@ -72,10 +72,6 @@ class PoissonMass(ABC):
         """``(*batch, r)`` lambda; None where weights are rates. The arguments are those of
         ``poisson_pmf.tilt``."""
 
-    def log_sum(self, weight: Array) -> Array:
-        """Log of the sum of the masses of all counts."""
-        return weight - self.log_normalizer(weight)
-
     def table(self, weight: Array, log_weight: Array, num_values: int) -> Array:
         """``(..., U)`` log masses of 0..U-1."""
         value = values_of(num_values, weight, weight.ndim + 1)
@@ -87,7 +83,7 @@ class PoissonMass(ABC):
         value = values_of(num_values, weight, weight.ndim + 1)
         edge = jnp.where(weight == 0, weight, 0.0)[..., None]
         mass = jnp.where(value == 1, edge, jnp.where(value == 2, jnp.square(edge) / 2, 0.0))
-        return mass * jnp.exp(-self.log_normalizer(edge))
+        return mass * jnp.exp(self.log_sum(edge) - edge)
 
     def split(self, total: Any, rates: tuple[Array, Array, Array], num_values: int) -> Array:
         """``(..., U)`` log probability that u of ``total`` fall on a part: binomial.
@@ -119,8 +115,8 @@ class UnnormalizedMass(PoissonMass):
     ) -> Array:
         return expected(mean, log_weight, is_zero)
 
-    def log_normalizer(self, weight: Array) -> Array:
-        return 0.0 * weight  # of which a derivative may be NaN
+    def log_sum(self, weight: Array) -> Array:
+        return weight
 
     def weight(self, share: Array, count: Any) -> Array:
         return share  # so that large rates do not cost digits
@@ -146,8 +142,8 @@ class NormalizedMass(PoissonMass):
     def expected(self, mean: Array, is_zero: Array, log_weight: Array, weight: Array) -> Array:
         return expected(mean, log_weight, is_zero) - weight
 
-    def log_normalizer(self, weight: Array) -> Array:
-        return weight
+    def log_sum(self, weight: Array) -> Array:
+        return jnp.zeros_like(weight)
 
     def weight(self, share: Array, count: Any) -> Array:
         return count * share  # the mean, so that large counts do not cost digits

@@ -59,8 +59,8 @@ class PoissonMass(ABC):
         """
 
     @abstractmethod
-    def log_normalizer(self, weight: Tensor) -> Tensor:
-        """What x log w - log x! is more than the log mass."""
+    def log_sum(self, weight: Tensor) -> Tensor:
+        """Log of the sum of the masses of all counts."""
 
     @abstractmethod
     def weight(self, share: Tensor, count: Tensor) -> Tensor:
@@ -79,10 +79,6 @@ class PoissonMass(ABC):
         """``(*batch, r)`` lambda; None where weights are rates. The arguments are those of
         ``poisson_pmf.tilt``."""
 
-    def log_sum(self, weight: Tensor) -> Tensor:
-        """Log of the sum of the masses of all counts."""
-        return weight - self.log_normalizer(weight)
-
     def table(self, weight: Tensor, log_weight: Tensor, num_values: int) -> Tensor:
         """``(..., U)`` log masses of 0..U-1."""
         value = values_of(num_values, weight)
@@ -94,7 +90,7 @@ class PoissonMass(ABC):
         value = values_of(num_values, weight)
         edge = weight.masked_fill(weight != 0, 0.0)[..., None]
         mass = torch.where(value == 1, edge, torch.where(value == 2, edge.square() / 2, 0.0))
-        return mass * (-self.log_normalizer(edge)).exp()
+        return mass * (self.log_sum(edge) - edge).exp()
 
     def split(self, total: Tensor, rates: tuple[Tensor, Tensor, Tensor], num_values: int) -> Tensor:
         """``(..., U)`` log probability that u of ``total`` fall on a part: binomial.
@@ -133,8 +129,8 @@ class UnnormalizedMass(PoissonMass):
     ) -> Tensor:
         return expected(mean, log_weight, is_zero)
 
-    def log_normalizer(self, weight: Tensor) -> Tensor:
-        return torch.zeros_like(weight)
+    def log_sum(self, weight: Tensor) -> Tensor:
+        return weight
 
     def weight(self, share: Tensor, count: Tensor) -> Tensor:
         return share  # so that large rates do not cost digits
@@ -164,8 +160,8 @@ class NormalizedMass(PoissonMass):
     ) -> Tensor:
         return expected(mean, log_weight, is_zero) - weight
 
-    def log_normalizer(self, weight: Tensor) -> Tensor:
-        return weight
+    def log_sum(self, weight: Tensor) -> Tensor:
+        return torch.zeros_like(weight)
 
     def weight(self, share: Tensor, count: Tensor) -> Tensor:
         return count * share  # the mean, so that large counts do not cost digits

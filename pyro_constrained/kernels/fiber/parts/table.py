@@ -134,7 +134,8 @@ class IndependentTable(PoissonPart):
         sizes = self._rows, self._columns, self._total
         rows, columns, total = (self.mass.log_mass_of_all(size).sum(-1) for size in sizes)
         found = rows + columns - total + self._log_change_of_sum()
-        return found - self.mass.log_normalizer(self.weight - self._expected).sum(-1)
+        moved = self.weight - self._expected
+        return found + (self.mass.log_sum(moved) - moved).sum(-1)
 
     @property
     def _margins(self) -> tuple[Tensor, Tensor]:
