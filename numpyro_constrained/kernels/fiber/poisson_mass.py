@@ -94,6 +94,7 @@ class PoissonMass(ABC):
             num_values: U.
         """
         part, rest, whole = rates
+        # A count on the part and one on all else, independent but for their sum.
         value = values_of(num_values, part, part.ndim)
         table = -self.log_mass_of_all(total)
         for count, rate in ((value, part), (jnp.maximum(total - value, 0), rest)):

@@ -175,12 +175,12 @@ def draw(
     element = np.broadcast_to(_batch_index(theta.shape[:-2], batch_shape), shape).ravel()
     start = jnp.broadcast_to(start, shape).reshape(-1).astype(np.int32)
     runs, tables = _plan(trellis)
-    values = _walk(runs, key, tables, by_column(stop_gradient(theta)), start, element)
+    values = _paths(runs, key, tables, by_column(stop_gradient(theta)), start, element)
     return jnp.moveaxis(values, 0, -1).reshape(*shape, trellis.num_columns)
 
 
 @partial(jax.jit, static_argnums=0)
-def _walk(
+def _paths(
     runs: tuple[Run, ...],
     key: Array,
     tables: list[tuple[Array, Array]],
@@ -216,6 +216,7 @@ def _drawn_step(run: Run, element: Array) -> Callable[[Array, tuple], tuple[Arra
         terms = stage[after, element[None]] + own
         largest = terms.max(0, keepdims=True)
         largest = jnp.where(jnp.isfinite(largest), largest, 0.0)
+        # Forwards, P(value | state) is the term of the value over the sum of all of them.
         place = choose(key, jnp.exp(terms - largest))
         return jnp.take_along_axis(after, place[None], 0)[0], lowest + place
 

@@ -101,6 +101,7 @@ class PoissonMass(ABC):
             num_values: U.
         """
         part, rest, whole = rates
+        # A count on the part and one on all else, independent but for their sum.
         value, table = values_of(num_values, part), -self.log_mass_of_all(total)
         for count, rate in ((value, part), ((total - value).clamp(min=0), rest)):
             log_weight = self.log_weight(log_ratio(rate, whole), total)

@@ -104,6 +104,7 @@ def draw(
         after = table[state]
         own = weights[..., : table.shape[1]] if values is None else _at(weights, values[state])
         terms = _at(stage, after) + own
+        # Forwards, P(value | state) is the term of the value over the sum of all of them.
         place = choose((terms - terms.amax(-1, keepdim=True)).exp().movedim(-1, 0))
         drawn.append(place if values is None else values[state, place])
         state = after.gather(-1, place[..., None])[..., 0]

@@ -21,7 +21,7 @@ __all__ = ["log_change", "log_partition", "marginals"]
 
 @torch.compiler.disable
 def log_partition(trellis: Trellis, theta: Tensor, edge: Tensor, start: Tensor) -> Tensor:
-    """``trellis_sums.log_partition``.
+    """As ``trellis_sums.log_partition``: log of the sum of the weights of all paths.
 
     Args:
         trellis: the plan.
@@ -41,7 +41,7 @@ def log_partition(trellis: Trellis, theta: Tensor, edge: Tensor, start: Tensor) 
 
 @torch.compiler.disable
 def marginals(trellis: Trellis, theta: Tensor, edge: Tensor, start: Tensor) -> Tensor:
-    """``trellis_sums.marginals``."""
+    """As ``trellis_sums.marginals``: ``(*batch, q, U)`` probabilities of the values."""
     batch_shape = broadcast_shapes(theta.shape[:-2], edge.shape[:-2], start.shape)
     with torch.enable_grad():
         # Copies: one may be made from the other, and derivatives here are in each alone.
@@ -93,6 +93,7 @@ def _step(
     # Where all are zero: the scale of what may grow.
     scale = torch.where(heaviest > -torch.inf, heaviest, terms.amax(-1)).detach()
     finite = scale.masked_fill(scale == -torch.inf, 0.0)
+    # So that the product of two weights is finite still.
     most = math.log(torch.finfo(terms.dtype).max) / 2
     weight = (terms.detach() - finite[..., None]).clamp(max=most).exp()
     total = (weight * figures).sum(-1)

@@ -114,6 +114,7 @@ class _Sums(NamedTuple):
         num_members = np.repeat(layout.groups.sizes, layout.batch_size)
         is_member = np.arange(layout.groups.members.shape[1])[:, None] < num_members
         counts, given = layout.flat_counts(counts), layout.spread(logits, 0.0)
+        # The polynomials need no more terms than there are ones, or zeros if these are fewer.
         flipped = 2 * counts > num_members
         given = jnp.where(flipped[None], -given, given)
         forced = (given == jnp.inf) & is_member
@@ -192,6 +193,7 @@ def _tilt(logits: Array, counts: Array) -> Array:
     largest = jnp.where(is_open, logits, -jnp.inf).max(0, initial=-jnp.inf)
     least = jnp.where(is_open, logits, jnp.inf).min(0, initial=jnp.inf)
     is_any = is_open.any(0)
+    # There the expected sum is below 1/2, or above number - 1/2: the target is between.
     low = jnp.where(is_any, -largest - jnp.log(2 * number), 0.0)
     high = jnp.where(is_any, -least + jnp.log(2 * number), 0.0)
     mean = jnp.where(is_open, logits, 0.0).sum(0) / number
@@ -247,6 +249,7 @@ def _log_partition_jvp(
     logits, counts = primals
     value = _log_partition(groups, logits, counts, capacity)
     given = _marginals(groups, logits, counts, capacity)[..., 1]
+    # Of an exponential family: the mean given the sums less the mean without.
     slope = given - lift(sigmoid(logits), given.ndim)
     slope = jnp.where(jnp.isfinite(value)[..., None], slope, 0.0)
     return value, (slope * lift(tangents[0], slope.ndim)).sum(-1)

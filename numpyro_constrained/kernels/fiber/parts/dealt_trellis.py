@@ -63,10 +63,11 @@ class DealtTrellis(PoissonTrellis):
         return _by_stage(trellis, table, shares)
 
     def _row_rate(self, deal: Deal) -> Array:
-        """``(*batch,)``."""
+        """``(*batch,)`` sum of the rates of a row that is dealt out."""
         return self._total[..., deal.columns.astype(np.int32)].sum(-1)
 
     def log_weight_sum(self) -> Array:
+        # Shares leave out how many units the row has: Poisson, of the sum of its rates.
         found = super().log_weight_sum()
         for deal in self.trellis.deals:
             place = int((self.trellis.rows == deal.row).argmax())
@@ -231,6 +232,7 @@ def _dealt(
 
         def weigh(state: Any, stage: Any) -> tuple[Any, Array]:
             value, rest, states = stage
+            # Ordered choices of the units; the order does not count, by value! below.
             ways = gammaln(units + 1) - gammaln(jnp.maximum(units - value, 0) + 1)
             ways = jnp.where(units < value, -jnp.inf, ways)
             return states[state], log_sum_exp(before + ways[:, None] + rest[state], axis=0)

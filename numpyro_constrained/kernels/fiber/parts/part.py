@@ -42,12 +42,12 @@ class Part(ABC):
     @property
     @abstractmethod
     def mean(self) -> Array:
-        """``(*batch, p)``."""
+        """``(*batch, p)`` of every variable."""
 
     @property
     @abstractmethod
     def variance(self) -> Array:
-        """``(*batch, p)``."""
+        """``(*batch, p)`` of every variable."""
 
     @property
     def covariance(self) -> Array:

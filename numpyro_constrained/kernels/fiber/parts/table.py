@@ -52,7 +52,7 @@ class IndependentTable(PoissonPart):
 
     @property
     def _total(self) -> Array:
-        """``(*batch, 1)``."""
+        """``(*batch, 1)`` sum of all cells."""
         return self._rows.sum(-1, keepdims=True)
 
     @property
@@ -88,6 +88,7 @@ class IndependentTable(PoissonPart):
         all_of_it = (by_row * self._rows).sum(-1, keepdims=True) / jnp.maximum(total, 1)
         in_row = by_row[..., plan_index(self.table, "row")]
         in_column = by_column[..., plan_index(self.table, "column")]
+        # S is a covariance of rows times one of columns: each takes a mean away.
         rest = total * change - in_row - in_column + all_of_it
         return self._expected * rest / jnp.maximum(total - 1, 1)
 
@@ -101,6 +102,7 @@ class IndependentTable(PoissonPart):
         rows = log_poisson(self._rows, rate.sum(-1)).sum(-1)
         columns = log_poisson(self._columns, rate.sum(-2)).sum(-1)
         total = rate.sum((-2, -1))
+        # Rows and columns are independent given the total, which both of them tell.
         fixed = rows + columns - log_poisson(self._total, total[..., None])[..., 0]
         return fixed + total - self.rate.sum(-1) + self._log_change_of_sum
 
@@ -151,6 +153,7 @@ class IndependentTable(PoissonPart):
     @property
     def variance(self) -> Array:
         (in_row, in_column), total = self._sums, self._total
+        # The variance moves by the third central moment times the tilt of the cell.
         skewness = (total - 2 * in_row) * (total - 2 * in_column)
         return self._spread + self._moved * skewness / jnp.maximum(total * (total - 2), 1)
 

@@ -95,8 +95,9 @@ class TrellisPart(FinitePart):
         """Whether a point may have a probability below the least number of the dtype."""
         theta = stop_gradient(self.theta)
         least = jnp.where(theta == -jnp.inf, jnp.inf, theta).min(-1)
-        log_walks = float(np.log(self.trellis.num_values).sum())
-        reach = (theta.max(-1) - least).sum(-1) + log_walks
+        # At most so much larger is the log of the sum of all paths than that of the lightest.
+        log_paths = float(np.log(self.trellis.num_values).sum())
+        reach = (theta.max(-1) - least).sum(-1) + log_paths
         return ~(reach < -jnp.log(jnp.finfo(reach.dtype).tiny)).all()
 
     @property
@@ -216,6 +217,7 @@ class PoissonTrellis(TrellisPart, RatePart):
         total = self.log_weight_sum()
         if self._tilt is None:
             return total - lift(self.rate.sum(-1), total.ndim)
+        # Masses of the weights are those of the rates times exp(tilt' k - sum(weight - rate)).
         added = self.rate * jnp.expm1(self._of_variables(self._exponent, -1))
         ndim = total.ndim + 1
         spent = (lift(self._tilt, ndim) * lift(self._k, ndim)).sum(-1)
@@ -271,7 +273,7 @@ class PoissonTrellis(TrellisPart, RatePart):
     def variance(self) -> Array:
         variance = self._of_totals(variance_of)
         if self._is_merged:
-            # Of a binomial with a random total.
+            # Binomial given the total of the column, which is random.
             part, others, whole = self._rates(variance.ndim)
             share, rest = ratio(part, whole), ratio(others, whole)
             within = share * rest * self._of_totals(mean_of)
@@ -282,6 +284,7 @@ class PoissonTrellis(TrellisPart, RatePart):
     def covariance(self) -> Array:
         found, _ = without_nan(super().covariance)
         if self._is_merged:
+            # Factorial moments: E[x_i x_j] is share_i share_j E[total (total - 1)] in one column.
             column, mean = self.trellis.column, self._of_totals(mean_of)
             is_same = column == column[:, None]
             is_same = is_same.reshape((1,) * (mean.ndim - 1) + is_same.shape)

@@ -170,6 +170,7 @@ class _Sums:
         given, counts = expanded(given, shape + given.shape[-1:]), expanded(counts, shape)
         forced, active = given == torch.inf, given.isfinite()
         counts, size = counts - forced.sum(-1), active.sum(-1)
+        # The polynomials need no more terms than there are ones, or zeros if these are fewer.
         flipped = 2 * counts > size
         counts = torch.where(flipped, size - counts, counts)
         reduced = _reduced(given, active, flipped)
@@ -266,6 +267,7 @@ def _tilt(logits: Tensor, active: Tensor, counts: Tensor) -> Tensor:
     # Where the count is 0 or impossible there is no such lambda; one half will do.
     target = torch.minimum(counts.clamp(min=0.5), size - 0.5)
     centre = torch.log(target / (size - target))
+    # As if every member had the largest logit, or the least one: lambda is between.
     low = centre - logits.masked_fill(~active, -torch.inf).amax(-1)
     high = centre - logits.masked_fill(~active, torch.inf).amin(-1)
     any_active = active.any(-1)

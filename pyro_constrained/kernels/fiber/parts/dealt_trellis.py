@@ -57,10 +57,11 @@ class DealtTrellis(PoissonTrellis):
         return _by_stage(trellis, table, shares)
 
     def _row_rate(self, deal: Deal) -> Tensor:
-        """``(*batch,)``."""
+        """``(*batch,)`` sum of the rates of a row that is dealt out."""
         return self._total[..., deal.columns].sum(-1)
 
     def log_weight_sum(self) -> Tensor:
+        # Shares leave out how many units the row has: Poisson, of the sum of its rates.
         found = super().log_weight_sum()
         for deal in self.trellis.deals:
             place = int((self.trellis.rows == deal.row).argmax())
@@ -211,6 +212,7 @@ def _dealt(
     state = torch.arange(before.shape[-1], device=device)
     terms = []
     for value, left in enumerate(rest[::-1][:size]):
+        # Ordered choices of the units; the order does not count, by counts! below.
         ways = torch.lgamma(units + 1) - torch.lgamma((units - value).clamp(min=0) + 1)
         ways = ways.masked_fill(units < value, -torch.inf)
         terms.append(log_sum_exp(before + ways + left[..., state]))

@@ -151,9 +151,11 @@ class GrowingCounts(PoissonPart):
     @property
     def variance(self) -> Tensor:
         at_zero, grown = self._averages("variance")
+        # Of a mixture: the mean of the variances and the variance of the means. Where a part is
+        # rare, the latter is its probability times the squared distance of the two means.
         between = self._change(*self._averages("mean"), torch.square)
         others = at_zero + self._change(at_zero, grown, _same) + between
-        return self._in_order(others, self._zero_mean)
+        return self._in_order(others, self._zero_mean)  # of 0 and 1: the mean, to first order
 
     @property
     def covariance(self) -> Tensor:

@@ -42,12 +42,12 @@ class Part(ABC):
     @property
     @abstractmethod
     def mean(self) -> Tensor:
-        """``(*batch, p)``."""
+        """``(*batch, p)`` of every variable."""
 
     @property
     @abstractmethod
     def variance(self) -> Tensor:
-        """``(*batch, p)``."""
+        """``(*batch, p)`` of every variable."""
 
     @property
     def covariance(self) -> Tensor:

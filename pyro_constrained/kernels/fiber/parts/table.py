@@ -48,7 +48,7 @@ class IndependentTable(PoissonPart):
 
     @cached_property
     def _total(self) -> Tensor:
-        """``(*batch, 1)``."""
+        """``(*batch, 1)`` sum of all cells."""
         return self._rows.sum(-1, keepdim=True)
 
     @cached_property
@@ -84,6 +84,7 @@ class IndependentTable(PoissonPart):
             all_of_it = (by_row * self._rows).sum(-1, keepdim=True) / total.clamp(min=1)
             in_row = by_row.index_select(-1, self._along("row"))
             in_column = by_column.index_select(-1, self._along("column"))
+            # S is a covariance of rows times one of columns: each takes a mean away.
             rest = total * change - in_row - in_column + all_of_it
             return self._expected * rest / (total - 1).clamp(min=1)
 
@@ -97,6 +98,7 @@ class IndependentTable(PoissonPart):
         sides = (self._rows, self._of_rows("row", 0)), (self._columns, self._of_rows("column", 1))
         total = self.rate.detach().sum(-1, keepdim=True)
         margins = sum(log_poisson(size, rate).sum(-1) for size, rate in sides)
+        # Rows and columns are independent given the total, which both of them tell.
         fixed = margins - log_poisson(self._total, total)[..., 0]
         return fixed + total[..., 0] - self.rate.sum(-1) + self._log_change_of_sum()
 
@@ -161,6 +163,7 @@ class IndependentTable(PoissonPart):
     @property
     def variance(self) -> Tensor:
         (in_row, in_column), total = self._sums, self._total
+        # The variance moves by the third central moment times the tilt of the cell.
         skewness = (total - 2 * in_row) * (total - 2 * in_column)
         return self._spread + self._moved * skewness / (total * (total - 2)).clamp(min=1)
 

@@ -98,6 +98,7 @@ class TrellisPart(FinitePart):
     def _may_underflow(self) -> bool:
         """Whether a point may have a probability below the least number of the dtype."""
         least = self.theta.masked_fill(self.theta == -torch.inf, torch.inf).amin(-1)
+        # At most so much larger is the log of the sum of all paths than that of the lightest.
         reach = (self.theta.amax(-1) - least).sum(-1) + np.log(self.trellis.num_values).sum()
         return is_there(~(reach < -np.log(torch.finfo(reach.dtype).tiny)))
 
@@ -214,6 +215,7 @@ class PoissonTrellis(TrellisPart, RatePart):
     def log_partition(self) -> Tensor:
         if self._tilt is None:
             return self.log_weight_sum() - self.rate.sum(-1)
+        # Masses of the weights are those of the rates times exp(tilt' k - sum(weight - rate)).
         added = self.rate * self._of_variables(self._exponent, -1).expm1()
         return self.log_weight_sum() - (self._tilt * self._k).sum(-1) + added.sum(-1)
 
@@ -273,7 +275,7 @@ class PoissonTrellis(TrellisPart, RatePart):
     def variance(self) -> Tensor:
         variance = self._of_totals(variance_of)
         if self._is_merged:
-            # Of a binomial with a random total.
+            # Binomial given the total of the column, which is random.
             rest = ratio(self._others, self._whole)
             within = self._share * rest * self._of_totals(mean_of)
             variance = within + self._share.square() * variance
@@ -283,6 +285,7 @@ class PoissonTrellis(TrellisPart, RatePart):
     def covariance(self) -> Tensor:
         found, _ = without_nan(super().covariance)
         if self._is_merged:
+            # Factorial moments: E[x_i x_j] is share_i share_j E[total (total - 1)] in one column.
             column = plan_tensor(self.trellis, "column", self.rate, torch.int64)
             mean = self._of_totals(mean_of)
             found = found - mean[..., None].masked_fill(column != column[:, None], 0.0)
