@@ -135,9 +135,11 @@ class IndependentTable(PoissonPart):
     def log_weight_sum(self) -> Tensor:
         sizes = self._rows, self._columns, self._total
         rows, columns, total = (self.mass.log_mass_of_all(size).sum(-1) for size in sizes)
-        found = rows + columns - total + self._log_change_of_sum()
+        found = rows + columns - total
+        if self._log_change is None:
+            return found
         moved = self.weight - self._expected
-        return found + (self.mass.log_sum(moved) - moved).sum(-1)
+        return found + self._log_change_of_sum() + (self.mass.log_sum(moved) - moved).sum(-1)
 
     @property
     def _margins(self) -> tuple[Tensor, Tensor]:
