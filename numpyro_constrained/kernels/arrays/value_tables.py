@@ -39,6 +39,8 @@ def exact_zeros(probability: Array, possible: Array) -> Array:
 
 def mean_of(probability: Array) -> Array:
     """``(...)`` mean of tables of probabilities, at most the largest value."""
+    if probability.shape[-1] == 2:
+        return probability[..., 1]
     found = (probability * values_of(probability.shape[-1], probability, probability.ndim)).sum(-1)
     return jnp.minimum(found, probability.shape[-1] - 1)
 

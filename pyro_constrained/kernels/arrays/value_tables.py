@@ -37,6 +37,8 @@ def exact_zeros(probability: Tensor, possible: Tensor) -> Tensor:
 
 def mean_of(probability: Tensor) -> Tensor:
     """``(...)`` mean of tables of probabilities, at most the largest value."""
+    if probability.shape[-1] == 2:
+        return probability[..., 1]
     found = probability @ values_of(probability.shape[-1], probability)
     return found.clamp(max=probability.shape[-1] - 1)
 
