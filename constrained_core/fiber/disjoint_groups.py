@@ -26,7 +26,7 @@ class DisjointGroups:
 
     @property
     def num_groups(self) -> int:
-        """g."""
+        """How many groups there are, g."""
         return len(self.rows)
 
     @cached_property

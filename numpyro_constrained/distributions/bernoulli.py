@@ -25,13 +25,11 @@ from numpyro_constrained.kernels.arrays.linalg import lift, lifted
 from numpyro_constrained.kernels.arrays.log_space import safe_log
 from numpyro_constrained.kernels.arrays.plans import plan_index
 from numpyro_constrained.kernels.fiber.constraint import bind_fiber
-from numpyro_constrained.kernels.fiber.fixed import Fixed
-from numpyro_constrained.kernels.fiber.parts import (
-    BernoulliGroups,
-    BernoulliTrellis,
-    FinitePart,
-    Free,
-)
+from numpyro_constrained.kernels.fiber.parts.bernoulli_groups import BernoulliGroups
+from numpyro_constrained.kernels.fiber.parts.fixed import Fixed
+from numpyro_constrained.kernels.fiber.parts.free import Free
+from numpyro_constrained.kernels.fiber.parts.part import FinitePart
+from numpyro_constrained.kernels.fiber.parts.trellis import BernoulliTrellis
 
 __all__ = ["ConstrainedBernoulli"]
 
@@ -145,7 +143,8 @@ class ConstrainedBernoulli(ConstrainedFinite):
         for groups, counts in fiber.groups:
             logits = parameter[..., plan_index(groups, "variables")]
             parts.append(BernoulliGroups(groups, logits, counts, fiber.capacity))
-        for trellis, start in fiber.trellis:
+        if fiber.trellis is not None:
+            trellis, start = fiber.trellis
             order = trellis.variables[np.argsort(trellis.column)]
             own = None if edge is None else edge[..., order, :]
             parts.append(BernoulliTrellis(trellis, _table(parameter[..., order], own), start, own))

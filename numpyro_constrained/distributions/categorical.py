@@ -25,8 +25,10 @@ from numpyro_constrained.kernels.arrays.leaves import derived_property
 from numpyro_constrained.kernels.arrays.linalg import lift, lifted
 from numpyro_constrained.kernels.arrays.log_space import safe_log
 from numpyro_constrained.kernels.fiber.constraint import bind_fiber
-from numpyro_constrained.kernels.fiber.fixed import Fixed
-from numpyro_constrained.kernels.fiber.parts import FinitePart, Free, TrellisPart
+from numpyro_constrained.kernels.fiber.parts.fixed import Fixed
+from numpyro_constrained.kernels.fiber.parts.free import Free
+from numpyro_constrained.kernels.fiber.parts.part import FinitePart
+from numpyro_constrained.kernels.fiber.parts.trellis import TrellisPart
 
 __all__ = ["ConstrainedCategorical"]
 
@@ -128,7 +130,8 @@ class ConstrainedCategorical(ConstrainedFinite):
 
     def _make_parts(self, parameter: Array, edge: Array | None = None) -> list[FinitePart]:
         plan, parts = self._plan, list[FinitePart]()
-        for trellis, start in self._constraint.trellis:
+        if self._constraint.trellis is not None:
+            trellis, start = self._constraint.trellis
             order = trellis.variables[np.argsort(trellis.column)]
             own = None if edge is None else edge[..., order, :]
             parts.append(TrellisPart(trellis, parameter[..., order, :], start, own))

@@ -35,7 +35,7 @@ from numpyro_constrained.estimators import with_gradient
 from numpyro_constrained.kernels.arrays.leaves import untraced_property
 from numpyro_constrained.kernels.arrays.linalg import lift
 from numpyro_constrained.kernels.fiber.constraint import Fiber, rebind_fiber, same_fiber
-from numpyro_constrained.kernels.fiber.parts import Part
+from numpyro_constrained.kernels.fiber.parts.part import Part
 
 __all__ = ["ConstrainedDiscrete", "kl_discrete_discrete"]
 

@@ -9,7 +9,7 @@ from jax import Array
 from numpyro_constrained.distributions.discrete import ConstrainedDiscrete
 from numpyro_constrained.kernels.arrays.linalg import lift
 from numpyro_constrained.kernels.arrays.log_space import expected
-from numpyro_constrained.kernels.fiber.parts import FinitePart
+from numpyro_constrained.kernels.fiber.parts.part import FinitePart
 
 __all__ = ["ConstrainedFinite"]
 

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import numpyro.distributions as dist
 from jax import Array
-from jax.scipy.special import gammaln
 from numpyro.distributions import constraints
 
 from constrained_core.fiber.known import known_rates
@@ -17,19 +16,16 @@ from numpyro_constrained.distributions.parameters import (
 )
 from numpyro_constrained.kernels.arrays.inputs import floating
 from numpyro_constrained.kernels.arrays.linalg import lift, lifted
-from numpyro_constrained.kernels.arrays.log_space import expected, times
 from numpyro_constrained.kernels.arrays.plans import plan_index
-from numpyro_constrained.kernels.arrays.poisson_pmf import is_delicate, log_poisson
 from numpyro_constrained.kernels.fiber.constraint import bind_fiber
-from numpyro_constrained.kernels.fiber.deals import DealtTrellis
-from numpyro_constrained.kernels.fiber.fixed import FixedCounts
-from numpyro_constrained.kernels.fiber.independence import IndependentTable, is_product
-from numpyro_constrained.kernels.fiber.poisson_parts import (
-    FreePoisson,
-    PoissonGroups,
-    PoissonPart,
-    PoissonTrellis,
-)
+from numpyro_constrained.kernels.fiber.parts.dealt_trellis import DealtTrellis
+from numpyro_constrained.kernels.fiber.parts.fixed import FixedCounts
+from numpyro_constrained.kernels.fiber.parts.free import FreePoisson
+from numpyro_constrained.kernels.fiber.parts.part import PoissonPart
+from numpyro_constrained.kernels.fiber.parts.poisson_groups import PoissonGroups
+from numpyro_constrained.kernels.fiber.parts.table import IndependentTable, is_product
+from numpyro_constrained.kernels.fiber.parts.trellis import PoissonTrellis
+from numpyro_constrained.kernels.fiber.poisson_mass import PoissonMass, mass_for
 
 __all__ = ["ConstrainedPoisson"]
 
@@ -112,49 +108,46 @@ class ConstrainedPoisson(ConstrainedDiscrete):
 
     def _make_parts(self, parameter: Array, edge: Array | None = None) -> list[PoissonPart]:
         fiber, plan, parts = self._constraint, self._plan, list[PoissonPart]()
-        delicate = self._is_delicate
+        mass = self._mass
         for groups, counts in fiber.groups:
             largest = int(plan.upper[groups.variables].max(initial=0))
             rate = parameter[..., plan_index(groups, "variables")]
-            parts.append(PoissonGroups(groups, rate, counts, largest, delicate))
-        for trellis, start in fiber.trellis:
+            parts.append(PoissonGroups(groups, rate, counts, largest, mass))
+        if fiber.trellis is not None:
+            trellis, start = fiber.trellis
             rate = parameter[..., plan_index(trellis, "variables")]
             kind = DealtTrellis if trellis.deals else PoissonTrellis
-            parts.append(kind(trellis, rate, start, delicate))
+            parts.append(kind(trellis, rate, start, mass))
         for table, margins, largest in fiber.tables:
             rate = parameter[..., plan_index(table, "variables")]
-            parts.append(IndependentTable(table, rate, margins, largest, delicate))
+            parts.append(IndependentTable(table, rate, margins, largest, mass))
         if plan.fixed is not None:
             rate = self._full_parameter(parameter, plan.fixed.variables)
-            parts.append(FixedCounts(plan.fixed, rate, delicate))
+            parts.append(FixedCounts(plan.fixed, rate, mass))
         if plan.free.size:
             rate = self._full_parameter(parameter, plan.free)
-            parts.append(FreePoisson(plan.free, rate, delicate))
+            parts.append(FreePoisson(plan.free, rate, mass))
         return parts
 
     @property
-    def _is_delicate(self) -> bool:
-        """Whether counts are too large for plain terms."""
-        return is_delicate(self._plan.largest_terms, self.rate.dtype)
+    def _mass(self) -> PoissonMass:
+        """By which values are scored."""
+        return mass_for(self._plan.largest_terms, self.rate.dtype)
 
-    def _figures(self, name: str) -> Array:
-        """``(*batch, n)`` a figure of the parts."""
+    def _figures(self, *names: str) -> list[Array]:
+        """``(*batch, n)`` figures of the parts."""
         parts = self._make_parts(self._parameter)
-        return self._joined([getattr(part, name) for part in parts])
+        return [self._joined([getattr(part, name) for part in parts]) for name in names]
 
     def _log_weight(self, value: Array) -> Array:
-        """Values are scored by x log w - log x!, or ``log_poisson(x, w)``."""
-        log_weight = lift(self._figures("log_weight"), value.ndim)
-        if self._is_delicate:
-            return log_poisson(value, lift(self._figures("weight"), value.ndim), log_weight)
-        return times(value, log_weight) - gammaln(value + 1)
+        figures = self._figures(*self._mass.figures)
+        return self._mass.log_mass(value, *(lift(figure, value.ndim) for figure in figures))
 
     def _expected_log_weight(self, other: Any) -> Array:
-        figures = self._figures("log_weight"), other.mean, other._figures("is_positive")
+        (is_positive,) = other._figures("is_positive")
+        figures = other.mean, ~is_positive, *self._figures(*self._mass.figures)
         ndim = max(figure.ndim for figure in figures)
-        weight, mean, is_positive = (lift(figure, ndim) for figure in figures)
-        found = expected(mean, weight, ~is_positive)
-        return (found - lift(self._figures("weight"), ndim) if self._is_delicate else found).sum(-1)
+        return self._mass.expected(*(lift(figure, ndim) for figure in figures)).sum(-1)
 
     def _expected_shared_log_weight(self) -> Array:
         num_values = self._num_values("entropy")

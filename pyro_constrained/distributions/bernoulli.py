@@ -26,8 +26,11 @@ from pyro_constrained.kernels.arrays.log_space import is_there, safe_log
 from pyro_constrained.kernels.arrays.shapes import expanded
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 from pyro_constrained.kernels.fiber.constraint import bind_fiber
-from pyro_constrained.kernels.fiber.fixed import Fixed
-from pyro_constrained.kernels.fiber.parts import BernoulliGroups, BernoulliTrellis, FinitePart, Free
+from pyro_constrained.kernels.fiber.parts.bernoulli_groups import BernoulliGroups
+from pyro_constrained.kernels.fiber.parts.fixed import Fixed
+from pyro_constrained.kernels.fiber.parts.free import Free
+from pyro_constrained.kernels.fiber.parts.part import FinitePart
+from pyro_constrained.kernels.fiber.parts.trellis import BernoulliTrellis
 
 __all__ = ["ConstrainedBernoulli"]
 
@@ -141,7 +144,8 @@ class ConstrainedBernoulli(ConstrainedFinite):
         for groups, counts in fiber.sides.groups:
             logits = self._select(parameter, groups.variables)
             parts.append(BernoulliGroups(groups, logits, counts, fiber.capacity))
-        for trellis, start in fiber.sides.trellis:
+        if fiber.sides.trellis is not None:
+            trellis, start = fiber.sides.trellis
             order = trellis.variables[np.argsort(trellis.column)]
             edge = self._edges_of(order)
             theta = _table(self._select(parameter, order), edge)

@@ -26,8 +26,10 @@ from pyro_constrained.kernels.arrays.log_space import is_there, safe_log
 from pyro_constrained.kernels.arrays.shapes import expanded
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 from pyro_constrained.kernels.fiber.constraint import bind_fiber
-from pyro_constrained.kernels.fiber.fixed import Fixed
-from pyro_constrained.kernels.fiber.parts import FinitePart, Free, TrellisPart
+from pyro_constrained.kernels.fiber.parts.fixed import Fixed
+from pyro_constrained.kernels.fiber.parts.free import Free
+from pyro_constrained.kernels.fiber.parts.part import FinitePart
+from pyro_constrained.kernels.fiber.parts.trellis import TrellisPart
 
 __all__ = ["ConstrainedCategorical"]
 
@@ -135,7 +137,8 @@ class ConstrainedCategorical(ConstrainedFinite):
     def _make_parts(self, parameter: Tensor) -> list[FinitePart]:
         fiber, free = self._constraint, self._constraint.plan.free
         parts: list[FinitePart] = []
-        for trellis, start in fiber.sides.trellis:
+        if fiber.sides.trellis is not None:
+            trellis, start = fiber.sides.trellis
             order = trellis.variables[np.argsort(trellis.column)]
             theta, edge = self._select(parameter, order), self._edges_of(order)
             parts.append(TrellisPart(trellis, theta, start, edge))

@@ -29,7 +29,7 @@ from pyro_constrained.kernels.arrays.log_space import is_there
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes, expanded
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 from pyro_constrained.kernels.fiber.constraint import Fiber, same_fiber
-from pyro_constrained.kernels.fiber.parts import Part
+from pyro_constrained.kernels.fiber.parts.part import Part
 
 __all__ = ["ConstrainedDiscrete", "kl_discrete_discrete"]
 
@@ -129,7 +129,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
             event_shape = self._parameter.shape[self._parameter.ndim - self._parameter_event_dim :]
             new._parameter = expanded(self._parameter, new.batch_shape + event_shape)
             new._own_batch_shape = new.batch_shape
-            for name in ("_parts", "_log_weight_sum", "_weight", "_log_weights", "_edge"):
+            for name in ("_parts", "_log_weight_sum", "_figures", "_edge"):
                 new.__dict__.pop(name, None)
         return new
 

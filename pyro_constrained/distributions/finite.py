@@ -11,7 +11,7 @@ from torch import Tensor
 from pyro_constrained.distributions.discrete import ConstrainedDiscrete
 from pyro_constrained.kernels.arrays.autocast import in_full_precision
 from pyro_constrained.kernels.arrays.log_space import expected
-from pyro_constrained.kernels.fiber.parts import FinitePart
+from pyro_constrained.kernels.fiber.parts.part import FinitePart
 
 __all__ = ["ConstrainedFinite"]
 

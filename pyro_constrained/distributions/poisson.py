@@ -18,21 +18,18 @@ from pyro_constrained.distributions.parameters import (
 )
 from pyro_constrained.kernels.arrays.autocast import in_full_precision
 from pyro_constrained.kernels.arrays.inputs import floating
-from pyro_constrained.kernels.arrays.log_space import expected, times
-from pyro_constrained.kernels.arrays.poisson_pmf import is_delicate, log_poisson
 from pyro_constrained.kernels.arrays.shapes import expanded
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 from pyro_constrained.kernels.fiber.constraint import Sides, bind_fiber
-from pyro_constrained.kernels.fiber.deals import DealtTrellis
-from pyro_constrained.kernels.fiber.fixed import FixedCounts
-from pyro_constrained.kernels.fiber.growth import GrowingCounts
-from pyro_constrained.kernels.fiber.independence import IndependentTable
-from pyro_constrained.kernels.fiber.poisson_parts import (
-    FreePoisson,
-    PoissonGroups,
-    PoissonPart,
-    PoissonTrellis,
-)
+from pyro_constrained.kernels.fiber.parts.dealt_trellis import DealtTrellis
+from pyro_constrained.kernels.fiber.parts.fixed import FixedCounts
+from pyro_constrained.kernels.fiber.parts.free import FreePoisson
+from pyro_constrained.kernels.fiber.parts.growth import GrowingCounts
+from pyro_constrained.kernels.fiber.parts.part import PoissonPart
+from pyro_constrained.kernels.fiber.parts.poisson_groups import PoissonGroups
+from pyro_constrained.kernels.fiber.parts.table import IndependentTable
+from pyro_constrained.kernels.fiber.parts.trellis import PoissonTrellis
+from pyro_constrained.kernels.fiber.poisson_mass import PoissonMass, mass_for
 
 __all__ = ["ConstrainedPoisson"]
 
@@ -105,10 +102,10 @@ class ConstrainedPoisson(ConstrainedDiscrete):
 
     def _make_parts(self, parameter: Tensor) -> list[PoissonPart]:
         fiber, plan = self._constraint, self._constraint.plan
-        delicate = self._is_delicate
         parts = self._parts_of(parameter, fiber.sides)
         if plan.fixed is not None:
-            zero = FixedCounts(plan.fixed, self._full_parameter(plan.fixed.variables), delicate)
+            rate = self._full_parameter(plan.fixed.variables)
+            zero = FixedCounts(plan.fixed, rate, self._mass)
             if parameter.requires_grad and parts:
                 sides, possible = fiber.edges(self._own_batch_shape, parameter)
                 grown = self._parts_of(parameter, sides)
@@ -116,56 +113,50 @@ class ConstrainedPoisson(ConstrainedDiscrete):
             else:
                 parts.append(zero)
         if plan.free.size:
-            parts.append(FreePoisson(plan.free, self._full_parameter(plan.free), delicate))
+            parts.append(FreePoisson(plan.free, self._full_parameter(plan.free), self._mass))
         return parts
 
     def _parts_of(self, parameter: Tensor, sides: Sides) -> list[PoissonPart]:
         """Those whose variables are in rows of A."""
-        plan, delicate, parts = self._constraint.plan, self._is_delicate, list[PoissonPart]()
+        plan, mass, parts = self._constraint.plan, self._mass, list[PoissonPart]()
         for groups, counts in sides.groups:
             rate = self._select(parameter, groups.variables)
             largest = int(plan.upper[groups.variables].max(initial=0))
-            parts.append(PoissonGroups(groups, rate, counts, largest, delicate))
-        for trellis, start in sides.trellis:
+            parts.append(PoissonGroups(groups, rate, counts, largest, mass))
+        if sides.trellis is not None:
+            trellis, start = sides.trellis
             rate = self._select(parameter, trellis.variables)
             kind = DealtTrellis if trellis.deals else PoissonTrellis
-            parts.append(kind(trellis, rate, start, delicate))
+            parts.append(kind(trellis, rate, start, mass))
         for table, margins in sides.tables:
             rate = self._select(parameter, table.variables)
-            parts.append(IndependentTable(table, rate, margins, delicate))
+            parts.append(IndependentTable(table, rate, margins, mass))
         return parts
 
     @property
-    def _is_delicate(self) -> bool:
-        """Whether counts are too large for plain terms."""
-        return is_delicate(self._constraint.plan.largest_terms, self.rate.dtype)
+    def _mass(self) -> PoissonMass:
+        """By which values are scored."""
+        return mass_for(self._constraint.plan.largest_terms, self.rate.dtype)
 
     @cached_property
-    def _weight(self) -> Tensor:
-        """``(*batch, n)`` w: values are scored by x log w - log x!, or ``log_poisson(x, w)``."""
+    def _figures(self) -> tuple[Tensor, ...]:
+        """``(*batch, n)`` what the mass takes of all variables."""
         with torch.enable_grad():
-            return self._joined([part.weight for part in self._parts])
-
-    @cached_property
-    def _log_weights(self) -> Tensor:
-        """``(*batch, n)`` log w."""
-        with torch.enable_grad():
-            return self._joined([part.log_weight for part in self._parts])
+            return tuple(
+                self._joined([getattr(part, name) for part in self._parts])
+                for name in self._mass.figures
+            )
 
     def _log_weight(self, value: Tensor) -> Tensor:
         has_tiny = any(part.has_tiny for part in self._parts)
-        if self._is_delicate:
-            return log_poisson(value, self._weight, self._log_weights if has_tiny else None)
-        score = (times if has_tiny else torch.mul)(value, self._log_weights)
-        return score - torch.lgamma(value + 1)
+        return self._mass.log_mass(value, *self._figures, has_tiny=has_tiny)
 
     def _expected_log_weight(self, other: Any) -> Tensor:
         is_zero = None
         if any(part.has_tiny for part in self._parts):
             # A mean may be below the least number where the weight is zero: mass is forbidden.
             is_zero = ~self._joined([part.is_positive for part in other._parts])
-        found = expected(other.mean, self._log_weights, is_zero)
-        return (found - self._weight if self._is_delicate else found).sum(-1)
+        return self._mass.expected(other.mean, is_zero, *self._figures).sum(-1)
 
     def _expected_shared_log_weight(self) -> Tensor:
         num_values = self._num_values("entropy")

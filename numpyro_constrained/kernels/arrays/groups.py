@@ -4,8 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from constrained_core.linear.plan import Plan
-from numpyro_constrained.kernels.arrays.plans import plan_tensor
+from numpyro_constrained.kernels.arrays.plans import AnyPlan, plan_tensor
 
 __all__ = ["Groups", "plan_groups"]
 
@@ -31,6 +30,6 @@ class Groups:
         return totals.at[..., self.index].get(mode="promise_in_bounds")
 
 
-def plan_groups(plan: Plan, name: str, size: int, like: Array) -> Groups:
+def plan_groups(plan: AnyPlan, name: str, size: int, like: Array) -> Groups:
     """The groups that the plan's array ``name`` tells."""
     return Groups(plan_tensor(plan, name, like, np.int32), size)

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from numpyro_constrained.kernels.arrays.inversion import below
 from numpyro_constrained.kernels.arrays.poisson_pmf import log_poisson
-from numpyro_constrained.kernels.fiber.trellis import below
 
 __all__ = ["log_hypergeometric", "table_draw"]
 

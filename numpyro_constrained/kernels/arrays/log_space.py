@@ -1,4 +1,5 @@
-"""Logarithms, products with them and ratios where a factor may be zero, or as small as it likes."""
+"""Logarithms, sums and products with them, and ratios, where a factor may be zero, or as small as
+it likes."""
 
 from typing import Any
 
@@ -9,6 +10,7 @@ from jax.lax import stop_gradient
 __all__ = [
     "expected",
     "log_ratio",
+    "log_sum_exp",
     "power",
     "ratio",
     "safe_log",
@@ -73,3 +75,13 @@ def log_ratio(part: Array, total: Array) -> Array:
     scale = jnp.ldexp(jnp.ones((), total.dtype), info.maxexp - 2)
     scaled = jnp.where(is_tiny, part * scale, part) / divisor
     return safe_log(scaled) - jnp.where(is_tiny, jnp.log(scale), 0.0)
+
+
+def log_sum_exp(terms: Array, axis: int = -1) -> Array:
+    """Over one dimension; -inf, with zero gradients, where all terms are."""
+    largest = stop_gradient(terms.max(axis, keepdims=True))
+    largest = jnp.where(jnp.isfinite(largest), largest, 0.0)
+    total = jnp.exp(terms - largest).sum(axis)
+    is_zero = total == 0
+    logarithm = jnp.log(jnp.where(is_zero, 1.0, total)) + jnp.squeeze(largest, axis)
+    return jnp.where(is_zero, -jnp.inf, logarithm)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from numpyro_constrained.kernels.fiber.trellis import below
+from numpyro_constrained.kernels.arrays.inversion import below
 
 __all__ = ["multinomial_draw"]
 

@@ -18,9 +18,10 @@ from jax import Array
 from jax.lax import stop_gradient
 from jax.scipy.special import gammaln
 
+from numpyro_constrained.kernels.arrays.linalg import lift
 from numpyro_constrained.kernels.arrays.log_space import safe_log, times
 
-__all__ = ["is_delicate", "log_poisson", "tilt"]
+__all__ = ["log_poisson", "tilt"]
 
 FEW = 16.0
 """Counts below are scored term by term; Stirling's series is right to 1e-15 from here on."""
@@ -37,12 +38,6 @@ FAR = 1e-3
 
 CLOSE = 1e-3
 """Relative distance of the sums from k at which deviances are small enough."""
-
-
-def is_delicate(largest: int, dtype: Any) -> bool:
-    """Whether plain terms of counts up to ``largest`` would lose more digits than are promised."""
-    tolerance = 1e-10 if dtype == np.float64 else 1e-4
-    return bool(largest > 2 * tolerance / jnp.finfo(dtype).eps)
 
 
 def log_poisson(count: Any, mean: Array, log_mean: Array | None = None) -> Array:
@@ -81,12 +76,13 @@ def tilt(rate: Array, coefficients: Any, k: Array) -> Array:
     Args:
         rate: ``(*batch, q)``.
         coefficients: ``(q, r)`` a.
-        k: ``(*batch, r)``.
+        k: ``(*batch, r)``; the mean over dimensions that a batch of rates does not have.
 
     Returns:
         ``(*batch, r)``.
     """
-    rate, k = stop_gradient(rate), stop_gradient(k)
+    rate = stop_gradient(rate)
+    k = lift(_mean_of_batch(stop_gradient(k), rate.shape[:-1]), rate.ndim)
     shape = jnp.broadcast_shapes(rate.shape[:-1], k.shape[:-1]) + k.shape[-1:]
 
     def mean_and_gap(multiplier: Array) -> tuple[Array, Array]:
@@ -110,3 +106,12 @@ def tilt(rate: Array, coefficients: Any, k: Array) -> Array:
         return count + 1, multiplier + step * (LARGEST_STEP / jnp.maximum(largest, LARGEST_STEP))
 
     return jax.lax.while_loop(unfinished, improve, (0, jnp.zeros(shape, rate.dtype)))[1]
+
+
+def _mean_of_batch(k: Array, batch_shape: tuple[int, ...]) -> Array:
+    """k averaged over dimensions that a batch does not have."""
+    k = k.reshape((-1,) + k.shape[max(k.ndim - 1 - len(batch_shape), 0) :]).mean(0)
+    lead = len(batch_shape) - (k.ndim - 1)
+    for dim, size in enumerate(batch_shape[lead:]):
+        k = k.mean(dim, keepdims=True) if size == 1 else k
+    return k

@@ -1,31 +1,18 @@
 """Tables over the values 0..U-1 of single variables: ``(..., U)``, their means and variances."""
 
-from typing import Any
-
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.lax import stop_gradient
 from jax.scipy.special import gammaln
 
-from numpyro_constrained.kernels.arrays.log_space import (
-    log_ratio,
-    power,
-    ratio,
-    strictly_inside,
-    times,
-    without_nan,
-)
-from numpyro_constrained.kernels.arrays.poisson_pmf import log_poisson
+from numpyro_constrained.kernels.arrays.log_space import strictly_inside, without_nan
 
 __all__ = [
     "exact_zeros",
     "log_factorials",
     "mean_of",
     "padded",
-    "poisson_edges",
-    "poisson_weights",
-    "split_table",
     "values_of",
     "variance_of",
 ]
@@ -41,47 +28,6 @@ def log_factorials(num_values: int, like: Array, ndim: int) -> Array:
     return gammaln(values_of(num_values, like, ndim) + 1)
 
 
-def poisson_weights(rate: Array, num_values: int) -> Array:
-    """``(..., U)`` u log rate - log u! of u = 0..U-1."""
-    value = values_of(num_values, rate, rate.ndim + 1)
-    return power(value, rate[..., None]) - log_factorials(num_values, rate, value.ndim)
-
-
-def poisson_edges(rate: Array, num_values: int, is_delicate: bool) -> Array:
-    """``(..., U)`` weights of u = 0..U-1 where the rate is zero: zeros, with first and second
-    derivatives; those of larger counts have none. Probabilities where that is delicate."""
-    value = values_of(num_values, rate, rate.ndim + 1)
-    edge = jnp.where(rate == 0, rate, 0.0)[..., None]
-    weight = jnp.where(value == 1, edge, jnp.where(value == 2, jnp.square(edge) / 2, 0.0))
-    return weight * jnp.exp(-edge) if is_delicate else weight
-
-
-def split_table(
-    total: Any, rates: tuple[Array, Array, Array], num_values: int, is_delicate: bool
-) -> Array:
-    """``(..., U)`` log probability that u of ``total`` fall on a part: binomial.
-
-    Args:
-        total: ``(..., 1)`` the counts.
-        rates: ``(..., 1)`` of the part, of all else, and of both.
-        num_values: U.
-        is_delicate: whether plain terms lose too many digits.
-    """
-    part, rest, whole = rates
-    value = values_of(num_values, part, part.ndim)
-    other = jnp.maximum(total - value, 0)
-    log_part, log_rest = log_ratio(part, whole), log_ratio(rest, whole)
-    if is_delicate:
-        log_total = jnp.log(jnp.maximum(total, 1))
-        table = log_poisson(value, total * ratio(part, whole), log_total + log_part)
-        table = table + log_poisson(other, total * ratio(rest, whole), log_total + log_rest)
-        table = table - log_poisson(total, total + jnp.zeros_like(part))
-    else:
-        ways = gammaln(total + 1) - gammaln(value + 1) - gammaln(other + 1)
-        table = ways + times(value, log_part) + times(other, log_rest)
-    return jnp.where(value > total, -jnp.inf, table)
-
-
 def exact_zeros(probability: Array, possible: Array) -> Array:
     """``(..., U)`` positive exactly where a value is possible, below 1 where another is too; NaN
     stays."""
@@ -93,6 +39,8 @@ def exact_zeros(probability: Array, possible: Array) -> Array:
 
 def mean_of(probability: Array) -> Array:
     """``(...)`` mean of tables of probabilities, at most the largest value."""
+    if probability.shape[-1] == 2:
+        return probability[..., 1]
     found = (probability * values_of(probability.shape[-1], probability, probability.ndim)).sum(-1)
     return jnp.minimum(found, probability.shape[-1] - 1)
 

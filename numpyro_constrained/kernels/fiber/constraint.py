@@ -23,6 +23,7 @@ from constrained_core.fiber.known import Reader
 from constrained_core.fiber.lattice import joint_relations, lattice_of, same_solutions
 from constrained_core.fiber.tables import TwoWayTable
 from constrained_core.fiber.trellis import Trellis
+from numpyro_constrained.kernels.arrays.groups import Groups
 from numpyro_constrained.kernels.arrays.inputs import on_host
 from numpyro_constrained.kernels.arrays.leaves import Layout, unstacked
 from numpyro_constrained.kernels.arrays.linalg import lift, matvec
@@ -82,8 +83,7 @@ class IntegerConstraint:
             if self.A.weights is not None:
                 weights = self.A.weights.astype(value.dtype)
                 value = value * weights.reshape((1,) * (value.ndim - 1) + weights.shape)
-            totals = jnp.zeros(value.shape[:-1] + (self.A.num_groups,), value.dtype)
-            return totals.at[..., self.A.index].add(value)
+            return Groups(self.A.index, self.A.num_groups).totals(value)
         is_whole = jnp.issubdtype(value.dtype, jnp.integer)
         A = self.A.astype(value.dtype) if is_whole else self.A
         return value @ A if self.is_vector else matvec(A, value)
@@ -116,7 +116,7 @@ class Fiber(IntegerConstraint):
         groups: the plan's groups with their sums ``(*batch, g)``, in sets of similar sizes.
         capacity: at least the number of ones, or of zeros if they are fewer, of every group.
         tables: the plan's tables with their margins ``(*batch, R + C)`` and the largest of these.
-        trellis: the plan's trellis with its start states ``(*batch,)``, or an empty list.
+        trellis: the plan's trellis with its start states ``(*batch,)``, or None.
         possible: ``(*batch,)`` whether k is a right-hand side of the plan; it can be another where
             it is traced, or came in place of the one that was planned for.
     """
@@ -133,7 +133,6 @@ class Fiber(IntegerConstraint):
         super().__init__(A, k, layout, upper)
         self.plan, self.rank = plan, plan.rank
         parts = () if plan.groups is None else plan.groups.by_size
-        trellises = () if plan.trellis is None else (plan.trellis,)
         if self.integers is None:
             k, find = jnp.rint(self.k_rows).astype(jnp.result_type(int)), _find_start
         else:  # everything stays a NumPy constant, also inside a trace
@@ -141,9 +140,9 @@ class Fiber(IntegerConstraint):
         is_whole = (k == self.k_rows).all(-1)
         k = k if plan.fixed is None else k - _along(plan.fixed.shift, k)
         self.capacity = self._largest_capacity(k) if capacity is None else capacity
-        self.trellis: list[tuple[Trellis, Any]] = [
-            (trellis, find(trellis, k)) for trellis in trellises
-        ]
+        self.trellis: tuple[Trellis, Any] | None = None
+        if plan.trellis is not None:
+            self.trellis = plan.trellis, find(plan.trellis, k)
         self.groups: list[tuple[DisjointGroups, Any]] = [(part, _totals(part, k)) for part in parts]
         pairs = zip(plan.tables, plan.margins, strict=True)
         self.tables: list[tuple[TwoWayTable, Any, np.ndarray]] = [
@@ -176,7 +175,8 @@ class Fiber(IntegerConstraint):
         relations = self.plan.relations.T.astype(k.dtype)
         if relations.size:
             holds = holds & (k @ relations == 0).all(-1)
-        for trellis, start in self.trellis:
+        if self.trellis is not None:
+            trellis, start = self.trellis
             holds = holds & (start < trellis.sizes[0])
         for part, totals in self.groups:
             holds = holds & self._fits(part, totals, k).all(-1)

@@ -17,15 +17,14 @@ from jax import Array
 from jax.lax import stop_gradient
 
 from constrained_core.fiber.trellis import Trellis, TrellisSegment
+from numpyro_constrained.kernels.arrays.inversion import choose
+from numpyro_constrained.kernels.arrays.log_space import log_sum_exp
 
 __all__ = [
     "Run",
-    "below",
     "by_column",
-    "choose",
     "draw",
     "log_partition",
-    "log_sum_exp",
     "marginals",
     "messages",
     "own_weights",
@@ -35,40 +34,6 @@ __all__ = [
     "tables_of",
     "with_dead_states",
 ]
-
-
-def log_sum_exp(terms: Array, axis: int = -1) -> Array:
-    """Over one dimension; -inf, with zero gradients, where all terms are."""
-    largest = stop_gradient(terms.max(axis, keepdims=True))
-    largest = jnp.where(jnp.isfinite(largest), largest, 0.0)
-    total = jnp.exp(terms - largest).sum(axis)
-    is_zero = total == 0
-    logarithm = jnp.log(jnp.where(is_zero, 1.0, total)) + jnp.squeeze(largest, axis)
-    return jnp.where(is_zero, -jnp.inf, logarithm)
-
-
-def below(uniform: Array, total: Array) -> Array:
-    """``uniform * total``, below the total even where the product is rounded: inversion then never
-    takes an index of weight zero."""
-    return jnp.minimum(uniform * total, jnp.nextafter(total, jnp.zeros_like(total)))
-
-
-def choose(key: Array, weights: Array) -> Array:
-    """An index of the first dimension, drawn with probability proportional to its weight.
-
-    Weights are added up one by one: an index of weight zero is never taken, whatever the rounding.
-    """
-    zero = jnp.zeros(weights.shape[1:], weights.dtype)
-    total, _ = jax.lax.scan(lambda total, weight: (total + weight, None), zero, weights)
-    threshold = below(jax.random.uniform(key, zero.shape, zero.dtype), total)
-
-    def count(state: tuple[Array, Array], weight: Array) -> tuple[tuple[Array, Array], None]:
-        total, index = state
-        total = total + weight
-        return (total, index + (total <= threshold)), None
-
-    (_, index), _ = jax.lax.scan(count, (zero, jnp.zeros(zero.shape, np.int32)), weights)
-    return jnp.minimum(index, len(weights) - 1)
 
 
 class Run(NamedTuple):
@@ -210,12 +175,12 @@ def draw(
     element = np.broadcast_to(_batch_index(theta.shape[:-2], batch_shape), shape).ravel()
     start = jnp.broadcast_to(start, shape).reshape(-1).astype(np.int32)
     runs, tables = _plan(trellis)
-    values = _walk(runs, key, tables, by_column(stop_gradient(theta)), start, element)
+    values = _paths(runs, key, tables, by_column(stop_gradient(theta)), start, element)
     return jnp.moveaxis(values, 0, -1).reshape(*shape, trellis.num_columns)
 
 
 @partial(jax.jit, static_argnums=0)
-def _walk(
+def _paths(
     runs: tuple[Run, ...],
     key: Array,
     tables: list[tuple[Array, Array]],
@@ -251,6 +216,7 @@ def _drawn_step(run: Run, element: Array) -> Callable[[Array, tuple], tuple[Arra
         terms = stage[after, element[None]] + own
         largest = terms.max(0, keepdims=True)
         largest = jnp.where(jnp.isfinite(largest), largest, 0.0)
+        # Forwards, P(value | state) is the term of the value over the sum of all of them.
         place = choose(key, jnp.exp(terms - largest))
         return jnp.take_along_axis(after, place[None], 0)[0], lowest + place
 

@@ -31,7 +31,7 @@ __all__ = ["log_change", "log_partition", "marginals"]
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def log_partition(trellis: Trellis, theta: Array, edge: Array, start: Array) -> Array:
-    """``trellis_sums.log_partition``.
+    """As ``trellis_sums.log_partition``: log of the sum of the weights of all paths.
 
     Args:
         trellis: the plan.
@@ -49,7 +49,7 @@ def _log_partition_jvp(trellis: Trellis, primals: tuple, tangents: tuple) -> tup
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def marginals(trellis: Trellis, theta: Array, edge: Array, start: Array) -> Array:
-    """``trellis_sums.marginals``."""
+    """As ``trellis_sums.marginals``: ``(*batch, q, U)`` probabilities of the values."""
     return trellis_sums.marginals(trellis, theta, start)
 
 
@@ -110,7 +110,7 @@ def _is_any_of_batch(axis_size: int, in_batched: list, mask: Array) -> tuple[Arr
 
 
 def _probabilities(trellis: Trellis, theta: Array, edge: Array, start: Array) -> Array:
-    """``(*batch, q, U)``."""
+    """``(*batch, q, U)`` what ``marginals`` are, with all derivatives."""
     batch_shape = jnp.broadcast_shapes(theta.shape[:-2], start.shape)
     theta, edge = (jnp.broadcast_to(w, batch_shape + w.shape[-2:]) for w in (theta, edge))
 
@@ -170,6 +170,7 @@ def _step(run: Run) -> Callable[[tuple, tuple], tuple[tuple, None]]:
         # Where all are zero: the scale of what may grow.
         scale = stop_gradient(jnp.where(heaviest > -jnp.inf, heaviest, terms.max(1)))
         finite = jnp.where(scale > -jnp.inf, scale, 0.0)
+        # So that the product of two weights is finite still.
         most = np.log(np.finfo(terms.dtype).max) / 2
         weight = jnp.exp(jnp.minimum(stop_gradient(terms) - finite[:, None], most))
         total = (weight * figures).sum(1)

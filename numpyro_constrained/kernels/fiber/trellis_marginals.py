@@ -16,10 +16,10 @@ from jax import Array
 from jax.lax import stop_gradient
 
 from constrained_core.fiber.trellis import Trellis
+from numpyro_constrained.kernels.arrays.log_space import log_sum_exp
 from numpyro_constrained.kernels.fiber.trellis import (
     Run,
     by_column,
-    log_sum_exp,
     own_weights,
     runs_of,
     stages_of,

@@ -1,12 +1,26 @@
-"""What PyTorch calls an error of values."""
+"""What PyTorch calls an error of values, and where no value can be drawn."""
 
 import torch
+from torch import Tensor
 
 from constrained_core.errors import ParameterError
+from constrained_core.fiber.plan import NO_POINT
+from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 
-__all__ = ["TensorParameterError"]
+__all__ = ["TensorParameterError", "require_possible"]
 
 
 class TensorParameterError(ParameterError, torch.linalg.LinAlgError):
     """A ``ParameterError`` that samplers on PyTorch count as a rejected step, as they do a failed
     factorisation of an ordinary law."""
+
+
+@quiet_under_trace
+def require_possible(possible: Tensor) -> None:
+    """Raise where the parameters leave no point to draw.
+
+    Raises:
+        ParameterError: an entry is false.
+    """
+    if not bool(possible.all()):
+        raise TensorParameterError(NO_POINT)

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from pyro_constrained.kernels.arrays.inversion import choose
 from pyro_constrained.kernels.arrays.poisson_pmf import log_poisson
-from pyro_constrained.kernels.fiber.trellis import choose
 
 __all__ = ["hypergeometric_draw", "log_hypergeometric", "table_draw"]
 

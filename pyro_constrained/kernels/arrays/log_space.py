@@ -1,4 +1,5 @@
-"""Logarithms, products with them and ratios where a factor may be zero, or as small as it likes."""
+"""Logarithms, sums and products with them, and ratios, where a factor may be zero, or as small as
+it likes."""
 
 import torch
 from pyro.util import ignore_jit_warnings
@@ -8,6 +9,7 @@ __all__ = [
     "expected",
     "is_there",
     "log_ratio",
+    "log_sum_exp",
     "power",
     "ratio",
     "safe_log",
@@ -89,3 +91,13 @@ def log_ratio(part: Tensor, total: Tensor) -> Tensor:
         return plain.log()
     few = safe_log(part) - total.masked_fill(total == 0, 1.0).log()
     return torch.where(is_tiny, few, plain.masked_fill(is_tiny, 1.0).log())
+
+
+def log_sum_exp(terms: Tensor, axis: int = -1) -> Tensor:
+    """Over one dimension; -inf, with zero gradients, where all terms are."""
+    largest = terms.detach().amax(axis, keepdim=True)
+    largest = largest.masked_fill(largest == -torch.inf, 0.0)
+    total = (terms - largest).exp().sum(axis)
+    is_zero = total == 0
+    logarithm = total.masked_fill(is_zero, 1.0).log() + largest.squeeze(axis)
+    return logarithm.masked_fill(is_zero, -torch.inf)

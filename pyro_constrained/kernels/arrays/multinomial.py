@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from pyro_constrained.kernels.arrays.inversion import below
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes, expanded
-from pyro_constrained.kernels.fiber.trellis import below
 
 __all__ = ["multinomial_draw"]
 

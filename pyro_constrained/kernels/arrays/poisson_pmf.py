@@ -17,7 +17,7 @@ from torch import Tensor
 from pyro_constrained.kernels.arrays.log_space import is_there, power, safe_log, times
 from pyro_constrained.kernels.arrays.tracing import constant
 
-__all__ = ["is_delicate", "log_poisson", "tilt"]
+__all__ = ["log_poisson", "tilt"]
 
 FEW = 16.0
 """Counts below are scored term by term; Stirling's series is right to 1e-15 from here on."""
@@ -34,12 +34,6 @@ FAR = 1e-3
 
 CLOSE = 1e-3
 """Relative distance of the sums from k at which deviances are small enough."""
-
-
-def is_delicate(largest: int, dtype: torch.dtype) -> bool:
-    """Whether plain terms of counts up to ``largest`` would lose more digits than are promised."""
-    tolerance = 1e-10 if dtype == torch.float64 else 1e-4
-    return largest > 2 * tolerance / torch.finfo(dtype).eps
 
 
 def log_poisson(count: Tensor, mean: Tensor, log_mean: Tensor | None = None) -> Tensor:
@@ -83,11 +77,12 @@ def tilt(rate: Tensor, coefficients: Tensor, k: Tensor) -> Tensor:
     Args:
         rate: ``(*batch, q)``.
         coefficients: ``(q, r)`` a.
-        k: ``(*batch, r)``.
+        k: ``(*batch, r)``; the mean over dimensions that a batch of rates does not have.
 
     Returns:
         ``(*batch, r)``.
     """
+    k = _mean_of_batch(k, rate.shape[:-1])
     multiplier = torch.zeros_like(k + (rate @ coefficients))
     for _ in range(TILT_STEPS):
         exponent = multiplier @ coefficients.mT
@@ -102,3 +97,12 @@ def tilt(rate: Tensor, coefficients: Tensor, k: Tensor) -> Tensor:
         largest = (step @ coefficients.mT).abs().amax(-1, keepdim=True)
         multiplier = multiplier + step * (LARGEST_STEP / largest.clamp(min=LARGEST_STEP))
     return multiplier
+
+
+def _mean_of_batch(k: Tensor, batch_shape: torch.Size) -> Tensor:
+    """k averaged over dimensions that a batch does not have."""
+    k = k.reshape((-1,) + k.shape[max(k.ndim - 1 - len(batch_shape), 0) :]).mean(0)
+    lead = len(batch_shape) - (k.ndim - 1)
+    for dim, size in enumerate(batch_shape[lead:]):
+        k = k.mean(dim, keepdim=True) if size == 1 else k
+    return k

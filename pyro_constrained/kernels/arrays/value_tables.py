@@ -4,24 +4,13 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from pyro_constrained.kernels.arrays.log_space import (
-    log_ratio,
-    power,
-    ratio,
-    strictly_inside,
-    times,
-    without_nan,
-)
-from pyro_constrained.kernels.arrays.poisson_pmf import log_poisson
+from pyro_constrained.kernels.arrays.log_space import strictly_inside, without_nan
 
 __all__ = [
     "exact_zeros",
     "log_factorials",
     "mean_of",
     "padded",
-    "poisson_edges",
-    "poisson_weights",
-    "split_table",
     "values_of",
     "variance_of",
 ]
@@ -37,47 +26,6 @@ def log_factorials(num_values: int, like: Tensor) -> Tensor:
     return torch.lgamma(values_of(num_values, like) + 1)
 
 
-def poisson_weights(rate: Tensor, num_values: int) -> Tensor:
-    """``(..., U)`` u log rate - log u! of u = 0..U-1."""
-    value = values_of(num_values, rate)
-    return power(value, rate[..., None]) - log_factorials(num_values, rate)
-
-
-def poisson_edges(rate: Tensor, num_values: int, is_delicate: bool) -> Tensor:
-    """``(..., U)`` weights of u = 0..U-1 where the rate is zero: zeros, with first and second
-    derivatives; those of larger counts have none. Probabilities where that is delicate."""
-    value = values_of(num_values, rate)
-    edge = rate.masked_fill(rate != 0, 0.0)[..., None]
-    weight = torch.where(value == 1, edge, torch.where(value == 2, edge.square() / 2, 0.0))
-    return weight * (-edge).exp() if is_delicate else weight
-
-
-def split_table(
-    total: Tensor, rates: tuple[Tensor, Tensor, Tensor], num_values: int, is_delicate: bool
-) -> Tensor:
-    """``(..., U)`` log probability that u of ``total`` fall on a part: binomial.
-
-    Args:
-        total: ``(..., 1)`` the counts.
-        rates: ``(..., 1)`` of the part, of all else, and of both.
-        num_values: U.
-        is_delicate: whether plain terms lose too many digits.
-    """
-    part, rest, whole = rates
-    value = values_of(num_values, part)
-    other = (total - value).clamp(min=0)
-    log_part, log_rest = log_ratio(part, whole), log_ratio(rest, whole)
-    if is_delicate:
-        log_total = total.clamp(min=1).log()
-        table = log_poisson(value, total * ratio(part, whole), log_total + log_part)
-        table = table + log_poisson(other, total * ratio(rest, whole), log_total + log_rest)
-        table = table - log_poisson(total, total)
-    else:
-        ways = torch.lgamma(total + 1) - torch.lgamma(value + 1) - torch.lgamma(other + 1)
-        table = ways + times(value, log_part) + times(other, log_rest)
-    return table.masked_fill(value > total, -torch.inf)
-
-
 def exact_zeros(probability: Tensor, possible: Tensor) -> Tensor:
     """``(..., U)`` positive exactly where a value is possible, below 1 where another is too; NaN
     stays."""
@@ -89,6 +37,8 @@ def exact_zeros(probability: Tensor, possible: Tensor) -> Tensor:
 
 def mean_of(probability: Tensor) -> Tensor:
     """``(...)`` mean of tables of probabilities, at most the largest value."""
+    if probability.shape[-1] == 2:
+        return probability[..., 1]
     found = probability @ values_of(probability.shape[-1], probability)
     return found.clamp(max=probability.shape[-1] - 1)
 

@@ -85,27 +85,27 @@ class Sides(NamedTuple):
     Attributes:
         groups: the plan's groups with their sums ``(*batch, g)``, in sets of similar sizes.
         tables: the plan's tables with their margins ``(*batch, R + C)``.
-        trellis: the plan's trellis with its start states ``(*batch,)``, or an empty list.
+        trellis: the plan's trellis with its start states ``(*batch,)``, or None.
     """
 
     groups: list[tuple[DisjointGroups, Tensor]]
     tables: list[tuple[TwoWayTable, Tensor]]
-    trellis: list[tuple[Trellis, Tensor]]
+    trellis: tuple[Trellis, Tensor] | None
 
     @classmethod
     def of(cls, plan: FiberPlan, k: np.ndarray, like: Tensor) -> "Sides":
         """Those of k ``(*batch, m)``, less what fixed variables take of it."""
         groups = () if plan.groups is None else plan.groups.by_size
-        trellises = () if plan.trellis is None else (plan.trellis,)
         # A law made in inference mode still differentiates for its moments.
         with torch.inference_mode(False):
+            trellis = None
+            if plan.trellis is not None:
+                start = torch.as_tensor(plan.trellis.start_of(k), device=like.device)
+                trellis = plan.trellis, start
             return cls(
                 [(part, torch.as_tensor(part.totals(k)).to(like)) for part in groups],
                 [(table, torch.as_tensor(table.margins(k)).to(like)) for table in plan.tables],
-                [
-                    (trellis, torch.as_tensor(np.asarray(trellis.start_of(k))).to(like.device))
-                    for trellis in trellises
-                ],
+                trellis,
             )
 
 

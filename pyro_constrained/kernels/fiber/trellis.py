@@ -12,65 +12,28 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from constrained_core.fiber.plan import NO_POINT
 from constrained_core.fiber.trellis import Trellis
-from pyro_constrained.kernels.arrays.errors import TensorParameterError
+from pyro_constrained.kernels.arrays.errors import require_possible
 from pyro_constrained.kernels.arrays.groups import Groups
+from pyro_constrained.kernels.arrays.inversion import choose
+from pyro_constrained.kernels.arrays.log_space import log_sum_exp
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes, expanded
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 
 __all__ = [
     "Table",
-    "below",
-    "choose",
     "draw",
     "entries",
     "log_partition",
-    "log_sum_exp",
     "marginals",
     "messages",
     "one_step",
-    "require_possible",
     "tables_of",
     "with_dead_state",
 ]
 
 Table = tuple[Tensor, Tensor | None]
 _TABLES: WeakKeyDictionary[Trellis, dict[tuple, list[Table]]] = WeakKeyDictionary()
-
-
-def log_sum_exp(terms: Tensor, axis: int = -1) -> Tensor:
-    """Over one dimension; -inf, with zero gradients, where all terms are."""
-    largest = terms.detach().amax(axis, keepdim=True)
-    largest = largest.masked_fill(largest == -torch.inf, 0.0)
-    total = (terms - largest).exp().sum(axis)
-    is_zero = total == 0
-    logarithm = total.masked_fill(is_zero, 1.0).log() + largest.squeeze(axis)
-    return logarithm.masked_fill(is_zero, -torch.inf)
-
-
-def below(uniform: Tensor, total: Tensor) -> Tensor:
-    """``uniform * total``, below the total even where the product is rounded: inversion then never
-    takes an index of weight zero."""
-    return torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))
-
-
-def choose(weights: Tensor) -> Tensor:
-    """An index of the first dimension, drawn with probability proportional to its weight."""
-    cumulative = weights.cumsum(0)
-    threshold = below(torch.rand_like(cumulative[-1]), cumulative[-1])
-    return (cumulative <= threshold).sum(0).clamp_max_(len(weights) - 1)
-
-
-@quiet_under_trace
-def require_possible(possible: Tensor) -> None:
-    """Raise where the parameters leave no point to draw.
-
-    Raises:
-        ParameterError: an entry is false.
-    """
-    if not bool(possible.all()):
-        raise TensorParameterError(NO_POINT)
 
 
 @torch.compiler.disable
@@ -141,6 +104,7 @@ def draw(
         after = table[state]
         own = weights[..., : table.shape[1]] if values is None else _at(weights, values[state])
         terms = _at(stage, after) + own
+        # Forwards, P(value | state) is the term of the value over the sum of all of them.
         place = choose((terms - terms.amax(-1, keepdim=True)).exp().movedim(-1, 0))
         drawn.append(place if values is None else values[state, place])
         state = after.gather(-1, place[..., None])[..., 0]

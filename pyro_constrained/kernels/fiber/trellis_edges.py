@@ -16,12 +16,12 @@ from constrained_core.fiber.trellis import Trellis
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes, expanded
 from pyro_constrained.kernels.fiber.trellis import Table, entries, tables_of
 
-__all__ = ["log_partition", "marginals"]
+__all__ = ["log_change", "log_partition", "marginals"]
 
 
 @torch.compiler.disable
 def log_partition(trellis: Trellis, theta: Tensor, edge: Tensor, start: Tensor) -> Tensor:
-    """``trellis_sums.log_partition``.
+    """As ``trellis_sums.log_partition``: log of the sum of the weights of all paths.
 
     Args:
         trellis: the plan.
@@ -41,7 +41,7 @@ def log_partition(trellis: Trellis, theta: Tensor, edge: Tensor, start: Tensor) 
 
 @torch.compiler.disable
 def marginals(trellis: Trellis, theta: Tensor, edge: Tensor, start: Tensor) -> Tensor:
-    """``trellis_sums.marginals``."""
+    """As ``trellis_sums.marginals``: ``(*batch, q, U)`` probabilities of the values."""
     batch_shape = broadcast_shapes(theta.shape[:-2], edge.shape[:-2], start.shape)
     with torch.enable_grad():
         # Copies: one may be made from the other, and derivatives here are in each alone.
@@ -54,6 +54,13 @@ def marginals(trellis: Trellis, theta: Tensor, edge: Tensor, start: Tensor) -> T
         total = found.sum(-1, keepdim=True)
         is_none = total == 0  # of which NaN spoils no derivative of others
         return (found / total.masked_fill(is_none, 1.0)).masked_fill(is_none, torch.nan)
+
+
+def log_change(trellis: Trellis, theta: Tensor, edge: Tensor, start: Tensor) -> Tensor:
+    """Zeros, with the derivatives of ``trellis_marginals.log_marginals`` in the edges."""
+    found = marginals(trellis, theta.detach(), edge, start)
+    plain = found.detach()
+    return (found - plain) / plain.masked_fill(~(plain > 0), 1.0)
 
 
 def _first_stage(trellis: Trellis, theta: Tensor, edge: Tensor) -> tuple[Tensor, Tensor]:
@@ -86,6 +93,7 @@ def _step(
     # Where all are zero: the scale of what may grow.
     scale = torch.where(heaviest > -torch.inf, heaviest, terms.amax(-1)).detach()
     finite = scale.masked_fill(scale == -torch.inf, 0.0)
+    # So that the product of two weights is finite still.
     most = math.log(torch.finfo(terms.dtype).max) / 2
     weight = (terms.detach() - finite[..., None]).clamp(max=most).exp()
     total = (weight * figures).sum(-1)

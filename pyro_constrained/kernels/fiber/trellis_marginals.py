@@ -14,15 +14,9 @@ from torch.nn.functional import pad
 
 from constrained_core.fiber.trellis import Trellis
 from pyro_constrained.kernels.arrays.groups import Groups
+from pyro_constrained.kernels.arrays.log_space import log_sum_exp
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes, expanded
-from pyro_constrained.kernels.fiber.trellis import (
-    Table,
-    entries,
-    log_sum_exp,
-    messages,
-    one_step,
-    tables_of,
-)
+from pyro_constrained.kernels.fiber.trellis import Table, entries, messages, one_step, tables_of
 
 __all__ = ["log_marginals", "possible_values", "reduced_by_value"]
 

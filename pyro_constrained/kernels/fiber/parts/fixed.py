@@ -5,11 +5,10 @@ import torch
 from torch import Tensor
 
 from constrained_core.fiber.plan import FixedVariables
-from pyro_constrained.kernels.arrays.log_space import safe_log
 from pyro_constrained.kernels.arrays.plans import plan_tensor
 from pyro_constrained.kernels.arrays.shapes import expanded
-from pyro_constrained.kernels.fiber.parts import FinitePart, Part
-from pyro_constrained.kernels.fiber.poisson_parts import PoissonPart
+from pyro_constrained.kernels.fiber.parts.part import FinitePart, Part, RatePart
+from pyro_constrained.kernels.fiber.poisson_mass import PoissonMass
 
 __all__ = ["Fixed", "FixedCounts"]
 
@@ -67,37 +66,18 @@ class Fixed(_OneValue, FinitePart):
         return self.log_marginals(self._num_values).exp()
 
 
-class FixedCounts(_OneValue, PoissonPart):
+class FixedCounts(_OneValue, RatePart):
     """Poisson variables of rate 0.
 
     Args:
         fixed: the plan.
         rate: ``(*batch, f)`` zeros.
-        is_delicate: as that of the other parts.
+        mass: that of the other parts.
     """
 
-    def __init__(self, fixed: FixedVariables, rate: Tensor, is_delicate: bool) -> None:
+    def __init__(self, fixed: FixedVariables, rate: Tensor, mass: PoissonMass) -> None:
         super().__init__(fixed, rate, rate.shape[:-1])
-        self._rate, self.is_delicate = rate, is_delicate
-
-    @property
-    def weight(self) -> Tensor:
-        return self._rate
-
-    @property
-    def log_weight(self) -> Tensor:
-        return safe_log(self._rate)
-
-    @property
-    def has_tiny(self) -> bool:
-        return True
-
-    @property
-    def is_positive(self) -> Tensor:
-        return self._rate > 0
+        self.rate, self.mass = rate, mass
 
     def log_partition(self) -> Tensor:
-        return -self._rate.sum(-1)
-
-    def log_weight_sum(self) -> Tensor:
-        return self.log_partition() if self.is_delicate else torch.zeros_like(self._rate.sum(-1))
+        return -self.rate.sum(-1)

@@ -14,12 +14,13 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from constrained_core.fiber.plan import FixedVariables
+from pyro_constrained.kernels.arrays.groups import plan_groups
 from pyro_constrained.kernels.arrays.log_space import without_nan
 from pyro_constrained.kernels.arrays.plans import plan_tensor
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes
 from pyro_constrained.kernels.fiber.covariance import settled
-from pyro_constrained.kernels.fiber.fixed import FixedCounts
-from pyro_constrained.kernels.fiber.poisson_parts import PoissonPart
+from pyro_constrained.kernels.fiber.parts.fixed import FixedCounts
+from pyro_constrained.kernels.fiber.parts.part import PoissonPart
 
 __all__ = ["GrowingCounts"]
 
@@ -46,7 +47,7 @@ class GrowingCounts(PoissonPart):
         possible: Tensor,
     ) -> None:
         self._fixed, self._parts, self._grown, self._zero = fixed, parts, grown, zero
-        self._possible, self.is_delicate = possible, zero.is_delicate
+        self._possible, self.mass = possible, zero.mass
         variables = np.concatenate([part.variables for part in (*parts, zero)])
         self._order = torch.as_tensor(np.argsort(variables), device=possible.device)
         self.variables = np.sort(variables)
@@ -75,8 +76,8 @@ class GrowingCounts(PoissonPart):
         """``(e, *batch)`` probabilities of zero, with derivatives, that a variable is 1."""
         with torch.enable_grad():
             rate = self._zero.weight
-            sums = rate.new_zeros(rate.shape[:-1] + (len(self._possible),))
-            return sums.index_add(-1, self._column, rate).movedim(-1, 0) * self._odds
+            columns = plan_groups(self._fixed, "column", len(self._possible), rate)
+            return columns.totals(rate).movedim(-1, 0) * self._odds
 
     @cached_property
     def _zero_mean(self) -> Tensor:
@@ -150,9 +151,11 @@ class GrowingCounts(PoissonPart):
     @property
     def variance(self) -> Tensor:
         at_zero, grown = self._averages("variance")
+        # Of a mixture: the mean of the variances and the variance of the means. Where a part is
+        # rare, the latter is its probability times the squared distance of the two means.
         between = self._change(*self._averages("mean"), torch.square)
         others = at_zero + self._change(at_zero, grown, _same) + between
-        return self._in_order(others, self._zero_mean)
+        return self._in_order(others, self._zero_mean)  # of 0 and 1: the mean, to first order
 
     @property
     def covariance(self) -> Tensor:

@@ -13,13 +13,15 @@ import torch
 from torch import Tensor
 
 from constrained_core.fiber.tables import TwoWayTable
+from pyro_constrained.kernels.arrays.groups import plan_groups
 from pyro_constrained.kernels.arrays.hypergeometric import log_hypergeometric, table_draw
-from pyro_constrained.kernels.arrays.log_space import is_there, safe_log
+from pyro_constrained.kernels.arrays.log_space import is_there
 from pyro_constrained.kernels.arrays.plans import plan_tensor
 from pyro_constrained.kernels.arrays.poisson_pmf import log_poisson
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes, expanded
 from pyro_constrained.kernels.fiber.covariance import settled
-from pyro_constrained.kernels.fiber.poisson_parts import PoissonPart
+from pyro_constrained.kernels.fiber.parts.part import PoissonPart
+from pyro_constrained.kernels.fiber.poisson_mass import PoissonMass
 
 __all__ = ["IndependentTable"]
 
@@ -31,13 +33,13 @@ class IndependentTable(PoissonPart):
         table: the plan.
         rate: ``(*batch, p)``, products of one factor for each row and one for each column.
         margins: ``(*batch, R + C)`` row sums, then column sums.
-        is_delicate: whether counts are too large for plain terms.
+        mass: by which values are scored.
     """
 
     def __init__(
-        self, table: TwoWayTable, rate: Tensor, margins: Tensor, is_delicate: bool
+        self, table: TwoWayTable, rate: Tensor, margins: Tensor, mass: PoissonMass
     ) -> None:
-        self.variables, self.table, self.is_delicate = table.variables, table, is_delicate
+        self.variables, self.table, self.mass = table.variables, table, mass
         self.rate, self._rows = rate, margins[..., : table.shape[0]]
         self._columns = margins[..., table.shape[0] :]
 
@@ -46,7 +48,7 @@ class IndependentTable(PoissonPart):
 
     @cached_property
     def _total(self) -> Tensor:
-        """``(*batch, 1)``."""
+        """``(*batch, 1)`` sum of all cells."""
         return self._rows.sum(-1, keepdim=True)
 
     @cached_property
@@ -82,6 +84,7 @@ class IndependentTable(PoissonPart):
             all_of_it = (by_row * self._rows).sum(-1, keepdim=True) / total.clamp(min=1)
             in_row = by_row.index_select(-1, self._along("row"))
             in_column = by_column.index_select(-1, self._along("column"))
+            # S is a covariance of rows times one of columns: each takes a mean away.
             rest = total * change - in_row - in_column + all_of_it
             return self._expected * rest / (total - 1).clamp(min=1)
 
@@ -95,45 +98,48 @@ class IndependentTable(PoissonPart):
         sides = (self._rows, self._of_rows("row", 0)), (self._columns, self._of_rows("column", 1))
         total = self.rate.detach().sum(-1, keepdim=True)
         margins = sum(log_poisson(size, rate).sum(-1) for size, rate in sides)
+        # Rows and columns are independent given the total, which both of them tell.
         fixed = margins - log_poisson(self._total, total)[..., 0]
         return fixed + total[..., 0] - self.rate.sum(-1) + self._log_change_of_sum()
 
     def _of_rows(self, name: str, side: int) -> Tensor:
         """``(*batch, R)`` or ``(*batch, C)`` sums of rates."""
         rate = self.rate.detach()
-        sums = rate.new_zeros(rate.shape[:-1] + (self.table.shape[side],))
-        return sums.index_add(-1, self._along(name), rate)
+        return plan_groups(self.table, name, self.table.shape[side], rate).totals(rate)
 
     @property
     def weight(self) -> Tensor:
         # The law does not depend on the rates, but through t.
-        one = self._expected if self.is_delicate else torch.ones_like(self._expected)
-        return one if self._log_change is None else one * self._log_change.exp()
+        return self.mass.weight(self._change.exp(), self._expected)
 
     @property
     def log_weight(self) -> Tensor:
-        log_weight = safe_log(self._expected) if self.is_delicate else self._zero
-        return log_weight if self._log_change is None else log_weight + self._log_change
+        return self.mass.log_weight(self._change, self._expected)
 
     @property
     def has_tiny(self) -> bool:
-        return self.is_delicate and is_there(self._expected == 0)
+        return is_there(self.weight == 0)
 
     @property
     def _zero(self) -> Tensor:
         return torch.zeros_like(self._expected)
 
     @property
+    def _change(self) -> Tensor:
+        return self._zero if self._log_change is None else self._log_change
+
+    @property
     def is_positive(self) -> Tensor:
         return self._expected > 0
 
     def log_weight_sum(self) -> Tensor:
-        if self.is_delicate:
-            rows, columns = (log_poisson(size, size).sum(-1) for size in self._margins)
-            fixed = rows + columns - log_poisson(self._total, self._total)[..., 0]
-            return fixed + self._log_change_of_sum() - (self.weight - self._expected).sum(-1)
-        rows, columns = (torch.lgamma(size + 1).sum(-1) for size in self._margins)
-        return torch.lgamma(self._total + 1)[..., 0] - rows - columns + self._log_change_of_sum()
+        sizes = self._rows, self._columns, self._total
+        rows, columns, total = (self.mass.log_mass_of_all(size).sum(-1) for size in sizes)
+        found = rows + columns - total
+        if self._log_change is None:
+            return found
+        moved = self.weight - self._expected
+        return found + self._log_change_of_sum() + (self.mass.log_sum(moved) - moved).sum(-1)
 
     @property
     def _margins(self) -> tuple[Tensor, Tensor]:
@@ -159,6 +165,7 @@ class IndependentTable(PoissonPart):
     @property
     def variance(self) -> Tensor:
         (in_row, in_column), total = self._sums, self._total
+        # The variance moves by the third central moment times the tilt of the cell.
         skewness = (total - 2 * in_row) * (total - 2 * in_column)
         return self._spread + self._moved * skewness / (total * (total - 2)).clamp(min=1)
 

@@ -14,26 +14,20 @@ from torch.nn.functional import pad
 
 from constrained_core.fiber.trellis import Trellis
 from constrained_core.fiber.trellis_deals import Deal
+from pyro_constrained.kernels.arrays.groups import Groups
 from pyro_constrained.kernels.arrays.log_space import (
-    power,
+    log_sum_exp,
     ratio,
     safe_log,
     times,
     without_nan,
 )
-from pyro_constrained.kernels.arrays.poisson_pmf import log_poisson
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes, expanded
 from pyro_constrained.kernels.arrays.value_tables import variance_of
 from pyro_constrained.kernels.fiber import trellis as trellis_sums
 from pyro_constrained.kernels.fiber.covariance import settled
-from pyro_constrained.kernels.fiber.poisson_parts import PoissonTrellis
-from pyro_constrained.kernels.fiber.trellis import (
-    entries,
-    log_sum_exp,
-    messages,
-    one_step,
-    tables_of,
-)
+from pyro_constrained.kernels.fiber.parts.trellis import PoissonTrellis
+from pyro_constrained.kernels.fiber.trellis import entries, messages, one_step, tables_of
 from pyro_constrained.kernels.fiber.trellis_marginals import reduced_by_value
 
 __all__ = ["DealtTrellis"]
@@ -50,7 +44,7 @@ class DealtTrellis(PoissonTrellis):
             share = safe_log(total[..., deal.columns]) - safe_log(self._row_rate(deal))[..., None]
             share = pad(share, (0, 1))  # a row that is spent passes
             shares.append(pad(share, (0, size - share.shape[-1]), value=-torch.inf))
-        return _by_stage(trellis, self._weights_of(total, log_total, size), shares)
+        return _by_stage(trellis, self.mass.table(total, log_total, size), shares)
 
     def _edges(self, trellis: Trellis, total: Tensor) -> Tensor:
         """As ``_weigh``: a share of zero is a rate of zero over that of the row."""
@@ -63,18 +57,16 @@ class DealtTrellis(PoissonTrellis):
         return _by_stage(trellis, table, shares)
 
     def _row_rate(self, deal: Deal) -> Tensor:
-        """``(*batch,)``."""
+        """``(*batch,)`` sum of the rates of a row that is dealt out."""
         return self._total[..., deal.columns].sum(-1)
 
     def log_weight_sum(self) -> Tensor:
-        found = self._log_sum()
+        # Shares leave out how many units the row has: Poisson, of the sum of its rates.
+        found = super().log_weight_sum()
         for deal in self.trellis.deals:
             place = int((self.trellis.rows == deal.row).argmax())
             units, rate = self._k[..., place] / deal.unit, self._row_rate(deal)
-            if self.is_delicate:
-                found = found + log_poisson(units, rate)
-            else:
-                found = found + power(units, rate) - torch.lgamma(units + 1)
+            found = found + self.mass.log_mass(units, safe_log(rate), rate)
         return found
 
     def _draw_columns(self, sample_shape: tuple[int, ...]) -> Tensor:
@@ -104,8 +96,8 @@ class DealtTrellis(PoissonTrellis):
     def _means(self, stages: Tensor) -> Tensor:
         """``(*batch, c)`` means of the columns from probabilities ``(*batch, q, U)`` of stages."""
         column, amount = self._counted
-        found = stages.new_zeros(stages.shape[:-2] + (len(self.trellis.coefficients),))
-        return found.index_add(-1, column, stages.flatten(-2) * amount)
+        columns = Groups(column, len(self.trellis.coefficients))
+        return columns.totals(stages.flatten(-2) * amount)
 
     @property
     def _column_mean(self) -> Tensor:
@@ -220,6 +212,7 @@ def _dealt(
     state = torch.arange(before.shape[-1], device=device)
     terms = []
     for value, left in enumerate(rest[::-1][:size]):
+        # Ordered choices of the units; the order does not count, by counts! below.
         ways = torch.lgamma(units + 1) - torch.lgamma((units - value).clamp(min=0) + 1)
         ways = ways.masked_fill(units < value, -torch.inf)
         terms.append(log_sum_exp(before + ways + left[..., state]))

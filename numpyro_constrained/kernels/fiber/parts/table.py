@@ -15,18 +15,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.lax import stop_gradient
-from jax.scipy.special import gammaln
 
 from constrained_core.fiber.known import PRODUCT_EPS
 from constrained_core.fiber.tables import TwoWayTable
 from numpyro_constrained.kernels.arrays.hypergeometric import log_hypergeometric, table_draw
 from numpyro_constrained.kernels.arrays.linalg import lift
-from numpyro_constrained.kernels.arrays.log_space import safe_log
 from numpyro_constrained.kernels.arrays.plans import plan_index
 from numpyro_constrained.kernels.arrays.poisson_pmf import log_poisson
 from numpyro_constrained.kernels.arrays.value_tables import values_of
 from numpyro_constrained.kernels.fiber.covariance import settled
-from numpyro_constrained.kernels.fiber.poisson_parts import PoissonPart
+from numpyro_constrained.kernels.fiber.parts.part import PoissonPart
+from numpyro_constrained.kernels.fiber.poisson_mass import PoissonMass
 
 __all__ = ["IndependentTable", "is_product"]
 
@@ -39,13 +38,13 @@ class IndependentTable(PoissonPart):
         rate: ``(*batch, p)``, products of one factor for each row and one for each column.
         margins: ``(*batch, R + C)`` row sums, then column sums.
         largest: ``(R + C,)`` bounds of them.
-        is_delicate: whether counts are too large for plain terms.
+        mass: by which values are scored.
     """
 
     def __init__(
-        self, table: TwoWayTable, rate: Array, margins: Any, largest: np.ndarray, is_delicate: bool
+        self, table: TwoWayTable, rate: Array, margins: Any, largest: np.ndarray, mass: PoissonMass
     ) -> None:
-        self.variables, self.table, self.is_delicate = table.variables, table, is_delicate
+        self.variables, self.table, self.mass = table.variables, table, mass
         ndim = max(rate.ndim, margins.ndim)
         self.rate, self._largest = lift(rate, ndim), largest
         margins = jnp.asarray(lift(margins, ndim)).astype(rate.dtype)
@@ -53,7 +52,7 @@ class IndependentTable(PoissonPart):
 
     @property
     def _total(self) -> Array:
-        """``(*batch, 1)``."""
+        """``(*batch, 1)`` sum of all cells."""
         return self._rows.sum(-1, keepdims=True)
 
     @property
@@ -89,6 +88,7 @@ class IndependentTable(PoissonPart):
         all_of_it = (by_row * self._rows).sum(-1, keepdims=True) / jnp.maximum(total, 1)
         in_row = by_row[..., plan_index(self.table, "row")]
         in_column = by_column[..., plan_index(self.table, "column")]
+        # S is a covariance of rows times one of columns: each takes a mean away.
         rest = total * change - in_row - in_column + all_of_it
         return self._expected * rest / jnp.maximum(total - 1, 1)
 
@@ -102,19 +102,18 @@ class IndependentTable(PoissonPart):
         rows = log_poisson(self._rows, rate.sum(-1)).sum(-1)
         columns = log_poisson(self._columns, rate.sum(-2)).sum(-1)
         total = rate.sum((-2, -1))
+        # Rows and columns are independent given the total, which both of them tell.
         fixed = rows + columns - log_poisson(self._total, total[..., None])[..., 0]
         return fixed + total - self.rate.sum(-1) + self._log_change_of_sum
 
     @property
     def weight(self) -> Array:
         # The law does not depend on the rates, but through t.
-        one = self._expected if self.is_delicate else jnp.ones_like(self._expected)
-        return one * jnp.exp(self._log_change)
+        return self.mass.weight(jnp.exp(self._log_change), self._expected)
 
     @property
     def log_weight(self) -> Array:
-        log_weight = safe_log(self._expected) if self.is_delicate else 0.0
-        return log_weight + self._log_change
+        return self.mass.log_weight(self._log_change, self._expected)
 
     @property
     def is_positive(self) -> Array:
@@ -122,12 +121,10 @@ class IndependentTable(PoissonPart):
 
     def log_weight_sum(self) -> Array:
         sizes = self._rows, self._columns, self._total
-        if self.is_delicate:
-            rows, columns, total = (log_poisson(size, size).sum(-1) for size in sizes)
-            change = (self.weight - self._expected).sum(-1)
-            return rows + columns - total + self._log_change_of_sum - change
-        rows, columns, total = (gammaln(size + 1).sum(-1) for size in sizes)
-        return total - rows - columns + self._log_change_of_sum
+        rows, columns, total = (self.mass.log_mass_of_all(size).sum(-1) for size in sizes)
+        found = rows + columns - total + self._log_change_of_sum
+        moved = self.weight - self._expected
+        return found + (self.mass.log_sum(moved) - moved).sum(-1)
 
     def draw(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
         batch = jnp.broadcast_shapes(self.rate.shape[:-1], self._rows.shape[:-1])
@@ -156,6 +153,7 @@ class IndependentTable(PoissonPart):
     @property
     def variance(self) -> Array:
         (in_row, in_column), total = self._sums, self._total
+        # The variance moves by the third central moment times the tilt of the cell.
         skewness = (total - 2 * in_row) * (total - 2 * in_column)
         return self._spread + self._moved * skewness / jnp.maximum(total * (total - 2), 1)
 

@@ -16,17 +16,16 @@ from jax.scipy.special import gammaln
 
 from constrained_core.fiber.trellis import Trellis
 from constrained_core.fiber.trellis_deals import Deal
+from numpyro_constrained.kernels.arrays.groups import Groups
 from numpyro_constrained.kernels.arrays.linalg import lift
-from numpyro_constrained.kernels.arrays.log_space import power, safe_log, times, without_nan
-from numpyro_constrained.kernels.arrays.poisson_pmf import log_poisson
+from numpyro_constrained.kernels.arrays.log_space import log_sum_exp, safe_log, times, without_nan
 from numpyro_constrained.kernels.arrays.value_tables import variance_of
 from numpyro_constrained.kernels.fiber import trellis as trellis_sums
 from numpyro_constrained.kernels.fiber.covariance import settled
-from numpyro_constrained.kernels.fiber.poisson_parts import PoissonTrellis
+from numpyro_constrained.kernels.fiber.parts.trellis import PoissonTrellis
 from numpyro_constrained.kernels.fiber.trellis import (
     Run,
     by_column,
-    log_sum_exp,
     runs_of,
     stages_of,
     step_back,
@@ -51,7 +50,7 @@ class DealtTrellis(PoissonTrellis):
             if size > len(deal.columns):  # a row that is spent passes
                 share = share.at[..., len(deal.columns)].set(0.0)
             shares.append(share)
-        return _by_stage(trellis, self._weights_of(total, log_total, size), shares)
+        return _by_stage(trellis, self.mass.table(total, log_total, size), shares)
 
     def _edges(self, trellis: Trellis, total: Array) -> Array:
         """As ``_weigh``: a share of zero is a rate of zero over that of the row."""
@@ -64,21 +63,18 @@ class DealtTrellis(PoissonTrellis):
         return _by_stage(trellis, table, shares)
 
     def _row_rate(self, deal: Deal) -> Array:
-        """``(*batch,)``."""
+        """``(*batch,)`` sum of the rates of a row that is dealt out."""
         return self._total[..., deal.columns.astype(np.int32)].sum(-1)
 
     def log_weight_sum(self) -> Array:
-        found = self._log_sum()
+        # Shares leave out how many units the row has: Poisson, of the sum of its rates.
+        found = super().log_weight_sum()
         for deal in self.trellis.deals:
             place = int((self.trellis.rows == deal.row).argmax())
             units, rate = self._k[..., place] / deal.unit, self._row_rate(deal)
             ndim = max(units.ndim, rate.ndim)
             units, rate = lift(units, ndim), lift(rate, ndim)
-            own = (
-                log_poisson(units, rate)
-                if self.is_delicate
-                else power(units, rate) - gammaln(units + 1)
-            )
+            own = self.mass.log_mass(units, safe_log(rate), rate)
             found = found + lift(own, found.ndim)
         return found
 
@@ -111,8 +107,8 @@ class DealtTrellis(PoissonTrellis):
         """``(*batch, c)`` means of the columns from probabilities ``(*batch, q, U)`` of stages."""
         column, amount = self._counted
         stages = stages.reshape(stages.shape[:-2] + (-1,))
-        found = jnp.zeros(stages.shape[:-1] + (len(self.trellis.coefficients),), stages.dtype)
-        return found.at[..., column].add(stages * lift(amount, stages.ndim))
+        columns = Groups(column, len(self.trellis.coefficients))
+        return columns.totals(stages * lift(amount, stages.ndim))
 
     @property
     def _column_mean(self) -> Array:
@@ -236,6 +232,7 @@ def _dealt(
 
         def weigh(state: Any, stage: Any) -> tuple[Any, Array]:
             value, rest, states = stage
+            # Ordered choices of the units; the order does not count, by value! below.
             ways = gammaln(units + 1) - gammaln(jnp.maximum(units - value, 0) + 1)
             ways = jnp.where(units < value, -jnp.inf, ways)
             return states[state], log_sum_exp(before + ways[:, None] + rest[state], axis=0)

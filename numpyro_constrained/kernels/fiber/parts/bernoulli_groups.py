@@ -1,8 +1,7 @@
-"""Groups of variables whose sums are given: closed forms for Poisson, a tree for Bernoulli.
+"""Bernoulli variables whose sums are given: exactly k of each group.
 
-Independent Poissons given their sum are multinomial. For Bernoullis the law of the sum is the
-product of the polynomials 1 - p_i + p_i z, formed by a balanced tree; a draw goes down the same
-tree.
+The law of a sum is the product of the polynomials 1 - p_i + p_i z, formed by a balanced tree; a
+draw goes down the same tree.
 
 The product is formed after an exponential tilt, l_i + lambda, that makes the expected sum the
 given one. Then its coefficient there is the largest (Darroch 1964), at least 1 / (L + 1), so that
@@ -10,9 +9,10 @@ linear space is safe in single precision too. Whatever lambda is, the answer and
 derivatives are exact functions: it is a constant, found to a tenth of a unit.
 """
 
+from collections.abc import Callable
 from functools import partial
 from math import prod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,9 +20,9 @@ import numpy as np
 from jax import Array
 from jax.lax import stop_gradient
 from jax.nn import log_sigmoid, sigmoid
-from jax.scipy.special import gammaln
 
 from constrained_core.fiber.disjoint_groups import DisjointGroups
+from numpyro_constrained.kernels.arrays.inversion import choose
 from numpyro_constrained.kernels.arrays.linalg import lift
 from numpyro_constrained.kernels.arrays.log_polynomials import (
     LINEAR,
@@ -31,138 +31,63 @@ from numpyro_constrained.kernels.arrays.log_polynomials import (
     outside,
     products,
 )
-from numpyro_constrained.kernels.arrays.log_space import power, safe_log, strictly_inside
-from numpyro_constrained.kernels.arrays.multinomial import multinomial_draw
-from numpyro_constrained.kernels.arrays.plans import plan_index
-from numpyro_constrained.kernels.fiber.trellis import choose, log_sum_exp
+from numpyro_constrained.kernels.arrays.log_space import log_sum_exp, safe_log, strictly_inside
+from numpyro_constrained.kernels.arrays.value_tables import padded
+from numpyro_constrained.kernels.fiber.covariance import derivative_of_means, settled
+from numpyro_constrained.kernels.fiber.group_sums import GroupLayout
+from numpyro_constrained.kernels.fiber.parts.part import FinitePart
 
-__all__ = [
-    "bernoulli_draw",
-    "bernoulli_log_marginals",
-    "bernoulli_log_partition",
-    "bernoulli_marginals",
-    "group_totals",
-    "member_totals",
-    "other_totals",
-    "poisson_draw",
-    "poisson_log_prob",
-    "spread",
-]
+__all__ = ["BernoulliGroups"]
 
 TILT_STEPS = 100
 TILT_TOLERANCE = 0.1
 
 
-def poisson_log_prob(groups: DisjointGroups, rate: Array, counts: Array) -> Array:
-    """Log probability of the sums of all groups under independent Poissons.
+class BernoulliGroups(FinitePart):
+    """Bernoulli variables whose sums are given: exactly k of each group.
 
     Args:
         groups: the plan.
-        rate: ``(*batch, p)`` rates of ``groups.variables``.
-        counts: ``(*batch, g)`` the sums.
-
-    Returns:
-        ``(*batch,)`` the sum over groups of log Poisson(count; sum of rates).
+        logits: ``(*batch, p)``.
+        counts: ``(*batch, g)``.
+        capacity: at least the number of ones, or of zeros if they are fewer, of every group.
     """
-    total = group_totals(groups, rate)
-    ndim = max(total.ndim, counts.ndim)
-    total, counts = lift(total, ndim), lift(counts, ndim).astype(rate.dtype)
-    return (power(counts, total) - total - gammaln(counts + 1)).sum(-1)
 
+    def __init__(self, groups: DisjointGroups, logits: Array, counts: Any, capacity: int) -> None:
+        self.variables, self.groups = groups.variables, groups
+        self.logits, self.counts, self.capacity = logits, jnp.asarray(counts), capacity
 
-def member_totals(groups: DisjointGroups, rate: Array) -> Array:
-    """``(*batch, p)``, or ``(*batch, 1)`` for one group: sums over the group of every member."""
-    return spread(groups, group_totals(groups, rate))
+    def _ask(self, function: Callable[..., Array], logits: Array) -> Array:
+        return function(self.groups, logits, self.counts, self.capacity)
 
+    def log_partition(self) -> Array:
+        return self._ask(_log_partition, self.logits)
 
-def other_totals(groups: DisjointGroups, rate: Array) -> Array:
-    """``(*batch, p)`` sums over the other members of the group, right to a few roundings.
-
-    At most one member has more than half of a sum. What it leaves is added up; of the others
-    there is so little to take away that no digits cancel.
-    """
-    total = member_totals(groups, rate)
-    is_large = rate > total / 2
-    small = member_totals(groups, jnp.where(is_large, 0.0, rate))
-    return jnp.where(is_large, small, total - rate)
-
-
-def spread(groups: DisjointGroups, figures: Array) -> Array:
-    """``(*batch, g)`` to ``(*batch, p)``, or to ``(*batch, 1)`` where there is one group."""
-    return figures if groups.num_groups == 1 else figures[..., plan_index(groups, "index")]
-
-
-def group_totals(groups: DisjointGroups, rate: Array) -> Array:
-    """``(*batch, p)`` to ``(*batch, g)``: sums over the members of every group."""
-    if groups.num_groups == 1:
-        return rate.sum(-1, keepdims=True)
-    totals = jnp.zeros(rate.shape[:-1] + (groups.num_groups,), rate.dtype)
-    return totals.at[..., plan_index(groups, "index")].add(rate)
-
-
-@partial(jax.jit, static_argnums=(1, 4, 5))
-def poisson_draw(
-    key: Array,
-    groups: DisjointGroups,
-    rate: Array,
-    counts: Array,
-    sample_shape: tuple[int, ...] = (),
-    largest: int | None = None,
-) -> Array:
-    """Multinomial draws of the members given the sums, ``(*sample_shape, *batch, p)``.
-
-    They are -1 in groups of a negative sum, or of a positive one where all rates are zero.
-
-    Args:
-        largest: a bound of the sums, if there is one: small sums are drawn one by one.
-    """
-    layout = _Layout(groups, jnp.broadcast_shapes(rate.shape[:-1], counts.shape[:-1]))
-    weights = layout.spread(stop_gradient(rate), 0.0)
-    shape, totals = tuple(sample_shape), layout.flat_counts(counts)
-    drawn = multinomial_draw(key, weights, jnp.maximum(totals, 0), prod(shape), largest)
-    is_possible = (totals == 0) | ((totals > 0) & (weights.sum(0) > 0))
-    return layout.gather(jnp.where(is_possible[None, None], drawn, -1), shape)
-
-
-class _Layout(NamedTuple):
-    """Members along the first dimension, groups and batch along the last: ``(L, g b)``."""
-
-    groups: DisjointGroups
-    batch_shape: tuple[int, ...]
+    def draw(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
+        shape = tuple(sample_shape)
+        return _draw(key, self.groups, self.logits, self.counts, self.capacity, shape)
 
     @property
-    def batch_size(self) -> int:
-        """b."""
-        return prod(self.batch_shape)
+    def probabilities(self) -> Array:
+        return self._ask(_marginals, self.logits)
 
-    def spread(self, values: Array, missing: float) -> Array:
-        """``(*batch, p)`` to ``(L, g b)``, with ``missing`` where a group has no more members."""
-        members = plan_index(self.groups, "members")
-        pad = jnp.full(values.shape[:-1] + (1,), missing, values.dtype)
-        values = jnp.concatenate([values, pad], -1)
-        values = jnp.broadcast_to(values, self.batch_shape + values.shape[-1:])
-        values = values.reshape(self.batch_size, values.shape[-1]).T[members.T]
-        return values.reshape(members.shape[1], len(members) * self.batch_size)
+    @property
+    def covariance(self) -> Array:
+        def tables(t: Array) -> Array:
+            logits = self.logits + lift(t, self.logits.ndim)
+            return self._ask(_marginals, logits)
 
-    def flat_counts(self, counts: Array) -> Array:
-        """``(*batch, g)`` to ``(g b,)``."""
-        counts = jnp.broadcast_to(counts, self.batch_shape + counts.shape[-1:])
-        return counts.reshape(self.batch_size, counts.shape[-1]).T.reshape(-1)
+        # One member of every group at a time: groups do not depend on each other.
+        index, members = self.groups.index, self.groups.members
+        slot = np.nonzero(members < len(index))[1][np.argsort(members[members < len(index)])]
+        directions = slot == np.arange(members.shape[1])[:, None]
+        found = derivative_of_means(tables, self.logits, directions)[..., slot]
+        is_same = (index == index[:, None]).reshape((1,) * (found.ndim - 2) + (index.size,) * 2)
+        return settled(jnp.where(is_same, found, 0.0), self.variance)
 
-    def gather(self, values: Array, shape: tuple[int, ...]) -> Array:
-        """``(L, prod(shape), g b)`` to ``(*shape, *batch, p)``, the inverse of ``spread``."""
-        members, num_members = plan_index(self.groups, "members"), len(self.groups.variables)
-        group, slot = np.nonzero(members < num_members)
-        position = np.argsort(members[group, slot])
-        index = np.stack([slot, group])[:, position].astype(np.int32)
-        values = values.reshape(*values.shape[:2], len(members), self.batch_size)
-        values = values[index[0], :, index[1]]
-        return jnp.moveaxis(values, 0, -1).reshape(shape + self.batch_shape + (num_members,))
-
-    def batch_sum(self, values: Array) -> Array:
-        """``(g b,)`` to ``(*batch,)``: sums over groups."""
-        values = values.reshape(self.groups.num_groups, self.batch_size)
-        return values.sum(0).reshape(self.batch_shape)
+    def log_marginals(self, num_values: int) -> Array:
+        table = self._ask(_log_marginals, self.logits)
+        return padded(table, num_values)
 
 
 class _Sums(NamedTuple):
@@ -185,10 +110,11 @@ class _Sums(NamedTuple):
     size: int
 
     @classmethod
-    def of(cls, layout: _Layout, logits: Array, counts: Array, capacity: int) -> "_Sums":
+    def of(cls, layout: GroupLayout, logits: Array, counts: Array, capacity: int) -> "_Sums":
         num_members = np.repeat(layout.groups.sizes, layout.batch_size)
         is_member = np.arange(layout.groups.members.shape[1])[:, None] < num_members
         counts, given = layout.flat_counts(counts), layout.spread(logits, 0.0)
+        # The polynomials need no more terms than there are ones, or zeros if these are fewer.
         flipped = 2 * counts > num_members
         given = jnp.where(flipped[None], -given, given)
         forced = (given == jnp.inf) & is_member
@@ -267,6 +193,7 @@ def _tilt(logits: Array, counts: Array) -> Array:
     largest = jnp.where(is_open, logits, -jnp.inf).max(0, initial=-jnp.inf)
     least = jnp.where(is_open, logits, jnp.inf).min(0, initial=jnp.inf)
     is_any = is_open.any(0)
+    # There the expected sum is below 1/2, or above number - 1/2: the target is between.
     low = jnp.where(is_any, -largest - jnp.log(2 * number), 0.0)
     high = jnp.where(is_any, -least + jnp.log(2 * number), 0.0)
     mean = jnp.where(is_open, logits, 0.0).sum(0) / number
@@ -294,9 +221,7 @@ def _tilt(logits: Array, counts: Array) -> Array:
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 3))
 @partial(jax.jit, static_argnums=(0, 3))
-def bernoulli_log_partition(
-    groups: DisjointGroups, logits: Array, counts: Array, capacity: int
-) -> Array:
+def _log_partition(groups: DisjointGroups, logits: Array, counts: Array, capacity: int) -> Array:
     """Log probability of the sums of all groups under independent Bernoullis.
 
     Args:
@@ -317,22 +242,21 @@ def bernoulli_log_partition(
     return layout.batch_sum(sums.log_coefficient() + normaliser - shift)
 
 
-@bernoulli_log_partition.defjvp
-def _bernoulli_log_partition_jvp(
+@_log_partition.defjvp
+def _log_partition_jvp(
     groups: DisjointGroups, capacity: int, primals: tuple, tangents: tuple
 ) -> tuple[Array, Array]:
     logits, counts = primals
-    value = bernoulli_log_partition(groups, logits, counts, capacity)
-    given = bernoulli_marginals(groups, logits, counts, capacity)[..., 1]
+    value = _log_partition(groups, logits, counts, capacity)
+    given = _marginals(groups, logits, counts, capacity)[..., 1]
+    # Of an exponential family: the mean given the sums less the mean without.
     slope = given - lift(sigmoid(logits), given.ndim)
     slope = jnp.where(jnp.isfinite(value)[..., None], slope, 0.0)
     return value, (slope * lift(tangents[0], slope.ndim)).sum(-1)
 
 
 @partial(jax.jit, static_argnums=(0, 3))
-def bernoulli_marginals(
-    groups: DisjointGroups, logits: Array, counts: Array, capacity: int
-) -> Array:
+def _marginals(groups: DisjointGroups, logits: Array, counts: Array, capacity: int) -> Array:
     """``(*batch, p, 2)`` probability of 0 and 1 given the sums, differentiable again.
 
     It is strictly inside of (0, 1) where a member can be either; NaN where the sum cannot be.
@@ -342,9 +266,7 @@ def bernoulli_marginals(
 
 
 @partial(jax.jit, static_argnums=(0, 3))
-def bernoulli_log_marginals(
-    groups: DisjointGroups, logits: Array, counts: Array, capacity: int
-) -> Array:
+def _log_marginals(groups: DisjointGroups, logits: Array, counts: Array, capacity: int) -> Array:
     """Their logarithms, of however small ones."""
     layout, sums = _laid_out(groups, logits, counts, capacity)
     return _by_value(layout, sums, sums.log_marginals())
@@ -352,19 +274,19 @@ def bernoulli_log_marginals(
 
 def _laid_out(
     groups: DisjointGroups, logits: Array, counts: Array, capacity: int
-) -> tuple[_Layout, _Sums]:
-    layout = _Layout(groups, jnp.broadcast_shapes(logits.shape[:-1], counts.shape[:-1]))
+) -> tuple[GroupLayout, _Sums]:
+    layout = GroupLayout(groups, jnp.broadcast_shapes(logits.shape[:-1], counts.shape[:-1]))
     return layout, _Sums.of(layout, logits, counts, capacity)
 
 
-def _by_value(layout: _Layout, sums: _Sums, sides: Array) -> Array:
+def _by_value(layout: GroupLayout, sums: _Sums, sides: Array) -> Array:
     """``(2, L, N)`` figures of the values that are counted and not, to ``(*batch, p, 2)``."""
     sides = jnp.where(sums.flipped[None, None], sides[::-1], sides)
     return jnp.stack([layout.gather(side[:, None], ()) for side in sides], -1)
 
 
 @partial(jax.jit, static_argnums=(1, 4, 5))
-def bernoulli_draw(
+def _draw(
     key: Array,
     groups: DisjointGroups,
     logits: Array,

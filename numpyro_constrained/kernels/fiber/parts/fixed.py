@@ -6,9 +6,8 @@ import numpy as np
 from jax import Array
 
 from constrained_core.fiber.plan import FixedVariables
-from numpyro_constrained.kernels.arrays.log_space import safe_log
-from numpyro_constrained.kernels.fiber.parts import FinitePart, Part
-from numpyro_constrained.kernels.fiber.poisson_parts import PoissonPart
+from numpyro_constrained.kernels.fiber.parts.part import FinitePart, Part, RatePart
+from numpyro_constrained.kernels.fiber.poisson_mass import PoissonMass
 
 __all__ = ["Fixed", "FixedCounts"]
 
@@ -71,7 +70,7 @@ class Fixed(_OneValue, FinitePart):
         return jnp.exp(self.log_marginals(self._num_values))
 
 
-class FixedCounts(_OneValue, PoissonPart):
+class FixedCounts(_OneValue, RatePart):
     """Poisson variables of rate 0.
 
     A law that was made with rates of 0 does not know their derivatives: they are NaN.
@@ -79,30 +78,15 @@ class FixedCounts(_OneValue, PoissonPart):
     Args:
         fixed: the plan.
         rate: ``(*batch, f)`` zeros.
-        is_delicate: as that of the other parts.
+        mass: that of the other parts.
     """
 
-    def __init__(self, fixed: FixedVariables, rate: Array, is_delicate: bool) -> None:
+    def __init__(self, fixed: FixedVariables, rate: Array, mass: PoissonMass) -> None:
         super().__init__(fixed, rate, rate.shape[:-1])
-        self._rate, self.is_delicate = _without_derivative(rate), is_delicate
-
-    @property
-    def weight(self) -> Array:
-        return self._rate
-
-    @property
-    def log_weight(self) -> Array:
-        return safe_log(self._rate)
-
-    @property
-    def is_positive(self) -> Array:
-        return self._rate > 0
+        self.rate, self.mass = _without_derivative(rate), mass
 
     def log_partition(self) -> Array:
-        return -self._rate.sum(-1)
-
-    def log_weight_sum(self) -> Array:
-        return self.log_partition() if self.is_delicate else 0.0 * self._rate.sum(-1)
+        return -self.rate.sum(-1)
 
 
 @jax.custom_jvp
