@@ -1,6 +1,5 @@
 """Independent Bernoulli variables under integer linear constraints: subsets."""
 
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -126,7 +125,7 @@ class ConstrainedBernoulli(ConstrainedFinite):
             return dist.Bernoulli(probs=self.probs).to_event(1)
         return dist.Bernoulli(logits=self.logits).to_event(1)
 
-    @cached_property
+    @lazy_property
     def _edge(self) -> Tensor | None:
         probs = self._given_probs
         if probs is None or not probs.requires_grad:
@@ -134,9 +133,8 @@ class ConstrainedBernoulli(ConstrainedFinite):
         is_never, is_always = probs == 0, probs == 1
         if not is_there(is_never | is_always):
             return None
-        with torch.enable_grad():
-            sides = (1 - probs).masked_fill(~is_always, 0.0), probs.masked_fill(~is_never, 0.0)
-            return torch.stack(sides, -1)
+        sides = (1 - probs).masked_fill(~is_always, 0.0), probs.masked_fill(~is_never, 0.0)
+        return torch.stack(sides, -1)
 
     def _make_parts(self, parameter: Tensor) -> list[FinitePart]:
         fiber, free = self._constraint, self._constraint.plan.free

@@ -1,6 +1,5 @@
 """Independent categorical variables under integer linear constraints."""
 
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -123,7 +122,7 @@ class ConstrainedCategorical(ConstrainedFinite):
             return dist.Categorical(probs=self.probs).to_event(1)
         return dist.Categorical(logits=self.logits).to_event(1)
 
-    @cached_property
+    @lazy_property
     def _edge(self) -> Tensor | None:
         probs = self._given_probs
         if probs is None or not probs.requires_grad:
@@ -131,8 +130,7 @@ class ConstrainedCategorical(ConstrainedFinite):
         is_never = probs == 0
         if not is_there(is_never):
             return None
-        with torch.enable_grad():
-            return probs.masked_fill(~is_never, 0.0)
+        return probs.masked_fill(~is_never, 0.0)
 
     def _make_parts(self, parameter: Tensor) -> list[FinitePart]:
         fiber, free = self._constraint, self._constraint.plan.free

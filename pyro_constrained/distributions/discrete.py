@@ -4,13 +4,13 @@ import copy
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import constraints
+from torch.distributions.utils import lazy_property
 
 from constrained_core import enumerate_fiber
 from constrained_core.checks import (
@@ -77,15 +77,13 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         """``(*batch,)`` expectation of those terms under this law."""
         return 0.0
 
-    @cached_property
+    @lazy_property
     def _parts(self) -> Sequence[Part]:
-        with torch.enable_grad():
-            return self._make_parts(self._parameter)
+        return self._make_parts(self._parameter)
 
-    @cached_property
+    @lazy_property
     def _log_weight_sum(self) -> Tensor:
-        with torch.enable_grad():
-            return sum((part.log_weight_sum() for part in self._parts), self._zero)
+        return sum((part.log_weight_sum() for part in self._parts), self._zero)
 
     def _full_parameter(self, variables: np.ndarray) -> Tensor:
         """The parameter of some variables in the batch shape of the law: of those in no row, draws

@@ -1,13 +1,12 @@
 """Independent Poisson counts under integer linear constraints."""
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
 import pyro.distributions as dist
-import torch
 from torch import Tensor
 from torch.distributions import constraints
+from torch.distributions.utils import lazy_property
 
 from constrained_core.fiber.known import known_rates
 from pyro_constrained.distributions.discrete import ConstrainedDiscrete
@@ -138,14 +137,13 @@ class ConstrainedPoisson(ConstrainedDiscrete):
         """By which values are scored."""
         return mass_for(self._constraint.plan.largest_terms, self.rate.dtype)
 
-    @cached_property
+    @lazy_property
     def _figures(self) -> tuple[Tensor, ...]:
         """``(*batch, n)`` what the mass takes of all variables."""
-        with torch.enable_grad():
-            return tuple(
-                self._joined([getattr(part, name) for part in self._parts])
-                for name in self._mass.figures
-            )
+        return tuple(
+            self._joined([getattr(part, name) for part in self._parts])
+            for name in self._mass.figures
+        )
 
     def _log_weight(self, value: Tensor) -> Tensor:
         has_tiny = any(part.has_tiny for part in self._parts)

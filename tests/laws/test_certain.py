@@ -154,3 +154,17 @@ def test_no_point_spoils_no_derivative(backend):
 
         found, expected = (backend.gradients(f, {"rate": rate})["rate"] for f in (total, alone))
         np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
+
+
+@each_backend
+def test_derivative_where_the_largest_value_is_certain(backend):
+    """As a law leaves certainty, its mean moves by what it moves to, not by half of it."""
+    certain, other = np.array([0.0, 0, 1]), np.array([0.2, 0.5, 0.3])
+    probs = np.stack([other, other, certain])
+    case = DiscreteCase("", CATEGORICAL, {"probs": probs}, np.array([[1, 1, 0]]), np.array([2]))
+
+    def mean(at):
+        return backend.law(case, validate_args=False, **at).mean[2]
+
+    slope = backend.gradients(mean, {"probs": probs})["probs"][2] @ (other - certain)
+    assert slope == pytest.approx(other @ np.arange(3) - 2, rel=TIGHT)

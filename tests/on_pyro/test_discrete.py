@@ -297,3 +297,31 @@ def test_base_law():
         expected = base.log_prob(x) - law.constraint_log_prob()
         torch.testing.assert_close(law.log_prob(x), expected)
     assert isinstance(build("poisson").base_dist, dist.Independent)
+
+
+@each_law
+@pytest.mark.parametrize("member", ["mean", "variance", "covariance", "entropy", "log_prob"])
+def test_answers_first_asked_for_without_a_gradient_have_one_later(name, member):
+    law, arguments = TABLE[name]
+    key = next(iter(arguments))
+
+    def slope(is_looked_at: bool) -> torch.Tensor:
+        parameter = arguments[key].clone().requires_grad_()
+        made = law(**(arguments | {key: parameter}))
+        x = made.sample()
+
+        def total() -> torch.Tensor:
+            found = getattr(made, member)
+            found = found(x) if member == "log_prob" else found() if callable(found) else found
+            return found.sin().sum()
+
+        if is_looked_at:
+            with torch.no_grad():
+                total()
+        (found,) = torch.autograd.grad(total(), parameter)
+        return found
+
+    torch.manual_seed(3)
+    expected = slope(False)
+    torch.manual_seed(3)
+    torch.testing.assert_close(slope(True), expected)

@@ -42,7 +42,9 @@ def mean_of(probability: Array) -> Array:
     if probability.shape[-1] == 2:
         return probability[..., 1]
     found = (probability * values_of(probability.shape[-1], probability, probability.ndim)).sum(-1)
-    return jnp.minimum(found, probability.shape[-1] - 1)
+    # Only rounding is cut off: at a tie, a minimum would halve the derivative.
+    excess = jnp.maximum(found - (probability.shape[-1] - 1), 0)
+    return found - stop_gradient(excess)
 
 
 def variance_of(probability: Array) -> Array:

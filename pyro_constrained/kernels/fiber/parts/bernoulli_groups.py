@@ -11,11 +11,11 @@ derivatives are exact functions: it is a constant, found to a tenth of a unit.
 
 import math
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.distributions.utils import lazy_property
 from torch.nn.functional import logsigmoid
 
 from constrained_core.fiber.disjoint_groups import DisjointGroups
@@ -53,7 +53,7 @@ class BernoulliGroups(FinitePart):
         self.variables, self.groups = groups.variables, groups
         self.logits, self.counts, self.capacity = logits, counts, capacity
 
-    @cached_property
+    @lazy_property
     def _sums(self) -> "_Sums":
         # Constants, which serve answers with a derivative too: those of inference mode cannot.
         with torch.inference_mode(False):
@@ -84,7 +84,7 @@ class BernoulliGroups(FinitePart):
         drawn = torch.where(sums.active, drawn, sums.forced).to(logits.dtype)
         return in_order(self.groups, drawn)
 
-    @cached_property
+    @lazy_property
     def probabilities(self) -> Tensor:
         return self._marginals()
 

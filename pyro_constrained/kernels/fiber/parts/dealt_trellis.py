@@ -5,11 +5,10 @@ order in which they come. So x_j = u has the probability that the first u of the
 and the others on other cells, times the number of ways to choose these u.
 """
 
-from functools import cached_property
-
 import numpy as np
 import torch
 from torch import Tensor
+from torch.distributions.utils import lazy_property
 from torch.nn.functional import pad
 
 from constrained_core.fiber.trellis import Trellis
@@ -78,7 +77,7 @@ class DealtTrellis(PoissonTrellis):
                 columns[..., column] = (units == place).sum(-1).to(columns.dtype)
         return columns
 
-    @cached_property
+    @lazy_property
     def _counted(self) -> tuple[Tensor, Tensor]:
         """``(q U,)`` to which column the values of the stages count, and how much."""
         trellis, num_values = self.trellis, self.theta.shape[-1]
@@ -109,18 +108,16 @@ class DealtTrellis(PoissonTrellis):
         missing = self._stages.isnan().any(-1).any(-1, keepdim=True)
         return expanded(missing, missing.shape[:-1] + (len(self.variables),))
 
-    @cached_property
+    @lazy_property
     def _log_marginals(self) -> Tensor:
-        with torch.enable_grad():
-            return _log_marginals(self.trellis, self.theta, self.start)
+        return _log_marginals(self.trellis, self.theta, self.start)
 
     def _column_log_marginals(self) -> Tensor:
         return self._log_marginals
 
-    @cached_property
+    @lazy_property
     def _marginals(self) -> Tensor:
-        with torch.enable_grad():
-            return self._log_marginals.exp()
+        return self._log_marginals.exp()
 
     @property
     def _possible(self) -> Tensor:

@@ -6,11 +6,11 @@ leaves of k.
 """
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.distributions.utils import lazy_property
 from torch.nn.functional import pad
 
 from constrained_core.fiber.plan import FixedVariables
@@ -52,38 +52,35 @@ class GrowingCounts(PoissonPart):
         self._order = torch.as_tensor(np.argsort(variables), device=possible.device)
         self.variables = np.sort(variables)
 
-    @cached_property
+    @lazy_property
     def _is_open(self) -> Tensor:
         """``(e, *batch)`` whether P(A x = k - a) and P(A x = k) are positive."""
         positive = (_sum_of(parts) > -torch.inf for parts in (self._parts, self._grown))
         at_zero, grown = positive
         return self._possible & at_zero & grown
 
-    @cached_property
+    @lazy_property
     def _odds(self) -> Tensor:
         """``(e, *batch)`` their ratio."""
-        with torch.enable_grad():
-            change = _sum_of(self._grown) - _sum_of(self._parts)
-            return change.masked_fill(~self._is_open, -torch.inf).exp()
+        change = _sum_of(self._grown) - _sum_of(self._parts)
+        return change.masked_fill(~self._is_open, -torch.inf).exp()
 
     @property
     def _column(self) -> Tensor:
         """``(f,)`` which of the e columns a variable has."""
         return plan_tensor(self._fixed, "column", self._zero.weight, torch.int64)
 
-    @cached_property
+    @lazy_property
     def _growth(self) -> Tensor:
         """``(e, *batch)`` probabilities of zero, with derivatives, that a variable is 1."""
-        with torch.enable_grad():
-            rate = self._zero.weight
-            columns = plan_groups(self._fixed, "column", len(self._possible), rate)
-            return columns.totals(rate).movedim(-1, 0) * self._odds
+        rate = self._zero.weight
+        columns = plan_groups(self._fixed, "column", len(self._possible), rate)
+        return columns.totals(rate).movedim(-1, 0) * self._odds
 
-    @cached_property
+    @lazy_property
     def _zero_mean(self) -> Tensor:
         """``(*batch, f)`` means of the variables of rate 0."""
-        with torch.enable_grad():
-            return self._zero.weight * self._odds.index_select(0, self._column).movedim(0, -1)
+        return self._zero.weight * self._odds.index_select(0, self._column).movedim(0, -1)
 
     def _change(
         self,

@@ -5,10 +5,10 @@ A part has ``variables``, their indices in x, and answers for them alone: values
 """
 
 from abc import ABC, abstractmethod
-from functools import cached_property
 
 import numpy as np
 from torch import Tensor
+from torch.distributions.utils import lazy_property
 
 from pyro_constrained.kernels.arrays.log_space import is_there, safe_log
 from pyro_constrained.kernels.arrays.value_tables import log_factorials, mean_of, variance_of
@@ -115,7 +115,7 @@ class RatePart(PoissonPart):
     def weight(self) -> Tensor:
         return self.rate
 
-    @cached_property
+    @lazy_property
     def has_tiny(self) -> bool:
         return is_there(self.rate == 0)
 

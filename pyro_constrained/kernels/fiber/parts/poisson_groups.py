@@ -1,9 +1,8 @@
 """Poisson variables whose sums are given: multinomial."""
 
-from functools import cached_property
-
 import torch
 from torch import Tensor
+from torch.distributions.utils import lazy_property
 
 from constrained_core.fiber.disjoint_groups import DisjointGroups
 from pyro_constrained.kernels.arrays.log_space import is_there, log_ratio, ratio, safe_log
@@ -52,22 +51,19 @@ class PoissonGroups(PoissonPart):
         rate = self.rate.detach()
         return draw_members(self.groups, rate, self.counts, sample_shape, self.largest)
 
-    @cached_property
+    @lazy_property
     def _totals(self) -> Tensor:
         """``(*batch, g)`` rates of the groups."""
-        with torch.enable_grad():
-            return group_totals(self.groups, self.rate)
+        return group_totals(self.groups, self.rate)
 
-    @cached_property
+    @lazy_property
     def _whole(self) -> Tensor:
         """``_totals`` for each of the members."""
-        with torch.enable_grad():
-            return spread(self.groups, self._totals)
+        return spread(self.groups, self._totals)
 
-    @cached_property
+    @lazy_property
     def _share(self) -> Tensor:
-        with torch.enable_grad():
-            return ratio(self.rate, self._whole)
+        return ratio(self.rate, self._whole)
 
     @property
     def _count(self) -> Tensor:
@@ -78,7 +74,7 @@ class PoissonGroups(PoissonPart):
     def weight(self) -> Tensor:
         return self.mass.weight(self._share, self._count)
 
-    @cached_property
+    @lazy_property
     def has_tiny(self) -> bool:
         return is_there(self._share < torch.finfo(self.rate.dtype).tiny)
 

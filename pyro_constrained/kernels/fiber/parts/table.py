@@ -7,10 +7,9 @@ t, of first order, and of second order for probabilities: x has covariances S in
 the law of a cell moves as if it were tilted by ``(S t)_ij / S_ij,ij``.
 """
 
-from functools import cached_property
-
 import torch
 from torch import Tensor
+from torch.distributions.utils import lazy_property
 
 from constrained_core.fiber.tables import TwoWayTable
 from pyro_constrained.kernels.arrays.groups import plan_groups
@@ -46,47 +45,45 @@ class IndependentTable(PoissonPart):
     def _along(self, name: str) -> Tensor:
         return plan_tensor(self.table, name, self.rate, torch.int64)
 
-    @cached_property
+    @lazy_property
     def _total(self) -> Tensor:
         """``(*batch, 1)`` sum of all cells."""
         return self._rows.sum(-1, keepdim=True)
 
-    @cached_property
+    @lazy_property
     def _sums(self) -> tuple[Tensor, Tensor]:
         """``(*batch, p)`` the row sum and the column sum of every cell."""
         row, column = self._along("row"), self._along("column")
         return self._rows.index_select(-1, row), self._columns.index_select(-1, column)
 
-    @cached_property
+    @lazy_property
     def _expected(self) -> Tensor:
         """``(*batch, p)`` the means at t = 0."""
         in_row, in_column = self._sums
         return in_row * (in_column / self._total.clamp(min=1))
 
-    @cached_property
+    @lazy_property
     def _log_change(self) -> Tensor | None:
         """``(*batch, p)`` t; None where no derivative is asked for."""
         if not self.rate.requires_grad:
             return None
-        with torch.enable_grad():
-            return self.rate.log() - self.rate.detach().log()
+        return self.rate.log() - self.rate.detach().log()
 
-    @cached_property
+    @lazy_property
     def _moved(self) -> Tensor:
         """``(*batch, p)`` S t, the change of the means."""
         if self._log_change is None:
             return self._zero
-        with torch.enable_grad():
-            change, total = self._log_change, self._total
-            grid = change.index_select(-1, self._along("cells")).unflatten(-1, self.table.shape)
-            by_row = (grid @ self._columns[..., None])[..., 0]
-            by_column = (self._rows[..., None, :] @ grid)[..., 0, :]
-            all_of_it = (by_row * self._rows).sum(-1, keepdim=True) / total.clamp(min=1)
-            in_row = by_row.index_select(-1, self._along("row"))
-            in_column = by_column.index_select(-1, self._along("column"))
-            # S is a covariance of rows times one of columns: each takes a mean away.
-            rest = total * change - in_row - in_column + all_of_it
-            return self._expected * rest / (total - 1).clamp(min=1)
+        change, total = self._log_change, self._total
+        grid = change.index_select(-1, self._along("cells")).unflatten(-1, self.table.shape)
+        by_row = (grid @ self._columns[..., None])[..., 0]
+        by_column = (self._rows[..., None, :] @ grid)[..., 0, :]
+        all_of_it = (by_row * self._rows).sum(-1, keepdim=True) / total.clamp(min=1)
+        in_row = by_row.index_select(-1, self._along("row"))
+        in_column = by_column.index_select(-1, self._along("column"))
+        # S is a covariance of rows times one of columns: each takes a mean away.
+        rest = total * change - in_row - in_column + all_of_it
+        return self._expected * rest / (total - 1).clamp(min=1)
 
     def _log_change_of_sum(self) -> Tensor | float:
         """``(*batch,)`` log of the sum of the weights exp(x t) under the law."""
@@ -155,7 +152,7 @@ class IndependentTable(PoissonPart):
     def mean(self) -> Tensor:
         return self._expected + self._moved
 
-    @cached_property
+    @lazy_property
     def _spread(self) -> Tensor:
         """``(*batch, p)`` the variances at t = 0."""
         (in_row, in_column), total = self._sums, self._total

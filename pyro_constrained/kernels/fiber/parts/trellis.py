@@ -1,11 +1,11 @@
 """Variables whose rows overlap, by the dynamic programme over the columns."""
 
 from collections.abc import Callable
-from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.distributions.utils import lazy_property
 
 from constrained_core.fiber.trellis import Trellis
 from pyro_constrained.kernels.arrays.log_space import (
@@ -68,7 +68,7 @@ class TrellisPart(FinitePart):
             return trellis_sums.log_partition(self.trellis, self.theta, self.start)
         return trellis_edges.log_partition(self.trellis, self.theta, self.edge, self.start)
 
-    @cached_property
+    @lazy_property
     def _stages(self) -> Tensor:
         """``(*batch, q, U)`` probabilities of the values of the stages."""
         return self._stages_of(self.theta, self.edge)
@@ -90,7 +90,7 @@ class TrellisPart(FinitePart):
         """``(*batch, q, U)`` of the columns."""
         return self._stages
 
-    @cached_property
+    @lazy_property
     def _possible(self) -> Tensor:
         """``(*batch, q, U)`` whether a column can have a value."""
         return trellis_marginals.possible_values(self.trellis, self.theta, self.start)
@@ -102,7 +102,7 @@ class TrellisPart(FinitePart):
         reach = (self.theta.amax(-1) - least).sum(-1) + np.log(self.trellis.num_values).sum()
         return is_there(~(reach < -np.log(torch.finfo(reach.dtype).tiny)))
 
-    @cached_property
+    @lazy_property
     def _exact(self) -> Tensor:
         """``_marginals`` with zeros exactly where a value is impossible."""
         found = self._marginals
@@ -230,11 +230,10 @@ class PoissonTrellis(TrellisPart, RatePart):
     def _is_merged(self) -> bool:
         return len(self.trellis.coefficients) < len(self.variables)
 
-    @cached_property
+    @lazy_property
     def _whole(self) -> Tensor:
         """Rates of the columns, for each of their variables."""
-        with torch.enable_grad():
-            return member_totals(self._columns, self.rate)
+        return member_totals(self._columns, self.rate)
 
     @property
     def _share(self) -> Tensor:
@@ -250,7 +249,7 @@ class PoissonTrellis(TrellisPart, RatePart):
         there is no point."""
         return self._of_variables(figure(self._known[0]), -1)
 
-    @cached_property
+    @lazy_property
     def _known(self) -> tuple[Tensor, Tensor]:
         """``_marginals``, zeros for NaN, and ``(*batch, p)`` whether there is no point."""
         known, missing = without_nan(self._marginals)
