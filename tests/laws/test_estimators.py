@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from tests import oracles
-from tests.adapters import each_backend, each_case
+from tests.adapters import each_backend, each_law
 from tests.cases import named, select
 from tests.chance import assert_likely, of_means
 from tests.laws import paths
@@ -24,8 +24,7 @@ def _law(backend, case, arrays, estimator):
     return backend.law(case, **arrays, gradient_estimator=estimator)
 
 
-@each_backend
-@each_case(ESTIMATOR_CASES)
+@each_law(ESTIMATOR_CASES, select("diagonal-weighted_groups"))
 def test_pathwise_gradient_is_unbiased(backend, case, rng):
     """The mean gradient of x'Mx over draws is the derivative of E[x'Mx] in closed form."""
     matrix = rng.normal(size=(case.n, case.n))
@@ -54,8 +53,7 @@ def test_pathwise_gradient_is_unbiased(backend, case, rng):
     assert_likely(p_values)
 
 
-@each_backend
-@each_case(ESTIMATOR_CASES)
+@each_law(ESTIMATOR_CASES, select("diagonal-weighted_groups"))
 def test_marginal_expectation_has_the_gradient_of_the_mean(backend, case, rng):
     weights = backend.array(rng.normal(size=case.n))
 
@@ -72,8 +70,7 @@ def test_marginal_expectation_has_the_gradient_of_the_mean(backend, case, rng):
         np.testing.assert_allclose(found[name], expected[name], rtol=1e-12, atol=1e-12)
 
 
-@each_backend
-@each_case(ESTIMATOR_CASES)
+@each_law(ESTIMATOR_CASES, select("diagonal-weighted_groups"))
 def test_score_function_blocks_the_draw(backend, case):
     law = backend.law(case, gradient_estimator="score_function")
     assert not law.has_rsample
@@ -85,8 +82,7 @@ def test_score_function_blocks_the_draw(backend, case):
         np.testing.assert_array_equal(gradient, 0)
 
 
-@each_backend
-@each_case(ESTIMATOR_CASES)
+@each_law(ESTIMATOR_CASES, select("diagonal-weighted_groups"))
 def test_every_estimator_draws_on_the_support(backend, case):
     for estimator in ("pathwise", "marginal_expectation", "score_function"):
         law = backend.law(case, gradient_estimator=estimator)

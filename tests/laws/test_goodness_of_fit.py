@@ -4,8 +4,8 @@ import numpy as np
 from scipy import linalg, stats
 
 from tests import oracles
-from tests.adapters import each_backend, each_case, shared_law
-from tests.cases import REPRESENTATIVE, select
+from tests.adapters import each_backend, each_case, each_law, shared_law
+from tests.cases import COMPILED, REPRESENTATIVE, select
 from tests.chance import assert_likely, of_correlations, of_moments
 
 DRAWS = 4000
@@ -25,8 +25,7 @@ def _whitened(backend, case):
         yield problem, linalg.solve_triangular(root, reduced.T, lower=True).T
 
 
-@each_backend
-@each_case(FITTED)
+@each_law(FITTED, COMPILED)
 def test_marginals_and_radius(backend, case):
     """Each coordinate is a normal or t; the squared radius a chi-square or F."""
     p_values = []
@@ -39,8 +38,7 @@ def test_marginals_and_radius(backend, case):
     assert_likely(p_values)
 
 
-@each_backend
-@each_case(FITTED)
+@each_law(FITTED, COMPILED)
 def test_first_two_moments(backend, case):
     p_values = []
     for problem, white in _whitened(backend, case):

@@ -5,7 +5,7 @@ import pytest
 
 from tests import oracles
 from tests.adapters import each_backend, each_case, each_law
-from tests.cases import REPRESENTATIVE, Case, named, select
+from tests.cases import DIFFERENTIATED, REPRESENTATIVE, Case, named, select
 from tests.laws import paths
 
 GRADIENT_CASES = REPRESENTATIVE + select(
@@ -39,7 +39,7 @@ def _score_gradients(backend, case, x, weights, with_A):
     return backend.gradients(score, at | {"A": case.A} if with_A else at)
 
 
-@each_law(GRADIENT_CASES, REPRESENTATIVE)
+@each_law(GRADIENT_CASES, DIFFERENTIATED)
 def test_log_prob_gradients(backend, case, rng):
     x = case.points(rng, count=1)[0]
     weights = rng.uniform(0.5, 1.5, case.batch_shape)
@@ -59,7 +59,7 @@ def test_log_prob_gradients(backend, case, rng):
             assert paths.along(traced_A, direction) == pytest.approx(expected, rel=1e-7, abs=1e-7)
 
 
-@each_law(GRADIENT_CASES, REPRESENTATIVE)
+@each_law(GRADIENT_CASES, DIFFERENTIATED)
 def test_draw_gradients_at_fixed_noise(backend, case, rng):
     x = case.points(rng, count=1)[0]
     weights = rng.normal(size=(2, *x.shape)) / case.unit

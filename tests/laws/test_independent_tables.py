@@ -144,7 +144,7 @@ def test_large_totals(backend, dtype):
     np.testing.assert_allclose(found, expected, rtol=tolerance, atol=100 * tolerance)
 
 
-@each_backend
+@each_quick_backend
 @pytest.mark.parametrize("rows, columns", [([0, 0], [0, 0]), ([1, 0], [0, 1]), ([2, 0], [1, 1]),
                                            ([1, 1], [1, 1]), ([5, 0], [0, 5])])  # fmt: skip
 def test_tables_with_hardly_a_point(backend, rows, columns):

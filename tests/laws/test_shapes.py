@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tests.adapters import assert_close, each_backend, each_case, each_law, shared_law
+from tests.adapters import assert_close, each_law, shared_law
 from tests.cases import CASES, COMPILED, select
 
 
@@ -28,8 +28,7 @@ EXPANDED = select(
 )  # fmt: skip
 
 
-@each_backend
-@each_case(EXPANDED)
+@each_law(EXPANDED, select("diagonal-groups", "low_rank-dense", "student_tril-row"))
 def test_expand(backend, case, rng):
     law = shared_law(backend, case)
     shape = (4, *(case.batch_shape or (2,)))
@@ -50,8 +49,7 @@ def test_expand(backend, case, rng):
         assert_close(backend.value(expanded, moment), full, 1e-12)
 
 
-@each_backend
-@each_case(EXPANDED)
+@each_law(EXPANDED, select("diagonal-groups", "low_rank-dense", "student_tril-row"))
 def test_float32_stays_float32(backend, case, rng):
     law = backend.law(case.rounded("float32"), "float32")
     x = backend.array(case.points(rng, count=1)[0], "float32")

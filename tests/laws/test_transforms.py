@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from tests.adapters import assert_close, each_backend, each_case
-from tests.cases import select
+from tests.adapters import assert_close, each_law
+from tests.cases import COMPILED, select
 from tests.laws.test_support import PROMISED_ROUNDINGS, roundings
 
 TRANSFORMED = select(
@@ -30,8 +30,7 @@ def _coordinates(case, rng, *shape):
     return rng.normal(size=(*shape, *_batch(case), dimension))
 
 
-@each_backend
-@each_case(TRANSFORMED)
+@each_law(TRANSFORMED, COMPILED)
 def test_reaches_the_subspace(backend, case, rng):
     z = _coordinates(case, rng, 4)
     x = backend.numpy(_transform(backend, case)(backend.array(z)))
@@ -40,8 +39,7 @@ def test_reaches_the_subspace(backend, case, rng):
     assert np.max(roundings(on_its_batch, x, "float64"), initial=0.0) <= PROMISED_ROUNDINGS
 
 
-@each_backend
-@each_case(TRANSFORMED)
+@each_law(TRANSFORMED, COMPILED)
 def test_is_an_isometry(backend, case, rng):
     transform = _transform(backend, case)
     z, w = _coordinates(case, rng, 2)
@@ -50,8 +48,7 @@ def test_is_an_isometry(backend, case, rng):
     assert_close(np.linalg.norm(x - y, axis=-1), distance, 1e-12 * (1 + np.abs(x).max(initial=0.0)))
 
 
-@each_backend
-@each_case(TRANSFORMED)
+@each_law(TRANSFORMED, COMPILED)
 def test_log_abs_det_is_zero(backend, case, rng):
     transform = _transform(backend, case)
     z = backend.array(_coordinates(case, rng, 3))
@@ -59,8 +56,7 @@ def test_log_abs_det_is_zero(backend, case, rng):
     assert_close(found, np.zeros((3, *_batch(case))), 0.0)
 
 
-@each_backend
-@each_case(TRANSFORMED)
+@each_law(TRANSFORMED, COMPILED)
 def test_inverse(backend, case, rng):
     transform = _transform(backend, case)
     z = _coordinates(case, rng, 3)
@@ -68,8 +64,7 @@ def test_inverse(backend, case, rng):
     assert_close(back, z, 1e-11)
 
 
-@each_backend
-@each_case(TRANSFORMED)
+@each_law(TRANSFORMED, COMPILED)
 def test_shapes_forward_and_back(backend, case, rng):
     transform = _transform(backend, case)
     dimension = next(iter(case.problems.values())).dimension

@@ -19,7 +19,13 @@ IMPOSSIBLE = {
 }
 
 
-@pytest.mark.parametrize("name", IMPOSSIBLE)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * name.endswith(("_row", "_probs")))
+        for name in IMPOSSIBLE
+    ],
+)
 def test_draws_where_nothing_can_be_drawn(name):
     """No error inside of jit: -1, or NaN where draws have a gradient, is off the support."""
 

@@ -28,6 +28,14 @@ each_quick_kind = pytest.mark.parametrize(
     ],
 )
 """Low rank compiles longest."""
+each_main_kind = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name not in ("dense", "groups")))
+        for name in KINDS
+    ],
+)
+"""For what compiles many programs; others are slow."""
 
 
 def summary(law, key: Array) -> dict[str, Array]:
@@ -66,7 +74,7 @@ def test_leaves_are_parameters_and_constraint():
     assert shapes[3] == sorted([n, n, m])
 
 
-@each_quick_kind
+@each_main_kind
 def test_jit_with_the_law_as_argument(name):
     """Values are the same as outside, to rounding."""
     law = build(name)
@@ -121,7 +129,7 @@ def test_gradient_through_a_law_as_argument(name):
         assert_close(found.scale.reshape(SCALE.shape), expected["scale"])
 
 
-@each_kind
+@each_main_kind
 def test_second_derivatives(name):
     """Forward over reverse is symmetric and finite."""
     x = build(name).sample(KEY)
@@ -163,7 +171,7 @@ def test_vmap_over_constraints():
     assert_close(found, jax.tree.map(lambda *parts: jnp.stack(parts), *singles))
 
 
-@each_kind
+@each_main_kind
 def test_scan(name):
     """A law as carry, as closure and built in every step."""
     law = build(name)
@@ -179,7 +187,7 @@ def test_scan(name):
     assert_close(found, (expected, expected))
 
 
-@each_kind
+@each_main_kind
 def test_conditionals_and_loops(name):
     """Laws of one structure are branches of ``cond``."""
     law, other = build(name), build(name, loc=2 * LOC)
@@ -192,7 +200,7 @@ def test_conditionals_and_loops(name):
     assert_close(chosen(False), other.mean)
 
 
-@each_quick_kind
+@each_main_kind
 def test_nothing_leaks(name):
     """Neither into a law made outside, whose lazy parts are used inside, nor into the caches."""
     shared = build(name)
@@ -232,7 +240,7 @@ def test_shape_evaluation():
     assert shapes["log_prob"].shape == (2, 3)
 
 
-@each_kind
+@each_main_kind
 def test_single_precision(name):
     """With x64 off, as JAX starts: everything is float32 and the promise of residuals holds."""
     high, arguments = build(name), TABLE[name][1]

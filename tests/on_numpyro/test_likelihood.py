@@ -39,6 +39,14 @@ LAWS = {
     "student": lambda k: ConstrainedMultivariateStudentT(4.0, LOC, A=A, k=k, scale=SCALE),
 }
 each_law = pytest.mark.parametrize("law", LAWS.values(), ids=LAWS)
+each_main_law = pytest.mark.parametrize(
+    "law",
+    [
+        pytest.param(law, id=name, marks=[pytest.mark.slow] * (name not in ("dense", "groups")))
+        for name, law in LAWS.items()
+    ],
+)
+"""Others are slow: they compile for seconds."""
 
 
 def scores(law) -> tuple[Array, Array]:
@@ -51,7 +59,7 @@ def score(model) -> Array:
     return log_density(handlers.seed(model, KEY), (), {}, {})[0]
 
 
-@each_law
+@each_main_law
 def test_plate(law):
     data, expected = scores(law)
 
@@ -74,7 +82,7 @@ def test_plate_expands_one_law(law):
     assert_close(score(model), shared.log_prob(data).sum())
 
 
-@each_law
+@each_main_law
 def test_sequence(law):
     """Rows one by one in NumPyro's ``scan``, in place of Pyro's sequential plate."""
     data, expected = scores(law)
@@ -117,7 +125,7 @@ def test_mask(law):
     assert_close(score(handled), expected[MASK].sum())
 
 
-@each_law
+@each_main_law
 def test_masked_rows_give_no_gradient(law):
     """Rows that are hidden because they are off the support must not spoil the others."""
     data, expected = scores(law)
@@ -143,7 +151,7 @@ def test_scale(law):
     assert_close(score(model), 0.5 * expected.sum())
 
 
-@each_law
+@each_main_law
 def test_subsampling_is_unbiased(law):
     """The mean over all pairs of rows of the scaled score is the full score."""
     data, expected = scores(law)

@@ -331,11 +331,16 @@ STACKS = [
     if not (name in ("tril", "student_tril") and key in ("A", "k"))  # as in "dense", "student"
 ]
 
+QUICK_STACKS = [
+    ("dense", "A"),
+    *((n, "all") for n in ("precision", "groups", "low_rank", "student")),
+]
+
 
 @pytest.mark.parametrize(
     "name, key",
     [
-        pytest.param(*stack, marks=[pytest.mark.slow] * (stack[1] not in ("A", "all")))
+        pytest.param(*stack, marks=[pytest.mark.slow] * (stack not in QUICK_STACKS))
         for stack in STACKS
     ],
 )
