@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from constrained_core.errors import ConstraintError, InfeasibleConstraintError
+from constrained_core.groups import GroupSum
 
 __all__ = [
     "FINITE",
@@ -24,6 +25,7 @@ __all__ = [
     "check_estimator",
     "check_exact_shapes",
     "check_factor_shape",
+    "check_per_group",
     "check_shapes",
     "check_site",
     "check_value_shape",
@@ -158,6 +160,16 @@ def unknown_base(known: Iterable[tuple[type, int]], base: Any, event_shape: Any)
         f"{event_shape}; use to_event(1) for independent variables, or register the law with "
         "constrain.register."
     )
+
+
+def check_per_group(per_group: bool, A: Any, parameter: str) -> None:
+    """Raise where a law for each group is asked for and there are no groups, or no ``scale``."""
+    if per_group and not (isinstance(A, GroupSum) and parameter == "scale"):
+        raise ConstraintError(
+            "per_group: expected A to be a GroupSum and the parameter scale, got "
+            f"{type(A).__name__} and {parameter}; give A as a GroupSum and L = diag(scale), or a "
+            "law for each batch element."
+        )
 
 
 # Shapes

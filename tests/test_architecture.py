@@ -101,7 +101,7 @@ SIGNATURES = {
     ),
     "ConstrainedMultivariateStudentT": (
         ["df", "loc", "scale_tril=None", *OPTIONAL],
-        ["scale=None", ESTIMATOR, "validate_args=None"],
+        ["scale=None", "per_group=False", ESTIMATOR, "validate_args=None"],
     ),
     "ConstrainedPoisson": (["rate", *GIVEN], DISCRETE),
     "ConstrainedBernoulli": (["probs=None", *OPTIONAL], ["logits=None", *DISCRETE]),

@@ -111,8 +111,12 @@ class ConstrainedLocationScale(ConstrainedDistribution):
         """
         value = self._checked_value(value)
         inside = self._on_support(value)
-        log_density = self._unless_point(self._log_density(self._conditional.distance(value)))
+        log_density = self._unless_point(self._log_density(self._distance(value)))
         return self._expanded(jnp.where(inside, log_density, -jnp.inf), 0)
+
+    def _distance(self, value: Array) -> Array:
+        """What the density takes of a value: its squared Mahalanobis distance from the mean."""
+        return self._conditional.distance(value)
 
     def _unless_point(self, value: Array) -> Array:
         """The value, 0 where the law is a point mass."""
@@ -123,7 +127,7 @@ class ConstrainedLocationScale(ConstrainedDistribution):
 
     @abstractmethod
     def _log_density(self, mahalanobis: Array) -> Array:
-        """Log density on the subspace at a squared Mahalanobis distance from the mean."""
+        """Log density on the subspace at a distance from the mean."""
 
     def project(self, value: Any) -> Array:
         """The point of the subspace nearest to ``value``, in Euclidean distance.

@@ -8,7 +8,8 @@ import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions import constraints
 
-from constrained_core.checks import exactly_one
+from constrained_core import GroupSum
+from constrained_core.checks import check_per_group, exactly_one
 from numpyro_constrained.distributions.location_scale import (
     LOG_TWO_PI,
     ConstrainedLocationScale,
@@ -24,6 +25,7 @@ from numpyro_constrained.kernels.arrays.gamma import digamma_step, log_gamma_exc
 from numpyro_constrained.kernels.arrays.inputs import floating
 from numpyro_constrained.kernels.arrays.linalg import lift, lifted
 from numpyro_constrained.kernels.linear.binding import bind_constraint
+from numpyro_constrained.kernels.linear.blocks import Blocks, GroupBlocks, OneBlock
 from numpyro_constrained.kernels.linear.conditional import (
     Conditional,
     DenseConditional,
@@ -48,6 +50,8 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
         A: ``(*batch, m, n)``, ``(n,)`` for one row, or a ``GroupSum``.
         k: ``(*batch, m)``; ``(*batch,)`` for one row.
         scale: ``(*batch, n)`` positive, for L = diag(scale), instead of ``scale_tril``.
+        per_group: whether each group of a ``GroupSum`` A has a t law of its own, independent of the
+            others: one heavy-tailed factor for each group, not one for all. Needs ``scale``.
         gradient_estimator: ``pathwise``, ``marginal_expectation`` or ``score_function``.
         support_tolerance: relative tolerance of the support; 1e-6 (float64), 1e-4 (float32).
         validate_args: whether parameters and values are checked.
@@ -55,7 +59,8 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
     Raises:
         InfeasibleConstraintError: no point satisfies the constraint.
         ConstraintError: shapes that do not fit, NaN or infinity, a df or scale that is not
-            positive, not exactly one of ``scale_tril`` and ``scale``, a value off the support.
+            positive, not exactly one of ``scale_tril`` and ``scale``, ``per_group`` without groups
+            or ``scale``, a value off the support.
 
     References:
         Ding (2016), *On the Conditional Distribution of the Multivariate t Distribution*.
@@ -77,7 +82,7 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
     }
     reparametrized_params = ["df", "loc", "scale_tril", "scale", "k"]
     pytree_data_fields = ("df", "_factor")
-    pytree_aux_fields = ("_is_dense",)
+    pytree_aux_fields = ("_is_dense", "_per_group")
     _event_dims = {"df": 0, "loc": 1, "scale_tril": 2, "scale": 1}
 
     def __init__(
@@ -89,6 +94,7 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
         k: Any = None,
         *,
         scale: Any = None,
+        per_group: bool = False,
         gradient_estimator: str = "pathwise",
         support_tolerance: float | None = None,
         validate_args: bool | None = None,
@@ -108,7 +114,8 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
             check_positive("df", df)
             check_finite("loc", loc)
             (check_tril if name == "scale_tril" else check_positive)(name, factor)
-        self._is_dense = name == "scale_tril"
+        check_per_group(per_group, A, name)
+        self._is_dense, self._per_group = name == "scale_tril", per_group
         self.df: Array = lifted(df, batch_shape, 0)
         self.loc: Array = lifted(loc, batch_shape, 1)
         self._factor: Array = lifted(factor, batch_shape, len(event_shape))
@@ -142,78 +149,99 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
 
     @property
     def base_dist(self) -> dist.MultivariateStudentT:
-        """The law without the constraint."""
+        """The law without the constraint.
+
+        Raises:
+            NotImplementedError: under ``per_group``, a product of laws that NumPyro does not have.
+        """
+        if self._per_group:
+            raise NotImplementedError(
+                "base_dist: without the constraint, a law per group is a product of multivariate "
+                "t laws of groups of any size, which has no class; make one of each group."
+            )
         parameters = self.df, self.loc, self.scale_tril
         df, loc, scale_tril = map(self._expanded, parameters, (0, 1, 2))
         return dist.MultivariateStudentT(df, loc, scale_tril)
 
     @property
-    def mean(self) -> Array:
-        """``(*batch, n)`` E[x | A x = k]; undefined (NaN) where nu + r <= 1."""
-        exists = self.df + self.rank > 1
-        return jnp.where(lift(exists, len(self.batch_shape))[..., None], super().mean, jnp.nan)
-
-    def _variance_factor(self) -> Array:
-        df = self.df + self.rank
-        factor = self._spread() / jnp.maximum(df - 2, jnp.finfo(df.dtype).tiny)
-        factor = jnp.where(df > 2, factor, jnp.inf)
-        return jnp.where(df > 1, factor, jnp.nan)[..., None]
-
-    def _spread(self) -> Array:
-        return self.df + self._ranked(self._conditional.surprise)
+    def _blocks(self) -> Blocks:
+        law, groups = self._conditional, self.A
+        if not self._per_group:
+            return OneBlock(law)
+        assert isinstance(law, DiagonalConditional) and isinstance(groups, GroupSum)
+        return GroupBlocks(law, groups)
 
     def _ranked(self, summary: Any) -> Any:
-        """A summary of the conditional law in the rank of df, which grows with ``expand``."""
-        return summary if isinstance(summary, int) else lift(summary, self.df.ndim)
+        """A figure of the blocks in the rank of df, which grows with ``expand``."""
+        return summary if isinstance(summary, int) else lift(summary, self.df.ndim + 1)
 
-    def _noise_factor(self, key: Array, shape: tuple[int, ...]) -> Array:
-        half_df = jnp.broadcast_to(lift(self._half_df()[0], len(shape)), shape)
-        chi2 = 2 * jax.random.gamma(key, half_df, dtype=half_df.dtype)
-        return jnp.sqrt(lift(self._spread(), len(shape)) / chi2)[..., None]
+    def _block_df(self) -> tuple[Array, Array]:
+        """``(*batch, B)`` nu + r and nu + s of each block."""
+        df, blocks = self.df[..., None], self._blocks
+        return df + self._ranked(blocks.rank), df + self._ranked(blocks.surprise)
 
     @property
-    def _log_spread(self) -> Array:
-        """``(*batch,)`` log (nu + s) / (nu + r)."""
-        df, rank = self.df, self._ranked(self.rank)
-        return jnp.log1p((self._ranked(self._conditional.surprise) - rank) / (df + rank))
+    def mean(self) -> Array:
+        """``(*batch, n)`` E[x | A x = k]; undefined (NaN) where nu + r <= 1."""
+        exists = self._blocks.members(self._block_df()[0] > 1)
+        mean = super().mean
+        return jnp.where(lift(exists, mean.ndim), mean, jnp.nan)
 
-    def _half_df(self) -> tuple[Array, Any]:
-        """Half the degrees of freedom on the subspace, and half its dimension."""
-        half_df = 0.5 * (self.df + self._ranked(self.rank))
-        return half_df, 0.5 * self._ranked(self._constraint.free_size)
+    def _variance_factor(self) -> Array:
+        df, spread = self._block_df()
+        factor = spread / jnp.maximum(df - 2, jnp.finfo(df.dtype).tiny)
+        factor = jnp.where(df > 2, factor, jnp.inf)
+        return self._blocks.members(jnp.where(df > 1, factor, jnp.nan))
+
+    def _noise_factor(self, key: Array, shape: tuple[int, ...]) -> Array:
+        df, spread = self._block_df()
+        half_df = jnp.broadcast_to(lift(0.5 * df, len(shape) + 1), shape + df.shape[-1:])
+        chi2 = 2 * jax.random.gamma(key, half_df, dtype=half_df.dtype)
+        return self._blocks.members(jnp.sqrt(lift(spread, chi2.ndim) / chi2))
+
+    def _distance(self, value: Array) -> Array:
+        return self._blocks.distance(value)
+
+    def _figures(self) -> tuple[Array, Any, Array]:
+        """Half the degrees of freedom on the subspace, half its dimension, and the log of
+        (nu + s) / (nu + r)."""
+        blocks, (df, _) = self._blocks, self._block_df()
+        excess = self._ranked(blocks.surprise) - self._ranked(blocks.rank)
+        return 0.5 * df, 0.5 * self._ranked(blocks.free_size), jnp.log1p(excess / df)
 
     def _log_density(self, mahalanobis: Array) -> Array:
-        (half_df, half_size), ndim = self._half_df(), mahalanobis.ndim
+        (half_df, half_size, log_spread), ndim = self._figures(), mahalanobis.ndim
         normaliser = (
             log_gamma_excess(half_df, half_size)
-            - half_size * (LOG_TWO_PI + self._log_spread)
-            - self._ranked(self._conditional.half_log_det)
+            - half_size * (LOG_TWO_PI + log_spread)
+            - self._ranked(self._blocks.half_log_det)
         )
-        surprise = jnp.log1p(mahalanobis / lift(self._spread(), ndim))
-        return lift(normaliser, ndim) - lift(half_df + half_size, ndim) * surprise
+        surprise = jnp.log1p(mahalanobis / lift(self._block_df()[1], ndim))
+        return (lift(normaliser, ndim) - lift(half_df + half_size, ndim) * surprise).sum(-1)
 
     def entropy(self) -> Array:
         """``(*batch,)`` differential entropy on the subspace; 0 for a point mass."""
-        half_df, half_size = self._half_df()
+        half_df, half_size, log_spread = self._figures()
         entropy = (
-            half_size * (LOG_TWO_PI + self._log_spread)
+            half_size * (LOG_TWO_PI + log_spread)
             - log_gamma_excess(half_df, half_size)
-            + self._ranked(self._conditional.half_log_det)
+            + self._ranked(self._blocks.half_log_det)
             + (half_df + half_size) * digamma_step(half_df, half_size)
         )
-        return self._expanded(self._unless_point(entropy), 0)
+        return self._expanded(self._unless_point(entropy.sum(-1)), 0)
 
     def constraint_log_prob(self) -> Array:
         """``(*batch,)`` log density of A x at k under the base law.
 
         With redundant rows, the density is with respect to Hausdorff measure on the range of A.
         """
-        law, rank = self._conditional, self._ranked(self.rank)
+        blocks, df = self._blocks, self.df[..., None]
+        rank, surprise = self._ranked(blocks.rank), self._ranked(blocks.surprise)
         log_density = (
-            log_gamma_excess(0.5 * self.df, 0.5 * rank)
+            log_gamma_excess(0.5 * df, 0.5 * rank)
             - 0.5 * rank * LOG_TWO_PI
-            - self._ranked(law.constraint_half_log_det)
-            - 0.5 * (self.df + rank) * jnp.log1p(self._ranked(law.surprise) / self.df)
-            - self._ranked(law.constraint.matrix.log_range_volume)
+            - self._ranked(blocks.constraint_half_log_det)
+            - 0.5 * (df + rank) * jnp.log1p(surprise / df)
+            - self._ranked(blocks.log_range_volume)
         )
-        return self._expanded(log_density, 0)
+        return self._expanded(log_density.sum(-1), 0)

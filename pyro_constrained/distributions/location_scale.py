@@ -105,8 +105,12 @@ class ConstrainedLocationScale(ConstrainedDistribution):
         """
         value = self._in_own_dtype(value)
         inside = self._on_support(value)
-        log_density = self._unless_point(self._log_density(self._conditional.distance(value)))
+        log_density = self._unless_point(self._log_density(self._distance(value)))
         return self._expanded(torch.where(inside, log_density, -torch.inf), 0)
+
+    def _distance(self, value: Tensor) -> Tensor:
+        """What the density takes of a value: its squared Mahalanobis distance from the mean."""
+        return self._conditional.distance(value)
 
     def _unless_point(self, value: Tensor) -> Tensor:
         """The value, 0 where the law is a point mass."""
@@ -117,7 +121,7 @@ class ConstrainedLocationScale(ConstrainedDistribution):
 
     @abstractmethod
     def _log_density(self, mahalanobis: Tensor) -> Tensor:
-        """Log density on the subspace at a squared Mahalanobis distance from the mean."""
+        """Log density on the subspace at a distance from the mean."""
 
     @quiet_under_trace
     def project(self, value: Tensor) -> Tensor:

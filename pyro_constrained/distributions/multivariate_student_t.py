@@ -6,8 +6,10 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 from torch.distributions import Chi2, constraints
+from torch.distributions.utils import lazy_property
 
-from constrained_core.checks import exactly_one
+from constrained_core import GroupSum
+from constrained_core.checks import check_per_group, exactly_one
 from pyro_constrained.distributions.location_scale import (
     LOG_TWO_PI,
     ConstrainedLocationScale,
@@ -25,6 +27,7 @@ from pyro_constrained.kernels.arrays.inputs import floating
 from pyro_constrained.kernels.arrays.shapes import expanded
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 from pyro_constrained.kernels.linear.binding import bind_constraint
+from pyro_constrained.kernels.linear.blocks import Blocks, GroupBlocks, OneBlock
 from pyro_constrained.kernels.linear.conditional import DenseConditional, DiagonalConditional
 
 __all__ = ["ConstrainedMultivariateStudentT"]
@@ -48,6 +51,8 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
         A: ``(*batch, m, n)``, ``(n,)`` for one row, or a ``GroupSum``.
         k: ``(*batch, m)``; ``(*batch,)`` for one row.
         scale: ``(*batch, n)`` positive, for L = diag(scale), instead of ``scale_tril``.
+        per_group: whether each group of a ``GroupSum`` A has a t law of its own, independent of the
+            others: one heavy-tailed factor for each group, not one for all. Needs ``scale``.
         gradient_estimator: ``pathwise``, ``marginal_expectation`` or ``score_function``.
         support_tolerance: relative tolerance of the support; 1e-6 (float64), 1e-4 (float32).
         validate_args: whether parameters and values are checked.
@@ -55,7 +60,8 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
     Raises:
         InfeasibleConstraintError: no point satisfies the constraint.
         ConstraintError: shapes that do not fit, NaN or infinity, a df or scale that is not
-            positive, not exactly one of ``scale_tril`` and ``scale``, a value off the support.
+            positive, not exactly one of ``scale_tril`` and ``scale``, ``per_group`` without groups
+            or ``scale``, a value off the support.
 
     References:
         Ding (2016), *On the Conditional Distribution of the Multivariate t Distribution*.
@@ -87,6 +93,7 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
         k: Any = None,
         *,
         scale: Any = None,
+        per_group: bool = False,
         gradient_estimator: str = "pathwise",
         support_tolerance: float | None = None,
         validate_args: bool | None = None,
@@ -109,74 +116,102 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
         self.df = expanded(df, batch_shape)
         self.loc = expanded(loc, batch_shape + (n,))
         setattr(self, name, expanded(factor, batch_shape + event_shape))
+        check_per_group(per_group, A, name)
+        self._per_group = per_group
         conditional = DenseConditional if name == "scale_tril" else DiagonalConditional
         law = conditional(self.loc, factor, constraint)
         super().__init__(law, batch_shape, gradient_estimator, support_tolerance, validate_args)
 
     @property
     def base_dist(self) -> dist.MultivariateStudentT:
-        """The law without the constraint."""
+        """The law without the constraint.
+
+        Raises:
+            NotImplementedError: under ``per_group``, a product of laws that Pyro does not have.
+        """
+        if self._per_group:
+            raise NotImplementedError(
+                "base_dist: without the constraint, a law per group is a product of multivariate "
+                "t laws of groups of any size, which has no class; make one of each group."
+            )
         given = self.__dict__
         scale_tril = given["scale_tril"] if "scale_tril" in given else self.scale.diag_embed()
         return dist.MultivariateStudentT(self.df, self.loc, scale_tril)
 
+    @lazy_property
+    def _blocks(self) -> Blocks:
+        law, groups = self._conditional, self.A
+        if not self._per_group:
+            return OneBlock(law)
+        assert isinstance(law, DiagonalConditional) and isinstance(groups, GroupSum)
+        return GroupBlocks(law, groups)
+
+    @property
+    def _block_df(self) -> tuple[Tensor, Tensor]:
+        """``(*batch, B)`` nu + r and nu + s of each block."""
+        df = self.df[..., None]
+        return df + self._blocks.rank, df + self._blocks.surprise
+
     @property
     def mean(self) -> Tensor:
         """``(*batch, n)`` E[x | A x = k]; undefined (NaN) where nu + r <= 1."""
-        exists = self.df + self.rank > 1
-        return torch.where(exists[..., None], super().mean, torch.nan)
+        exists = self._blocks.members((self._block_df[0] > 1).to(self.loc)) > 0
+        return torch.where(exists, super().mean, torch.nan)
 
     def _variance_factor(self) -> Tensor:
-        df = self.df + self.rank
-        factor = (self.df + self._conditional.surprise) / (df - 2).clamp(
-            min=torch.finfo(df.dtype).tiny
-        )
+        df, spread = self._block_df
+        factor = spread / (df - 2).clamp(min=torch.finfo(df.dtype).tiny)
         factor = torch.where(df > 2, factor, torch.inf)
-        return torch.where(df > 1, factor, torch.nan)[..., None]
+        return self._blocks.members(torch.where(df > 1, factor, torch.nan))
 
     def _from_noise(self, noise: Tensor) -> Tensor:
-        law = self._conditional
-        chi2 = Chi2((self.df + self.rank).expand(noise.shape[:-1])).rsample()
-        spread = ((self.df + law.surprise) / chi2).sqrt()
-        return law.draw(noise * spread[..., None])
+        df, spread = self._block_df
+        chi2 = Chi2(df.expand(noise.shape[:-1] + df.shape[-1:])).rsample()
+        return self._conditional.draw(noise * self._blocks.members((spread / chi2).sqrt()))
+
+    def _distance(self, value: Tensor) -> Tensor:
+        return self._blocks.distance(value)
 
     @property
     def _log_spread(self) -> Tensor:
-        """``(*batch,)`` log (nu + s) / (nu + r)."""
-        return torch.log1p((self._conditional.surprise - self.rank) / (self.df + self.rank))
+        """``(*batch, B)`` log (nu + s) / (nu + r)."""
+        blocks, (df, _) = self._blocks, self._block_df
+        return torch.log1p((blocks.surprise - blocks.rank) / df)
 
     def _log_density(self, mahalanobis: Tensor) -> Tensor:
-        law, free_size = self._conditional, self._constraint.free_size
-        half_df = 0.5 * (self.df + self.rank)
-        return (
-            log_gamma_excess(half_df, 0.5 * free_size)
-            - 0.5 * free_size * (LOG_TWO_PI + self._log_spread)
-            - law.half_log_det
-            - (half_df + 0.5 * free_size) * torch.log1p(mahalanobis / (self.df + law.surprise))
+        blocks, (df, spread) = self._blocks, self._block_df
+        half_df, half_size = 0.5 * df, 0.5 * blocks.free_size
+        log_density = (
+            log_gamma_excess(half_df, half_size)
+            - half_size * (LOG_TWO_PI + self._log_spread)
+            - blocks.half_log_det
+            - (half_df + half_size) * torch.log1p(mahalanobis / spread)
         )
+        return log_density.sum(-1)
 
     def entropy(self) -> Tensor:
         """``(*batch,)`` differential entropy on the subspace; 0 for a point mass."""
-        law, free_size = self._conditional, self._constraint.free_size
-        half_df = 0.5 * (self.df + self.rank)
+        blocks, half_df = self._blocks, 0.5 * self._block_df[0]
+        half_size = 0.5 * blocks.free_size
         entropy = (
-            0.5 * free_size * (LOG_TWO_PI + self._log_spread)
-            - log_gamma_excess(half_df, 0.5 * free_size)
-            + law.half_log_det
-            + (half_df + 0.5 * free_size) * digamma_step(half_df, 0.5 * free_size)
+            half_size * (LOG_TWO_PI + self._log_spread)
+            - log_gamma_excess(half_df, half_size)
+            + blocks.half_log_det
+            + (half_df + half_size) * digamma_step(half_df, half_size)
         )
-        return self._expanded(self._unless_point(entropy), 0)
+        return self._expanded(self._unless_point(entropy.sum(-1)), 0)
 
     def constraint_log_prob(self) -> Tensor:
         """``(*batch,)`` log density of A x at k under the base law.
 
         With redundant rows, the density is with respect to Hausdorff measure on the range of A.
         """
-        law, rank = self._conditional, self.rank
-        return (
-            log_gamma_excess(0.5 * self.df, 0.5 * rank)
-            - 0.5 * rank * LOG_TWO_PI
-            - law.constraint_half_log_det
-            - 0.5 * (self.df + rank) * torch.log1p(law.surprise / self.df)
-            - law.constraint.matrix.log_range_volume
+        blocks, df = self._blocks, self.df[..., None]
+        log_density = (
+            log_gamma_excess(0.5 * df, 0.5 * blocks.rank)
+            - 0.5 * blocks.rank * LOG_TWO_PI
+            - blocks.constraint_half_log_det
+            - 0.5 * (df + blocks.rank) * torch.log1p(blocks.surprise / df)
+            - blocks.log_range_volume
         )
+        return log_density.sum(-1)

@@ -208,6 +208,13 @@ def test_student_t_law_is_that_of_the_package():
         torch.testing.assert_close(law.mean[part], oracle.mean)
         variance = law.spread[part].square() * law.marginal_df / (law.marginal_df - 2)
         torch.testing.assert_close(variance, oracle.variance)
+    zero = LOC.new_zeros(len(PARTS))
+    together = ConstrainedMultivariateStudentT(
+        DF, LOC, A=SUMS.neutral, k=zero, scale=SCALE, per_group=True
+    )
+    expected = (law.log_prob(CHARGE) - 0.5 * SUMS.num_atoms.log()).sum()
+    torch.testing.assert_close(together.log_prob(CHARGE), expected)
+    torch.testing.assert_close(together.mean, law.mean)
 
 
 def test_law_of_copies_is_that_of_the_package():

@@ -235,9 +235,13 @@ class _WhitenedConditional(Conditional):
     def mahalanobis(self, deviation: Array) -> Array:
         return jnp.square(self._divide(deviation)).sum(-1)
 
-    def distance(self, value: Array) -> Array:
+    def white_deviation(self, value: Array) -> Array:
+        """``(*batch, n)`` L^-1 (value - mean)."""
         white = self._divide(value - lift(self.loc, value.ndim))
-        return jnp.square(white - lift(self.white_gap, white.ndim)).sum(-1)
+        return white - lift(self.white_gap, white.ndim)
+
+    def distance(self, value: Array) -> Array:
+        return jnp.square(self.white_deviation(value)).sum(-1)
 
     def covariance_matvec(self, vector: Array) -> Array:
         return self.deviation(self._multiply_adjoint(vector))

@@ -232,9 +232,18 @@ class _WhitenedConditional(Conditional):
     def mahalanobis(self, deviation: Tensor) -> Tensor:
         return sum_of_squares(self._divide(deviation))
 
-    def distance(self, value: Tensor) -> Tensor:
+    @property
+    def white_gap(self) -> Tensor:
+        """``(*batch, n)`` the shortest white step that closes the gap of loc."""
+        return self.rows.adjoint(self.multipliers)
+
+    def white_deviation(self, value: Tensor) -> Tensor:
+        """``(*batch, n)`` L^-1 (value - mean)."""
         white = self._divide(value - self.loc)
-        return sum_of_squares(self.rows.add_adjoint(white, -self.multipliers))
+        return self.rows.add_adjoint(white, -self.multipliers)
+
+    def distance(self, value: Tensor) -> Tensor:
+        return sum_of_squares(self.white_deviation(value))
 
     def covariance_matvec(self, vector: Tensor) -> Tensor:
         return self.deviation(self._multiply_adjoint(vector))

@@ -52,7 +52,7 @@ class LowRankConditional(Conditional):
     @lazy_property
     def _white_gap(self) -> Tensor:
         """``(*batch, n)`` the shortest white step that closes the gap of loc."""
-        return self.diagonal.rows.adjoint(self.diagonal.multipliers)
+        return self.diagonal.white_gap
 
     @lazy_property
     def _shift(self) -> Tensor:
