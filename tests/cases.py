@@ -35,24 +35,53 @@ class Groups:
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
+class AnyCase:
+    """What cases of laws with a density and of discrete laws have in common.
+
+    A subclass says ``n``, ``batch_shape`` and ``problems``: the unbatched oracle at each index of
+    the batch.
+    """
+
     name: str
     law: str
     params: Mapping[str, np.ndarray]
     A: np.ndarray | Groups
     k: np.ndarray
 
+    number = float
+    """Of the entries of A and k."""
+
     def __repr__(self) -> str:
         return self.name
-
-    @property
-    def is_gaussian(self) -> bool:
-        return self.law != STUDENT
 
     @property
     def one_row(self) -> bool:
         """A is (n,) and k a scalar per batch element."""
         return not isinstance(self.A, Groups) and self.A.ndim == 1
+
+    @cached_property
+    def dense_A(self) -> np.ndarray:
+        A = self.A.dense() if isinstance(self.A, Groups) else self.A
+        return (A[None] if self.one_row else A).astype(self.number)
+
+    @cached_property
+    def rows_k(self) -> np.ndarray:
+        return np.asarray(self.k[..., None] if self.one_row else self.k).astype(self.number)
+
+    def expected(self, oracle: Callable, *values: np.ndarray, event_shape: tuple = ()):
+        """oracle(problem, *value) for each problem; values are of shape (*batch, ...)."""
+        out = np.empty(self.batch_shape + event_shape)
+        for index, problem in self.problems.items():
+            out[index] = oracle(problem, *(value[index] for value in values))
+        return out
+
+
+class Case(AnyCase):
+    """Of a law with a density."""
+
+    @property
+    def is_gaussian(self) -> bool:
+        return self.law != STUDENT
 
     @property
     def n(self) -> int:
@@ -62,15 +91,6 @@ class Case:
     def covariance_name(self) -> str:
         """A parameter beside loc and df, the one a test may rescale."""
         return next(name for name in self.params if name not in ("loc", "df"))
-
-    @cached_property
-    def dense_A(self) -> np.ndarray:
-        A = self.A.dense() if isinstance(self.A, Groups) else self.A
-        return (A[None] if self.one_row else A).astype(float)
-
-    @cached_property
-    def rows_k(self) -> np.ndarray:
-        return (self.k[..., None] if self.one_row else self.k).astype(float)
 
     @cached_property
     def base_covariance(self) -> np.ndarray:
@@ -122,13 +142,6 @@ class Case:
             i: oracles.Problem(loc[i], cov[i], A[i], k[i], float(df[i]))
             for i in np.ndindex(*self.batch_shape)
         }
-
-    def expected(self, oracle: Callable, *values: np.ndarray, event_shape: tuple = ()):
-        """oracle(problem, *value) for each problem; values are of shape (*batch, ...)."""
-        out = np.empty(self.batch_shape + event_shape)
-        for index, problem in self.problems.items():
-            out[index] = oracle(problem, *(value[index] for value in values))
-        return out
 
     def points(self, rng: np.random.Generator, count: int = 3) -> np.ndarray:
         """Points on the support, (count, *batch, n)."""

@@ -1,13 +1,12 @@
 """Cases of discrete laws: parameters and integer constraints as NumPy data."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import cached_property
 
 import numpy as np
 from scipy import special
 
-from tests.cases import Groups
+from tests.cases import AnyCase, Groups
 from tests.discrete_oracles import DiscreteProblem
 
 POISSON, BERNOULLI = "ConstrainedPoisson", "ConstrainedBernoulli"
@@ -15,16 +14,10 @@ CATEGORICAL = "ConstrainedCategorical"
 FAMILY = {POISSON: "poisson", BERNOULLI: "bernoulli", CATEGORICAL: "categorical"}
 
 
-@dataclass(frozen=True, eq=False)
-class DiscreteCase:
-    name: str
-    law: str
-    params: Mapping[str, np.ndarray]
-    A: np.ndarray | Groups
-    k: np.ndarray
+class DiscreteCase(AnyCase):
+    """Of a law of whole numbers."""
 
-    def __repr__(self) -> str:
-        return self.name
+    number = int
 
     @property
     def family(self) -> str:
@@ -48,16 +41,6 @@ class DiscreteCase:
         return self.natural.shape[-self.event_dims]
 
     @cached_property
-    def dense_A(self) -> np.ndarray:
-        A = self.A.dense() if isinstance(self.A, Groups) else self.A
-        return np.atleast_2d(A).astype(int)
-
-    @cached_property
-    def rows_k(self) -> np.ndarray:
-        one_row = not isinstance(self.A, Groups) and self.A.ndim == 1
-        return np.asarray(self.k[..., None] if one_row else self.k).astype(int)
-
-    @cached_property
     def batch_shape(self) -> tuple[int, ...]:
         own = self.natural.shape[: self.natural.ndim - self.event_dims]
         return np.broadcast_shapes(own, self.rows_k.shape[:-1])
@@ -72,13 +55,6 @@ class DiscreteCase:
             i: DiscreteProblem(self.family, natural[i], self.dense_A, k[i])
             for i in np.ndindex(*self.batch_shape)
         }
-
-    def expected(self, oracle: Callable, event_shape: tuple = ()) -> np.ndarray:
-        """oracle(problem) for each problem of the batch."""
-        out = np.empty(self.batch_shape + event_shape)
-        for index, problem in self.problems.items():
-            out[index] = oracle(problem)
-        return out
 
 
 def _rates(*shape: int) -> dict[str, np.ndarray]:

@@ -65,15 +65,17 @@ def test_quantities(backend, case, always):
     law = backend.law(case, validate_args=False)
     assert plan_of(law).trellis.deals or case.name == "empty"  # has no units to deal out
     for what in ("mean", "variance"):
-        expected = case.expected(lambda p, what=what: getattr(p, what), (case.n,))
+        expected = case.expected(lambda p, what=what: getattr(p, what), event_shape=(case.n,))
         assert_close(backend.value(law, what), expected, TIGHT)
     for what, oracle in (("constraint_log_prob", "log_partition"), ("entropy", "entropy")):
         expected = case.expected(lambda p, oracle=oracle: getattr(p, oracle))
         assert_close(backend.value(law, what), expected, TIGHT)
-    expected = case.expected(lambda p: p.covariance, (case.n, case.n))
+    expected = case.expected(lambda p: p.covariance, event_shape=(case.n, case.n))
     assert_close(backend.value(law, "covariance"), expected, TIGHT)
     found = np.exp(backend.value(law, "marginal_log_prob"))
-    expected = case.expected(lambda p: p.marginals(found.shape[-1]), (case.n, found.shape[-1]))
+    expected = case.expected(
+        lambda p: p.marginals(found.shape[-1]), event_shape=(case.n, found.shape[-1])
+    )
     assert_close(found, expected, TIGHT)
     draws = backend.draws(law, 0, (200,))
     for index, problem in case.problems.items():
@@ -111,7 +113,7 @@ def test_many_right_hand_sides(backend, always):
     case = DiscreteCase("", POISSON, {"rate": BATCH.params["rate"][0]}, BATCH.A, k)
     law = backend.law(case)
     for what in ("mean", "variance"):
-        expected = case.expected(lambda p, what=what: getattr(p, what), (case.n,))
+        expected = case.expected(lambda p, what=what: getattr(p, what), event_shape=(case.n,))
         assert_close(backend.value(law, what), expected, TIGHT)
 
 

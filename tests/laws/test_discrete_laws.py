@@ -46,7 +46,9 @@ def test_log_probability_of_the_constraint(backend, case):
 def test_moments(backend, case):
     law = shared_law(backend, case)
     for name in ("mean", "variance"):
-        expected = case.expected(lambda problem, name=name: getattr(problem, name), (case.n,))
+        expected = case.expected(
+            lambda problem, name=name: getattr(problem, name), event_shape=(case.n,)
+        )
         assert_close(backend.value(law, name), expected, TIGHT)
 
 
@@ -54,7 +56,7 @@ def test_moments(backend, case):
 def test_covariance(backend, case):
     law = shared_law(backend, case)
     found = backend.value(law, "covariance")
-    expected = case.expected(lambda problem: problem.covariance, (case.n, case.n))
+    expected = case.expected(lambda problem: problem.covariance, event_shape=(case.n, case.n))
     assert_close(found, expected, TIGHT)
     np.testing.assert_array_equal(found, np.swapaxes(found, -1, -2))
     variance = np.diagonal(found, axis1=-2, axis2=-1)
@@ -71,7 +73,7 @@ def test_entropy(backend, case):
 def test_marginals(backend, case):
     found = np.exp(backend.value(shared_law(backend, case), "marginal_log_prob"))
     shape = found.shape[-2:]
-    expected = case.expected(lambda problem: problem.marginals(shape[-1]), shape)
+    expected = case.expected(lambda problem: problem.marginals(shape[-1]), event_shape=shape)
     assert_close(found, expected, TIGHT)
     np.testing.assert_allclose(found.sum(-1), 1, atol=1e-12)
 

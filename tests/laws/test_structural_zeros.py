@@ -94,7 +94,7 @@ def test_what_leaves_the_plan(backend, case):
 def test_quantities(backend, case):
     law = shared_law(backend, case)
     for name in ("mean", "variance"):
-        expected = case.expected(lambda p, name=name: getattr(p, name), (case.n,))
+        expected = case.expected(lambda p, name=name: getattr(p, name), event_shape=(case.n,))
         assert_close(backend.value(law, name), expected, TIGHT)
     for name, oracle in (("constraint_log_prob", "log_partition"), ("entropy", "entropy")):
         expected = case.expected(lambda p, oracle=oracle: getattr(p, oracle))
@@ -102,10 +102,10 @@ def test_quantities(backend, case):
     table = backend.value(law, "marginal_log_prob")
     size = table.shape[-1]
     with np.errstate(divide="ignore"):
-        expected = case.expected(lambda p: np.log(p.marginals(size)), (case.n, size))
+        expected = case.expected(lambda p: np.log(p.marginals(size)), event_shape=(case.n, size))
     np.testing.assert_allclose(table, expected, rtol=1e-10, atol=1e-10)
     square = (case.n, case.n)
-    expected = case.expected(lambda p: p.covariance, square)
+    expected = case.expected(lambda p: p.covariance, event_shape=square)
     assert_close(backend.value(law, "covariance"), expected, TIGHT)
 
 
