@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.long_compilations import compiles_long
+
 SEED = 20240229
 MAX_RESIDENT = 5e9
 
@@ -50,6 +52,13 @@ def pytest_configure(config: pytest.Config) -> None:
         "rank_promotion(mode): JAX rank promotion for one test ('raise' unless said), "
         "for NumPyro code of its own that promotes",
     )
+
+
+@pytest.hookimpl(tryfirst=True)  # before markers are selected
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if compiles_long(item.nodeid):
+            item.add_marker(pytest.mark.slow)
 
 
 def _share_compilations(config: pytest.Config) -> None:
