@@ -58,6 +58,7 @@ class ConstrainedPoisson(ConstrainedDiscrete):
             a value off the support.
 
     Example:
+        >>> import torch
         >>> A = torch.tensor([[1, 1, 0], [0, 1, 1]])
         >>> law = ConstrainedPoisson(torch.tensor([1.0, 2.0, 3.0]), A, torch.tensor([1, 1]))
         >>> law.log_prob(law.enumerate_support()).exp()
