@@ -29,8 +29,8 @@ QUICK_COMPILATION = (
 )
 """Tests mostly wait for compilers: XLA leaves out what only makes programs fast, which takes little
 more than half the time. `make test-slow` tests with its own settings, as do the examples, which run
-as readers run them. No optimisation at all would be quicker still, but wrong: a draw that is computed
-anew in two fused loops is then rounded in two ways, and corrected by what the other one misses."""
+as readers run them. No optimisation at all would be quicker still, but wrong: a draw that two fused
+loops compute anew is rounded in two ways, and corrected by what the other one misses."""
 
 if os.environ.get("XLA_FLAGS") is None:  # "" for the settings of XLA
     os.environ["XLA_FLAGS"] = " ".join(QUICK_COMPILATION)
