@@ -168,9 +168,9 @@ def test_gradients(backend, name, rng):
 
 @each_backend
 def test_batches_and_single_precision(backend):
-    k = np.stack([K, 2 * K, -K])
+    k = np.stack([K, 2 * K])
     law = build(backend, k=k)
-    assert tuple(law.batch_shape) == (3,)
+    assert tuple(law.batch_shape) == (2,)
     alone = [build(backend, k=row) for row in k]
     for name in ("mean", "variance", "entropy"):
         expected = np.stack([backend.value(one, name) for one in alone])
@@ -179,8 +179,8 @@ def test_batches_and_single_precision(backend):
     found = backend.log_prob(law, x)
     expected = np.stack([backend.log_prob(a, x[:, i]) for i, a in enumerate(alone)], -1)
     assert_close(found, expected, TIGHT)
-    expanded = backend.numpy(law.expand((2, 3)).log_prob(backend.array(x[:2])))
-    assert_close(expanded, found[:2], TIGHT)
+    expanded = backend.numpy(law.expand((4, 2)).log_prob(backend.array(x)))
+    assert_close(expanded, found, TIGHT)
     single = build(backend, "float32")
     x = points().astype(np.float32)
     found = backend.log_prob(single, x, "float32")
