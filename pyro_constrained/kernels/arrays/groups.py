@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from pyro_constrained.kernels.arrays.functions import described
 from pyro_constrained.kernels.arrays.plans import AnyPlan, plan_tensor
 
 __all__ = ["Groups", "plan_groups"]
@@ -84,6 +85,7 @@ class _Totals(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
+    @described
     def forward(vector: Tensor, groups: Groups) -> Tensor:
         return groups.sum(vector)
 
@@ -104,6 +106,7 @@ class _Members(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
+    @described
     def forward(totals: Tensor, groups: Groups) -> Tensor:
         return groups.pick(totals)
 

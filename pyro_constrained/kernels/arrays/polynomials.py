@@ -10,11 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from pyro_constrained.kernels.arrays.functions import described
+
 __all__ = ["convolve", "correlate", "log_convolve", "log_correlate"]
 
 
 class _Convolve(torch.autograd.Function):
     @staticmethod
+    @described
     def forward(one: Tensor, other: Tensor, size: int) -> Tensor:
         total = one.new_zeros((size,) + one.shape[1:])
         for j in range(min(len(one), size)):
@@ -39,6 +42,7 @@ class _Convolve(torch.autograd.Function):
 
 class _Correlate(torch.autograd.Function):
     @staticmethod
+    @described
     def forward(one: Tensor, other: Tensor, size: int) -> Tensor:
         total = one.new_zeros((size,) + one.shape[1:])
         for j in range(min(len(other), len(one))):
@@ -63,6 +67,7 @@ class _Correlate(torch.autograd.Function):
 
 class _LogConvolve(torch.autograd.Function):
     @staticmethod
+    @described
     def forward(one: Tensor, other: Tensor, size: int) -> Tensor:
         shape = (size,) + one.shape[1:]
         largest, total = one.new_full(shape, -torch.inf), one.new_zeros(shape)

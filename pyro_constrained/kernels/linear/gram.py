@@ -8,6 +8,7 @@ from torch import Tensor
 
 from constrained_core.checks import INDEPENDENT_ROWS, no_factor
 from pyro_constrained.kernels.arrays.errors import TensorParameterError
+from pyro_constrained.kernels.arrays.functions import described
 from pyro_constrained.kernels.arrays.inspection import are_known
 from pyro_constrained.kernels.arrays.linalg import WIDE_ANGLE, diagonal, matvec
 
@@ -80,6 +81,7 @@ class _HalfLogDetAndInverse(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
+    @described
     def forward(matrix: Tensor, factor: Tensor) -> tuple[Tensor, Tensor]:
         return diagonal(factor).log().sum(-1), torch.cholesky_inverse(factor)
 
