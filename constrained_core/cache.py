@@ -3,11 +3,11 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
-__all__ = ["Cache", "Content"]
+__all__ = ["Cache", "Content", "content"]
 
 T = TypeVar("T")
 
@@ -42,6 +42,11 @@ class Content:
     def kept(self) -> "Content":
         """The key of a copy, which nobody changes."""
         return Content(self._array.copy())
+
+
+def content(argument: Any) -> Hashable:
+    """A key of an array, as it is now; anything else is its own."""
+    return Content(argument).kept() if isinstance(argument, np.ndarray) else argument
 
 
 class Cache(Generic[T]):

@@ -22,6 +22,8 @@ __all__ = [
     "STALE_SUPPORT",
     "SYMMETRIC",
     "Requirement",
+    "broadcast_shapes",
+    "check_coordinates",
     "check_estimator",
     "check_exact_shapes",
     "check_factor_shape",
@@ -36,8 +38,11 @@ __all__ = [
     "inferred_shapes",
     "infinite_matrix",
     "infinite_sides",
+    "no_draws",
     "no_factor",
+    "no_joint_base",
     "no_reparametrised_draw",
+    "no_sampler",
     "off_fiber",
     "off_subspace",
     "require_both_sides",
@@ -175,6 +180,14 @@ def check_per_group(per_group: bool, A: Any, parameter: str) -> None:
 # Shapes
 
 
+def broadcast_shapes(*shapes: Sequence[int]) -> Shape:
+    """The common shape, at once where all are equal; ``ValueError`` where there is none."""
+    first, *others = map(tuple, shapes)
+    if all(shape == first for shape in others):
+        return first
+    return np.broadcast_shapes(first, *others)
+
+
 def require_both_sides(A: Any, k: Any) -> None:
     """Raise where one side of ``A x = k`` is missing."""
     if A is None or k is None:
@@ -194,7 +207,7 @@ def check_shapes(matrix_shape: Sequence[int], k_shape: Sequence[int]) -> None:
     _check_sides(matrix_shape[-2], k_shape, k_shape)
     batches = tuple(matrix_shape[:-2]), tuple(k_shape[:-1])
     try:
-        np.broadcast_shapes(*batches)
+        broadcast_shapes(*batches)
     except ValueError as error:
         raise ConstraintError(
             f"expected batch shapes of A and k that broadcast together, got {batches[0]} and "
@@ -272,11 +285,8 @@ def common_batch_shape(**batch_shapes: Sequence[int]) -> Shape:
     Raises:
         ConstraintError: there is none.
     """
-    shapes = [tuple(shape) for shape in batch_shapes.values()]
-    if all(shape == shapes[0] for shape in shapes):
-        return shapes[0]
     try:
-        return np.broadcast_shapes(*shapes)
+        return broadcast_shapes(*batch_shapes.values())
     except ValueError as error:
         given = ", ".join(f"{name} {tuple(shape)}" for name, shape in batch_shapes.items())
         raise ConstraintError(
@@ -296,7 +306,7 @@ def inferred_shapes(
     is_vector = len(shapes["A"]) == 1
     own = {"k": int(not is_vector), "A": 2 - is_vector, **event_dims}
     batches = [tuple(shape)[: max(0, len(shape) - own[name])] for name, shape in shapes.items()]
-    return np.broadcast_shapes(*batches), tuple(shapes["A"])[-1:]
+    return broadcast_shapes(*batches), tuple(shapes["A"])[-1:]
 
 
 def check_value_shape(
@@ -312,7 +322,7 @@ def check_value_shape(
         got = kind if shape is None else tuple(shape)
         raise ConstraintError(f"value: expected shape (*batch, {num_variables}), got {got}.")
     try:
-        np.broadcast_shapes(tuple(shape[:-1]), tuple(batch_shape))
+        broadcast_shapes(shape[:-1], batch_shape)
     except ValueError as error:
         raise ConstraintError(
             f"value: expected a batch shape that broadcasts with {tuple(batch_shape)}, got "
@@ -390,3 +400,33 @@ def several_sides(count: int) -> ConstraintError:
         f"enumerate_support: expected one k for the whole batch, got {count} different ones, whose "
         "fibers differ; enumerate a law of each k, or use a plate in sequence."
     )
+
+
+def no_joint_base() -> NotImplementedError:
+    """``base_dist`` of a Student-t law for each group, a law that no framework has a class for."""
+    return NotImplementedError(
+        "base_dist: without the constraint, a law per group is a product of multivariate t laws of "
+        "groups of any size, which has no class; make one of each group."
+    )
+
+
+def no_sampler(base: Any, event_shape: Any, batch_shape: Any) -> ConstraintError:
+    """A base law of which ``FiberSampler`` knows no weights."""
+    return ConstraintError(
+        "base_distribution: expected Poisson, Bernoulli or Categorical with to_event(1), event "
+        f"shape (n,) and no batch, got {type(base).__name__} with event shape {event_shape} and "
+        f"batch shape {batch_shape}; make a sampler of each law."
+    )
+
+
+def no_draws() -> ConstraintError:
+    """Diagnostics of a sampler that has not run."""
+    return ConstraintError("diagnostics: expected draws, got none; call run first.")
+
+
+def check_coordinates(shape: Sequence[int], size: Any) -> None:
+    """Raise unless a value of the transform is ``(*batch, size)``."""
+    if len(shape) == 0 or shape[-1] != size:
+        raise ConstraintError(
+            f"LinearEqualityTransform: expected shape (*batch, {size}), got {tuple(shape)}."
+        )

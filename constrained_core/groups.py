@@ -63,6 +63,23 @@ class GroupSum:
         return dense
 
     @cached_property
+    def sizes(self) -> np.ndarray:
+        """``(m,)`` number of members of every group."""
+        return np.bincount(self.index, minlength=self.num_groups)
+
+    @cached_property
+    def norms(self) -> np.ndarray:
+        """``(m,)`` Euclidean lengths of the rows, 0 for empty ones."""
+        weights = np.ones(len(self.index)) if self.weights is None else self.weights
+        return np.sqrt(np.bincount(self.index, weights**2, minlength=self.num_groups))
+
+    @cached_property
+    def unit_weights(self) -> np.ndarray:
+        """``(n,)`` weights of the rows scaled to length one."""
+        weights = np.ones(len(self.index)) if self.weights is None else self.weights
+        return weights / np.where(self.norms > 0, self.norms, 1.0)[self.index]
+
+    @cached_property
     def _content(self) -> tuple[int, bytes, bytes]:
         weights = b"" if self.weights is None else self.weights.tobytes()
         return self.num_groups, self.index.tobytes(), weights

@@ -10,7 +10,7 @@ from pyro.infer import NUTS
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from constrained_core.errors import ConstraintError
+from constrained_core.checks import no_draws, no_sampler
 from constrained_core.walk.connectivity import Connectivity
 from constrained_core.walk.diagnostics import Diagnostics, diagnose
 from constrained_core.walk.plan import plan_walk
@@ -120,7 +120,7 @@ class FiberSampler:
             diagnostic*: R-hat for a number of effective draws.
         """
         if self._draws is None:
-            raise ConstraintError("diagnostics: expected draws, got none; call run first.")
+            raise no_draws()
         return diagnose(np.asarray(self._draws), self._plan.active)
 
     def move(self, value: Tensor, base_distribution: Any = None, num_sweeps: int = 1) -> Tensor:
@@ -214,11 +214,7 @@ def _parameter(base_distribution: Any) -> Tensor:
         base = base.base_dist
     reader = _READERS.get(type(base))
     if reader is None or len(shape) != 1 or base_distribution.batch_shape:
-        raise ConstraintError(
-            "base_distribution: expected Poisson, Bernoulli or Categorical with to_event(1), event "
-            f"shape (n,) and no batch, got {type(base).__name__} with event shape {shape} and "
-            f"batch shape {base_distribution.batch_shape}; make a sampler of each law."
-        )
+        raise no_sampler(base, shape, base_distribution.batch_shape)
     parameter = reader(base)
     return parameter.expand(shape + parameter.shape[len(base.batch_shape) :])
 

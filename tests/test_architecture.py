@@ -179,6 +179,29 @@ def test_listed_deviations_exist():
     assert DEVIATIONS.keys() - differences() == set()
 
 
+def error_texts(package: str) -> dict[str, str]:
+    """What is raised with words of its own, and where."""
+    found = {}
+    for path, tree in sources(package).items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+                texts = (part for part in ast.walk(node.exc) if isinstance(part, ast.Constant))
+                if any(isinstance(text.value, str) and " " in text.value for text in texts):
+                    found[ast.unparse(node.exc)] = f"{path}:{node.lineno}"
+    return found
+
+
+def test_no_error_is_worded_twice():
+    """Words that both twins need stand in the core; arguments of its functions may be the same."""
+    torch, jax = (error_texts(package) for package in TWINS)
+    shared = {
+        text: place
+        for text, place in torch.items()
+        if text in jax and not text.startswith(("no_reparametrised_draw(", "TypeError("))
+    }
+    assert not shared
+
+
 @pytest.mark.parametrize("package", [CORE, *TWINS])
 def test_exports_are_sorted_and_exist(package: str):
     for path, tree in sources(package).items():

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from constrained_core.cache import content
 from constrained_core.fiber.known import Known
 from constrained_core.fiber.lattice import integer_weights
 from constrained_core.fiber.parts import FiberParts
@@ -12,7 +13,7 @@ from constrained_core.fiber.plan import FixedVariables
 from constrained_core.fiber.tables import TwoWayTable
 from constrained_core.groups import GroupSum
 
-__all__ = ["Facts", "content", "facts_of"]
+__all__ = ["Facts", "facts_of"]
 
 Matrix = np.ndarray | GroupSum
 
@@ -44,13 +45,6 @@ class Facts:
         fixed = (None, None) if self.fixed is None else (self.fixed.variables, self.fixed.values)
         first = tuple(int(table.variables[0]) for table in self.tables)
         return (*map(content, fixed), content(self.possible), first)
-
-
-def content(array: Matrix | None) -> Hashable:
-    """What tells arrays apart."""
-    if array is None or isinstance(array, GroupSum):
-        return array
-    return array.shape, array.dtype.str, array.tobytes()
 
 
 def facts_of(

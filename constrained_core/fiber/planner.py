@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from constrained_core.cache import Cache
+from constrained_core.cache import Cache, content
 from constrained_core.errors import (
     ConstraintError,
     InfeasibleConstraintError,
@@ -13,7 +13,7 @@ from constrained_core.errors import (
     ParameterError,
     UnboundedSupportError,
 )
-from constrained_core.fiber.facts import Facts, content, facts_of
+from constrained_core.fiber.facts import Facts, facts_of
 from constrained_core.fiber.known import Known
 from constrained_core.fiber.lattice import as_integers
 from constrained_core.fiber.parts import FiberParts, split

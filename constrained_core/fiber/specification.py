@@ -4,9 +4,10 @@ from collections.abc import Hashable
 
 import numpy as np
 
+from constrained_core.cache import content
 from constrained_core.errors import ConstraintError
 from constrained_core.fiber.disjoint_groups import DisjointGroups
-from constrained_core.fiber.facts import Facts, content
+from constrained_core.fiber.facts import Facts
 from constrained_core.fiber.parts import FiberParts
 from constrained_core.fiber.plan import FiberPlan
 from constrained_core.fiber.trellis_builder import TrellisSpecification, make_trellis

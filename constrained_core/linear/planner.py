@@ -131,7 +131,7 @@ def _row_plan(row: np.ndarray, scale: np.ndarray, dependence: np.ndarray, shared
 def _group_plan(groups: GroupSum) -> AnyPlan:
     num_rows, num_variables = groups.shape
     weights = np.ones(num_variables) if groups.weights is None else groups.weights
-    norms = np.sqrt(np.bincount(groups.index, weights**2, minlength=num_rows))
+    norms = groups.norms
     kept = np.flatnonzero(norms)
     if len(kept) == 0:
         return _empty_plan(num_rows, num_variables)

@@ -8,8 +8,7 @@ import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions import constraints
 
-from constrained_core import GroupSum
-from constrained_core.checks import check_per_group, exactly_one
+from constrained_core.checks import check_per_group, exactly_one, no_joint_base
 from numpyro_constrained.distributions.location_scale import (
     LOG_TWO_PI,
     ConstrainedLocationScale,
@@ -23,6 +22,7 @@ from numpyro_constrained.distributions.parameters import (
 )
 from numpyro_constrained.kernels.arrays.gamma import digamma_step, log_gamma_excess
 from numpyro_constrained.kernels.arrays.inputs import floating
+from numpyro_constrained.kernels.arrays.leaves import folded, untraced_property
 from numpyro_constrained.kernels.arrays.linalg import lift, lifted
 from numpyro_constrained.kernels.linear.binding import bind_constraint
 from numpyro_constrained.kernels.linear.blocks import Blocks, GroupBlocks, OneBlock
@@ -130,6 +130,9 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
     def _leaves(self) -> dict[str, int]:
         return {"df": 0, "loc": 1, "_factor": 2 if self._is_dense else 1}
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: part for name, part in super().__getstate__().items() if name != "_blocks"}
+
     def _given(self) -> list[str]:
         return ["df", "loc", "scale_tril" if self._is_dense else "scale"]
 
@@ -155,21 +158,19 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
             NotImplementedError: under ``per_group``, a product of laws that NumPyro does not have.
         """
         if self._per_group:
-            raise NotImplementedError(
-                "base_dist: without the constraint, a law per group is a product of multivariate "
-                "t laws of groups of any size, which has no class; make one of each group."
-            )
+            raise no_joint_base()
         parameters = self.df, self.loc, self.scale_tril
         df, loc, scale_tril = map(self._expanded, parameters, (0, 1, 2))
         return dist.MultivariateStudentT(df, loc, scale_tril)
 
-    @property
+    @untraced_property
+    @folded
     def _blocks(self) -> Blocks:
-        law, groups = self._conditional, self.A
+        law, partition = self._conditional, self._constraint.matrix.partition
         if not self._per_group:
             return OneBlock(law)
-        assert isinstance(law, DiagonalConditional) and isinstance(groups, GroupSum)
-        return GroupBlocks(law, groups)
+        assert isinstance(law, DiagonalConditional) and partition is not None
+        return GroupBlocks(law, partition)
 
     def _ranked(self, summary: Any) -> Any:
         """A figure of the blocks in the rank of df, which grows with ``expand``."""

@@ -8,7 +8,7 @@ from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 from numpyro.distributions.transforms import Transform
 
-from constrained_core import ConstraintError
+from constrained_core.checks import check_coordinates
 from numpyro_constrained.constraints import linear_equality
 from numpyro_constrained.kernels.arrays.inputs import floating
 
@@ -94,10 +94,7 @@ class LinearEqualityTransform(Transform):
 
     @staticmethod
     def _require_shape(shape: tuple[int, ...], size: int) -> None:
-        if len(shape) == 0 or shape[-1] != size:
-            raise ConstraintError(
-                f"LinearEqualityTransform: expected shape (*batch, {size}), got {tuple(shape)}."
-            )
+        check_coordinates(shape, size)
 
     def tree_flatten(self) -> tuple:
         return (self._support,), (("_support",), {})

@@ -8,8 +8,7 @@ from torch import Tensor
 from torch.distributions import Chi2, constraints
 from torch.distributions.utils import lazy_property
 
-from constrained_core import GroupSum
-from constrained_core.checks import check_per_group, exactly_one
+from constrained_core.checks import check_per_group, exactly_one, no_joint_base
 from pyro_constrained.distributions.location_scale import (
     LOG_TWO_PI,
     ConstrainedLocationScale,
@@ -130,21 +129,18 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
             NotImplementedError: under ``per_group``, a product of laws that Pyro does not have.
         """
         if self._per_group:
-            raise NotImplementedError(
-                "base_dist: without the constraint, a law per group is a product of multivariate "
-                "t laws of groups of any size, which has no class; make one of each group."
-            )
+            raise no_joint_base()
         given = self.__dict__
         scale_tril = given["scale_tril"] if "scale_tril" in given else self.scale.diag_embed()
         return dist.MultivariateStudentT(self.df, self.loc, scale_tril)
 
     @lazy_property
     def _blocks(self) -> Blocks:
-        law, groups = self._conditional, self.A
+        law, partition = self._conditional, self._constraint.matrix.partition
         if not self._per_group:
             return OneBlock(law)
-        assert isinstance(law, DiagonalConditional) and isinstance(groups, GroupSum)
-        return GroupBlocks(law, groups)
+        assert isinstance(law, DiagonalConditional) and partition is not None
+        return GroupBlocks(law, partition)
 
     @property
     def _block_df(self) -> tuple[Tensor, Tensor]:
@@ -172,31 +168,29 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
     def _distance(self, value: Tensor) -> Tensor:
         return self._blocks.distance(value)
 
-    @property
-    def _log_spread(self) -> Tensor:
-        """``(*batch, B)`` log (nu + s) / (nu + r)."""
+    def _figures(self) -> tuple[Tensor, Any, Tensor]:
+        """Half the degrees of freedom on the subspace, half its dimension, and the log of
+        (nu + s) / (nu + r)."""
         blocks, (df, _) = self._blocks, self._block_df
-        return torch.log1p((blocks.surprise - blocks.rank) / df)
+        return 0.5 * df, 0.5 * blocks.free_size, torch.log1p((blocks.surprise - blocks.rank) / df)
 
     def _log_density(self, mahalanobis: Tensor) -> Tensor:
-        blocks, (df, spread) = self._blocks, self._block_df
-        half_df, half_size = 0.5 * df, 0.5 * blocks.free_size
+        half_df, half_size, log_spread = self._figures()
         log_density = (
             log_gamma_excess(half_df, half_size)
-            - half_size * (LOG_TWO_PI + self._log_spread)
-            - blocks.half_log_det
-            - (half_df + half_size) * torch.log1p(mahalanobis / spread)
+            - half_size * (LOG_TWO_PI + log_spread)
+            - self._blocks.half_log_det
+            - (half_df + half_size) * torch.log1p(mahalanobis / self._block_df[1])
         )
         return log_density.sum(-1)
 
     def entropy(self) -> Tensor:
         """``(*batch,)`` differential entropy on the subspace; 0 for a point mass."""
-        blocks, half_df = self._blocks, 0.5 * self._block_df[0]
-        half_size = 0.5 * blocks.free_size
+        half_df, half_size, log_spread = self._figures()
         entropy = (
-            half_size * (LOG_TWO_PI + self._log_spread)
+            half_size * (LOG_TWO_PI + log_spread)
             - log_gamma_excess(half_df, half_size)
-            + blocks.half_log_det
+            + self._blocks.half_log_det
             + (half_df + half_size) * digamma_step(half_df, half_size)
         )
         return self._expanded(self._unless_point(entropy.sum(-1)), 0)

@@ -8,6 +8,7 @@ from torch.distributions import Transform, constraints
 from torch.distributions.constraints import Constraint
 
 from constrained_core import ConstraintError
+from constrained_core.checks import check_coordinates
 from pyro_constrained.constraints import linear_equality
 from pyro_constrained.kernels.arrays.autocast import in_full_precision
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes
@@ -113,10 +114,7 @@ class LinearEqualityTransform(Transform):
                 "ranks, whose null spaces have no common dimension; use reparam.auto_reparam for "
                 "the site."
             )
-        if len(shape) == 0 or shape[-1] != size:
-            raise ConstraintError(
-                f"LinearEqualityTransform: expected shape (*batch, {size}), got {tuple(shape)}."
-            )
+        check_coordinates(shape, size)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, LinearEqualityTransform):

@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 from scipy import stats
-from scipy.linalg import null_space
 
 from constrained_core import ConstraintError
 from tests import oracles
 from tests.adapters import BACKENDS, assert_close, each_backend
 from tests.chance import assert_likely, of_means
+from tests.student_groups import groups_of
 
 TIGHT = 1e-11
 INDEX = np.array([0, 0, 3, 0, 1, 1, 2, 3, 1])  # group 2 is one point, 3 is in no row, 4 is empty
@@ -20,49 +20,8 @@ SCALE = np.array([0.6, 1.7, 1.0, 0.8, 1.9, 0.5, 1.2, 1.4, 0.7])
 DF = 3.5
 
 
-class Group:
-    """The law of one group, in coordinates of an orthonormal basis of its null space."""
-
-    def __init__(self, number: int, df, loc, scale, k) -> None:
-        self.inside = np.flatnonzero(number == INDEX)
-        row, cov = WEIGHTS[self.inside][None], np.diag(scale[self.inside] ** 2)
-        loc = loc[self.inside]
-        if not row.any():
-            self.basis, self.law = np.eye(len(loc)), stats.multivariate_t(loc, cov, df)
-            self.evidence, self.df, self.mean = 0.0, df, loc
-            return
-        size = (row @ cov @ row.T).item()
-        gap = k[number] - (row @ loc).item()
-        self.mean = loc + cov @ row[0] * gap / size
-        self.basis = null_space(row)
-        self.df = df + 1
-        factor = (df + gap**2 / size) / self.df
-        left = self.basis.T @ (cov - cov @ row.T @ row @ cov / size) @ self.basis
-        self.evidence = stats.t(df, (row @ loc).item(), np.sqrt(size)).logpdf(k[number])
-        if self.basis.shape[1]:
-            self.law = stats.multivariate_t(self.basis.T @ self.mean, factor * left, self.df)
-        else:
-            self.law = None
-
-    def log_prob(self, x):
-        if self.law is None:
-            return np.zeros(len(x))
-        return np.atleast_1d(self.law.logpdf(x[:, self.inside] @ self.basis))
-
-    @property
-    def covariance(self):
-        if self.law is None:
-            return np.zeros((1, 1))
-        shape = self.basis @ self.law.shape @ self.basis.T
-        return shape * self.df / (self.df - 2)
-
-    @property
-    def entropy(self):
-        return 0.0 if self.law is None else float(self.law.entropy())
-
-
 def groups(df=DF, loc=LOC, scale=SCALE, k=K):
-    return [Group(number, df, loc, scale, k) for number in range(M) if (number == INDEX).any()]
+    return groups_of(INDEX, WEIGHTS, k, df, loc, scale)
 
 
 def build(backend, dtype="float64", df=DF, loc=LOC, scale=SCALE, k=K, **options):

@@ -1,6 +1,7 @@
 """What NumPyro asks of any distribution, constraint and transform."""
 
 import inspect
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -56,6 +57,10 @@ TABLE = {
         StudentT,
         {"df": array([5.0, 9.0]), "loc": LOC, "scale_tril": jnp.diag(SCALE), "A": A, "k": K},
     ),
+    "student_groups": (
+        partial(StudentT, per_group=True),
+        {"df": array(5.0), "loc": LOC, "scale": SCALE, "A": GROUPS, "k": BATCH_K},
+    ),
     "broadcast": (
         Diagonal,
         {"loc": jnp.broadcast_to(LOC, (2, 1, 4)), "scale": SCALE, "A": A, "k": BATCH_K},
@@ -87,7 +92,7 @@ def test_infer_shapes(name):
     law, arguments = TABLE[name]
     shapes = {key: value.shape for key, value in arguments.items()}
     built = build(name)
-    assert law.infer_shapes(**shapes) == (built.batch_shape, built.event_shape)
+    assert type(built).infer_shapes(**shapes) == (built.batch_shape, built.event_shape)
     if name in ("dense", "diagonal", "low_rank"):  # whose arguments may go by position
         assert law.infer_shapes(*shapes.values()) == (built.batch_shape, built.event_shape)
 

@@ -7,13 +7,11 @@ from abc import ABC, abstractmethod
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
-from constrained_core import GroupSum
-from numpyro_constrained.kernels.arrays.groups import plan_groups
 from numpyro_constrained.kernels.arrays.linalg import lift
 from numpyro_constrained.kernels.linear.conditional import Conditional, DiagonalConditional
+from numpyro_constrained.kernels.linear.partition import Partition
 
 __all__ = ["Blocks", "GroupBlocks", "OneBlock"]
 
@@ -36,6 +34,13 @@ class Blocks(ABC):
     constraint_half_log_det: Array
     log_range_volume: Any
     surprise: Array
+
+    _law: Conditional
+
+    @property
+    def is_traced(self) -> bool:
+        """Whether anything here belongs to a trace."""
+        return self._law.is_traced
 
     @abstractmethod
     def distance(self, value: Array) -> Array:
@@ -71,23 +76,19 @@ def _last(figure: Any) -> Any:
 class GroupBlocks(Blocks):
     """Each group of a ``GroupSum``, of which the law is diagonal."""
 
-    def __init__(self, law: DiagonalConditional, groups: GroupSum) -> None:
-        self._law, dtype = law, law.loc.dtype
-        self._groups = plan_groups(groups, "index", groups.num_groups, law.loc)
-        given = np.ones(len(groups.index)) if groups.weights is None else groups.weights
-        norms = np.sqrt(np.bincount(groups.index, given**2, minlength=groups.num_groups))
-        size = np.bincount(groups.index, minlength=groups.num_groups)
-        has_row = norms > 0
-        self.rank = has_row.astype(dtype)
-        self.free_size = (size - has_row).astype(dtype)
-        self.log_range_volume = np.log(np.where(has_row, norms, 1.0)).astype(dtype)
-        weights = given / np.where(has_row, norms, 1.0)[groups.index]  # of length one in each group
-        white = jnp.square(lift(weights.astype(dtype), law.scale.ndim) * law.scale)
-        white = jnp.where(lift(has_row, white.ndim), self._groups.totals(white), 1.0)
+    _law: DiagonalConditional
+
+    def __init__(self, law: DiagonalConditional, partition: Partition) -> None:
+        self._law, self._groups = law, partition.groups
+        self.rank, self.free_size = partition.rank, partition.free_size
+        self.log_range_volume = partition.log_norms
+        weights = lift(partition.unit_weights, law.scale.ndim)
+        white = self._groups.totals(jnp.square(weights * law.scale))
+        white = jnp.where(lift(partition.rank > 0, white.ndim), white, 1.0)
         self.constraint_half_log_det = 0.5 * jnp.log(white)
         left = self._groups.totals(jnp.log(law.scale)) - self.constraint_half_log_det
-        self._is_point = lift(size == has_row, left.ndim)
-        self.half_log_det = jnp.where(self._is_point, 0.0, left)
+        self._is_point = partition.free_size == 0
+        self.half_log_det = jnp.where(lift(self._is_point, left.ndim), 0.0, left)
         self.surprise = self._groups.totals(jnp.square(law.white_gap))
 
     def distance(self, value: Array) -> Array:

@@ -26,6 +26,7 @@ from numpyro_constrained.kernels.linear.null_space import (
     PlacedNullSpace,
     complementary_basis,
 )
+from numpyro_constrained.kernels.linear.partition import Partition
 from numpyro_constrained.kernels.linear.rows import (
     DenseRows,
     DisjointRows,
@@ -56,6 +57,7 @@ class BoundMatrix(ABC):
         half_log_det: 1/2 log det B B'.
         gram: B B', factored.
         determined: index of the variables that the constraint alone determines, or None.
+        partition: the groups of a ``GroupSum``, or None.
     """
 
     plan: AnyPlan | None = None
@@ -70,6 +72,7 @@ class BoundMatrix(ABC):
     half_log_det: Any
     gram: Gram
     determined: np.ndarray | None = None
+    partition: Partition | None = None
 
     @property
     def num_variables(self) -> int:
@@ -312,10 +315,14 @@ def bind_plan(plan: AnyPlan, A: np.ndarray | GroupSum, like: Any) -> BoundMatrix
     if key not in plan.executions:
         like = np.zeros((), like.dtype)
         given = _given_rows(plan, A, like)
-        if isinstance(plan, DensePlan):
-            plan.executions[key] = DenseMatrix(plan, given, like)
-        else:
-            plan.executions[key] = DisjointMatrix(plan, given, like)
+        matrix: BoundMatrix = (
+            DenseMatrix(plan, given, like)
+            if isinstance(plan, DensePlan)
+            else DisjointMatrix(plan, given, like)
+        )
+        plan.executions[key] = matrix
+        if isinstance(A, GroupSum):
+            matrix.partition = Partition.of(A, like)
     return plan.executions[key]
 
 

@@ -5,14 +5,10 @@ A figure of the B blocks is ``(*batch, B)``.
 
 from abc import ABC, abstractmethod
 
-import numpy as np
-import torch
 from torch import Tensor
-from torch.distributions.utils import lazy_property
 
-from constrained_core import GroupSum
-from pyro_constrained.kernels.arrays.groups import plan_groups
 from pyro_constrained.kernels.linear.conditional import Conditional, DiagonalConditional
+from pyro_constrained.kernels.linear.partition import Partition
 
 __all__ = ["Blocks", "GroupBlocks", "OneBlock"]
 
@@ -73,32 +69,20 @@ def _last(figure):
 class GroupBlocks(Blocks):
     """Each group of a ``GroupSum``, of which the law is diagonal."""
 
-    rank: Tensor
-    free_size: Tensor
-
-    def __init__(self, law: DiagonalConditional, groups: GroupSum) -> None:
-        self._law, like = law, law.loc
-        self._groups = plan_groups(groups, "index", groups.num_groups, like)
-        given = np.ones(len(groups.index)) if groups.weights is None else groups.weights
-        norms = np.sqrt(np.bincount(groups.index, given**2, minlength=groups.num_groups))
-        size = np.bincount(groups.index, minlength=groups.num_groups)
-        has_row = norms > 0
-        self.rank = torch.as_tensor(has_row).to(like)
-        self.free_size = torch.as_tensor(size - has_row).to(like)
-        self.log_range_volume = torch.as_tensor(np.log(np.where(has_row, norms, 1.0))).to(like)
-        weights = given / np.where(has_row, norms, 1.0)[groups.index]  # of length one in each group
-        white = self._groups.totals((torch.as_tensor(weights).to(like) * law.scale).square())
-        self.constraint_half_log_det = 0.5 * white.masked_fill(self.rank == 0, 1.0).log()
+    def __init__(self, law: DiagonalConditional, partition: Partition) -> None:
+        self._law, self._groups = law, partition.groups
+        self.rank, self.free_size = partition.rank, partition.free_size
+        self.log_range_volume = partition.log_norms
+        white = self._groups.totals((partition.unit_weights * law.scale).square())
+        self.constraint_half_log_det = 0.5 * white.masked_fill(partition.rank == 0, 1.0).log()
+        self._is_point = partition.free_size == 0
         left = self._groups.totals(law.scale.log()) - self.constraint_half_log_det
-        self.half_log_det = left.masked_fill(self.free_size == 0, 0.0)
-
-    @lazy_property
-    def surprise(self) -> Tensor:
-        return self._groups.totals(self._law.white_gap.square())
+        self.half_log_det = left.masked_fill(self._is_point, 0.0)
+        self.surprise = self._groups.totals(law.white_gap.square())
 
     def distance(self, value: Tensor) -> Tensor:
         distance = self._groups.totals(self._law.white_deviation(value).square())
-        return distance.masked_fill(self.free_size == 0, 0.0)
+        return distance.masked_fill(self._is_point, 0.0)
 
     def members(self, figures: Tensor) -> Tensor:
         return self._groups.members(figures)

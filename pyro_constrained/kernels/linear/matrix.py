@@ -28,6 +28,7 @@ from pyro_constrained.kernels.linear.null_space import (
     PlacedNullSpace,
     complementary_basis,
 )
+from pyro_constrained.kernels.linear.partition import Partition
 from pyro_constrained.kernels.linear.rows import (
     DenseRows,
     DisjointRows,
@@ -58,6 +59,7 @@ class BoundMatrix(ABC):
         half_log_det: 1/2 log det B B'.
         gram: B B', factored.
         determined: index of the variables that the constraint alone determines, or None.
+        partition: the groups of a ``GroupSum``, or None.
     """
 
     plan: AnyPlan | None = None
@@ -72,6 +74,7 @@ class BoundMatrix(ABC):
     half_log_det: Tensor | float
     gram: Gram
     determined: Tensor | None = None
+    partition: Partition | None = None
 
     @property
     def num_variables(self) -> int:
@@ -329,10 +332,14 @@ def bind_plan(plan: AnyPlan, A: Tensor | GroupSum, like: Tensor) -> BoundMatrix:
         # What is kept serves every later law, also one that is trained; an export sees constants.
         with torch.inference_mode(False), torch.no_grad(), _disable_current_modes():
             given = _given_rows(plan, A, like)
-            if isinstance(plan, DensePlan):
-                plan.executions[key] = DenseMatrix(plan, given, like.detach())
-            else:
-                plan.executions[key] = DisjointMatrix(plan, given, like.detach())
+            matrix: BoundMatrix = (
+                DenseMatrix(plan, given, like.detach())
+                if isinstance(plan, DensePlan)
+                else DisjointMatrix(plan, given, like.detach())
+            )
+            plan.executions[key] = matrix
+            if isinstance(A, GroupSum):
+                matrix.partition = Partition.of(A, like.detach())
     return plan.executions[key]
 
 
