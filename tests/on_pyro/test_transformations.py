@@ -63,6 +63,9 @@ LAWS = {
     "student": lambda loc, scale, **kw: STUDENT(
         scale[..., 1] + 3, loc, A=A, k=K, scale=scale, **kw
     ),
+    "student groups": lambda loc, scale, **kw: STUDENT(
+        scale[..., 1] + 3, loc, A=GROUPS, k=K, scale=scale, per_group=True, **kw
+    ),
     "student dense": lambda loc, scale, **kw: STUDENT(
         scale[..., 1] + 3, loc, torch.linalg.cholesky(covariance(scale)), A, K, **kw
     ),
@@ -384,3 +387,19 @@ def test_complex_tensors_are_refused():
         NORMAL(LOC, SCALE, A.to(torch.complex128), K)
     with pytest.raises(ConstraintError, match="real numbers"):
         NORMAL(LOC, SCALE, np.asarray([1.0, 1j, 0, 0]), 0.0)
+
+
+@each_quantity
+@each_law
+def test_answers_first_asked_for_without_a_gradient_have_one_later(name, quantity):
+    def slopes(is_looked_at: bool) -> tuple[torch.Tensor, ...]:
+        at = LOC.clone().requires_grad_(), SCALE.clone().requires_grad_()
+        law = LAWS[name](*at)
+        x = law.project(LOC).detach()
+        if is_looked_at:
+            with torch.no_grad():
+                QUANTITIES[quantity](law, x)
+        total = QUANTITIES[quantity](law, x).sum()
+        return torch.autograd.grad(total, at, materialize_grads=True)
+
+    torch.testing.assert_close(slopes(True), slopes(False))
