@@ -15,7 +15,7 @@ from tests.student_groups import FIELD
 
 GROUPS = GroupSum(FIELD.index, 2)
 LOC, SCALE, K, DATA = map(tensor, (FIELD.loc, FIELD.scale, FIELD.k, FIELD.data))
-DF = tensor(FIELD.df)
+DF, ZERO = tensor(FIELD.df), tensor(0.0)
 
 
 def law_of(u: torch.Tensor) -> ConstrainedMultivariateStudentT:
@@ -24,7 +24,7 @@ def law_of(u: torch.Tensor) -> ConstrainedMultivariateStudentT:
 
 
 def model():
-    u = pyro.sample("u", dist.Normal(tensor(0.0), 1.0))
+    u = pyro.sample("u", dist.Normal(ZERO, 1.0))
     x = pyro.sample("x", law_of(u))
     pyro.sample("y", dist.Normal(x, FIELD.noise).to_event(1), obs=DATA)
 
