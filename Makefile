@@ -22,7 +22,7 @@ PYTEST   := $(SINGLE_THREADED) $(BIN)/python -m pytest -n $(JOBS) --dist workste
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo tutorials experiments test test-experiments test-slow lint format bench docs clean
+.PHONY: help venv demo tutorials data experiments test test-experiments test-slow lint format bench docs clean
 
 help: ## print this menu
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ tutorials: $(VENV)/.installed ## run all tutorials of a backend (STORY=02 for on
 	@set -e; for script in tutorials/$(BACKEND)/$(STORY)*.py; do \
 	  echo "$$script"; $(BIN)/python -m "$$(basename "$$script" .py | sed 's/^/tutorials.$(BACKEND)./')" $(ARGS); done
 
+data: $(VENV)/.installed ## fetch the larger image sets of the experiments (about 300 MB, kept under data/)
+	$(BIN)/python -m experiments.images.sources $(ARGS)
+
 experiments: $(VENV)/.installed-experiments ## scientific applications beside their usual cures (NAME=charges for one, ARGS=--short to try)
 	@set -e; for name in $(or $(NAME),$(EXPERIMENTS)); do \
 	  echo "experiments.$$name"; $(BIN)/python -m experiments.$$name $(ARGS); done
@@ -66,7 +69,10 @@ experiments: $(VENV)/.installed-experiments ## scientific applications beside th
 test: $(VENV)/.installed ## run the tests and the examples in the docstrings
 	$(PYTEST) --ignore=tests/experiments --durations=10 $(ARGS)
 
-test-experiments: $(VENV)/.installed-experiments ## run the tests of the experiments, which need more packages
+test-data: $(VENV)/.installed ## fetch the larger image sets of the experiments (about 300 MB, kept under data/)
+	$(BIN)/python -m experiments.images.sources $(ARGS)
+
+experiments: $(VENV)/.installed-experiments ## run the tests of the experiments, which need more packages
 	$(PYTEST) tests/experiments $(ARGS)
 
 test-slow: $(VENV)/.installed-experiments ## run the statistical checks that take minutes
