@@ -32,6 +32,7 @@ class Critic(nn.Module):
             nn.Tanh(),
         )
         self.classes = nn.Linear(NUM_FEATURES, NUM_CLASSES)
+        self.float()  # whatever the default is
 
     def forward(self, images: Tensor) -> Tensor:
         """``(*batch, 10)`` logits from ``(*batch, n)`` pixels in [0, 1]."""
@@ -76,8 +77,9 @@ def _train(critic: Critic, split: Split, steps: int) -> Critic:
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
     for _ in range(steps):
         rows = torch.randint(len(images), (128,))
-        noised = (images[rows] + torch.rand(128, images.shape[-1])) / split.levels
-        loss = nn.functional.cross_entropy(critic(noised), labels[rows])
+        levels = images[rows]
+        logits = critic((levels + torch.rand_like(levels)) / split.levels)
+        loss = nn.functional.cross_entropy(logits, labels[rows])
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
