@@ -1,0 +1,1 @@
+"""Fine images from noisy readings of their block sums."""
