@@ -1,10 +1,9 @@
-"""Laws of the charges of many crystals at once: densities of each crystal, intervals of each atom.
+"""Laws of the charges of many crystals at once: their density, intervals of each atom.
 
-The laws that are trained by expected losses, draws and normal likelihood come from
-``pyro_constrained``, whose ``log_prob`` is that of a whole batch. For scores the density of each
-crystal is needed, one Student-t law per crystal shares nothing with the others, and what rivals
-make of normal charges has laws of its own. All densities are those of n - 1 charges of a crystal,
-whichever: the last follows. That is the density on the subspace times the square root of n.
+Laws given the sums come from ``pyro_constrained``: a ``GroupSum`` holds all crystals of a batch.
+Written out here are what rivals make of normal charges, and what the package has no law of, copies
+that share an error. All densities are those of n - 1 charges of each crystal, whichever: the last
+follows. That is the density on the subspace times the square root of n.
 """
 
 import math
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from constrained_core import GroupSum
-from pyro_constrained import ConstrainedNormal
+from pyro_constrained import ConstrainedMultivariateStudentT, ConstrainedNormal
 
 __all__ = [
     "CompletedNormal",
@@ -39,11 +38,13 @@ class Sums:
 
     Attributes:
         num_atoms: ``(G,)`` float64.
+        log_area: log area of the subspaces of all crystals per area in n - 1 charges of each.
     """
 
     def __init__(self, neutral: GroupSum) -> None:
         self.neutral, self.crystal = neutral, torch.tensor(neutral.index)
         self.num_atoms = torch.bincount(self.crystal, minlength=neutral.num_groups).double()
+        self.log_area = 0.5 * self.num_atoms.log().sum()
 
     def __call__(self, values: Tensor) -> Tensor:
         """``(a,)`` to ``(G,)``."""
@@ -69,7 +70,7 @@ class CrystalLaw(ABC):
 
     @abstractmethod
     def log_prob(self, charge: Tensor) -> Tensor:
-        """``(G,)`` log density of n - 1 charges of each crystal."""
+        """Log density of n - 1 charges of each crystal, over all crystals; a scalar."""
 
     @property
     @abstractmethod
@@ -103,7 +104,7 @@ class CompletedNormal(CrystalLaw):
     def log_prob(self, charge: Tensor) -> Tensor:
         each = -0.5 * ((charge - self.loc) / self.scale).square() - self.scale.log()
         each = each - 0.5 * LOG_TWO_PI
-        return self.sums(each) - each[self.dependent]
+        return each.sum() - each[self.dependent].sum()
 
     @property
     def mean(self) -> Tensor:
@@ -133,7 +134,7 @@ class ProjectedNormal(CrystalLaw):
         distance = sums(precision * error.square()) - along.square() / total
         half_log_det = sums(self.scale.log()) + 0.5 * (total / sums.num_atoms).log()
         normaliser = half_log_det + 0.5 * (sums.num_atoms - 1) * LOG_TWO_PI
-        return 0.5 * sums.num_atoms.log() - 0.5 * distance - normaliser
+        return sums.log_area - (0.5 * distance + normaliser).sum()
 
     @property
     def mean(self) -> Tensor:
@@ -150,23 +151,14 @@ class ProjectedNormal(CrystalLaw):
 class GivenNormal(CrystalLaw):
     """Independent normal charges given that they sum to zero."""
 
-    def _terms(self, charge: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Of each crystal: squared distance on the subspace, surprise of a sum of zero, 1/2 log
-        determinant of the covariance of n - 1 charges."""
-        total = self.sums(self.scale.square())
-        surprise = self.sums(self.loc).square() / total
-        distance = self.sums(((charge - self.loc) / self.scale).square()) - surprise
-        return distance, surprise, self.sums(self.scale.log()) - 0.5 * total.log()
-
-    def log_prob(self, charge: Tensor) -> Tensor:
-        distance, _, half_log_det = self._terms(charge)
-        return -0.5 * distance - half_log_det - 0.5 * (self.sums.num_atoms - 1) * LOG_TWO_PI
-
     @cached_property
     def law(self) -> ConstrainedNormal:
         """All crystals as one law."""
-        zero = self.loc.new_zeros(self.sums.neutral.num_groups)
+        zero = torch.zeros_like(self.sums.num_atoms)
         return ConstrainedNormal(self.loc, self.scale, self.sums.neutral, zero, validate_args=False)
+
+    def log_prob(self, charge: Tensor) -> Tensor:
+        return self.law.log_prob(charge) + self.sums.log_area
 
     @property
     def mean(self) -> Tensor:
@@ -178,7 +170,7 @@ class GivenNormal(CrystalLaw):
 
 
 @dataclass(frozen=True, eq=False)
-class GivenStudentT(GivenNormal):
+class StudentT(CrystalLaw):
     """One multivariate Student-t law per crystal, given that its charges sum to zero.
 
     Attributes:
@@ -187,23 +179,24 @@ class GivenStudentT(GivenNormal):
 
     df: Tensor
 
-    def log_prob(self, charge: Tensor) -> Tensor:
-        distance, surprise, half_log_det = self._terms(charge)
-        count, spread = self.sums.num_atoms, self.df + surprise
-        half_total = 0.5 * (self.df + count)
-        return (
-            torch.lgamma(half_total)
-            - torch.lgamma(0.5 * (self.df + 1))
-            - 0.5 * (count - 1) * (math.pi * spread).log()
-            - half_log_det
-            - half_total * torch.log1p(distance / spread)
-        )
-
     @property
-    def spread(self) -> Tensor:
-        _, surprise, _ = self._terms(self.loc)
-        factor = ((self.df + surprise) / (self.df + 1)).sqrt()
-        return super().spread * self.sums.spread(factor)
+    @abstractmethod
+    def _variance(self) -> Tensor:
+        """``(a,)`` what each charge adds to the squared scale of the sum."""
+
+    @cached_property
+    def _gain(self) -> Tensor:
+        """``(a,)`` by how much a charge moves per unit that the sum misses."""
+        return self._variance / self.sums.spread(self.sums(self._variance))
+
+    @cached_property
+    def _surprise(self) -> Tensor:
+        """``(G,)`` of a sum of zero."""
+        return self.sums(self.loc).square() / self.sums(self._variance)
+
+    def _widened(self, spread: Tensor) -> Tensor:
+        """``(a,)`` scales of the marginal laws, from those of normal charges."""
+        return spread * self.sums.spread(((self.df + self._surprise) / (self.df + 1)).sqrt())
 
     @property
     def marginal_df(self) -> Tensor:
@@ -211,12 +204,51 @@ class GivenStudentT(GivenNormal):
 
 
 @dataclass(frozen=True, eq=False)
-class GivenCopies(GivenStudentT):
-    """The Student-t law of charges whose symmetric copies share an error.
+class GivenStudentT(StudentT):
+    """That of independent scales."""
+
+    @cached_property
+    def law(self) -> ConstrainedMultivariateStudentT:
+        """All crystals as one law."""
+        return ConstrainedMultivariateStudentT(
+            self.df,
+            self.loc,
+            A=self.sums.neutral,
+            k=torch.zeros_like(self.sums.num_atoms),
+            scale=self.scale,
+            per_group=True,
+            validate_args=False,
+        )
+
+    def log_prob(self, charge: Tensor) -> Tensor:
+        return self.law.log_prob(charge) + self.sums.log_area
+
+    @property
+    def mean(self) -> Tensor:
+        return self.law.mean
+
+    @property
+    def spread(self) -> Tensor:
+        # The law tells a variance, which is infinite for df <= 1; the scale of an interval is not.
+        return self._widened(GivenNormal(self.loc, self.scale, self.sums).spread)
+
+    @property
+    def _variance(self) -> Tensor:
+        return self.scale.square()
+
+
+@dataclass(frozen=True, eq=False)
+class GivenCopies(StudentT):
+    """That of charges whose symmetric copies share an error.
 
     Atoms of a class get one prediction, so they share its error; their own deviations from the mean
     charge of the class are far smaller. The squared scale matrix of m atoms of a class has the
     eigenvalue ``m scale^2`` along their mean and ``within^2`` across it.
+
+    The density is written out, since the package's law per group takes a scale of each variable but
+    no matrix: of n charges, with s the surprise of the sum and d the squared distance on the
+    subspace, that of a t law with df + 1 degrees of freedom, whose squared scale is that of the
+    normal law times (df + s) / (df + 1).
 
     Attributes:
         loc, scale: of the mean charge of the atom's class.
@@ -227,28 +259,17 @@ class GivenCopies(GivenStudentT):
     within: Tensor
     copies: Tensor
 
-    @cached_property
-    def _size(self) -> Tensor:
-        """``(a,)`` number of atoms in the atom's class."""
-        return torch.bincount(self.copies).double()[self.copies]
-
-    def _terms(self, charge: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        size, variance = self._size, self.scale.square()
-        total = charge.new_zeros(int(self.copies.max()) + 1).index_add(0, self.copies, charge)
-        centre = total[self.copies] / size
-        along = ((centre - self.loc) / self.scale).square() / size
-        across = ((charge - centre) / self.within).square()
-        log_det = (size * variance).log() / size + (1 - 1 / size) * self.within.square().log()
-        of_sum = self.sums(size * variance)
-        surprise = self.sums(self.loc).square() / of_sum
-        half_log_det = 0.5 * (self.sums(log_det) - of_sum.log())
-        return self.sums(along + across) - surprise, surprise, half_log_det
-
-    @property
-    def _gain(self) -> Tensor:
-        """``(a,)`` by how much a charge moves per unit that the sum misses."""
-        weight = self._size * self.scale.square()
-        return weight / self.sums.spread(self.sums(weight))
+    def log_prob(self, charge: Tensor) -> Tensor:
+        count, spread = self.sums.num_atoms, self.df + self._surprise
+        half_total = 0.5 * (self.df + count)
+        each = (
+            torch.lgamma(half_total)
+            - torch.lgamma(0.5 * (self.df + 1))
+            - 0.5 * (count - 1) * (math.pi * spread).log()
+            - self._half_log_det
+            - half_total * torch.log1p(self._distance(charge) / spread)
+        )
+        return each.sum()
 
     @property
     def mean(self) -> Tensor:
@@ -256,9 +277,28 @@ class GivenCopies(GivenStudentT):
 
     @property
     def spread(self) -> Tensor:
-        _, surprise, _ = self._terms(self.loc)
-        factor = ((self.df + surprise) / (self.df + 1)).sqrt()
-        size, shared = self._size, self.scale.square()
-        taken = self._gain * size * shared
-        own = self.within.square() * (1 - 1 / size)
-        return (shared + own - taken).sqrt() * self.sums.spread(factor)
+        shared, own = self.scale.square(), self.within.square() * (1 - 1 / self._size)
+        return self._widened((shared + own - self._gain * self._variance).sqrt())
+
+    @cached_property
+    def _size(self) -> Tensor:
+        """``(a,)`` number of atoms in the atom's class."""
+        return torch.bincount(self.copies).double()[self.copies]
+
+    @property
+    def _variance(self) -> Tensor:
+        return self._size * self.scale.square()
+
+    def _distance(self, charge: Tensor) -> Tensor:
+        total = charge.new_zeros(int(self.copies.max()) + 1).index_add(0, self.copies, charge)
+        centre = total[self.copies] / self._size
+        along = ((centre - self.loc) / self.scale).square() / self._size
+        across = ((charge - centre) / self.within).square()
+        return self.sums(along + across) - self._surprise
+
+    @property
+    def _half_log_det(self) -> Tensor:
+        """``(G,)`` of the squared scale of n - 1 charges."""
+        along = self._variance.log() / self._size
+        across = (1 - 1 / self._size) * self.within.square().log()
+        return 0.5 * (self.sums(along + across) - self.sums(self._variance).log())

@@ -116,7 +116,7 @@ def _likelihood(guess: Guess) -> Tensor:
 
 
 def _student_t_likelihood(guess: Guess) -> Tensor:
-    return -_given_student_t(guess).log_prob(guess.charge).sum() / len(guess.loc)
+    return -_given_student_t(guess).log_prob(guess.charge) / len(guess.loc)
 
 
 def unbound(guess: Guess) -> CrystalLaw:

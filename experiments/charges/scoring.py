@@ -95,7 +95,7 @@ def _figures(law: CrystalLaw, charge: Tensor) -> Outcome:
     rank = norm.cdf(ratio) if math.isinf(df) else t.cdf(ratio, df)
     return {
         "mad": float((mean - charge).abs().mean()),
-        "nll": -float(law.log_prob(charge).mean()),
+        "nll": -float(law.log_prob(charge)) / len(law.sums.num_atoms),
         "residual": float(law.sums(mean).abs().max()),
         **{f"covered_{x}": float(np.mean(np.abs(2 * rank - 1) < x / 100)) for x in LEVELS},
     }
@@ -128,7 +128,7 @@ def _fitted(pair: tuple[View, View], point: LawOf, law: LawOf) -> tuple[View, Vi
 
     def loss() -> Tensor:
         density = law(scaled(validation, loc, inputs[0])).log_prob(guess.charge)
-        return RIDGE * weight.square().sum() - density.sum() / len(guess.charge)
+        return RIDGE * weight.square().sum() - density / len(guess.charge)
 
     _minimise(loss, [weight, bias, log_df])
     with torch.no_grad():

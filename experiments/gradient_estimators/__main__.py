@@ -1,8 +1,8 @@
 """How good are gradients through constrained draws? Bias, variance and error of each estimator.
 
 A loss of a draw x from a law given A x = k has an expected value, whose gradient in the parameters
-of the law training needs. Each estimator makes a guess of it from one draw. Two laws, where the
-exact gradient is known for some losses at any n:
+of the law training needs. Each estimator makes a guess of it from one draw, or a few. Two laws,
+where the exact gradient is known for some losses at any n:
 
 -   **Gaussian**: n independent normal variables given that they sum to zero. Gradients in loc and
     log scale together. In loc alone pathwise and marginal expectation are the same; they differ
@@ -27,7 +27,7 @@ from jax import random
 from tqdm import tqdm
 
 from experiments.command import parse
-from experiments.gradient_estimators.estimators import OBJECTIVES, estimates
+from experiments.gradient_estimators.estimators import ESTIMATORS, estimates
 from experiments.gradient_estimators.problems import Gaussian, Problem, Subset
 from experiments.gradient_estimators.report import report
 from rivals.quality import Quality
@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> pd.DataFrame:
         for law in LAWS
         for loss in law.losses
         if loss in settings.losses
-        for estimator in options.chosen(list(OBJECTIVES[law.name]))
+        for estimator in options.chosen(list(ESTIMATORS[law.name]))
         for n in settings.sizes
         for seed in range(settings.num_seeds)
     ]

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from scipy.stats import multivariate_normal
+from scipy.stats import multivariate_normal, multivariate_t
 from torch import Tensor
 
 from constrained_core import GroupSum
@@ -171,57 +171,56 @@ def test_laws_of_rivals(name):
         if name == "projected"
         else CompletedNormal(LOC, SCALE, SUMS, last)
     )
-    for number, part in enumerate(PARTS):
+    expected = 0.0
+    for part in PARTS:
         rows = linear_map(name, len(LOC[part]))
         mean = rows @ LOC[part].numpy()
         covariance = rows @ np.diag(SCALE[part].numpy() ** 2) @ rows.T
         oracle = multivariate_normal(mean[:-1], covariance[:-1, :-1])
-        expected = oracle.logpdf(CHARGE[part].numpy()[:-1])
-        np.testing.assert_allclose(law.log_prob(CHARGE)[number], expected, rtol=1e-10)
+        expected += oracle.logpdf(CHARGE[part].numpy()[:-1])
         np.testing.assert_allclose(law.mean[part], mean, atol=1e-12)
         np.testing.assert_allclose(law.spread[part] ** 2, covariance.diagonal(), atol=1e-12)
+    np.testing.assert_allclose(law.log_prob(CHARGE), expected, rtol=1e-10)
 
 
 def test_law_given_the_sum():
-    law = GivenNormal(LOC, SCALE, SUMS)
-    for number, part in enumerate(PARTS):
+    law, expected = GivenNormal(LOC, SCALE, SUMS), 0.0
+    for part in PARTS:
         prior, one = np.diag(SCALE[part].numpy() ** 2), np.ones(len(LOC[part]))
         gain = prior @ one / (one @ prior @ one)
         mean = LOC[part].numpy() - gain * LOC[part].numpy().sum()
         covariance = prior - np.outer(gain, one @ prior)
         oracle = multivariate_normal(mean[:-1], covariance[:-1, :-1])
-        expected = oracle.logpdf(CHARGE[part].numpy()[:-1])
-        np.testing.assert_allclose(law.log_prob(CHARGE)[number], expected, rtol=1e-10)
+        expected += oracle.logpdf(CHARGE[part].numpy()[:-1])
         np.testing.assert_allclose(law.mean[part], mean, atol=1e-12)
         np.testing.assert_allclose(law.spread[part] ** 2, covariance.diagonal(), atol=1e-12)
+    np.testing.assert_allclose(law.log_prob(CHARGE), expected, rtol=1e-10)
 
 
-def test_student_t_law_is_that_of_the_package():
-    law = GivenStudentT(LOC, SCALE, SUMS, DF)
-    for number, part in enumerate(PARTS):
-        ones = torch.ones_like(LOC[part])
-        oracle = ConstrainedMultivariateStudentT(
-            DF, LOC[part], A=ones, k=torch.zeros_like(DF), scale=SCALE[part]
-        )
-        expected = oracle.log_prob(CHARGE[part]) + 0.5 * np.log(len(ones))
-        torch.testing.assert_close(law.log_prob(CHARGE)[number], expected)
-        torch.testing.assert_close(law.mean[part], oracle.mean)
-        variance = law.spread[part].square() * law.marginal_df / (law.marginal_df - 2)
-        torch.testing.assert_close(variance, oracle.variance)
-    zero = LOC.new_zeros(len(PARTS))
-    together = ConstrainedMultivariateStudentT(
-        DF, LOC, A=SUMS.neutral, k=zero, scale=SCALE, per_group=True
-    )
-    expected = (law.log_prob(CHARGE) - 0.5 * SUMS.num_atoms.log()).sum()
-    torch.testing.assert_close(together.log_prob(CHARGE), expected)
-    torch.testing.assert_close(together.mean, law.mean)
+@pytest.mark.parametrize("df", [0.5, 4.0])
+def test_student_t_law_of_each_crystal(df):
+    """The first n - 1 charges of a crystal, whose squared scale is widened by the surprise."""
+    law = GivenStudentT(LOC, SCALE, SUMS, torch.tensor(df, dtype=torch.float64))
+    expected = 0.0
+    for part in PARTS:
+        prior, one = np.diag(SCALE[part].numpy() ** 2), np.ones(len(LOC[part]))
+        gap, size = -LOC[part].numpy().sum(), one @ prior @ one
+        mean = LOC[part].numpy() + prior @ one * gap / size
+        shape = (prior - np.outer(prior @ one, one @ prior) / size) * (df + gap**2 / size)
+        shape = shape / (df + 1)
+        oracle = multivariate_t(mean[:-1], shape[:-1, :-1], df + 1)
+        expected += oracle.logpdf(CHARGE[part].numpy()[:-1])
+        np.testing.assert_allclose(law.mean[part], mean, atol=1e-12)
+        np.testing.assert_allclose(law.spread[part] ** 2, shape.diagonal(), atol=1e-12)
+    np.testing.assert_allclose(law.log_prob(CHARGE), expected, rtol=1e-10)
+    assert float(law.marginal_df) == df + 1
 
 
 def test_law_of_copies_is_that_of_the_package():
     copies = torch.tensor([0, 1, 0, 2, 3, 3, 3])
     loc, scale, within = LOC[copies], SCALE[copies], 0.1 * SCALE[copies]
-    law = GivenCopies(loc, scale, SUMS, DF, within, copies)
-    for number, part in enumerate(PARTS):
+    law, expected = GivenCopies(loc, scale, SUMS, DF, within, copies), torch.zeros_like(DF)
+    for part in PARTS:
         n, squared = len(loc[part]), torch.zeros(7, 7, dtype=torch.float64)
         for one in copies[part].unique():
             among = (copies == one).double()
@@ -233,11 +232,11 @@ def test_law_of_copies_is_that_of_the_package():
         oracle = ConstrainedMultivariateStudentT(
             DF, loc[part], scale_tril, ones, torch.zeros_like(DF)
         )
-        expected = oracle.log_prob(CHARGE[part]) + 0.5 * np.log(n)
-        torch.testing.assert_close(law.log_prob(CHARGE)[number], expected)
+        expected = expected + oracle.log_prob(CHARGE[part]) + 0.5 * np.log(n)
         torch.testing.assert_close(law.mean[part], oracle.mean)
         variance = law.spread[part].square() * law.marginal_df / (law.marginal_df - 2)
         torch.testing.assert_close(variance, oracle.variance)
+    torch.testing.assert_close(law.log_prob(CHARGE), expected)
 
 
 def guess(loc: Tensor) -> Guess:
