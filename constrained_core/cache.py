@@ -53,22 +53,26 @@ class Cache(Generic[T]):
     """What was made from a key, the oldest forgotten first."""
 
     def __init__(self, max_entries: int) -> None:
-        self._entries: OrderedDict[Hashable, T] = OrderedDict()
+        self._entries: OrderedDict[Hashable, tuple[Hashable, T]] = OrderedDict()
         self._max_entries = max_entries
         self._lock = threading.Lock()
 
     def find(self, key: Hashable) -> T | None:
         """What was made from an equal key, if it is still there."""
         with self._lock:
-            if key not in self._entries:
+            entry = self._entries.get(key)
+            if entry is None:
                 return None
-            self._entries.move_to_end(key)
-            return self._entries[key]
+            # By the key that is there: to compare an equal one again would read a whole array.
+            own_key, made = entry
+            self._entries.move_to_end(own_key)
+            return made
 
     def put(self, key: Hashable, made: T) -> T:
         """Keep it, and return it."""
         with self._lock:
-            self._entries[key] = made
+            self._entries.pop(key, None)
+            self._entries[key] = key, made
             while len(self._entries) > self._max_entries:
                 self._entries.popitem(last=False)
         return made
