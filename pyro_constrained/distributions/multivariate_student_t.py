@@ -142,7 +142,7 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
         assert isinstance(law, DiagonalConditional) and partition is not None
         return GroupBlocks(law, partition)
 
-    @property
+    @lazy_property
     def _block_df(self) -> tuple[Tensor, Tensor]:
         """``(*batch, B)`` nu + r and nu + s of each block."""
         df = self.df[..., None]
@@ -162,7 +162,8 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
 
     def _from_noise(self, noise: Tensor) -> Tensor:
         df, spread = self._block_df
-        chi2 = Chi2(df.expand(noise.shape[:-1] + df.shape[-1:])).rsample()
+        df = df.expand(noise.shape[:-1] + df.shape[-1:])
+        chi2 = Chi2(df, validate_args=False).rsample()
         return self._conditional.draw(noise * self._blocks.members((spread / chi2).sqrt()))
 
     def _distance(self, value: Tensor) -> Tensor:

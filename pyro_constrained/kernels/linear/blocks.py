@@ -47,9 +47,15 @@ class OneBlock(Blocks):
     def __init__(self, law: Conditional) -> None:
         self._law, constraint = law, law.constraint
         self.rank, self.free_size = _last(constraint.rank), _last(constraint.free_size)
-        self.half_log_det = law.half_log_det[..., None]
-        self.constraint_half_log_det = law.constraint_half_log_det[..., None]
         self.log_range_volume = _last(constraint.matrix.log_range_volume)
+
+    @property
+    def half_log_det(self) -> Tensor:  # type: ignore[override]
+        return self._law.half_log_det[..., None]
+
+    @property
+    def constraint_half_log_det(self) -> Tensor:  # type: ignore[override]
+        return self._law.constraint_half_log_det[..., None]
 
     @property
     def surprise(self) -> Tensor:  # type: ignore[override]
