@@ -46,12 +46,12 @@ def cholesky(
             left from, that is not taken for a rounding error.
     """
     factor, info = torch.linalg.cholesky_ex(matrix)
-    fails = info != 0
+    fails = info
     if least_pivot is not None:
         left = diagonal(factor.detach()).square() <= least_pivot * diagonal(matrix.detach())
         fails = fails | left.any(-1)
     if not are_known(fails):
-        return torch.where(fails[..., None, None], torch.nan, factor)
+        return torch.where((fails != 0)[..., None, None], torch.nan, factor)
     if bool(fails.any()):
         raise TensorParameterError(
             no_factor(Requirement(expected, remedy), matrix.shape, matrix.dtype)
@@ -102,11 +102,11 @@ def matvec(matrix: Tensor, vector: Tensor) -> Tensor:
     return _over_columns(torch.matmul, matrix, vector)
 
 
-def add_matvec(base: Tensor, matrix: Tensor, vector: Tensor) -> Tensor:
-    """``base + matrix @ vector``, in one operation where there is one."""
+def add_matvec(base: Tensor, matrix: Tensor, vector: Tensor, factor: int = 1) -> Tensor:
+    """``base + factor matrix @ vector``, in one operation where there is one."""
     if base.ndim == 1 and vector.ndim == 1 and matrix.ndim == 2:
-        return torch.addmv(base, matrix, vector)
-    return base + matvec(matrix, vector)
+        return torch.addmv(base, matrix, vector, alpha=factor)
+    return torch.add(base, matvec(matrix, vector), alpha=factor)
 
 
 def take(vector: Tensor, index: Tensor) -> Tensor:
@@ -144,7 +144,7 @@ def _solve_lower_adjoint(factor, columns):
 def _over_columns(operation, matrix, vector):
     """Apply ``operation(matrix, columns)`` with all sample dimensions gathered as columns."""
     if vector.ndim == 1 and matrix.ndim == 2:
-        return operation(matrix, vector[:, None])[:, 0]
+        return operation(matrix, vector.unsqueeze(-1)).squeeze(-1)
     num_samples = max(vector.ndim - (matrix.ndim - 1), 0)
     sample_shape = vector.shape[:num_samples]
     columns = vector.reshape((math.prod(sample_shape),) + vector.shape[num_samples:])

@@ -210,14 +210,14 @@ class _WhitenedConditional(Conditional):
 
     def _projected(self, noise: Tensor) -> Tensor:
         """The noise, less what the constraint determines of it."""
-        return self.rows.add_adjoint(noise, self.gram.solve(-self.rows.apply(noise)))
+        return self.rows.subtract_adjoint(noise, self.gram.solve(self.rows.apply(noise)))
 
     def deviation(self, noise: Tensor) -> Tensor:
         return self._multiply(self._projected(noise))
 
     def draw(self, noise: Tensor) -> Tensor:
-        multipliers = self.gram.solve(self.gap - self.rows.apply(noise))
-        white = self.rows.add_adjoint(noise, multipliers)
+        multipliers = self.gram.solve(self.rows.apply(noise) - self.gap)
+        white = self.rows.subtract_adjoint(noise, multipliers)
         return self.settle(self._multiply_add(self.loc, white))
 
     def closing(self, value: Tensor) -> Tensor:
@@ -240,7 +240,7 @@ class _WhitenedConditional(Conditional):
     def white_deviation(self, value: Tensor) -> Tensor:
         """``(*batch, n)`` L^-1 (value - mean)."""
         white = self._divide(value - self.loc)
-        return self.rows.add_adjoint(white, -self.multipliers)
+        return self.rows.subtract_adjoint(white, self.multipliers)
 
     def distance(self, value: Tensor) -> Tensor:
         return sum_of_squares(self.white_deviation(value))
@@ -252,7 +252,19 @@ class _WhitenedConditional(Conditional):
         return self._projected(self._divide(value - self.mean))
 
     def num_corrections(self) -> int:
-        return 2 if isinstance(self.whitened, BalancedRows) else super().num_corrections()
+        if isinstance(self.whitened, BalancedRows):
+            return 2
+        count = super().num_corrections()
+        return 1 if count == 2 and self._is_even() else count
+
+    def _is_even(self) -> bool:
+        """Whether scales are seen to be of similar size."""
+        with torch.set_grad_enabled(False):
+            size = self.size
+            if not are_known(size) or size.numel() == 0:
+                return False
+            low, high = size.aminmax()
+        return float(high) <= EVEN * float(low)
 
 
 class _ScaledConditional(_WhitenedConditional):
@@ -298,13 +310,6 @@ class _ScaledConditional(_WhitenedConditional):
         if self.null_space is None:
             return super().to_base(value)
         return self.null_space.extract(self._divide(value - self.mean))
-
-    def num_corrections(self) -> int:
-        count = super().num_corrections()
-        if count != 2 or not are_known(self.scale) or self.scale.numel() == 0:
-            return count
-        low, high = self.scale.detach().aminmax()
-        return 1 if float(high) <= EVEN * float(low) else 2
 
 
 class DiagonalConditional(_ScaledConditional):
