@@ -45,8 +45,15 @@ class Content:
 
 
 def content(argument: Any) -> Hashable:
-    """A key of an array, as it is now; anything else is its own."""
-    return Content(argument).kept() if isinstance(argument, np.ndarray) else argument
+    """A key of an array, for what it holds now; anything else is its own."""
+    return Content(argument) if isinstance(argument, np.ndarray) else argument
+
+
+def _kept(key: Hashable) -> Hashable:
+    """The key with copies of its arrays, for as long as it is there."""
+    if isinstance(key, Content):
+        return key.kept()
+    return tuple(map(_kept, key)) if isinstance(key, tuple) else key
 
 
 class Cache(Generic[T]):
@@ -80,4 +87,7 @@ class Cache(Generic[T]):
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
         """What was made from an equal key, or is made and kept now."""
         found = self.find(key)
-        return self.put(key, make()) if found is None else found
+        if found is not None:
+            return found
+        key = _kept(key)  # first: while it is made, an array may change
+        return self.put(key, make())

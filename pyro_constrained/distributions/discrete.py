@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import constraints
-from torch.distributions.utils import lazy_property
 
 from constrained_core import enumerate_fiber
 from constrained_core.checks import (
@@ -25,7 +24,9 @@ from pyro_constrained.constraints import integer_linear_equality
 from pyro_constrained.distributions.base import ConstrainedDistribution
 from pyro_constrained.estimators import with_gradient
 from pyro_constrained.kernels.arrays.autocast import in_full_precision
+from pyro_constrained.kernels.arrays.inputs import cast
 from pyro_constrained.kernels.arrays.inspection import are_known
+from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.log_space import is_there
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes, expanded
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
@@ -219,7 +220,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         self._check_value(value)
         inside = self._on_support(value)
         # Integer types may be too small for what follows, and half precision is.
-        value = value.to(torch.promote_types(value.dtype, self._parameter.dtype))
+        value = cast(value, torch.promote_types(value.dtype, self._parameter.dtype))
         if inside is not None:
             value = value.masked_fill(~inside[..., None], 0.0)
         score, total = self._log_weight(value).sum(-1), self._log_weight_sum

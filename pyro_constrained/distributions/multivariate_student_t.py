@@ -6,7 +6,6 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 from torch.distributions import Chi2, constraints
-from torch.distributions.utils import lazy_property
 
 from constrained_core.checks import check_per_group, exactly_one, no_joint_base
 from pyro_constrained.distributions.location_scale import (
@@ -23,6 +22,7 @@ from pyro_constrained.distributions.parameters import (
 from pyro_constrained.kernels.arrays.autocast import in_full_precision
 from pyro_constrained.kernels.arrays.gamma import digamma_step, log_gamma_excess
 from pyro_constrained.kernels.arrays.inputs import floating
+from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.shapes import expanded
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 from pyro_constrained.kernels.linear.binding import bind_constraint

@@ -75,7 +75,11 @@ def check_positive(name: str, tensor: Tensor) -> None:
 
 def check_nonnegative(name: str, tensor: Tensor) -> None:
     """Raise if an entry is negative, NaN or infinite."""
-    _require(name, checks.NONNEGATIVE, tensor, (tensor >= 0) & tensor.isfinite())
+    if tensor.numel() == 0 or not are_known(tensor):
+        return
+    low, high = tensor.detach().aminmax()
+    if not 0 <= float(low) <= float(high) < math.inf:
+        _require(name, checks.NONNEGATIVE, tensor, (tensor >= 0) & tensor.isfinite())
 
 
 def check_probs(name: str, tensor: Tensor) -> None:

@@ -42,7 +42,7 @@ def in_full_precision(cls: type) -> type:
         if isinstance(member, property) and member.fget is not None:
             setattr(cls, name, property(full_precision(member.fget), doc=member.__doc__))
         elif isinstance(member, lazy_property):
-            setattr(cls, name, lazy_property(full_precision(member.wrapped)))
+            setattr(cls, name, type(member)(full_precision(member.wrapped)))
         elif callable(member) and not isinstance(member, type | staticmethod):
             setattr(cls, name, full_precision(member))
     return cls

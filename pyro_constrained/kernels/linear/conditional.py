@@ -9,9 +9,9 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
-from torch.distributions.utils import lazy_property
 
 from pyro_constrained.kernels.arrays.inspection import are_known
+from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.linalg import (
     add_matvec,
     diagonal,

@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions.utils import lazy_property
 from torch.utils._python_dispatch import _disable_current_modes
 
 from constrained_core.groups import GroupSum
 from constrained_core.linear.plan import AnyPlan, DensePlan, GroupPlan, RowPlan
 from constrained_core.linear.structure import BlockReflector
 from pyro_constrained.kernels.arrays.groups import Groups, plan_groups
+from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.linalg import matvec, solve_lower, split_exactly
 from pyro_constrained.kernels.arrays.plans import plan_tensor
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
