@@ -144,9 +144,9 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
 
     @lazy_property
     def _block_df(self) -> tuple[Tensor, Tensor]:
-        """``(*batch, B)`` nu + r and nu + s of each block."""
-        df = self.df[..., None]
-        return df + self._blocks.rank, df + self._blocks.surprise
+        """nu + r and nu + s of each block."""
+        blocks, df = self._blocks, self._blocks.each(self.df)
+        return df + blocks.rank, df + blocks.surprise
 
     @property
     def mean(self) -> Tensor:
@@ -162,7 +162,7 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
 
     def _from_noise(self, noise: Tensor) -> Tensor:
         df, spread = self._block_df
-        df = df.expand(noise.shape[:-1] + df.shape[-1:])
+        df = df.expand(noise.shape[:-1] + self._blocks.shape)
         chi2 = Chi2(df, validate_args=False).rsample()
         return self._conditional.draw(noise * self._blocks.members((spread / chi2).sqrt()))
 
@@ -183,7 +183,7 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
             - self._blocks.half_log_det
             - (half_df + half_size) * torch.log1p(mahalanobis / self._block_df[1])
         )
-        return log_density.sum(-1)
+        return self._blocks.total(log_density)
 
     def entropy(self) -> Tensor:
         """``(*batch,)`` differential entropy on the subspace; 0 for a point mass."""
@@ -194,14 +194,14 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
             + self._blocks.half_log_det
             + (half_df + half_size) * digamma_step(half_df, half_size)
         )
-        return self._expanded(self._unless_point(entropy.sum(-1)), 0)
+        return self._expanded(self._unless_point(self._blocks.total(entropy)), 0)
 
     def constraint_log_prob(self) -> Tensor:
         """``(*batch,)`` log density of A x at k under the base law.
 
         With redundant rows, the density is with respect to Hausdorff measure on the range of A.
         """
-        blocks, df = self._blocks, self.df[..., None]
+        blocks, df = self._blocks, self._blocks.each(self.df)
         log_density = (
             log_gamma_excess(0.5 * df, 0.5 * blocks.rank)
             - 0.5 * blocks.rank * LOG_TWO_PI
@@ -209,4 +209,4 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
             - 0.5 * (df + blocks.rank) * torch.log1p(blocks.surprise / df)
             - blocks.log_range_volume
         )
-        return log_density.sum(-1)
+        return blocks.total(log_density)

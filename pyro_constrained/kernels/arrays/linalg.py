@@ -18,6 +18,7 @@ __all__ = [
     "diagonal",
     "gram_root",
     "identity_like",
+    "inner",
     "matvec",
     "positive_qr",
     "solve_lower",
@@ -102,11 +103,11 @@ def matvec(matrix: Tensor, vector: Tensor) -> Tensor:
     return _over_columns(torch.matmul, matrix, vector)
 
 
-def add_matvec(base: Tensor, matrix: Tensor, vector: Tensor, factor: int = 1) -> Tensor:
-    """``base + factor matrix @ vector``, in one operation where there is one."""
+def add_matvec(base: Tensor, matrix: Tensor, vector: Tensor) -> Tensor:
+    """``base + matrix @ vector``, in one operation where there is one."""
     if base.ndim == 1 and vector.ndim == 1 and matrix.ndim == 2:
-        return torch.addmv(base, matrix, vector, alpha=factor)
-    return torch.add(base, matvec(matrix, vector), alpha=factor)
+        return torch.addmv(base, matrix, vector)
+    return base + matvec(matrix, vector)
 
 
 def take(vector: Tensor, index: Tensor) -> Tensor:
@@ -116,6 +117,12 @@ def take(vector: Tensor, index: Tensor) -> Tensor:
     batch_shape = torch.broadcast_shapes(vector.shape[:-1], index.shape[:-1])
     vector = vector.expand(batch_shape + vector.shape[-1:])
     return vector.gather(-1, index.expand(batch_shape + index.shape[-1:]))
+
+
+def inner(one: Tensor, other: Tensor) -> Tensor:
+    """Sum of products over the last dimension."""
+    is_single = one.ndim == 1 and one.shape == other.shape
+    return one.dot(other) if is_single else (one * other).sum(-1)
 
 
 def sum_of_squares(vector: Tensor) -> Tensor:

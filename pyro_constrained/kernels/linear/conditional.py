@@ -16,6 +16,7 @@ from pyro_constrained.kernels.arrays.linalg import (
     add_matvec,
     diagonal,
     gram_root,
+    inner,
     matvec,
     solve_lower,
     solve_lower_adjoint,
@@ -190,7 +191,7 @@ class _WhitenedConditional(Conditional):
 
     @lazy_property
     def surprise(self) -> Tensor:
-        return (self.gap * self.multipliers).sum(-1)
+        return inner(self.gap, self.multipliers)
 
     @abstractmethod
     def _multiply(self, vector: Tensor) -> Tensor:
@@ -210,14 +211,14 @@ class _WhitenedConditional(Conditional):
 
     def _projected(self, noise: Tensor) -> Tensor:
         """The noise, less what the constraint determines of it."""
-        return self.rows.subtract_adjoint(noise, self.gram.solve(self.rows.apply(noise)))
+        return self.rows.add_adjoint(noise, self.gram.solve(-self.rows.apply(noise)))
 
     def deviation(self, noise: Tensor) -> Tensor:
         return self._multiply(self._projected(noise))
 
     def draw(self, noise: Tensor) -> Tensor:
-        multipliers = self.gram.solve(self.rows.apply(noise) - self.gap)
-        white = self.rows.subtract_adjoint(noise, multipliers)
+        multipliers = self.gram.solve(self.gap - self.rows.apply(noise))
+        white = self.rows.add_adjoint(noise, multipliers)
         return self.settle(self._multiply_add(self.loc, white))
 
     def closing(self, value: Tensor) -> Tensor:
@@ -240,7 +241,7 @@ class _WhitenedConditional(Conditional):
     def white_deviation(self, value: Tensor) -> Tensor:
         """``(*batch, n)`` L^-1 (value - mean)."""
         white = self._divide(value - self.loc)
-        return self.rows.subtract_adjoint(white, self.multipliers)
+        return self.rows.add_adjoint(white, -self.multipliers)
 
     def distance(self, value: Tensor) -> Tensor:
         return sum_of_squares(self.white_deviation(value))
@@ -276,7 +277,7 @@ class _ScaledConditional(_WhitenedConditional):
         return self.scale * vector
 
     def _multiply_add(self, base: Tensor, vector: Tensor) -> Tensor:
-        return torch.addcmul(base, self.scale, vector)
+        return base + self.scale * vector
 
     def _multiply_adjoint(self, vector: Tensor) -> Tensor:
         return self.scale * vector

@@ -2,6 +2,9 @@
 
 Each form multiplies vectors by itself and by its adjoint, scales its columns, and factors its
 Gram matrix. Vectors are ``(*sample, *batch, n)`` or ``(*sample, *batch, r)``.
+
+A product and a sum are two operations here: ``torch.addcmul`` is one, but takes twice as many to
+differentiate.
 """
 
 from abc import ABC, abstractmethod
@@ -34,8 +37,8 @@ class Rows(ABC):
         """``B' vector``."""
 
     @abstractmethod
-    def subtract_adjoint(self, vector: Tensor, multipliers: Tensor) -> Tensor:
-        """``vector - B' multipliers``."""
+    def add_adjoint(self, vector: Tensor, multipliers: Tensor) -> Tensor:
+        """``vector + B' multipliers``."""
 
     def magnitude(self, value: Tensor) -> Tensor:
         """``|B| |value|``, the size of the terms of ``B value``."""
@@ -116,8 +119,8 @@ class SingleRow(DisjointRows):
             return vector.expand(vector.shape[:-1] + (self.num_variables,))
         return vector * self.weights
 
-    def subtract_adjoint(self, vector: Tensor, multipliers: Tensor) -> Tensor:
-        return torch.addcmul(vector, self.weights, multipliers, value=-1)
+    def add_adjoint(self, vector: Tensor, multipliers: Tensor) -> Tensor:
+        return vector + self.weights * multipliers
 
     def scaled(self, scale: Tensor) -> "SingleRow":
         return SingleRow(scale if self.plain else self.weights * scale)
@@ -177,9 +180,8 @@ class GroupRows(DisjointRows):
         members = self.groups.members(vector)
         return members if self.plain else members * self.weights
 
-    def subtract_adjoint(self, vector: Tensor, multipliers: Tensor) -> Tensor:
-        members = self.groups.members(multipliers)
-        return torch.addcmul(vector, self.weights, members, value=-1)
+    def add_adjoint(self, vector: Tensor, multipliers: Tensor) -> Tensor:
+        return vector + self.weights * self.groups.members(multipliers)
 
     def scaled(self, scale: Tensor) -> "GroupRows":
         weights = scale if self.plain else self.weights * scale
@@ -225,8 +227,8 @@ class DenseRows(Rows):
     def adjoint(self, vector: Tensor) -> Tensor:
         return matvec(self.matrix.mT, vector)
 
-    def subtract_adjoint(self, vector: Tensor, multipliers: Tensor) -> Tensor:
-        return add_matvec(vector, self.matrix.mT, multipliers, factor=-1)
+    def add_adjoint(self, vector: Tensor, multipliers: Tensor) -> Tensor:
+        return add_matvec(vector, self.matrix.mT, multipliers)
 
     def magnitude(self, value: Tensor) -> Tensor:
         # Rounding at the scale of the largest variable: it counts only where all others are 0.
@@ -268,8 +270,8 @@ class ScaledRows(DenseRows):
     def adjoint(self, vector: Tensor) -> Tensor:
         return self.scale * matvec(self.matrix.mT, vector)
 
-    def subtract_adjoint(self, vector: Tensor, multipliers: Tensor) -> Tensor:
-        return torch.addcmul(vector, self.scale, matvec(self.matrix.mT, multipliers), value=-1)
+    def add_adjoint(self, vector: Tensor, multipliers: Tensor) -> Tensor:
+        return vector + self.scale * matvec(self.matrix.mT, multipliers)
 
     def gram_matrix(self) -> Tensor:
         squares = self.scale.square()
