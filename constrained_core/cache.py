@@ -45,30 +45,41 @@ class Content:
 
 
 def content(argument: Any) -> Hashable:
-    """A key of an array, as it is now; anything else is its own."""
-    return Content(argument).kept() if isinstance(argument, np.ndarray) else argument
+    """A key of an array, for what it holds now; anything else is its own."""
+    return Content(argument) if isinstance(argument, np.ndarray) else argument
+
+
+def _kept(key: Hashable) -> Hashable:
+    """The key with copies of its arrays, for as long as it is there."""
+    if isinstance(key, Content):
+        return key.kept()
+    return tuple(map(_kept, key)) if isinstance(key, tuple) else key
 
 
 class Cache(Generic[T]):
     """What was made from a key, the oldest forgotten first."""
 
     def __init__(self, max_entries: int) -> None:
-        self._entries: OrderedDict[Hashable, T] = OrderedDict()
+        self._entries: OrderedDict[Hashable, tuple[Hashable, T]] = OrderedDict()
         self._max_entries = max_entries
         self._lock = threading.Lock()
 
     def find(self, key: Hashable) -> T | None:
         """What was made from an equal key, if it is still there."""
         with self._lock:
-            if key not in self._entries:
+            entry = self._entries.get(key)
+            if entry is None:
                 return None
-            self._entries.move_to_end(key)
-            return self._entries[key]
+            # By the key that is there: to compare an equal one again would read a whole array.
+            own_key, made = entry
+            self._entries.move_to_end(own_key)
+            return made
 
     def put(self, key: Hashable, made: T) -> T:
         """Keep it, and return it."""
         with self._lock:
-            self._entries[key] = made
+            self._entries.pop(key, None)
+            self._entries[key] = key, made
             while len(self._entries) > self._max_entries:
                 self._entries.popitem(last=False)
         return made
@@ -76,4 +87,7 @@ class Cache(Generic[T]):
     def get(self, key: Hashable, make: Callable[[], T]) -> T:
         """What was made from an equal key, or is made and kept now."""
         found = self.find(key)
-        return self.put(key, make()) if found is None else found
+        if found is not None:
+            return found
+        key = _kept(key)  # first: while it is made, an array may change
+        return self.put(key, make())

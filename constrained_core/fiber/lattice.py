@@ -84,9 +84,9 @@ def as_integers(name: str, values: Any) -> np.ndarray:
             sparse matrix.
     """
     values = values if isinstance(values, np.ndarray) else read_array(name, values)
-    if np.issubdtype(values.dtype, np.complexfloating):
+    if values.dtype.kind == "c":
         refuse_complex(name, values.dtype)
-    if np.issubdtype(values.dtype, np.integer) or values.dtype == bool:
+    if values.dtype.kind in "iub":
         return values.astype(np.int64)
     with np.errstate(invalid="ignore"):
         wrong = ~((np.rint(values) == values) & (np.abs(values) <= LARGEST))

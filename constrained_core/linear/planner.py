@@ -39,9 +39,7 @@ def plan_constraint(matrix: np.ndarray | GroupSum) -> AnyPlan:
     if isinstance(matrix, GroupSum):
         return _group_plan(matrix)
     matrix = np.ascontiguousarray(matrix)
-    content = Content(matrix)
-    plan = _DENSE_PLANS.find(content)
-    return _DENSE_PLANS.put(content.kept(), _dense_plan(matrix)) if plan is None else plan
+    return _DENSE_PLANS.get(Content(matrix), lambda: _dense_plan(matrix))
 
 
 def _require_finite(matrix: np.ndarray) -> None:

@@ -106,8 +106,9 @@ class ConstrainedDistribution(TorchDistribution):
             return value
         return value.expand(broadcast_shapes(batch_shape, self._batch_shape) + event_shape)
 
-    def _on_support(self, value: Tensor) -> Tensor:
-        """Where ``value`` obeys the constraint; raises under ``validate_args`` if it does not."""
+    def _on_support(self, value: Tensor) -> Tensor | None:
+        """Where ``value`` obeys the constraint, None if that is seen to be everywhere; raises under
+        ``validate_args`` if it does not."""
         tolerance = self._support_tolerance
         if tolerance is None:
             tolerance = default_tolerance(value.dtype)
@@ -115,8 +116,10 @@ class ConstrainedDistribution(TorchDistribution):
         is_moving = self._constraint.is_differentiated
         if not (self._validate_args or is_moving):
             return inside
-        if not are_known(inside) or bool(inside.all()):
+        if not are_known(inside):
             return inside
+        if bool(inside if inside.ndim == 0 else inside.all()):
+            return None
         is_stale = is_moving and value.requires_grad and bool(value.isfinite().all())
         if self._validate_args or is_stale:
             gap = float(self.residual(value).detach().abs().max())

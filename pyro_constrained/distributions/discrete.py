@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.distributions import constraints
-from torch.distributions.utils import lazy_property
 
 from constrained_core import enumerate_fiber
 from constrained_core.checks import (
@@ -25,6 +24,9 @@ from pyro_constrained.constraints import integer_linear_equality
 from pyro_constrained.distributions.base import ConstrainedDistribution
 from pyro_constrained.estimators import with_gradient
 from pyro_constrained.kernels.arrays.autocast import in_full_precision
+from pyro_constrained.kernels.arrays.inputs import cast
+from pyro_constrained.kernels.arrays.inspection import are_known
+from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.log_space import is_there
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes, expanded
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
@@ -218,13 +220,18 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         self._check_value(value)
         inside = self._on_support(value)
         # Integer types may be too small for what follows, and half precision is.
-        value = value.to(torch.promote_types(value.dtype, self._parameter.dtype))
-        value = value.masked_fill(~inside[..., None], 0.0)
+        value = cast(value, torch.promote_types(value.dtype, self._parameter.dtype))
+        if inside is not None:
+            value = value.masked_fill(~inside[..., None], 0.0)
         score, total = self._log_weight(value).sum(-1), self._log_weight_sum
         is_impossible = total == -torch.inf
         if is_there(is_impossible):
-            total, inside = total.masked_fill(is_impossible, 0.0), inside & ~is_impossible
-        return self._expanded((score - total).masked_fill(~inside, -torch.inf), 0)
+            total, possible = total.masked_fill(is_impossible, 0.0), ~is_impossible
+            inside = possible if inside is None else inside & possible
+        log_prob = score - total
+        if inside is not None:
+            log_prob = log_prob.masked_fill(~inside, -torch.inf)
+        return self._expanded(log_prob, 0)
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
         """All points of the fiber in lexicographic order, ``(count, *batch, n)``; the batch
@@ -242,12 +249,15 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         points = points.reshape((-1,) + (1,) * len(self._batch_shape) + self._event_shape)
         return points.expand((-1,) + self._batch_shape + self._event_shape) if expand else points
 
-    def _on_support(self, value: Tensor) -> Tensor:
+    def _on_support(self, value: Tensor) -> Tensor | None:
+        """Where ``value`` is on the fiber, None if that is seen to be everywhere."""
         inside = self._constraint.contains(value)
-        if self._validate_args and not bool(inside.all()):
-            gap = float(self.residual(value).detach().abs().max())
-            raise off_fiber(gap, float(value.min()), float(value.max()))
-        return inside
+        if not self._validate_args:
+            return inside
+        if bool(inside.all()):
+            return None if are_known(inside) else inside
+        gap = float(self.residual(value).detach().abs().max())
+        raise off_fiber(gap, float(value.min()), float(value.max()))
 
     def _joined(self, parts: list[Tensor], dim: int = -1) -> Tensor:
         """Answers of the parts in the order of the variables."""

@@ -19,8 +19,8 @@ class ConstrainedGaussian(ConstrainedLocationScale):
 
     def _log_density(self, mahalanobis: Tensor) -> Tensor:
         law = self._conditional
-        normaliser = law.half_log_det + 0.5 * law.constraint.free_size * LOG_TWO_PI
-        return -0.5 * mahalanobis - normaliser
+        largest = -0.5 * LOG_TWO_PI * law.constraint.free_size - law.half_log_det
+        return torch.sub(largest, mahalanobis, alpha=0.5)
 
     def entropy(self) -> Tensor:
         """``(*batch,)`` differential entropy on the subspace; 0 for a point mass."""

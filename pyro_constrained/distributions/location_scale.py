@@ -11,6 +11,7 @@ from constrained_core.checks import check_estimator, different_supports, no_repa
 from pyro_constrained.distributions.base import ConstrainedDistribution
 from pyro_constrained.estimators import with_gradient
 from pyro_constrained.kernels.arrays.autocast import in_full_precision
+from pyro_constrained.kernels.arrays.inputs import cast
 from pyro_constrained.kernels.arrays.inspection import are_known
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 from pyro_constrained.kernels.linear.conditional import Conditional
@@ -106,7 +107,9 @@ class ConstrainedLocationScale(ConstrainedDistribution):
         value = self._in_own_dtype(value)
         inside = self._on_support(value)
         log_density = self._unless_point(self._log_density(self._distance(value)))
-        return self._expanded(torch.where(inside, log_density, -torch.inf), 0)
+        if inside is not None:
+            log_density = torch.where(inside, log_density, -torch.inf)
+        return self._expanded(log_density, 0)
 
     def _distance(self, value: Tensor) -> Tensor:
         """What the density takes of a value: its squared Mahalanobis distance from the mean."""
@@ -139,7 +142,7 @@ class ConstrainedLocationScale(ConstrainedDistribution):
     def _in_own_dtype(self, value: Tensor) -> Tensor:
         """A checked value, in the dtype of the law: data may be of another precision."""
         self._check_value(value)
-        return value.to(self.loc.dtype)
+        return cast(value, self.loc.dtype)
 
     def expected_l2(self, target: Tensor) -> Tensor:
         """``(*batch, n)`` E (x_i - target_i)^2, exactly."""

@@ -6,7 +6,6 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 from torch.distributions import Chi2, constraints
-from torch.distributions.utils import lazy_property
 
 from constrained_core.checks import check_per_group, exactly_one, no_joint_base
 from pyro_constrained.distributions.location_scale import (
@@ -23,6 +22,7 @@ from pyro_constrained.distributions.parameters import (
 from pyro_constrained.kernels.arrays.autocast import in_full_precision
 from pyro_constrained.kernels.arrays.gamma import digamma_step, log_gamma_excess
 from pyro_constrained.kernels.arrays.inputs import floating
+from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.shapes import expanded
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 from pyro_constrained.kernels.linear.binding import bind_constraint
@@ -142,11 +142,11 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
         assert isinstance(law, DiagonalConditional) and partition is not None
         return GroupBlocks(law, partition)
 
-    @property
+    @lazy_property
     def _block_df(self) -> tuple[Tensor, Tensor]:
-        """``(*batch, B)`` nu + r and nu + s of each block."""
-        df = self.df[..., None]
-        return df + self._blocks.rank, df + self._blocks.surprise
+        """nu + r and nu + s of each block."""
+        blocks, df = self._blocks, self._blocks.each(self.df)
+        return df + blocks.rank, df + blocks.surprise
 
     @property
     def mean(self) -> Tensor:
@@ -162,7 +162,8 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
 
     def _from_noise(self, noise: Tensor) -> Tensor:
         df, spread = self._block_df
-        chi2 = Chi2(df.expand(noise.shape[:-1] + df.shape[-1:])).rsample()
+        df = df.expand(noise.shape[:-1] + self._blocks.shape)
+        chi2 = Chi2(df, validate_args=False).rsample()
         return self._conditional.draw(noise * self._blocks.members((spread / chi2).sqrt()))
 
     def _distance(self, value: Tensor) -> Tensor:
@@ -182,7 +183,7 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
             - self._blocks.half_log_det
             - (half_df + half_size) * torch.log1p(mahalanobis / self._block_df[1])
         )
-        return log_density.sum(-1)
+        return self._blocks.total(log_density)
 
     def entropy(self) -> Tensor:
         """``(*batch,)`` differential entropy on the subspace; 0 for a point mass."""
@@ -193,14 +194,14 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
             + self._blocks.half_log_det
             + (half_df + half_size) * digamma_step(half_df, half_size)
         )
-        return self._expanded(self._unless_point(entropy.sum(-1)), 0)
+        return self._expanded(self._unless_point(self._blocks.total(entropy)), 0)
 
     def constraint_log_prob(self) -> Tensor:
         """``(*batch,)`` log density of A x at k under the base law.
 
         With redundant rows, the density is with respect to Hausdorff measure on the range of A.
         """
-        blocks, df = self._blocks, self.df[..., None]
+        blocks, df = self._blocks, self._blocks.each(self.df)
         log_density = (
             log_gamma_excess(0.5 * df, 0.5 * blocks.rank)
             - 0.5 * blocks.rank * LOG_TWO_PI
@@ -208,4 +209,4 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
             - 0.5 * (df + blocks.rank) * torch.log1p(blocks.surprise / df)
             - blocks.log_range_volume
         )
-        return log_density.sum(-1)
+        return blocks.total(log_density)

@@ -75,7 +75,11 @@ def check_positive(name: str, tensor: Tensor) -> None:
 
 def check_nonnegative(name: str, tensor: Tensor) -> None:
     """Raise if an entry is negative, NaN or infinite."""
-    _require(name, checks.NONNEGATIVE, tensor, (tensor >= 0) & tensor.isfinite())
+    if tensor.numel() == 0 or not are_known(tensor):
+        return
+    low, high = tensor.detach().aminmax()
+    if not 0 <= float(low) <= float(high) < math.inf:
+        _require(name, checks.NONNEGATIVE, tensor, (tensor >= 0) & tensor.isfinite())
 
 
 def check_probs(name: str, tensor: Tensor) -> None:
@@ -120,6 +124,7 @@ def check_covariance(name: str, matrix: Tensor) -> None:
 def check_tril(name: str, matrix: Tensor) -> None:
     """Raise if a matrix is not lower triangular with a positive diagonal."""
     check_finite(name, matrix)
-    holds = (matrix.tril() == matrix).all(-1).all(-1)
-    _require(name, checks.LOWER_TRIANGULAR, matrix, holds)
+    if are_known(matrix) and not torch.equal(lower := matrix.detach().tril(), matrix):
+        holds = (lower == matrix).all(-1).all(-1)
+        _require(name, checks.LOWER_TRIANGULAR, matrix, holds)
     check_positive(f"the diagonal of {name}", matrix.diagonal(dim1=-2, dim2=-1))

@@ -6,7 +6,6 @@ from typing import Any
 import pyro.distributions as dist
 from torch import Tensor
 from torch.distributions import constraints
-from torch.distributions.utils import lazy_property
 
 from constrained_core.fiber.known import known_rates
 from pyro_constrained.distributions.discrete import ConstrainedDiscrete
@@ -17,6 +16,7 @@ from pyro_constrained.distributions.parameters import (
 )
 from pyro_constrained.kernels.arrays.autocast import in_full_precision
 from pyro_constrained.kernels.arrays.inputs import floating
+from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.shapes import expanded
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 from pyro_constrained.kernels.fiber.constraint import Sides, bind_fiber
@@ -133,7 +133,7 @@ class ConstrainedPoisson(ConstrainedDiscrete):
             parts.append(IndependentTable(table, rate, margins, mass))
         return parts
 
-    @property
+    @lazy_property
     def _mass(self) -> PoissonMass:
         """By which values are scored."""
         return mass_for(self._constraint.plan.largest_terms, self.rate.dtype)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from constrained_core import GroupSum, plan_constraint
+from constrained_core.cache import Content
 from constrained_core.linear import planner
 
 
@@ -126,3 +127,14 @@ def test_threads(rng):
     with ThreadPoolExecutor(8) as pool:
         for i, rows in zip(order, pool.map(scaled_rows, order), strict=True):
             np.testing.assert_array_equal(rows, matrices[i])
+
+
+def test_a_lookup_compares_an_array_once(monkeypatch: pytest.MonkeyPatch, rng):
+    """Of a large matrix, that is what a lookup takes."""
+    compared, equal = [], Content.__eq__
+    monkeypatch.setattr(Content, "__eq__", lambda *pair: compared.append(pair) or equal(*pair))
+    matrix = rng.normal(size=(3, 17))
+    plan = plan_constraint(matrix)
+    compared.clear()
+    assert plan_constraint(matrix.copy()) is plan
+    assert len(compared) == 1

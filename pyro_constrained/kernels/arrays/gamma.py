@@ -1,7 +1,11 @@
 """Differences of gamma functions that keep their digits where the functions are large."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
+
+from pyro_constrained.kernels.arrays.inspection import are_known
 
 __all__ = ["digamma_step", "log_gamma_excess"]
 
@@ -11,12 +15,16 @@ LARGE = 30.0
 
 def log_gamma_excess(a: Tensor, step: float | Tensor) -> Tensor:
     """``log Gamma(a + step) - log Gamma(a) - step log a`` for a > 0, step >= 0 (Stirling)."""
-    large = torch.where(a < LARGE, LARGE, a)
-    total = large + step
-    series = _stirling(total) - _stirling(large)
-    series = series + (total - 0.5) * torch.log1p(step / large) - step
-    direct = torch.lgamma(a + step) - torch.lgamma(a) - step * a.log()
-    return torch.where(a < LARGE, direct, series)
+
+    def direct(small: Tensor) -> Tensor:
+        return torch.lgamma(small + step) - torch.lgamma(small) - step * small.log()
+
+    def series(large: Tensor) -> Tensor:
+        total = large + step
+        stirling = _stirling(total) - _stirling(large)
+        return stirling + (total - 0.5) * torch.log1p(step / large) - step
+
+    return _by_size(a, direct, series)
 
 
 def _stirling(z: Tensor) -> Tensor:
@@ -27,9 +35,27 @@ def _stirling(z: Tensor) -> Tensor:
 
 def digamma_step(a: Tensor, step: float | Tensor) -> Tensor:
     """``digamma(a + step) - digamma(a)`` for a > 0, step >= 0."""
-    large = torch.where(a < LARGE, LARGE, a)
-    series = torch.log1p(step / large) + _digamma_rest(large) - _digamma_rest(large + step)
-    return torch.where(a < LARGE, torch.digamma(a + step) - torch.digamma(a), series)
+
+    def direct(small: Tensor) -> Tensor:
+        return torch.digamma(small + step) - torch.digamma(small)
+
+    def series(large: Tensor) -> Tensor:
+        return torch.log1p(step / large) + _digamma_rest(large) - _digamma_rest(large + step)
+
+    return _by_size(a, direct, series)
+
+
+def _by_size(
+    a: Tensor, direct: Callable[[Tensor], Tensor], series: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """``direct`` of what is small, ``series`` of what is large; only what is needed is computed."""
+    is_small = a < LARGE
+    if are_known(is_small):
+        if bool(is_small.all()):
+            return direct(a)
+        if not bool(is_small.any()):
+            return series(a)
+    return torch.where(is_small, direct(a), series(torch.where(is_small, LARGE, a)))
 
 
 def _digamma_rest(z: Tensor) -> Tensor:

@@ -2,7 +2,8 @@
 
 PyTorch differentiates ``index_select`` by ``index_add`` and ``scatter_add`` by ``gather``; the two
 fast ones of these four are ``scatter_add`` and ``index_select``. Long vectors on a CPU are summed
-by a sparse product, in half the time of ``scatter_add``.
+by a sparse product, in half the time of ``scatter_add``. For short ones all that takes time is to
+call derivatives of our own: PyTorch's are faster.
 """
 
 import warnings
@@ -18,7 +19,8 @@ from pyro_constrained.kernels.arrays.plans import AnyPlan, plan_tensor
 __all__ = ["Groups", "plan_groups"]
 
 LONG = 10_000
-"""Length from which a sparse product is faster than ``scatter_add``."""
+"""Length from which a sparse product is faster than ``scatter_add``, and derivatives of our own
+than PyTorch's."""
 
 
 class Groups:
@@ -38,11 +40,18 @@ class Groups:
 
     def totals(self, vector: Tensor) -> Tensor:
         """``(..., n)`` to ``(..., size)``: sums over the members of each group."""
-        return self.sum(vector) if _is_recorded() else _Totals.apply(vector, self)
+        if self._is_short(vector) or _is_recorded():
+            return self.sum(vector)
+        return _Totals.apply(vector, self)
 
     def members(self, totals: Tensor) -> Tensor:
         """``(..., size)`` to ``(..., n)``: to every entry the figure of its group."""
-        return self.pick(totals) if _is_recorded() else _Members.apply(totals, self)
+        if self._is_short(totals) or _is_recorded():
+            return self.pick(totals)
+        return _Members.apply(totals, self)
+
+    def _is_short(self, vector: Tensor) -> bool:
+        return vector.ndim == 1 and self.num_entries <= LONG
 
     def pick(self, totals: Tensor) -> Tensor:
         """``members``, differentiated by PyTorch."""

@@ -10,7 +10,12 @@ from torch import Tensor
 from constrained_core.groups import GroupSum
 from constrained_core.inputs import read_array, refuse_complex, refuse_sparse
 
-__all__ = ["as_tensor", "floating", "read_matrix"]
+__all__ = ["as_tensor", "cast", "floating", "read_matrix"]
+
+
+def cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
+    """``tensor.to(dtype)``, which takes as long as a small sum where there is nothing to do."""
+    return tensor if tensor.dtype == dtype else tensor.to(dtype)
 
 
 def read_matrix(A: Any, device: torch.device) -> Tensor | GroupSum:
@@ -36,6 +41,7 @@ def as_tensor(name: str, value: Any, device: torch.device | None = None) -> Tens
         refuse_sparse(name, str(value.layout))
     if value.is_complex():
         refuse_complex(name, value.dtype)
+    # Also where it is there already: torch.func wraps what this is called on.
     return value if device is None else value.to(device)
 
 
@@ -51,8 +57,9 @@ def floating(*parameters: Any) -> list[Tensor]:
         for tensor, parameter in zip(tensors, parameters, strict=True)
         if tensor.is_floating_point() and isinstance(parameter, Tensor | np.ndarray | np.generic)
     ]
-    dtype = reduce(torch.promote_types, strong) if strong else torch.get_default_dtype()
-    return [tensor.to(torch.float32 if dtype.itemsize < 4 else dtype) for tensor in tensors]
+    dtype = reduce(torch.promote_types, set(strong)) if strong else torch.get_default_dtype()
+    dtype = torch.float32 if dtype.itemsize < 4 else dtype
+    return [cast(tensor, dtype) for tensor in tensors]
 
 
 def _as_tensor(parameter: Any, device: torch.device | None) -> Tensor:

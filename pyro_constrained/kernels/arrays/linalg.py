@@ -18,6 +18,7 @@ __all__ = [
     "diagonal",
     "gram_root",
     "identity_like",
+    "inner",
     "matvec",
     "positive_qr",
     "solve_lower",
@@ -46,12 +47,12 @@ def cholesky(
             left from, that is not taken for a rounding error.
     """
     factor, info = torch.linalg.cholesky_ex(matrix)
-    fails = info != 0
+    fails = info
     if least_pivot is not None:
         left = diagonal(factor.detach()).square() <= least_pivot * diagonal(matrix.detach())
         fails = fails | left.any(-1)
     if not are_known(fails):
-        return torch.where(fails[..., None, None], torch.nan, factor)
+        return torch.where((fails != 0)[..., None, None], torch.nan, factor)
     if bool(fails.any()):
         raise TensorParameterError(
             no_factor(Requirement(expected, remedy), matrix.shape, matrix.dtype)
@@ -118,6 +119,12 @@ def take(vector: Tensor, index: Tensor) -> Tensor:
     return vector.gather(-1, index.expand(batch_shape + index.shape[-1:]))
 
 
+def inner(one: Tensor, other: Tensor) -> Tensor:
+    """Sum of products over the last dimension."""
+    is_single = one.ndim == 1 and one.shape == other.shape
+    return one.dot(other) if is_single else (one * other).sum(-1)
+
+
 def sum_of_squares(vector: Tensor) -> Tensor:
     """Sum over the last dimension."""
     return vector.dot(vector) if vector.ndim == 1 else vector.square().sum(-1)
@@ -144,7 +151,7 @@ def _solve_lower_adjoint(factor, columns):
 def _over_columns(operation, matrix, vector):
     """Apply ``operation(matrix, columns)`` with all sample dimensions gathered as columns."""
     if vector.ndim == 1 and matrix.ndim == 2:
-        return operation(matrix, vector[:, None])[:, 0]
+        return operation(matrix, vector.unsqueeze(-1)).squeeze(-1)
     num_samples = max(vector.ndim - (matrix.ndim - 1), 0)
     sample_shape = vector.shape[:num_samples]
     columns = vector.reshape((math.prod(sample_shape),) + vector.shape[num_samples:])

@@ -2,7 +2,6 @@
 it likes."""
 
 import torch
-from pyro.util import ignore_jit_warnings
 from torch import Tensor
 
 __all__ = [
@@ -19,7 +18,6 @@ __all__ = [
 ]
 
 
-@ignore_jit_warnings()
 def is_there(mask: Tensor) -> bool:
     """Whether an entry is true, or may be in a later run of what is traced now."""
     return torch.jit.is_tracing() or bool(mask.any())

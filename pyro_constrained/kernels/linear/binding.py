@@ -19,7 +19,7 @@ from constrained_core.checks import (
     row_disagrees,
 )
 from pyro_constrained.kernels.arrays.errors import TensorParameterError
-from pyro_constrained.kernels.arrays.inputs import as_tensor, read_matrix
+from pyro_constrained.kernels.arrays.inputs import as_tensor, cast, read_matrix
 from pyro_constrained.kernels.arrays.inspection import are_known, has_values, is_constant
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 from pyro_constrained.kernels.linear.constraint import LinearConstraint
@@ -49,11 +49,11 @@ def bind_constraint(A: Any, k: Any, like: Tensor) -> LinearConstraint:
     check_shapes(A.shape, k.shape)
     if are_known(k) and not math.isfinite(float(k.detach().sum())):
         raise TensorParameterError(infinite_sides(float(k[~k.isfinite()][0])))
-    rows = k[..., None] if isinstance(A, Tensor) and A.ndim == 1 else k
-    scaled_k = _consistent(matrix, rows, rows.to(like.dtype))
+    rows = k.unsqueeze(-1) if isinstance(A, Tensor) and A.ndim == 1 else k
+    scaled_k = _consistent(matrix, rows, cast(rows, like.dtype))
     return LinearConstraint(
-        A=A if isinstance(A, GroupSum) else A.to(like.dtype),
-        k=k.to(like.dtype),
+        A=A if isinstance(A, GroupSum) else cast(A, like.dtype),
+        k=cast(k, like.dtype),
         matrix=matrix,
         scaled_k=scaled_k
         if given.is_current is None
@@ -90,21 +90,22 @@ def _read_matrix(A: Any, like: Tensor) -> _Given:
 
 
 def _bind_matrix(A: Any, dtype: torch.dtype, device: torch.device) -> _Given:
-    is_fixed, like = not isinstance(A, Tensor), torch.zeros((), dtype=dtype, device=device)
+    is_fixed = not isinstance(A, Tensor)
     A = read_matrix(A, device)
     if isinstance(A, GroupSum):
-        return _Given(A, bind_plan(plan_constraint(A), A, like), is_fixed)
+        return _Given(A, bind_plan(plan_constraint(A), A, dtype, device), is_fixed)
     if not has_values(A) and not is_functorch_wrapped_tensor(A):
         raise ConstraintError(
             "A: expected values that can be seen, got a tensor that torch.export has replaced; "
             "give A as a NumPy array, or export with strict=True."
         )
     if is_constant(A) and A.ndim <= 2:
-        matrix = bind_plan(plan_constraint(_on_host(A)), A, like)
-        return _Given(A, matrix, is_fixed or _is_whole(A))
+        matrix = bind_plan(plan_constraint(_on_host(A)), A, dtype, device)
+        # Nothing that is learned or sampled has whole numbers only.
+        return _Given(A, matrix, is_fixed or matrix.is_whole)
     if are_known(A) and not math.isfinite(float(A.detach().sum())):
         raise infinite_matrix()
-    matrix = _unanalysed(A, like)
+    matrix = _unanalysed(A, torch.zeros((), dtype=dtype, device=device))
     # Null spaces of different dimensions have no coordinates.
     return _Given(A, matrix, is_fixed and isinstance(matrix.rank, int))
 
@@ -129,11 +130,6 @@ def _unanalysed(A: Tensor, like: Tensor) -> BoundMatrix:
 
 def _on_host(A: Tensor) -> np.ndarray:
     return np.atleast_2d(A.detach().cpu().numpy())
-
-
-def _is_whole(A: Tensor) -> bool:
-    """Whether A has whole numbers only, which nothing that is learned or sampled has."""
-    return has_values(A) and bool((A == A.round()).all())
 
 
 def _consistent(matrix: BoundMatrix, given: Tensor, k: Tensor) -> Tensor:

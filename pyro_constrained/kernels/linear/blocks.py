@@ -1,6 +1,7 @@
 """Blocks of variables that share a factor of their scale, and what the law says of each.
 
-A figure of the B blocks is ``(*batch, B)``.
+Figures of B blocks are ``(*batch, B)``, of one block ``(*batch,)``: their ``shape`` follows that of
+the batch.
 """
 
 from abc import ABC, abstractmethod
@@ -17,6 +18,7 @@ class Blocks(ABC):
     """Blocks that are independent but for what they share in their parameters.
 
     Attributes:
+        shape: of the blocks.
         rank: of the rows of each.
         free_size: dimension of the subspace of each.
         half_log_det: 1/2 log pdet of the conditional covariance.
@@ -25,6 +27,7 @@ class Blocks(ABC):
         surprise: (k - A loc)' (A Sigma A')^-1 (k - A loc).
     """
 
+    shape: tuple[int, ...]
     rank: int | Tensor
     free_size: int | Tensor
     half_log_det: Tensor
@@ -40,30 +43,46 @@ class Blocks(ABC):
     def members(self, figures: Tensor) -> Tensor:
         """``(*batch, n)``, or ``(*batch, 1)``: the figure of every variable's block."""
 
+    @abstractmethod
+    def each(self, figure: Tensor) -> Tensor:
+        """A figure ``(*batch,)`` of the law as one of every block."""
+
+    @abstractmethod
+    def total(self, figures: Tensor) -> Tensor:
+        """``(*batch,)`` sum over the blocks."""
+
 
 class OneBlock(Blocks):
     """All variables."""
 
     def __init__(self, law: Conditional) -> None:
         self._law, constraint = law, law.constraint
-        self.rank, self.free_size = _last(constraint.rank), _last(constraint.free_size)
-        self.half_log_det = law.half_log_det[..., None]
-        self.constraint_half_log_det = law.constraint_half_log_det[..., None]
-        self.log_range_volume = _last(constraint.matrix.log_range_volume)
+        self.shape, self.rank, self.free_size = (), constraint.rank, constraint.free_size
+        self.log_range_volume = constraint.matrix.log_range_volume
+
+    @property
+    def half_log_det(self) -> Tensor:  # type: ignore[override]
+        return self._law.half_log_det
+
+    @property
+    def constraint_half_log_det(self) -> Tensor:  # type: ignore[override]
+        return self._law.constraint_half_log_det
 
     @property
     def surprise(self) -> Tensor:  # type: ignore[override]
-        return self._law.surprise[..., None]
+        return self._law.surprise
 
     def distance(self, value: Tensor) -> Tensor:
-        return self._law.distance(value)[..., None]
+        return self._law.distance(value)
 
     def members(self, figures: Tensor) -> Tensor:
+        return figures.unsqueeze(-1)
+
+    def each(self, figure: Tensor) -> Tensor:
+        return figure
+
+    def total(self, figures: Tensor) -> Tensor:
         return figures
-
-
-def _last(figure):
-    return figure[..., None] if isinstance(figure, Tensor) else figure
 
 
 class GroupBlocks(Blocks):
@@ -71,6 +90,7 @@ class GroupBlocks(Blocks):
 
     def __init__(self, law: DiagonalConditional, partition: Partition) -> None:
         self._law, self._groups = law, partition.groups
+        self.shape = partition.rank.shape
         self.rank, self.free_size = partition.rank, partition.free_size
         self.log_range_volume = partition.log_norms
         white = self._groups.totals((partition.unit_weights * law.scale).square())
@@ -86,3 +106,9 @@ class GroupBlocks(Blocks):
 
     def members(self, figures: Tensor) -> Tensor:
         return self._groups.members(figures)
+
+    def each(self, figure: Tensor) -> Tensor:
+        return figure.unsqueeze(-1)
+
+    def total(self, figures: Tensor) -> Tensor:
+        return figures.sum(-1)

@@ -9,13 +9,14 @@ from abc import ABC, abstractmethod
 
 import torch
 from torch import Tensor
-from torch.distributions.utils import lazy_property
 
 from pyro_constrained.kernels.arrays.inspection import are_known
+from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.linalg import (
     add_matvec,
     diagonal,
     gram_root,
+    inner,
     matvec,
     solve_lower,
     solve_lower_adjoint,
@@ -190,7 +191,7 @@ class _WhitenedConditional(Conditional):
 
     @lazy_property
     def surprise(self) -> Tensor:
-        return (self.gap * self.multipliers).sum(-1)
+        return inner(self.gap, self.multipliers)
 
     @abstractmethod
     def _multiply(self, vector: Tensor) -> Tensor:
@@ -252,7 +253,19 @@ class _WhitenedConditional(Conditional):
         return self._projected(self._divide(value - self.mean))
 
     def num_corrections(self) -> int:
-        return 2 if isinstance(self.whitened, BalancedRows) else super().num_corrections()
+        if isinstance(self.whitened, BalancedRows):
+            return 2
+        count = super().num_corrections()
+        return 1 if count == 2 and self._is_even() else count
+
+    def _is_even(self) -> bool:
+        """Whether scales are seen to be of similar size."""
+        with torch.set_grad_enabled(False):
+            size = self.size
+            if not are_known(size) or size.numel() == 0:
+                return False
+            low, high = size.aminmax()
+        return float(high) <= EVEN * float(low)
 
 
 class _ScaledConditional(_WhitenedConditional):
@@ -264,7 +277,7 @@ class _ScaledConditional(_WhitenedConditional):
         return self.scale * vector
 
     def _multiply_add(self, base: Tensor, vector: Tensor) -> Tensor:
-        return torch.addcmul(base, self.scale, vector)
+        return base + self.scale * vector
 
     def _multiply_adjoint(self, vector: Tensor) -> Tensor:
         return self.scale * vector
@@ -298,13 +311,6 @@ class _ScaledConditional(_WhitenedConditional):
         if self.null_space is None:
             return super().to_base(value)
         return self.null_space.extract(self._divide(value - self.mean))
-
-    def num_corrections(self) -> int:
-        count = super().num_corrections()
-        if count != 2 or not are_known(self.scale) or self.scale.numel() == 0:
-            return count
-        low, high = self.scale.detach().aminmax()
-        return 1 if float(high) <= EVEN * float(low) else 2
 
 
 class DiagonalConditional(_ScaledConditional):

@@ -74,7 +74,7 @@ class LinearConstraint:
 
     def contains(self, value: Tensor, tolerance: float) -> Tensor:
         """Whether ``|A x - k| <= tolerance (|A| |x| + |k|)`` in every row."""
-        with torch.no_grad():
+        with torch.set_grad_enabled(False):
             holds = self.residual(value).abs() <= tolerance * self._size(value)
             return holds if self.is_vector else holds.all(-1)
 
@@ -115,9 +115,10 @@ class LinearConstraint:
     def pin(self, value: Tensor, correction: Tensor) -> Tensor:
         """The correction of a value, made exact where the constraint alone holds a variable at
         zero: a rounding error has no scale there to be small against."""
-        if self._pins is None:
+        pins = self._pins
+        if pins is None:
             return correction
-        index, is_zero = self._pins
+        index, is_zero = pins
         exact = torch.where(is_zero, -value[..., index], correction[..., index])
         return correction.index_copy(-1, index, exact)
 

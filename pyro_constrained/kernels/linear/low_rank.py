@@ -2,8 +2,8 @@
 
 import torch
 from torch import Tensor
-from torch.distributions.utils import lazy_property
 
+from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.linalg import (
     diagonal,
     gram_root,

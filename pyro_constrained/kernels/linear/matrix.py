@@ -10,13 +10,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributions.utils import lazy_property
 from torch.utils._python_dispatch import _disable_current_modes
 
 from constrained_core.groups import GroupSum
 from constrained_core.linear.plan import AnyPlan, DensePlan, GroupPlan, RowPlan
 from constrained_core.linear.structure import BlockReflector
 from pyro_constrained.kernels.arrays.groups import Groups, plan_groups
+from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.linalg import matvec, solve_lower, split_exactly
 from pyro_constrained.kernels.arrays.plans import plan_tensor
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
@@ -60,6 +60,7 @@ class BoundMatrix(ABC):
         gram: B B', factored.
         determined: index of the variables that the constraint alone determines, or None.
         partition: the groups of a ``GroupSum``, or None.
+        is_whole: whether A has whole numbers only, as far as it was looked at.
     """
 
     plan: AnyPlan | None = None
@@ -75,6 +76,7 @@ class BoundMatrix(ABC):
     gram: Gram
     determined: Tensor | None = None
     partition: Partition | None = None
+    is_whole: bool = False
 
     @property
     def num_variables(self) -> int:
@@ -324,23 +326,30 @@ def _dependence(plan: RowPlan | DensePlan, like: Tensor) -> _Dependence:
 
 
 @quiet_under_trace
-def bind_plan(plan: AnyPlan, A: Tensor | GroupSum, like: Tensor) -> BoundMatrix:
-    """A as planned, in the dtype and on the device of ``like``; made once for equal A."""
-    is_vector = isinstance(A, Tensor) and A.ndim == 1
-    key = "torch", is_vector, like.dtype, like.device
+def bind_plan(
+    plan: AnyPlan, A: Tensor | GroupSum, dtype: torch.dtype, device: torch.device
+) -> BoundMatrix:
+    """A as planned, in a dtype and on a device; made once for equal A."""
+    key = "torch", isinstance(A, Tensor) and A.ndim == 1, dtype, device
     if key not in plan.executions:
         # What is kept serves every later law, also one that is trained; an export sees constants.
         with torch.inference_mode(False), torch.no_grad(), _disable_current_modes():
-            given = _given_rows(plan, A, like)
-            matrix: BoundMatrix = (
-                DenseMatrix(plan, given, like.detach())
-                if isinstance(plan, DensePlan)
-                else DisjointMatrix(plan, given, like.detach())
-            )
-            plan.executions[key] = matrix
-            if isinstance(A, GroupSum):
-                matrix.partition = Partition.of(A, like.detach())
+            plan.executions[key] = _bound(plan, A, torch.zeros((), dtype=dtype, device=device))
     return plan.executions[key]
+
+
+def _bound(plan: AnyPlan, A: Tensor | GroupSum, like: Tensor) -> BoundMatrix:
+    given = _given_rows(plan, A, like)
+    matrix: BoundMatrix = (
+        DenseMatrix(plan, given, like)
+        if isinstance(plan, DensePlan)
+        else DisjointMatrix(plan, given, like)
+    )
+    if isinstance(A, GroupSum):
+        matrix.partition = Partition.of(A, like)
+    else:
+        matrix.is_whole = bool((A == A.round()).all())
+    return matrix
 
 
 def _given_rows(plan: AnyPlan, A: Tensor | GroupSum, like: Tensor) -> Rows:
@@ -349,7 +358,10 @@ def _given_rows(plan: AnyPlan, A: Tensor | GroupSum, like: Tensor) -> Rows:
         is_plain = (
             isinstance(plan, RowPlan) and plan.weights is None and bool(plan.row_scale[0] == 1)
         )
-        return SingleRow(A, is_plain) if A.ndim == 1 else DenseRows(A)
+        # Every value that is scored is measured by |A|.
+        if A.ndim == 1:
+            return SingleRow(A, is_plain, None if is_plain else A.abs())
+        return DenseRows(A, absolute=A.abs())
     if isinstance(plan, GroupPlan):
         return _group_rows(plan, like, prefix="given_")
     index = torch.zeros(plan.num_variables, dtype=torch.int64, device=like.device)

@@ -2,6 +2,9 @@
 
 Each form multiplies vectors by itself and by its adjoint, scales its columns, and factors its
 Gram matrix. Vectors are ``(*sample, *batch, n)`` or ``(*sample, *batch, r)``.
+
+A product and a sum are two operations here: ``torch.addcmul`` is one, but takes twice as many to
+differentiate.
 """
 
 from abc import ABC, abstractmethod
@@ -91,19 +94,24 @@ class DisjointRows(Rows):
 
 
 class SingleRow(DisjointRows):
-    """One row of weights ``(*batch, n)``; ``plain`` says that they are all one."""
+    """One row of weights ``(*batch, n)``; ``plain`` says that they are all one.
+
+    ``absolute`` is ``|weights|``, if that is known already.
+    """
 
     size = 1
 
-    def __init__(self, weights: Tensor, plain: bool = False) -> None:
-        self.weights, self.plain = weights, plain
+    def __init__(
+        self, weights: Tensor, plain: bool = False, absolute: Tensor | None = None
+    ) -> None:
+        self.weights, self.plain, self._absolute = weights, plain, absolute
         self.num_variables = weights.shape[-1]
 
     def apply(self, vector: Tensor) -> Tensor:
         if self.plain:
             return vector.sum(-1, keepdim=True)
         if self.weights.ndim == 1:
-            return (vector @ self.weights)[..., None]
+            return (vector @ self.weights).unsqueeze(-1)
         return (vector * self.weights).sum(-1, keepdim=True)
 
     def adjoint(self, vector: Tensor) -> Tensor:
@@ -112,13 +120,13 @@ class SingleRow(DisjointRows):
         return vector * self.weights
 
     def add_adjoint(self, vector: Tensor, multipliers: Tensor) -> Tensor:
-        return torch.addcmul(vector, self.weights, multipliers)
+        return vector + self.weights * multipliers
 
     def scaled(self, scale: Tensor) -> "SingleRow":
         return SingleRow(scale if self.plain else self.weights * scale)
 
     def gram(self) -> DiagonalGram:
-        return DiagonalGram(sum_of_squares(self.weights)[..., None])
+        return DiagonalGram(sum_of_squares(self.weights).unsqueeze(-1))
 
     def transform(self, matrix: Tensor) -> "SingleRow":
         if self.plain:
@@ -132,7 +140,9 @@ class SingleRow(DisjointRows):
         return totals.expand(totals.shape[:-1] + (self.num_variables,))
 
     def absolute(self) -> "SingleRow":
-        return self if self.plain else SingleRow(self.weights.abs())
+        if self.plain:
+            return self
+        return SingleRow(self.weights.abs() if self._absolute is None else self._absolute)
 
     def dense(self) -> Tensor:
         return self.weights[..., None, :]
@@ -171,7 +181,7 @@ class GroupRows(DisjointRows):
         return members if self.plain else members * self.weights
 
     def add_adjoint(self, vector: Tensor, multipliers: Tensor) -> Tensor:
-        return torch.addcmul(vector, self.weights, self.groups.members(multipliers))
+        return vector + self.weights * self.groups.members(multipliers)
 
     def scaled(self, scale: Tensor) -> "GroupRows":
         weights = scale if self.plain else self.weights * scale
@@ -201,11 +211,14 @@ class GroupRows(DisjointRows):
 class DenseRows(Rows):
     """Any rows, as a matrix ``(*batch, r, n)``.
 
-    ``products`` is, where it is small, ``(n, r^2)``: ``B diag(v) B' = v @ products``.
+    ``products`` is, where it is small, ``(n, r^2)``: ``B diag(v) B' = v @ products``; ``absolute``
+    is ``|B|``, if that is known already.
     """
 
-    def __init__(self, matrix: Tensor, products: Tensor | None = None) -> None:
-        self.matrix, self.products = matrix, products
+    def __init__(
+        self, matrix: Tensor, products: Tensor | None = None, absolute: Tensor | None = None
+    ) -> None:
+        self.matrix, self.products, self._absolute = matrix, products, absolute
         self.size, self.num_variables = matrix.shape[-2:]
 
     def apply(self, vector: Tensor) -> Tensor:
@@ -220,8 +233,8 @@ class DenseRows(Rows):
     def magnitude(self, value: Tensor) -> Tensor:
         # Rounding at the scale of the largest variable: it counts only where all others are 0.
         size = value.abs()
-        size = size + torch.finfo(value.dtype).eps * size.amax(-1, keepdim=True)
-        return self.absolute().apply(size)
+        largest = size.amax(-1, keepdim=True)
+        return self.absolute().apply(torch.add(size, largest, alpha=torch.finfo(size.dtype).eps))
 
     def scaled(self, scale: Tensor) -> "ScaledRows":
         return ScaledRows(self.matrix, scale, self.products if scale.ndim > 1 else None)
@@ -238,7 +251,7 @@ class DenseRows(Rows):
         return self.matrix
 
     def absolute(self) -> "DenseRows":
-        return DenseRows(self.matrix.abs())
+        return DenseRows(self.matrix.abs() if self._absolute is None else self._absolute)
 
     def transform(self, matrix: Tensor) -> "DenseRows":
         return DenseRows(self.matrix @ matrix)
@@ -258,7 +271,7 @@ class ScaledRows(DenseRows):
         return self.scale * matvec(self.matrix.mT, vector)
 
     def add_adjoint(self, vector: Tensor, multipliers: Tensor) -> Tensor:
-        return torch.addcmul(vector, self.scale, matvec(self.matrix.mT, multipliers))
+        return vector + self.scale * matvec(self.matrix.mT, multipliers)
 
     def gram_matrix(self) -> Tensor:
         squares = self.scale.square()

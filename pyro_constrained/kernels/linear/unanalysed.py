@@ -2,10 +2,10 @@
 
 import torch
 from torch import Tensor
-from torch.distributions.utils import lazy_property
 
 from constrained_core.errors import ConstraintError
 from pyro_constrained.kernels.arrays.inspection import are_known
+from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.linalg import diagonal, identity_like, matvec, take
 from pyro_constrained.kernels.linear.completion import pivots_first
 from pyro_constrained.kernels.linear.gram import DenseGram, DiagonalGram
@@ -47,7 +47,7 @@ class UnanalysedRow(BoundMatrix):
         return gap
 
     @lazy_property
-    def gram(self) -> DiagonalGram:  # type: ignore[override]
+    def gram(self) -> DiagonalGram:
         return self.rows.gram()
 
     def null_space(self) -> NullSpace:
@@ -96,7 +96,7 @@ class UnanalysedMatrix(BoundMatrix):
         return square + torch.diag_embed((~self._is_kept).to(square))
 
     @lazy_property
-    def gram(self) -> DenseGram:  # type: ignore[override]
+    def gram(self) -> DenseGram:
         return DenseGram.of(self.padded(self.rows.gram_matrix()))
 
     @property

@@ -15,12 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.distributions.utils import lazy_property
 from torch.nn.functional import logsigmoid
 
 from constrained_core.fiber.disjoint_groups import DisjointGroups
 from pyro_constrained.kernels.arrays.errors import require_possible
 from pyro_constrained.kernels.arrays.inversion import choose
+from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.log_polynomials import log_terms
 from pyro_constrained.kernels.arrays.log_space import log_sum_exp, safe_log, strictly_inside
 from pyro_constrained.kernels.arrays.polynomials import convolve

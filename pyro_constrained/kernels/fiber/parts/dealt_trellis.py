@@ -8,12 +8,12 @@ and the others on other cells, times the number of ways to choose these u.
 import numpy as np
 import torch
 from torch import Tensor
-from torch.distributions.utils import lazy_property
 from torch.nn.functional import pad
 
 from constrained_core.fiber.trellis import Trellis
 from constrained_core.fiber.trellis_deals import Deal
 from pyro_constrained.kernels.arrays.groups import Groups
+from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.log_space import (
     log_sum_exp,
     ratio,

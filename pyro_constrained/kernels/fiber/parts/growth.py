@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.distributions.utils import lazy_property
 from torch.nn.functional import pad
 
 from constrained_core.fiber.plan import FixedVariables
 from pyro_constrained.kernels.arrays.groups import plan_groups
+from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.log_space import without_nan
 from pyro_constrained.kernels.arrays.plans import plan_tensor
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes

@@ -8,8 +8,8 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 from torch import Tensor
-from torch.distributions.utils import lazy_property
 
+from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.log_space import is_there, safe_log
 from pyro_constrained.kernels.arrays.value_tables import log_factorials, mean_of, variance_of
 from pyro_constrained.kernels.fiber.covariance import settled

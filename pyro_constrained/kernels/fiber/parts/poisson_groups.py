@@ -2,9 +2,9 @@
 
 import torch
 from torch import Tensor
-from torch.distributions.utils import lazy_property
 
 from constrained_core.fiber.disjoint_groups import DisjointGroups
+from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.log_space import is_there, log_ratio, ratio, safe_log
 from pyro_constrained.kernels.arrays.plans import plan_tensor
 from pyro_constrained.kernels.fiber.covariance import settled

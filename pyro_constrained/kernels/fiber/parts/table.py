@@ -9,11 +9,11 @@ the law of a cell moves as if it were tilted by ``(S t)_ij / S_ij,ij``.
 
 import torch
 from torch import Tensor
-from torch.distributions.utils import lazy_property
 
 from constrained_core.fiber.tables import TwoWayTable
 from pyro_constrained.kernels.arrays.groups import plan_groups
 from pyro_constrained.kernels.arrays.hypergeometric import log_hypergeometric, table_draw
+from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.log_space import is_there
 from pyro_constrained.kernels.arrays.plans import plan_tensor
 from pyro_constrained.kernels.arrays.poisson_pmf import log_poisson

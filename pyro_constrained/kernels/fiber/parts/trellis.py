@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from torch import Tensor
-from torch.distributions.utils import lazy_property
 
 from constrained_core.fiber.trellis import Trellis
+from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.log_space import (
     is_there,
     log_sum_exp,
