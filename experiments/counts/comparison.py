@@ -24,6 +24,7 @@ class Method(NamedTuple):
 
 METHODS = {
     "unconstrained": Method("unconstrained", Free),
+    "unconstrained, not scaled": Method("unconstrained, not scaled", Free),
     "rescaled afterwards": Method("unconstrained", Rescaled),
     "rescaled and rounded afterwards": Method("unconstrained", Rounded),
     "ours, put in afterwards": Method("unconstrained", Constrained),

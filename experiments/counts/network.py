@@ -33,10 +33,19 @@ class VAE(nn.Module):
         detector: which sums are told.
         exposure: photons of a white pixel; inputs are divided by it.
         code_size, hidden: sizes.
+        is_scaled: whether rates are the net's times the mean of the group by its sum.
     """
 
-    def __init__(self, detector: Detector, exposure: float, code_size: int, hidden: int) -> None:
+    def __init__(
+        self,
+        detector: Detector,
+        exposure: float,
+        code_size: int,
+        hidden: int,
+        is_scaled: bool = True,
+    ) -> None:
         super().__init__()
+        self.is_scaled = is_scaled
         self.detector, self.exposure, self.code_size = detector, exposure, code_size
         num_sums, num_pixels = detector.A.shape
         self.register_buffer("sizes", torch.as_tensor(detector.A.sizes.astype(float)).float())
@@ -51,13 +60,15 @@ class VAE(nn.Module):
         return Normal(loc, softplus(raw_scale) + 1e-3).to_event(1)
 
     def decode(self, z: Tensor, k: Tensor) -> Tensor:
-        """``(*draws, *batch, n)`` rates: the mean of the group by its sum, times e^net.
+        """``(*draws, *batch, n)`` rates: e^net, times the mean of the group by its sum if scaled.
 
-        So the unconstrained decoder, too, starts with rates whose sums are nearly k.
+        Scaled, the unconstrained decoder, too, starts with rates whose sums are nearly k.
         """
         told = self._told(k).expand(z.shape[:-1] + k.shape[-1:])
-        mean = self.detector.own_sum((k + 0.5) / self.sizes)  # more than 0 in empty groups
-        return mean * self.decoder(torch.cat([z, told], -1)).exp()
+        rate = self.decoder(torch.cat([z, told], -1)).exp()
+        if not self.is_scaled:
+            return rate
+        return rate * self.detector.own_sum((k + 0.5) / self.sizes)  # not 0 in empty groups
 
     def _told(self, k: Tensor) -> Tensor:
         """Mean brightness of each group."""

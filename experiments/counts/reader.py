@@ -6,13 +6,14 @@ It is another network than the critic that judges the images, and is fixed while
 from collections.abc import Callable
 
 import torch
+from pyro.distributions import Distribution
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from experiments.counts.laws import Constrained, Law
 from experiments.counts.network import layers
 from experiments.counts.photons import Photons
 from experiments.counts.settings import Settings
+from pyro_constrained import ConstrainedPoisson
 
 __all__ = ["ReaderLoss", "marginal", "score_function", "straight_through", "trained_reader"]
 
@@ -41,24 +42,23 @@ def trained_reader(photons: Photons, settings: Settings) -> nn.Module:
 # Each gives ``(batch,)`` losses of a draw; what differs is the gradient with respect to the rates.
 
 
-def straight_through(law: Law, rate: Tensor, k: Tensor, loss: ReaderLoss) -> Tensor:
+def straight_through(given: Distribution, rate: Tensor, loss: ReaderLoss) -> Tensor:
     """As if the draw were the rates.
 
     References:
         Bengio, Leonard, Courville (2013), *Estimating or propagating gradients through stochastic
         neurons for conditional computation*.
     """
-    return loss(law.draw(rate, k) + (rate - rate.detach()))
+    return loss(given.sample() + (rate - rate.detach()))
 
 
-def marginal(law: Constrained, rate: Tensor, k: Tensor, loss: ReaderLoss) -> Tensor:
+def marginal(given: ConstrainedPoisson, rate: Tensor, loss: ReaderLoss) -> Tensor:
     """As if the draw were the mean E[x | A x = k]."""
-    return loss(law.given(rate, k).rsample())
+    return loss(given.rsample())
 
 
-def score_function(law: Law, rate: Tensor, k: Tensor, loss: ReaderLoss) -> Tensor:
+def score_function(given: Distribution, rate: Tensor, loss: ReaderLoss) -> Tensor:
     """No bias: (loss - baseline) d log p(draw); the baseline is the mean loss of the others."""
-    given = law.given(rate, k)
     draw = given.sample()
     found = loss(draw).detach()
     others = (found.sum() - found) / max(len(found) - 1, 1)

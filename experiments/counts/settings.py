@@ -26,7 +26,7 @@ class Settings:
     num_scored: int = 500
     code_size: int = 16
     hidden: int = 192
-    steps: int = 2000
+    steps: int = 1500
     reader_steps: int = 1000
     batch_size: int = 64
     learning_rate: float = 1e-3

@@ -19,7 +19,7 @@ from rivals.layers_torch import soft_penalty
 
 __all__ = ["TRAININGS", "Training", "Workplace", "negative_elbo", "train"]
 
-Estimator = Callable[[Law, Tensor, Tensor, ReaderLoss], Tensor]
+Estimator = Callable[[Distribution, Tensor, ReaderLoss], Tensor]
 
 
 @dataclass(frozen=True)
@@ -54,31 +54,35 @@ class Training:
         law: of the counts given the rates.
         is_penalised: whether the rates pay for missing the sums.
         estimator: of the gradient through a draw that the reader reads; without reader if None.
+        is_scaled: whether the decoder starts from rates that are scaled by the sums.
     """
 
     law: type[Law]
     is_penalised: bool = False
     estimator: Estimator | None = None
+    is_scaled: bool = True
 
     def loss(self, vae: VAE, x: Tensor, labels: Tensor, place: Workplace) -> Tensor:
         """``(batch,)`` losses of one draw of the code each."""
-        law, settings = self.law(place.detector), place.settings
+        settings = place.settings
         k = place.detector.sums(x)
         q = vae.encode(x, k)
         z = q.rsample()
         rate = vae.decode(z, k)
-        loss = negative_elbo(law, q, z, rate, x, k)
+        given = self.law(place.detector).given(rate, k)
+        loss = negative_elbo(given, q, z, x)
         if self.is_penalised:
             missed = soft_penalty(rate, place.detector.A, k).sum(-1)
             loss = loss + settings.penalty_weight * missed
         if self.estimator is not None:
-            read = self.estimator(law, rate, k, place.reading(labels))
+            read = self.estimator(given, rate, place.reading(labels))
             loss = loss + settings.reader_weight * read
         return loss
 
 
 TRAININGS = {
     "unconstrained": Training(Free),
+    "unconstrained, not scaled": Training(Free, is_scaled=False),
     "soft penalty": Training(Free, is_penalised=True),
     "ours": Training(Constrained),
     "straight-through, reader": Training(Free, estimator=estimators.straight_through),
@@ -87,12 +91,9 @@ TRAININGS = {
 }
 
 
-def negative_elbo(
-    law: Law, q: Distribution, z: Tensor, rate: Tensor, x: Tensor, k: Tensor
-) -> Tensor:
-    """``(batch,)`` log q(z | x, k) - log p(z) - log p(x | z, k)."""
-    divergence = q.log_prob(z) - prior(z.shape[-1]).log_prob(z)
-    return divergence - law.given(rate, k).log_prob(x)
+def negative_elbo(given: Distribution, q: Distribution, z: Tensor, x: Tensor) -> Tensor:
+    """``(batch,)`` log q(z | x, k) - log p(z) - log p(x | z, k), the last by the law given z."""
+    return q.log_prob(z) - prior(z.shape[-1]).log_prob(z) - given.log_prob(x)
 
 
 def train(
@@ -105,8 +106,9 @@ def train(
     """
     settings, photons = place.settings, place.photons
     torch.manual_seed(seed)
-    vae = VAE(place.detector, settings.exposure, settings.code_size, settings.hidden)
-    optimiser = torch.optim.Adam(vae.parameters(), settings.learning_rate)
+    sizes = settings.code_size, settings.hidden
+    vae = VAE(place.detector, settings.exposure, *sizes, training.is_scaled)
+    optimiser = torch.optim.Adam(vae.parameters(), settings.learning_rate, fused=True)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, settings.steps)
     start = time.process_time()  # that of a clock would count other jobs
     for _ in range(settings.steps):

@@ -170,7 +170,7 @@ def test_training_bound_against_quadrature(law, detector, vae):
         expected = (divergence - log_mass) @ NODE_WEIGHTS
         torch.manual_seed(1)
         z = q.sample((20_000,))
-        losses = negative_elbo(law, q, z, vae.decode(z, k), x, k)
+        losses = negative_elbo(law.given(vae.decode(z, k), k), q, z, x)
     assert_likely(of_means(losses.numpy().reshape(200, 100).mean(1), expected))
 
 
@@ -235,7 +235,7 @@ def squared_loss(x):
 def gradients_of(estimator, law, loss, rate):
     """``(4,)`` gradient of the sum of losses of ``(batch, 4)`` equal rates, each row its own."""
     rate = rate.detach().requires_grad_()
-    estimator(law, rate, K.expand(len(rate), 2), loss).sum().backward()
+    estimator(law.given(rate, K.expand(len(rate), 2)), rate, loss).sum().backward()
     return rate.grad.numpy()
 
 
