@@ -49,7 +49,7 @@ class Gallery:
         lines = {name: arrays.get(_place(*case, name)) for name in (REAL, *METHODS)}
         lines = {name: images for name, images in lines.items() if images is not None}
         figure, axes = plt.subplots(
-            len(lines), 2, figsize=(11, 0.3 + 0.95 * len(lines)), squeeze=False
+            len(lines), 2, figsize=(11, 0.3 + 0.8 * len(lines)), squeeze=False
         )
         real = lines[REAL][0]
         side = round(real.shape[-1] ** 0.5)

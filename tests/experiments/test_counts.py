@@ -287,6 +287,9 @@ def test_short_run_and_resuming(tmp_path, monkeypatch, single_precision):
     )
     assert (tmp_path / "counts.png").stat().st_size > 10_000
     assert "processor time" in (tmp_path / "counts.md").read_text()
-    assert list(results_table(frame)["method"]) == [REAL, *METHODS]
+    table = results_table(frame, Settings(prior_draws=1000))
+    assert list(table["method"]) == [REAL, *METHODS]
+    assert table.set_index("method")["log-likelihood"]["ours"] == f"{masses['ours']:.2f}"
+    assert set(results_table(frame, Settings(prior_draws=10))["log-likelihood"]) == {""}
     monkeypatch.setattr(command, "train", None)  # nothing is left to train
     assert len(command.main(arguments)) == len(frame)
