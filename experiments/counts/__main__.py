@@ -5,14 +5,16 @@ of the counts given the decoder's rates. In some, a draw feeds a further loss.
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from itertools import product
+from typing import NamedTuple
 
 import pandas as pd
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from experiments.command import SHORT_RESULTS, Options, parse
+from experiments.command import SHORT_RESULTS, parse
 from experiments.counts.comparison import METHODS, REAL
 from experiments.counts.photons import Detector, expose
 from experiments.counts.pictures import Gallery
@@ -23,70 +25,81 @@ from experiments.counts.settings import Settings
 from experiments.counts.training import TRAININGS, Workplace, train
 from experiments.images.critic import Critic, trained_critic
 from experiments.images.data import load
-from experiments.record import Record
+from experiments.record import Key, Record
 
 NAME = "counts"
 
 
-def workplaces(name: str, settings: Settings) -> Iterator[tuple[str, Workplace, Critic]]:
-    """Law, what its trainings have in common, and the critic of the set."""
+class Case(NamedTuple):
+    """One set of images under one law.
+
+    Attributes:
+        key: the names of both.
+        place: what the trainings have in common.
+        critic: judges the draws.
+    """
+
+    key: Mapping[str, str | int]
+    place: Workplace
+    critic: Critic
+
+
+def cases(name: str, settings: Settings) -> Iterator[Case]:
+    """All laws of a set."""
     split = load(name)
     critic = trained_critic(split, SHORT_RESULTS / "critics" / f"{name}.pt")
     photons = expose(split, settings.exposure)
     reader = trained_reader(photons, settings)
     for law in settings.laws:
-        yield law, Workplace(photons, Detector.named(law, split.side), reader, settings), critic
+        place = Workplace(photons, Detector.named(law, split.side), reader, settings)
+        yield Case({"set": name, "law": law}, place, critic)
 
 
 def run_missing(record: Record, gallery: Gallery, settings: Settings, names: Sequence[str]) -> None:
     """Train and score what the record does not have yet, a set and a law after the other."""
     columns = [TextColumn("{task.description:<62}"), BarColumn(), MofNCompleteColumn()]
     with Progress(*columns, TimeElapsedColumn()) as progress:
-        for set_name in settings.sets:
-            for law, place, critic in workplaces(set_name, settings):
-                case = {"set": set_name, "law": law}
-                real = {**case, "method": REAL, "seed": 0}
-                gallery.keep(real, Drawn(place.photons.test, place.photons.test))
-                if real not in record:
-                    record.add(real, judge_real(place, critic))
-                for seed in range(settings.seeds):
-                    _run_case(record, gallery, case, place, critic, seed, names, progress)
+        for case in (case for name in settings.sets for case in cases(name, settings)):
+            real: Key = {**case.key, "method": REAL, "seed": 0}
+            gallery.keep(real, Drawn(case.place.photons.test, case.place.photons.test))
+            if real not in record:
+                record.add(real, judge_real(case.place, case.critic))
+            for seed, training in product(range(settings.seeds), TRAININGS):
+                keys: list[Key] = [
+                    {**case.key, "method": name, "seed": seed}
+                    for name in names
+                    if METHODS[name].training == training
+                ]
+                missing = [key for key in keys if key not in record]
+                if missing:
+                    label = f"{case.key['set']}, {case.key['law']}, seed {seed}: {training}"
+                    bar = progress.add_task(label, total=settings.steps)
+                    advance = partial(progress.advance, bar)
+                    _run(case, training, seed, missing, record, gallery, advance)
 
 
-def _run_case(
+def _run(
+    case: Case,
+    training: str,
+    seed: int,
+    keys: Sequence[Key],
     record: Record,
     gallery: Gallery,
-    case: dict[str, str],
-    place: Workplace,
-    critic: Critic,
-    seed: int,
-    names: Sequence[str],
-    progress: Progress,
+    advance: Callable[[], None],
 ) -> None:
-    """All trainings of one set under one law with one seed."""
-    for training in TRAININGS:
-        keys = [
-            {**case, "method": name, "seed": seed}
-            for name in names
-            if METHODS[name].training == training
-        ]
-        missing = [key for key in keys if key not in record]
-        if not missing:
-            continue
-        label = f"{case['set']}, {case['law']}, seed {seed}: {training}"
-        bar = progress.add_task(label, total=place.settings.steps)
-        vae, seconds = train(TRAININGS[training], place, seed, partial(progress.advance, bar))
-        for key in missing:
-            law = METHODS[str(key["method"])].law(place.detector)
-            figures, drawn = score(law, vae, place, critic, seed)
-            record.add(key, figures | {"seconds": seconds})
-            if seed == 0:
-                gallery.keep(key, drawn)
+    """One training, and the scores of all methods that share it."""
+    vae, seconds = train(TRAININGS[training], case.place, seed, advance)
+    for key in keys:
+        law = METHODS[str(key["method"])].law(case.place.detector)
+        figures, drawn = score(law, vae, case.place, case.critic, seed)
+        record.add(key, figures | {"seconds": seconds})
+        if seed == 0:
+            gallery.keep(key, drawn)
 
 
 def main(argv: Sequence[str] | None = None) -> pd.DataFrame:
     """Train what is missing, write the table and the picture; a row for each run."""
-    options: Options = parse(__doc__, argv)
+    options = parse(__doc__, argv)
     settings = Settings().shortened() if options.is_short else Settings()
     record = options.record(NAME, settings)
     gallery = Gallery(options.folder / f"{NAME}_images.npz")

@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from pyro.distributions import Distribution, Poisson
+from pyro.distributions import Poisson, TorchDistribution
 from torch import Tensor
 
 from constrained_core import GroupSum
@@ -24,7 +24,7 @@ class Law:
     def __init__(self, detector: Detector) -> None:
         self.detector = detector
 
-    def given(self, rate: Tensor, k: Tensor) -> Distribution:
+    def given(self, rate: Tensor, k: Tensor) -> TorchDistribution:
         """The law of x ``(n,)``, for ``(*batch, n)`` rates and ``(*batch, m)`` sums."""
         raise NotImplementedError
 
@@ -40,7 +40,7 @@ class Law:
 class Free(Law):
     """Independent Poissons, whose sums are Poisson."""
 
-    def given(self, rate: Tensor, k: Tensor) -> Distribution:
+    def given(self, rate: Tensor, k: Tensor) -> TorchDistribution:
         return Poisson(rate, validate_args=False).to_event(1)
 
     def log_mass_of_sums(self, rate: Tensor, k: Tensor) -> Tensor:
@@ -54,7 +54,7 @@ class Rescaled(Free):
     rescaled decoder is the same as putting the constrained law in its place.
     """
 
-    def given(self, rate: Tensor, k: Tensor) -> Distribution:
+    def given(self, rate: Tensor, k: Tensor) -> TorchDistribution:
         return super().given(self.detector.rescaled(rate, k), k)
 
     def log_mass_of_sums(self, rate: Tensor, k: Tensor) -> Tensor:

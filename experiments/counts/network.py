@@ -1,7 +1,7 @@
 """One network for all methods: a variational autoencoder that is told the sums."""
 
 import torch
-from pyro.distributions import Distribution, Normal
+from pyro.distributions import Normal, TorchDistribution
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
@@ -21,7 +21,7 @@ def layers(inputs: int, hidden: int, outputs: int) -> nn.Sequential:
     )
 
 
-def prior(code_size: int) -> Distribution:
+def prior(code_size: int) -> TorchDistribution:
     """N(0, 1) of a code ``(code_size,)``."""
     return Normal(torch.zeros(code_size), 1.0).to_event(1)
 
@@ -48,11 +48,12 @@ class VAE(nn.Module):
         self.is_scaled = is_scaled
         self.detector, self.exposure, self.code_size = detector, exposure, code_size
         num_sums, num_pixels = detector.A.shape
+        self.sizes: Tensor
         self.register_buffer("sizes", torch.as_tensor(detector.A.sizes.astype(float)).float())
         self.encoder = layers(num_pixels + num_sums, hidden, 2 * code_size)
         self.decoder = layers(code_size + num_sums, hidden, num_pixels)
 
-    def encode(self, x: Tensor, k: Tensor) -> Distribution:
+    def encode(self, x: Tensor, k: Tensor) -> TorchDistribution:
         """q(z | x, k) of ``(*batch, n)`` counts and their ``(*batch, m)`` sums."""
         loc, raw_scale = self.encoder(torch.cat([x / self.exposure, self._told(k)], -1)).chunk(
             2, -1

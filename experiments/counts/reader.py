@@ -6,7 +6,7 @@ It is another network than the critic that judges the images, and is fixed while
 from collections.abc import Callable
 
 import torch
-from pyro.distributions import Distribution
+from pyro.distributions import TorchDistribution
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -42,7 +42,7 @@ def trained_reader(photons: Photons, settings: Settings) -> nn.Module:
 # Each gives ``(batch,)`` losses of a draw; what differs is the gradient with respect to the rates.
 
 
-def straight_through(given: Distribution, rate: Tensor, loss: ReaderLoss) -> Tensor:
+def straight_through(given: TorchDistribution, rate: Tensor, loss: ReaderLoss) -> Tensor:
     """As if the draw were the rates.
 
     References:
@@ -57,7 +57,7 @@ def marginal(given: ConstrainedPoisson, rate: Tensor, loss: ReaderLoss) -> Tenso
     return loss(given.rsample())
 
 
-def score_function(given: Distribution, rate: Tensor, loss: ReaderLoss) -> Tensor:
+def score_function(given: TorchDistribution, rate: Tensor, loss: ReaderLoss) -> Tensor:
     """No bias: (loss - baseline) d log p(draw); the baseline is the mean loss of the others."""
     draw = given.sample()
     found = loss(draw).detach()

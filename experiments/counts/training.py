@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from pyro.distributions import Distribution
+from pyro.distributions import TorchDistribution
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
@@ -19,7 +19,7 @@ from rivals.layers_torch import soft_penalty
 
 __all__ = ["TRAININGS", "Training", "Workplace", "negative_elbo", "train"]
 
-Estimator = Callable[[Distribution, Tensor, ReaderLoss], Tensor]
+Estimator = Callable[[TorchDistribution, Tensor, ReaderLoss], Tensor]
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ TRAININGS = {
 }
 
 
-def negative_elbo(given: Distribution, q: Distribution, z: Tensor, x: Tensor) -> Tensor:
+def negative_elbo(given: TorchDistribution, q: TorchDistribution, z: Tensor, x: Tensor) -> Tensor:
     """``(batch,)`` log q(z | x, k) - log p(z) - log p(x | z, k), the last by the law given z."""
     return q.log_prob(z) - prior(z.shape[-1]).log_prob(z) - given.log_prob(x)
 
