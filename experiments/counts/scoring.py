@@ -124,7 +124,8 @@ def score(
 def judge_real(place: Workplace, critic: Critic) -> dict[str, float]:
     """What the same measures say of real counts."""
     number = place.settings.num_scored
-    x, others = place.photons.test[:number], place.photons.train[:number]
+    x = place.photons.test[:number]
+    others = place.photons.train[: len(x)]
     figures = _judge(Drawn(x, x), place, critic)
     labels = place.photons.test_labels[:number].numpy()
     real, other = ((part / place.settings.exposure).numpy() for part in (x, others))

@@ -43,7 +43,7 @@ class Settings:
             sets=("digits",),
             laws=("4 x 4 blocks",),
             seeds=1,
-            num_scored=60,
+            num_scored=400,  # more than there are
             steps=3,
             reader_steps=3,
             encoder_draws=4,
