@@ -14,7 +14,7 @@ PIP      := $(BIN)/python -m pip --disable-pip-version-check
 TORCH    := $(shell grep '^torch==' constraints.txt)
 PACKAGES := constrained_core pyro_constrained numpyro_constrained
 PINS     := pyproject.toml constraints.txt
-EXPERIMENTS := two_dimensions super_resolution charges chemical_units portfolio gradient_estimators reconciliation hierarchy
+EXPERIMENTS := two_dimensions super_resolution counts charges chemical_units portfolio gradient_estimators reconciliation hierarchy
 
 # One thread per test worker, so that workers do not fight for cores.
 SINGLE_THREADED := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
@@ -69,10 +69,7 @@ experiments: $(VENV)/.installed-experiments ## scientific applications beside th
 test: $(VENV)/.installed ## run the tests and the examples in the docstrings
 	$(PYTEST) --ignore=tests/experiments --durations=10 $(ARGS)
 
-test-data: $(VENV)/.installed ## fetch the larger image sets of the experiments (about 300 MB, kept under data/)
-	$(BIN)/python -m experiments.images.sources $(ARGS)
-
-experiments: $(VENV)/.installed-experiments ## run the tests of the experiments, which need more packages
+test-experiments: $(VENV)/.installed-experiments ## run the tests of the experiments, which need more packages
 	$(PYTEST) tests/experiments $(ARGS)
 
 test-slow: $(VENV)/.installed-experiments ## run the statistical checks that take minutes

@@ -1,0 +1,1 @@
+"""Photon counts whose totals the detector knows, from constrained Poisson laws."""
