@@ -1,0 +1,115 @@
+"""Diffusion models of images whose block sums are given: ``python -m experiments.diffusion``.
+
+One network for all methods, which gets the sums as an input; methods differ in what it learns from
+and in how images are drawn with it (methods.py).
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+
+import pandas as pd
+import torch
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from experiments.command import SHORT_RESULTS, Options, parse
+from experiments.diffusion.bound import best_variances, log_bound
+from experiments.diffusion.gallery import Gallery
+from experiments.diffusion.methods import Given, Line, lines_of
+from experiments.diffusion.problem import Problem, nats_of_pixels, scaled
+from experiments.diffusion.report import write_report
+from experiments.diffusion.settings import SHORT_STUDIES, STUDIES, Settings, Study
+from experiments.diffusion.training import TRAININGS, train
+from experiments.record import Key, Record
+
+NAME = "diffusion"
+
+
+class Work:
+    """Trains what is missing of a study and scores it.
+
+    Args:
+        gallery: keeps some images of the first seed for the pictures.
+    """
+
+    def __init__(
+        self, study: Study, settings: Settings, record: Record, gallery: Gallery, progress: Progress
+    ) -> None:
+        self.study, self.settings, self.record = study, settings, record
+        self.gallery, self.progress = gallery, progress
+        self.problem = Problem.of(study)
+        self.real = scaled(self.problem.real)
+
+    def key(self, name: tuple[str, str], seed: int) -> Key:
+        """Under which the outcome of a line is kept."""
+        method, sampler = name
+        named = {"data": self.study.title, "method": method, "sampler": sampler}
+        return named | {"training steps": self.study.steps, "seed": seed}
+
+    def run(self, only: str) -> None:
+        """All lines that are missing; networks one after the other, seed by seed."""
+        for seed in range(self.settings.seeds):
+            for training in TRAININGS:
+                missing = {
+                    name: line
+                    for name, line in lines_of(self.study, only).items()
+                    if line.training == training and self.key(name, seed) not in self.record
+                }
+                if missing:
+                    self._train_and_score(training, missing, seed)
+
+    def _train_and_score(
+        self, training: str, lines: dict[tuple[str, str], Line], seed: int
+    ) -> None:
+        title = f"{self.study.title}: {training}, seed {seed}"
+        bar = self.progress.add_task(title, total=self.study.steps)
+        torch.manual_seed(seed)
+        model = train(
+            training,
+            self.problem,
+            self.settings,
+            self.study.steps,
+            lambda: self.progress.advance(bar),
+        )
+        k, bound, variances = model.process.sums(self.real), {}, None
+        if any(line.bounded for line in lines.values()):
+            rows = torch.randint(len(self.problem.split.train), (self.settings.variance_images,))
+            variances = best_variances(model, self.problem.batch(rows))
+            scaled_bound = log_bound(model, self.real, variances).mean().item()
+            bound = {"bound": nats_of_pixels(scaled_bound, self.problem.dimensions)}
+        given = Given(model, k, self.settings, variances)
+        for name, line in lines.items():
+            torch.manual_seed(1000 + seed)  # the same noise for all lines
+            start = time.perf_counter()
+            states = list(line.draw(given))
+            seconds = (time.perf_counter() - start) / len(k)
+            figures = self.problem.judge(states[-1]) | {"seconds": seconds}
+            if seed == 0:
+                self.gallery.keep(self.study.title, *name, states)
+            self.record.add(self.key(name, seed), figures | (bound if line.bounded else {}))
+
+
+def run_missing(record: Record, settings: Settings, options: Options, gallery: Gallery) -> None:
+    """Each study in turn."""
+    columns = [TextColumn("{task.description:<50}"), BarColumn(), MofNCompleteColumn()]
+    with Progress(*columns, TimeElapsedColumn()) as progress:
+        for study in SHORT_STUDIES if options.is_short else STUDIES:
+            Work(study, settings, record, gallery, progress).run(options.only)
+
+
+def main(argv: Sequence[str] | None = None) -> pd.DataFrame:
+    """Train and draw what is missing, write the table and the pictures; a row for each run."""
+    options = parse(__doc__, argv)
+    settings = Settings().shortened() if options.is_short else Settings()
+    record = options.record(NAME, settings)
+    folder = options.folder if options.is_short else SHORT_RESULTS
+    gallery = Gallery(folder / f"{NAME}_images")
+    run_missing(record, settings, options, gallery)
+    frame = record.frame()
+    write_report(options.folder, NAME, settings, frame, gallery)
+    return frame
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)  # the layers are small: a second thread costs more than it gives
+    main(sys.argv[1:])

@@ -1,0 +1,116 @@
+"""What each network learns from: batches of noised images."""
+
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from experiments.diffusion.network import Denoiser, Model
+from experiments.diffusion.problem import Problem
+from experiments.diffusion.processes import OnSubspace, Process
+from experiments.diffusion.schedule import Schedule
+from experiments.diffusion.settings import Settings
+from pyro_constrained import ConstrainedNormal
+
+Loss = Callable[[Model, Tensor, Tensor], Tensor]
+"""From a model, images ``(batch, n)`` and their sums ``(batch, m)`` to a number."""
+
+
+def noise_loss(model: Model, images: Tensor, k: Tensor) -> Tensor:
+    """Mean squared error of the noise: the simple loss of Ho et al. (2020)."""
+    process = model.process
+    t, noise = random_levels(model, images), process.white(k)
+    state = process.noised(images, noise, t, k)
+    return (model.noise(state, k, t) - noise).square().mean()
+
+
+def random_levels(model: Model, images: Tensor) -> Tensor:
+    """``(images, 1)`` t between 1 and T."""
+    return torch.randint(1, model.process.schedule.levels + 1, (len(images), 1))
+
+
+def perturbed_loss(model: Model, images: Tensor, k: Tensor, spread: float) -> Tensor:
+    """The same on images that are moved off the law at random, along its normal directions.
+
+    Keegan and Ruthotto (2026), *Manifold-aware perturbations for constrained generative modeling*
+    (arXiv 2601.23151): their law then has a density in R^n.
+    """
+    white = model.process.white(k)
+    return noise_loss(model, images + spread * (white - model.process.along_law(white)), k)
+
+
+def kernel_loss(
+    model: Model, images: Tensor, k: Tensor, estimator: str, *, expected: bool
+) -> Tensor:
+    """Squared distance of the constrained reverse kernel from the forward process's own.
+
+    x_{t-1} is drawn given x_t and x_0, the reverse Gaussian conditioned on the sums A x_{t-1}; the
+    distance of its draw (or, expected, of all its draws) to the mean of the forward process's
+    kernel given the same sums is weighted so that it is the error of the noise along the law.
+
+    Args:
+        estimator: of the gradient through the draw.
+        expected: in closed form, without a draw.
+    """
+    process, schedule = model.process, model.process.schedule
+    t = random_levels(model, images)
+    state = process.noised(images, process.white(k), t, k)
+    seen, true = model.predict(state, k, t), model.explain(state, images, k, t)
+    mean, true_mean = (model.step_mean(part, k, t, t - 1, 1.0) for part in (seen, true))
+    scale = schedule.step_scale(t, t - 1)
+    sums = process.sums(true_mean + scale * process.white(k))
+    scale = torch.where(t > 1, scale, schedule.noise[1])  # x_0 is given there: any width will do
+    law = ConstrainedNormal(
+        mean, scale, process.A, sums, gradient_estimator=estimator, validate_args=False
+    )
+    target = process.onto_law(true_mean, sums)
+    error = law.expected_l2(target) if expected else (law.rsample() - target).square()
+    return (error / schedule.weight[t] ** 2).mean()
+
+
+def trained(
+    problem: Problem,
+    settings: Settings,
+    process: Process,
+    loss: Loss,
+    steps: int,
+    advance: Callable[[], None],
+) -> Model:
+    """A network after so many steps of Adam, whose rate falls to 0 along a cosine."""
+    m, n = problem.A.shape
+    model = Model(Denoiser(n, m, settings.hidden, settings.levels), process)
+    optimiser = torch.optim.Adam(model.net.parameters(), settings.learning_rate, fused=True)
+    fall = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    for _ in range(steps):
+        images = problem.batch(torch.randint(len(problem.split.train), (settings.batch_size,)))
+        value = loss(model, images, process.sums(images))
+        optimiser.zero_grad()
+        value.backward()
+        optimiser.step()
+        fall.step()
+        advance()
+    if not value.isfinite():
+        raise FloatingPointError(f"expected a finite loss, got {value.item()}")
+    return model
+
+
+through_kernel = partial(kernel_loss, estimator="pathwise")
+
+TRAININGS: dict[str, tuple[type[Process], Callable[[Settings], Loss]]] = {
+    "plain": (Process, lambda settings: noise_loss),
+    "subspace": (OnSubspace, lambda settings: noise_loss),
+    "perturbed": (Process, lambda settings: partial(perturbed_loss, spread=settings.normal_noise)),
+    "expected": (Process, lambda settings: partial(through_kernel, expected=True)),
+    "draw": (Process, lambda settings: partial(through_kernel, expected=False)),
+}
+"""The forward process of each network and what it minimises."""
+
+
+def train(
+    name: str, problem: Problem, settings: Settings, steps: int, advance: Callable[[], None]
+) -> Model:
+    """The network that some of the methods share."""
+    make_process, make_loss = TRAININGS[name]
+    process = make_process(Schedule(settings), problem.A)
+    return trained(problem, settings, process, make_loss(settings), steps, advance)
