@@ -35,8 +35,8 @@ def best_variances(model: Model, images: Tensor) -> Tensor:
     k, (m, n) = process.sums(images), process.A.shape
     variances = [images.new_zeros(())]
     for t in range(1, schedule.levels + 1):
-        noise = process.white(k)
-        missed = process.along_law(model.noise(process.noised(images, noise, t, k), k, t) - noise)
+        state = process.noised(images, process.white(k), t, k)
+        missed = process.along_law(model.image(state, k, t) - images)
         error = missed.square().sum(-1).mean() / (n - m)
         variances.append(schedule.step_scale(t, t - 1) ** 2 + schedule.weight[t] ** 2 * error)
     return torch.stack(variances)

@@ -106,7 +106,10 @@ LINES: dict[tuple[str, str], Line] = {
     ("extrapolate, correct, interpolate", "its own"): Line("plain", interpolate),
     **in_both("noise off the law, projected at the end", "perturbed", ending_on_law),
     **with_image_projected(SAMPLING_ONLY, "plain"),
-    **with_image_projected("ours, trained through a draw", "draw"),
+    **with_image_projected("ours, trained through a draw, weights of the bound", "draw"),
+    **with_image_projected(
+        "ours, trained through the expected loss, weights of the bound", "expected, weighted"
+    ),
     **with_image_projected("ours, trained through the expected loss", "expected"),
     (SUBSPACE, "DDPM"): Line("subspace", ddpm, bounded=True),
     (SUBSPACE, "DDPM, variances of the bound"): Line("subspace", partial(ddpm, best=True), True),
@@ -117,7 +120,7 @@ LINES: dict[tuple[str, str], Line] = {
 
 def lines_of(study: Study, only: str) -> dict[tuple[str, str], Line]:
     """Those of a study whose method contains a text."""
-    through = ("draw", "expected")
+    through = ("draw", "expected", "expected, weighted")
     return {
         key: line
         for key, line in LINES.items()

@@ -15,7 +15,7 @@ NUM_WAVES = 16
 
 
 class Denoiser(nn.Module):
-    """A perceptron of three layers: the noise in a state, from state, block means and level.
+    """A perceptron of three layers: the image in a state, from state, block means and level.
 
     Args:
         n: pixels.
@@ -62,17 +62,21 @@ class Model:
     net: nn.Module
     process: Process
 
-    def noise(self, state: Tensor, k: Tensor, t: Level) -> Tensor:
-        """``(images, n)`` the predicted noise."""
+    def image(self, state: Tensor, k: Tensor, t: Level) -> Tensor:
+        """``(images, n)`` the predicted image; on the subspace, if noise stays there.
+
+        Where there is little noise in the state, most of the image is the state itself (Karras et
+        al. 2022, *Elucidating the design space of diffusion-based generative models*).
+        """
+        schedule, centre = self.process.schedule, self.process.centre(k)
         level = torch.as_tensor(t).expand(len(state), 1)
-        return self.process.directed(self.net(state, k / self.process.sizes, level))
+        found = self.process.directed(self.net(state, k / self.process.sizes, level))
+        seen = (state - centre) / schedule.signal[t]
+        return centre + schedule.skip[t] * seen + (1 - schedule.skip[t]) * found
 
     def predict(self, state: Tensor, k: Tensor, t: Level) -> Prediction:
         """Image and noise that make up the state x_t."""
-        noise = self.noise(state, k, t)
-        schedule, centre = self.process.schedule, self.process.centre(k)
-        image = centre + (state - centre - schedule.noise[t] * noise) / schedule.signal[t]
-        return Prediction(image, noise)
+        return self.explain(state, self.image(state, k, t), k, t)
 
     def explain(self, state: Tensor, image: Tensor, k: Tensor, t: Level) -> Prediction:
         """The noise that, with this image, gives the state."""

@@ -20,8 +20,10 @@ class Schedule:
 
     Attributes:
         signal, noise: ``(T + 1,)``.
-        weight: ``(T + 1,)`` by what the mean of the kernel from t to t - 1 falls if the predicted
-            noise rises by one; it stands at t, 0 at t = 0.
+        skip: ``(T + 1,)`` share of (x_t - c) / signal_t in a predicted image: g^2 over g^2 plus the
+            variance of its noise, for images that are white noise of deviation g below some scale.
+        weight: ``(T + 1,)`` of the predicted image in the mean of the kernel from t to t - 1; it
+            stands at t, 0 at t = 0.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -34,8 +36,10 @@ class Schedule:
         dtype = torch.get_default_dtype()
         self.signal = self._kept.sqrt().to(dtype)
         self.noise = (1 - self._kept).sqrt().to(dtype)
-        lost = ((1 - rates) * (1 - self._kept[1:])).sqrt()
-        self.weight = torch.cat([start, rates / lost]).to(dtype)
+        grain = settings.grain**2
+        self.skip = (grain / (grain + 1 / self._kept - 1)).to(dtype)
+        weight = self._kept[:-1].sqrt() * rates / (1 - self._kept[1:])
+        self.weight = torch.cat([start, weight]).to(dtype)
 
     @property
     def levels(self) -> int:

@@ -1,4 +1,4 @@
-"""All that the outcomes depend on; none of it was tuned."""
+"""All that the outcomes depend on."""
 
 from dataclasses import dataclass, replace
 
@@ -49,6 +49,8 @@ class Settings:
         noise_lifetime: predictions for which extrapolate, correct, interpolate keeps its noise, one
             of the two choices in a notebook of its authors.
         normal_noise: standard deviation of the perturbation off the law, pixels from -1 to 1.
+        grain: pixels from -1 to 1 are taken to be noise of this deviation on the finest scale, which
+            the network need not predict.
         hidden: width of the three layers.
         variance_images: training images from which reverse variances are worked out.
     """
@@ -61,6 +63,7 @@ class Settings:
     rounds: int = 2
     noise_lifetime: int = 5
     normal_noise: float = 0.1
+    grain: float = 0.2
     hidden: int = 256
     batch_size: int = 128
     learning_rate: float = 1e-3

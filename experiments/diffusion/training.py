@@ -17,12 +17,11 @@ Loss = Callable[[Model, Tensor, Tensor], Tensor]
 """From a model, images ``(batch, n)`` and their sums ``(batch, m)`` to a number."""
 
 
-def noise_loss(model: Model, images: Tensor, k: Tensor) -> Tensor:
-    """Mean squared error of the noise: the simple loss of Ho et al. (2020)."""
-    process = model.process
-    t, noise = random_levels(model, images), process.white(k)
-    state = process.noised(images, noise, t, k)
-    return (model.noise(state, k, t) - noise).square().mean()
+def image_loss(model: Model, images: Tensor, k: Tensor) -> Tensor:
+    """Mean squared error of the predicted image, all levels alike."""
+    t = random_levels(model, images)
+    state = model.process.noised(images, model.process.white(k), t, k)
+    return (model.image(state, k, t) - images).square().mean()
 
 
 def random_levels(model: Model, images: Tensor) -> Tensor:
@@ -37,21 +36,23 @@ def perturbed_loss(model: Model, images: Tensor, k: Tensor, spread: float) -> Te
     (arXiv 2601.23151): their law then has a density in R^n.
     """
     white = model.process.white(k)
-    return noise_loss(model, images + spread * (white - model.process.along_law(white)), k)
+    return image_loss(model, images + spread * (white - model.process.along_law(white)), k)
 
 
 def kernel_loss(
-    model: Model, images: Tensor, k: Tensor, estimator: str, *, expected: bool
+    model: Model, images: Tensor, k: Tensor, estimator: str, *, expected: bool, weighted: bool
 ) -> Tensor:
     """Squared distance of the constrained reverse kernel from the forward process's own.
 
-    x_{t-1} is drawn given x_t and x_0, the reverse Gaussian conditioned on the sums A x_{t-1}; the
-    distance of its draw (or, expected, of all its draws) to the mean of the forward process's
-    kernel given the same sums is weighted so that it is the error of the noise along the law.
+    x_{t-1} is drawn given x_t and x_0, the reverse Gaussian conditioned on the sums A x_{t-1}; what
+    counts is the distance of its draw (or, expected, of all its draws) to the mean of the forward
+    process's kernel given the same sums.
 
     Args:
         estimator: of the gradient through the draw.
         expected: in closed form, without a draw.
+        weighted: in units of the kernel's own variance, as in the bound; else such that it is the
+            error of the predicted image along the law, for which a draw has too much noise.
     """
     process, schedule = model.process, model.process.schedule
     t = random_levels(model, images)
@@ -66,7 +67,8 @@ def kernel_loss(
     )
     target = process.onto_law(true_mean, sums)
     error = law.expected_l2(target) if expected else (law.rsample() - target).square()
-    return (error / schedule.weight[t] ** 2).mean()
+    unit = scale if weighted else schedule.weight[t]
+    return (error / unit**2).mean()
 
 
 def trained(
@@ -95,14 +97,18 @@ def trained(
     return model
 
 
-through_kernel = partial(kernel_loss, estimator="pathwise")
+through = partial(kernel_loss, estimator="pathwise")
 
 TRAININGS: dict[str, tuple[type[Process], Callable[[Settings], Loss]]] = {
-    "plain": (Process, lambda settings: noise_loss),
-    "subspace": (OnSubspace, lambda settings: noise_loss),
+    "plain": (Process, lambda settings: image_loss),
+    "subspace": (OnSubspace, lambda settings: image_loss),
     "perturbed": (Process, lambda settings: partial(perturbed_loss, spread=settings.normal_noise)),
-    "expected": (Process, lambda settings: partial(through_kernel, expected=True)),
-    "draw": (Process, lambda settings: partial(through_kernel, expected=False)),
+    "expected": (Process, lambda settings: partial(through, expected=True, weighted=False)),
+    "expected, weighted": (
+        Process,
+        lambda settings: partial(through, expected=True, weighted=True),
+    ),
+    "draw": (Process, lambda settings: partial(through, expected=False, weighted=True)),
 }
 """The forward process of each network and what it minimises."""
 
