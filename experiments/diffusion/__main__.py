@@ -11,11 +11,13 @@ from collections.abc import Sequence
 import pandas as pd
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from torch import Tensor
 
 from experiments.command import SHORT_RESULTS, Options, parse
 from experiments.diffusion.bound import best_variances, log_bound
 from experiments.diffusion.gallery import Gallery
-from experiments.diffusion.methods import Given, Line, lines_of
+from experiments.diffusion.methods import Given, Lines, lines_of
+from experiments.diffusion.network import Model
 from experiments.diffusion.problem import Problem, nats_of_pixels, scaled
 from experiments.diffusion.report import write_report
 from experiments.diffusion.settings import SHORT_STUDIES, STUDIES, Settings, Study
@@ -46,23 +48,22 @@ class Work:
         named = {"data": self.study.title, "method": method, "sampler": sampler}
         return named | {"training steps": self.study.steps, "seed": seed}
 
-    def run(self, only: str) -> None:
-        """All lines that are missing; networks one after the other, seed by seed."""
+    def run(self, only: str, *, through: bool) -> None:
+        """Lines that are missing, of networks trained through kernels or not; seed by seed."""
         for seed in range(self.settings.seeds):
             for training in TRAININGS:
                 missing = {
                     name: line
-                    for name, line in lines_of(self.study, only).items()
+                    for name, line in lines_of(only, through=through).items()
                     if line.training == training and self.key(name, seed) not in self.record
                 }
                 if missing:
                     self._train_and_score(training, missing, seed)
 
-    def _train_and_score(
-        self, training: str, lines: dict[tuple[str, str], Line], seed: int
-    ) -> None:
-        title = f"{self.study.title}: {training}, seed {seed}"
-        bar = self.progress.add_task(title, total=self.study.steps)
+    def _train_and_score(self, training: str, lines: Lines, seed: int) -> None:
+        bar = self.progress.add_task(
+            f"{self.study.title}: {training}, seed {seed}", total=self.study.steps
+        )
         torch.manual_seed(seed)
         model = train(
             training,
@@ -71,30 +72,39 @@ class Work:
             self.study.steps,
             lambda: self.progress.advance(bar),
         )
-        k, bound, variances = model.process.sums(self.real), {}, None
-        if any(line.bounded for line in lines.values()):
-            rows = torch.randint(len(self.problem.split.train), (self.settings.variance_images,))
-            variances = best_variances(model, self.problem.batch(rows))
-            scaled_bound = log_bound(model, self.real, variances).mean().item()
-            bound = {"bound": nats_of_pixels(scaled_bound, self.problem.dimensions)}
-        given = Given(model, k, self.settings, variances)
+        variances, bound = self._bound(model, lines)
+        given = Given(model, model.process.sums(self.real), self.settings, variances)
         for name, line in lines.items():
             torch.manual_seed(1000 + seed)  # the same noise for all lines
             start = time.perf_counter()
             states = list(line.draw(given))
-            seconds = (time.perf_counter() - start) / len(k)
-            figures = self.problem.judge(states[-1]) | {"seconds": seconds}
+            seconds = (time.perf_counter() - start) / len(self.real)
             if seed == 0:
                 self.gallery.keep(self.study.title, *name, states)
+            figures = self.problem.judge(states[-1]) | {"seconds": seconds}
             self.record.add(self.key(name, seed), figures | (bound if line.bounded else {}))
+
+    def _bound(self, model: Model, lines: Lines) -> tuple[Tensor | None, dict[str, float]]:
+        """Best variances and what they make of the bound, if there is one for a line."""
+        if not any(line.bounded for line in lines.values()):
+            return None, {}
+        rows = torch.randint(len(self.problem.split.train), (self.settings.variance_images,))
+        variances = best_variances(model, self.problem.batch(rows))
+        bound = log_bound(model, self.real, variances).mean().item()
+        return variances, {"bound": nats_of_pixels(bound, self.problem.dimensions)}
 
 
 def run_missing(record: Record, settings: Settings, options: Options, gallery: Gallery) -> None:
-    """Each study in turn."""
+    """Each study in turn; then the networks that take longest, where a study has them."""
     columns = [TextColumn("{task.description:<50}"), BarColumn(), MofNCompleteColumn()]
+    studies = SHORT_STUDIES if options.is_short else STUDIES
     with Progress(*columns, TimeElapsedColumn()) as progress:
-        for study in SHORT_STUDIES if options.is_short else STUDIES:
-            Work(study, settings, record, gallery, progress).run(options.only)
+        works = [Work(study, settings, record, gallery, progress) for study in studies]
+        for work in works:
+            work.run(options.only, through=False)
+        for work in works:
+            if work.study.through:
+                work.run(options.only, through=True)
 
 
 def main(argv: Sequence[str] | None = None) -> pd.DataFrame:

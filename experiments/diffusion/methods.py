@@ -8,7 +8,7 @@ from torch import Tensor
 
 from experiments.diffusion.network import Model
 from experiments.diffusion.samplers import renoised_steps, reversed_steps
-from experiments.diffusion.settings import Settings, Study
+from experiments.diffusion.settings import Settings
 
 __all__ = ["LINES", "SAMPLING_ONLY", "SUBSPACE", "Given", "Line", "lines_of"]
 
@@ -81,7 +81,11 @@ class Line(NamedTuple):
     bounded: bool = False
 
 
-def in_both(name: str, training: str, change: Callable[[Draw], Draw]) -> dict:
+Lines = dict[tuple[str, str], Line]
+"""(method, sampler) -> how its images are made."""
+
+
+def in_both(name: str, training: str, change: Callable[[Draw], Draw]) -> Lines:
     """Lines of a method with both samplers."""
     return {
         (name, label): Line(training, change(draw))
@@ -89,7 +93,7 @@ def in_both(name: str, training: str, change: Callable[[Draw], Draw]) -> dict:
     }
 
 
-def with_image_projected(name: str, training: str) -> dict:
+def with_image_projected(name: str, training: str) -> Lines:
     """Lines of a network whose reverse kernels are conditioned."""
     return {
         (name, "DDPM"): Line(training, partial(ddpm, project="image"), bounded=True),
@@ -97,7 +101,10 @@ def with_image_projected(name: str, training: str) -> dict:
     }
 
 
-LINES: dict[tuple[str, str], Line] = {
+THROUGH = ("expected", "expected, weighted", "draw")
+"""Networks that are trained through constrained kernels."""
+
+LINES: Lines = {
     **in_both("plain", "plain", lambda draw: draw),
     **in_both("projected at the end", "plain", ending_on_law),
     ("state projected at each step", "DDPM"): Line("plain", partial(ddpm, project="state")),
@@ -115,14 +122,13 @@ LINES: dict[tuple[str, str], Line] = {
     (SUBSPACE, "DDPM, variances of the bound"): Line("subspace", partial(ddpm, best=True), True),
     (SUBSPACE, "DDIM"): Line("subspace", ddim),
 }
-"""(method, sampler) -> how it is made."""
+"""In the order of the table."""
 
 
-def lines_of(study: Study, only: str) -> dict[tuple[str, str], Line]:
-    """Those of a study whose method contains a text."""
-    through = ("draw", "expected", "expected, weighted")
+def lines_of(only: str, *, through: bool) -> Lines:
+    """Those whose method contains a text, of networks trained through kernels or of others."""
     return {
-        key: line
-        for key, line in LINES.items()
-        if only in key[0] and (study.through or line.training not in through)
+        name: line
+        for name, line in LINES.items()
+        if only in name[0] and (line.training in THROUGH) == through
     }

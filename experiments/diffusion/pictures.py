@@ -1,11 +1,11 @@
 """Distances, images side by side, and the reverse process on and off the subspace."""
 
 from pathlib import Path
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from matplotlib.axes import Axes
 
 from experiments.diffusion.gallery import NUM_IMAGES, Gallery
 from experiments.diffusion.methods import SAMPLING_ONLY, SUBSPACE
@@ -46,9 +46,9 @@ def draw_distances(path: Path, frame: pd.DataFrame) -> None:
 
 
 def draw_samples(path: Path, gallery: Gallery, titles: list[str]) -> None:
-    """Images of each method for the same sums; of the last study that has them.
+    """Images of each method for the same sums; of the last study that has them all.
 
-    Under them, for the plain network, how far each block's sum is off, spread over its pixels.
+    Under those of some, by how much the mean of each block is off.
     """
     for study in reversed(_studies(titles)):
         kept = {name: gallery.states(study.title, name, "DDPM") for name in SHOWN}
@@ -58,29 +58,24 @@ def draw_samples(path: Path, gallery: Gallery, titles: list[str]) -> None:
 
 def _draw_rows(path: Path, study: Study, images: dict[str, np.ndarray]) -> None:
     problem = Problem.of(study)
-    rows = {"test image": problem.real[:NUM_IMAGES], **images}
-    A = problem.A.to_dense()
-    figure, grid = plt.subplots(
-        2 * len(rows) - 1, NUM_IMAGES, figsize=(1 + NUM_IMAGES, 0.8 * (2 * len(rows) - 1))
-    )
-    lines = iter(grid)
-    for name, pixels in rows.items():
-        _show_line(next(lines), name, pixels, study_side(problem), "gray", (0, 1))
-        if name != "test image":
-            missed = (pixels @ A.T - problem.k[: len(pixels)]) / A.sum(1)
-            off = missed[:, problem.A.index]
-            title = f"off by, {np.abs(off).max():.0e}"
-            _show_line(next(lines), title, off, study_side(problem), "RdBu", (-0.1, 0.1))
+    side, real = problem.split.side, problem.real[:NUM_IMAGES]
+    lines: list[Line] = [Line("test image", real, "gray", 0, 1)]
+    for name, pixels in images.items():
+        lines.append(Line(name, pixels, "gray", 0, 1))
+        if name in PATHS.values():
+            off = _missed(problem, pixels, problem.k[:NUM_IMAGES])
+            title = f"block means off, at most {np.abs(off).max():.0e}"
+            lines.append(Line(title, off, "RdBu", -0.1, 0.1))
+    figure, grid = plt.subplots(len(lines), NUM_IMAGES, figsize=(NUM_IMAGES, len(lines)))
+    for panels, line in zip(grid, lines, strict=True):
+        line.show(panels, side)
     _save(figure, path)
 
 
-def study_side(problem: Problem) -> int:
-    """Pixels along an edge."""
-    return problem.split.side
-
-
 def draw_paths(path: Path, gallery: Gallery, titles: list[str]) -> None:
-    """Strips of the reverse process off and on the subspace: states, block means, misses."""
+    """Strips of the reverse process off and on the subspace, with the block means' distance from
+    the given ones; of the first study that has them.
+    """
     for study in _studies(titles):
         kept = {where: gallery.states(study.title, name, "DDPM") for where, name in PATHS.items()}
         if all(states is not None for states in kept.values()):
@@ -89,30 +84,41 @@ def draw_paths(path: Path, gallery: Gallery, titles: list[str]) -> None:
 
 def _draw_strips(path: Path, study: Study, kept: dict[str, np.ndarray]) -> None:
     problem = Problem.of(study)
-    A, number = problem.A.to_dense(), len(next(iter(kept.values())))
-    figure, grid = plt.subplots(2 * len(kept), number, figsize=(1.5 + number, 4 * len(kept) / 2))
-    for (where, states), lines in zip(kept.items(), np.split(grid, len(kept)), strict=True):
+    side, number = problem.split.side, len(next(iter(kept.values())))
+    figure, grid = plt.subplots(2 * len(kept), number, figsize=(number, 2.3 * len(kept)))
+    for (where, states), panels in zip(kept.items(), np.split(grid, len(kept)), strict=True):
         first = states[:, 0]
-        missed = (first @ A.T - problem.k[0]) / A.sum(1)
-        _show_line(lines[0], f"{where} the subspace", first, problem.split.side, "gray", (0, 1))
-        _show_line(
-            lines[1], "A x - k", missed[:, problem.A.index], problem.split.side, "RdBu", (-1, 1)
-        )
-        for axes, miss in zip(lines[1], missed, strict=True):
+        off = _missed(problem, first, problem.k[0])
+        Line(f"{where} the subspace", first, "gray", 0, 1).show(panels[0], side)
+        Line("block means off", off, "RdBu", -1, 1).show(panels[1], side)
+        for axes, miss in zip(panels[1], off, strict=True):
             axes.set_title(f"{np.abs(miss).max():.0e}", fontsize=7)
     _save(figure, path)
 
 
-def _show_line(
-    line: np.ndarray, name: str, images: np.ndarray, side: int, colours: str, bounds: tuple
-) -> None:
-    """Images in a row of panels, named at the left."""
-    axes: Axes
-    for axes, image in zip(line, images, strict=True):
-        axes.imshow(image.reshape(side, side), cmap=colours, vmin=bounds[0], vmax=bounds[1])
-        axes.set_xticks([])
-        axes.set_yticks([])
-    line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=7)
+def _missed(problem: Problem, pixels: np.ndarray, k: np.ndarray) -> np.ndarray:
+    """``(images, n)`` by how much the mean of a pixel's block is off."""
+    A = problem.A.to_dense()
+    return ((pixels @ A.T - k) / A.sum(1))[:, problem.A.index]
+
+
+class Line(NamedTuple):
+    """Images beside each other; ``low`` and ``high`` are the ends of the colours."""
+
+    name: str
+    images: np.ndarray
+    colours: str
+    low: float
+    high: float
+
+    def show(self, panels: np.ndarray, side: int) -> None:
+        """Draw them into a row of panels, named at the left."""
+        for axes, image in zip(panels, self.images, strict=True):
+            square = image.reshape(side, side)
+            axes.imshow(square, cmap=self.colours, vmin=self.low, vmax=self.high)
+            axes.set_xticks([])
+            axes.set_yticks([])
+        panels[0].set_ylabel(self.name, rotation=0, ha="right", va="center", fontsize=7)
 
 
 def _studies(titles: list[str]) -> list[Study]:
@@ -123,5 +129,5 @@ def _studies(titles: list[str]) -> list[Study]:
 
 def _save(figure: plt.Figure, path: Path) -> None:
     figure.tight_layout(pad=0.4)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=110, bbox_inches="tight")
     plt.close(figure)

@@ -19,7 +19,7 @@ class Study:
     block: int
     steps: int
     num_images: int = 1000
-    through: bool = True
+    through: bool = False
 
     @property
     def title(self) -> str:
@@ -27,12 +27,12 @@ class Study:
 
 
 STUDIES = (
-    Study("digits", 2, steps=4000),
+    Study("digits", 2, steps=4000, through=True),
     Study("digits", 4, steps=4000),
-    Study("mnist", 4, steps=4000, through=False),
-    Study("fashion_mnist", 4, steps=4000, through=False),
+    Study("mnist", 4, steps=4000),
+    Study("fashion_mnist", 4, steps=4000),
 )
-SHORT_STUDIES = (Study("digits", 4, steps=20, num_images=100),)
+SHORT_STUDIES = (Study("digits", 4, steps=20, num_images=100, through=True),)
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,8 @@ class Settings:
         noise_lifetime: predictions for which extrapolate, correct, interpolate keeps its noise, one
             of the two choices in a notebook of its authors.
         normal_noise: standard deviation of the perturbation off the law, pixels from -1 to 1.
-        grain: pixels from -1 to 1 are taken to be noise of this deviation on the finest scale, which
-            the network need not predict.
+        grain: pixels from -1 to 1 are taken to be noise of this deviation on the finest scale,
+            which the network need not predict.
         hidden: width of the three layers.
         variance_images: training images from which reverse variances are worked out.
     """

@@ -19,7 +19,7 @@ from experiments.diffusion.processes import OnSubspace, Process
 from experiments.diffusion.report import results_table
 from experiments.diffusion.samplers import renoised_steps, reversed_steps
 from experiments.diffusion.schedule import Schedule
-from experiments.diffusion.settings import STUDIES, Settings
+from experiments.diffusion.settings import Settings
 from experiments.diffusion.training import kernel_loss, perturbed_loss, random_levels
 from experiments.images.laws import block_sums
 from experiments.images.quality import frechet_distance
@@ -35,7 +35,7 @@ PROCESSES = [Process, OnSubspace]
 
 
 class ExactImage(nn.Module):
-    """What the network has to say for E[x_0 | x_t, A x_0 = k], where x_0 ~ N(loc, covariance) given A x_0 = k."""
+    """A network that makes E[x_0 | x_t, A x_0 = k] of x_0 ~ N(loc, covariance) given A x_0 = k."""
 
     def __init__(self, process, loc, covariance):
         super().__init__()
@@ -350,10 +350,11 @@ def test_images_obey_the_law(name, untrained):
             np.testing.assert_allclose(state @ DENSE.T, k, atol=1e-11 * (1 + scale))
 
 
-def test_lines_of_a_study_without_training_through_kernels():
-    few = lines_of(STUDIES[2], "")
+def test_lines_by_method_and_training():
+    few, rest = lines_of("", through=False), lines_of("", through=True)
     assert {line.training for line in few.values()} == {"plain", "perturbed", "subspace"}
-    assert set(lines_of(STUDIES[0], "on the subspace")) == {k for k in LINES if k[0] == SUBSPACE}
+    assert {**few, **rest} == LINES and len(few) + len(rest) == len(LINES)
+    assert {name for name, _ in lines_of("on the subspace", through=False)} == {SUBSPACE}
 
 
 def test_short_run_goes_on_where_it_was(tmp_path):
