@@ -16,7 +16,7 @@ from torch import Tensor
 from experiments.command import SHORT_RESULTS, Options, parse
 from experiments.diffusion.bound import best_variances, log_bound
 from experiments.diffusion.gallery import Gallery
-from experiments.diffusion.methods import Given, Lines, lines_of
+from experiments.diffusion.methods import REFERENCE, Given, Lines, lines_of
 from experiments.diffusion.network import Model
 from experiments.diffusion.problem import Problem, nats_of_pixels, scaled
 from experiments.diffusion.report import write_report
@@ -45,8 +45,17 @@ class Work:
     def key(self, name: tuple[str, str], seed: int) -> Key:
         """Under which the outcome of a line is kept."""
         method, sampler = name
-        named = {"data": self.study.title, "method": method, "sampler": sampler}
-        return named | {"training steps": self.study.steps, "seed": seed}
+        return {"data": self.study.title, "method": method, "sampler": sampler, "seed": seed}
+
+    def score_reference(self) -> None:
+        """Training images in the place of drawn ones."""
+        for seed in range(self.settings.seeds):
+            torch.manual_seed(seed)
+            if self.key(REFERENCE, seed) not in self.record:
+                images = self.problem.batch(
+                    torch.randint(self.problem.num_train, (len(self.real),))
+                )
+                self.record.add(self.key(REFERENCE, seed), self.problem.judge(images))
 
     def run(self, only: str, *, through: bool) -> None:
         """Lines that are missing, of networks trained through kernels or not; seed by seed."""
@@ -88,7 +97,7 @@ class Work:
         """Best variances and what they make of the bound, if there is one for a line."""
         if not any(line.bounded for line in lines.values()):
             return None, {}
-        rows = torch.randint(len(self.problem.split.train), (self.settings.variance_images,))
+        rows = torch.randint(self.problem.num_train, (self.settings.variance_images,))
         variances = best_variances(model, self.problem.batch(rows))
         bound = log_bound(model, self.real, variances).mean().item()
         return variances, {"bound": nats_of_pixels(bound, self.problem.dimensions)}
@@ -101,6 +110,8 @@ def run_missing(record: Record, settings: Settings, options: Options, gallery: G
     with Progress(*columns, TimeElapsedColumn()) as progress:
         works = [Work(study, settings, record, gallery, progress) for study in studies]
         for work in works:
+            if options.only in REFERENCE[0]:
+                work.score_reference()
             work.run(options.only, through=False)
         for work in works:
             if work.study.through:

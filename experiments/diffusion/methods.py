@@ -10,10 +10,12 @@ from experiments.diffusion.network import Model
 from experiments.diffusion.samplers import renoised_steps, reversed_steps
 from experiments.diffusion.settings import Settings
 
-__all__ = ["LINES", "SAMPLING_ONLY", "SUBSPACE", "Given", "Line", "lines_of"]
+__all__ = ["LINES", "REFERENCE", "SAMPLING_ONLY", "SUBSPACE", "Given", "Line", "lines_of"]
 
 SAMPLING_ONLY = "ours, at sampling only (= image projected at each step)"
 SUBSPACE = "ours, on the subspace"
+REFERENCE = "training images at random", "none"
+"""Real images, but with other sums: what a perfect generator that knows no sums would give."""
 
 
 class Given(NamedTuple):

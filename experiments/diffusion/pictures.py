@@ -66,7 +66,7 @@ def _draw_rows(path: Path, study: Study, images: dict[str, np.ndarray]) -> None:
             off = _missed(problem, pixels, problem.k[:NUM_IMAGES])
             title = f"block means off, at most {np.abs(off).max():.0e}"
             lines.append(Line(title, off, "RdBu", -0.1, 0.1))
-    figure, grid = plt.subplots(len(lines), NUM_IMAGES, figsize=(NUM_IMAGES, len(lines)))
+    figure, grid = plt.subplots(len(lines), NUM_IMAGES, figsize=(1.5 * NUM_IMAGES, len(lines)))
     for panels, line in zip(grid, lines, strict=True):
         line.show(panels, side)
     _save(figure, path)

@@ -50,6 +50,11 @@ class Problem:
         return self.real @ self.A.to_dense().T
 
     @property
+    def num_train(self) -> int:
+        """Training images."""
+        return len(self.split.train)
+
+    @property
     def dimensions(self) -> int:
         """n - m, of the subspace."""
         m, n = self.A.shape

@@ -23,11 +23,14 @@ class Study:
 
     @property
     def title(self) -> str:
-        return f"{self.data}, {self.block} x {self.block} blocks"
+        return f"{self.data}, {self.block} x {self.block} blocks, {self.steps:,} steps"
 
 
 STUDIES = (
+    Study("digits", 2, steps=1000),
+    Study("digits", 2, steps=2000),
     Study("digits", 2, steps=4000, through=True),
+    Study("digits", 4, steps=1000),
     Study("digits", 4, steps=4000),
     Study("mnist", 4, steps=4000),
     Study("fashion_mnist", 4, steps=4000),

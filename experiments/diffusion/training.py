@@ -71,32 +71,6 @@ def kernel_loss(
     return (error / unit**2).mean()
 
 
-def trained(
-    problem: Problem,
-    settings: Settings,
-    process: Process,
-    loss: Loss,
-    steps: int,
-    advance: Callable[[], None],
-) -> Model:
-    """A network after so many steps of Adam, whose rate falls to 0 along a cosine."""
-    m, n = problem.A.shape
-    model = Model(Denoiser(n, m, settings.hidden, settings.levels), process)
-    optimiser = torch.optim.Adam(model.net.parameters(), settings.learning_rate, fused=True)
-    fall = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    for _ in range(steps):
-        images = problem.batch(torch.randint(len(problem.split.train), (settings.batch_size,)))
-        value = loss(model, images, process.sums(images))
-        optimiser.zero_grad()
-        value.backward()
-        optimiser.step()
-        fall.step()
-        advance()
-    if not value.isfinite():
-        raise FloatingPointError(f"expected a finite loss, got {value.item()}")
-    return model
-
-
 through = partial(kernel_loss, estimator="pathwise")
 
 TRAININGS: dict[str, tuple[type[Process], Callable[[Settings], Loss]]] = {
@@ -116,7 +90,21 @@ TRAININGS: dict[str, tuple[type[Process], Callable[[Settings], Loss]]] = {
 def train(
     name: str, problem: Problem, settings: Settings, steps: int, advance: Callable[[], None]
 ) -> Model:
-    """The network that some of the methods share."""
+    """The network that some of the methods share, by Adam, whose rate falls to 0 along a cosine."""
     make_process, make_loss = TRAININGS[name]
+    loss, (m, n) = make_loss(settings), problem.A.shape
     process = make_process(Schedule(settings), problem.A)
-    return trained(problem, settings, process, make_loss(settings), steps, advance)
+    model = Model(Denoiser(n, m, settings.hidden, settings.levels), process)
+    optimiser = torch.optim.Adam(model.net.parameters(), settings.learning_rate, fused=True)
+    fall = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    for _ in range(steps):
+        images = problem.batch(torch.randint(problem.num_train, (settings.batch_size,)))
+        value = loss(model, images, process.sums(images))
+        optimiser.zero_grad()
+        value.backward()
+        optimiser.step()
+        fall.step()
+        advance()
+    if not value.isfinite():
+        raise FloatingPointError(f"expected a finite loss, got {value.item()}")
+    return model
