@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from experiments.diffusion.gallery import NUM_IMAGES, Gallery
-from experiments.diffusion.methods import SAMPLING_ONLY, SUBSPACE
+from experiments.diffusion.methods import LINES, REFERENCE, SAMPLING_ONLY, SUBSPACE
 from experiments.diffusion.problem import Problem
 from experiments.diffusion.settings import SHORT_STUDIES, STUDIES, Study
 
@@ -28,7 +28,8 @@ PATHS = {"off": "plain", "on": SUBSPACE}
 def draw_distances(path: Path, frame: pd.DataFrame) -> None:
     """FID of each method: a panel for each study, a dot for each seed."""
     studies = list(dict.fromkeys(frame["data"]))
-    names = list(dict.fromkeys(frame["method"] + ", " + frame["sampler"]))
+    there = set(frame["method"] + ", " + frame["sampler"])
+    names = [name for name in map(", ".join, [REFERENCE, *LINES]) if name in there]
     size = 4 + 2.4 * len(studies), 0.6 + 0.24 * len(names)
     figure, panels = plt.subplots(1, len(studies), figsize=size, sharey=True, squeeze=False)
     for axes, study in zip(panels[0], studies, strict=True):
@@ -36,7 +37,7 @@ def draw_distances(path: Path, frame: pd.DataFrame) -> None:
         heights = [names.index(name) for name in part["method"] + ", " + part["sampler"]]
         ours = part["method"].str.startswith("ours")
         axes.scatter(part["fid"], heights, c=np.where(ours, "tab:blue", "tab:gray"), s=14)
-        axes.set_xscale("log")
+        axes.set_xlim(0, 1.05 * part["fid"].max())
         axes.set_title(study, fontsize=9)
         axes.set_xlabel("Frechet distance")
         axes.grid(axis="y", alpha=0.3)
@@ -74,9 +75,9 @@ def _draw_rows(path: Path, study: Study, images: dict[str, np.ndarray]) -> None:
 
 def draw_paths(path: Path, gallery: Gallery, titles: list[str]) -> None:
     """Strips of the reverse process off and on the subspace, with the block means' distance from
-    the given ones; of the first study that has them.
+    the given ones; of the last study that has them.
     """
-    for study in _studies(titles):
+    for study in reversed(_studies(titles)):
         kept = {where: gallery.states(study.title, name, "DDPM") for where, name in PATHS.items()}
         if all(states is not None for states in kept.values()):
             return _draw_strips(path, study, kept)

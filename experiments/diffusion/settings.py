@@ -28,12 +28,9 @@ class Study:
 
 STUDIES = (
     Study("digits", 2, steps=1000),
-    Study("digits", 2, steps=2000),
-    Study("digits", 2, steps=4000, through=True),
-    Study("digits", 4, steps=1000),
-    Study("digits", 4, steps=4000),
+    Study("digits", 2, steps=4000),
+    Study("digits", 4, steps=4000, through=True),
     Study("mnist", 4, steps=4000),
-    Study("fashion_mnist", 4, steps=4000),
 )
 SHORT_STUDIES = (Study("digits", 4, steps=20, num_images=100, through=True),)
 
