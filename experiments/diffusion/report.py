@@ -26,14 +26,14 @@ NOTE = """\
 {seeds} seeds (± is the standard deviation over them) of a perceptron of three layers of {hidden},
 batches of {batch}. {levels} levels; DDIM uses {fewer} of them. FID: the Frechet distance on the 32
 features of a small classifier, to the test images whose sums the drawn ones have (397 digits, 1,000
-of MNIST). Class agreement: how often the classifier finds a drawn image in the class of the image
-whose sums it got. Bound: on log p(x | A x = k) of the test images, pixels in [0, 1], nats on the
-subspace, with the reverse variances that are best on training images; its lines draw with the
+of other sets). Class agreement: how often the classifier finds a drawn image in the class of the
+image whose sums it got. Bound: on log p(x | A x = k) of the test images, pixels in [0, 1], nats on
+the subspace, with the reverse variances that are best on training images; its lines draw with the
 variances given x_0 but for the one that says so. Violation: the largest |A x - k| of all runs,
-pixels in [0, 1], float32. Seconds per image: of drawing, one thread, the fastest run. Training
-images at random have other sums. What the network predicts (the image, but for a share of the
-state) was chosen by another seed on digits with 2 x 2 blocks and by its test images, for plain and
-for our diffusion alike; nothing else was tuned."""
+pixels in [0, 1], float32. Seconds per image: of drawing, one thread of a busy machine, the fastest
+run. Training images at random have other sums. What the network predicts (the image, but for a
+share of the state) was chosen by another seed on digits with 2 x 2 blocks and by its test images,
+for plain and for our diffusion alike; nothing else was tuned."""
 
 
 def results_table(frame: pd.DataFrame, settings: Settings) -> pd.DataFrame:

@@ -31,6 +31,7 @@ STUDIES = (
     Study("digits", 2, steps=4000),
     Study("digits", 4, steps=4000, through=True),
     Study("mnist", 4, steps=4000),
+    Study("fashion_mnist", 4, steps=2000),
 )
 SHORT_STUDIES = (Study("digits", 4, steps=20, num_images=100, through=True),)
 

@@ -325,6 +325,16 @@ def test_interpolation_against_numpy(covariance):
     np.testing.assert_allclose(last, x, atol=1e-9)
 
 
+@pytest.mark.parametrize(("rounds", "lifetime", "low", "high"), [(2, 1, 0.2, 0.7), (1, 5, 1.5, 4)])
+def test_published_renoising_misses_the_spread_of_gaussian_images(rounds, lifetime, low, high):
+    """With an exact network: new noise each time narrows the law, noise that is kept widens it."""
+    model, law = gaussian_world(Process, 0.3 * torch.eye(N), Settings(hidden=8))
+    k = torch.randn(1, M)
+    *_, images = renoised_steps(model, k.expand(2000, M), 200 // rounds, rounds, lifetime)
+    ratio = torch.cov(images.T).trace() / law(k[0]).covariance.trace()
+    assert low < ratio < high
+
+
 def test_frechet_distance_against_scipy(rng):
     one, other = rng.normal(size=(50, 5)), rng.normal(size=(60, 5)) @ rng.normal(size=(5, 5)) + 0.3
     first, second = np.cov(one.T), np.cov(other.T)
