@@ -1,0 +1,1 @@
+"""Diffusion models of images whose block sums are given."""
