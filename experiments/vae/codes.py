@@ -106,17 +106,17 @@ class Ladder(OneCode):
 
     def generate(self, parameters: Parameters, shown: Array) -> Array:
         top = numpyro.sample("top", unit(self.top))
-        return numpyro.sample("z", normal(*self._below(parameters, top, shown)))
+        return numpyro.sample("z", normal(*self.below(parameters, top, shown)))
 
     def infer(self, parameters: Parameters, seen: Outputs, shown: Array) -> Array:
         law_of_top = normal(seen["loc of top"], scale_of(seen["scale of top"]))
         top = numpyro.sample("top", law_of_top)
-        loc, scale = self._below(parameters, top, shown)
+        loc, scale = self.below(parameters, top, shown)
         prior, told = scale**-2, scale_of(seen["scale"]) ** -2
         both = prior + told
         return numpyro.sample("z", normal((prior * loc + told * seen["loc"]) / both, both**-0.5))
 
-    def _below(self, parameters: Parameters, top: Array, shown: Array) -> tuple[Array, Array]:
+    def below(self, parameters: Parameters, top: Array, shown: Array) -> tuple[Array, Array]:
         """Location and scale of z1 given z2."""
         found = outputs(parameters["down"], joined(top, shown))
         return found["loc"], scale_of(found["scale"])

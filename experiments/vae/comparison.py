@@ -2,17 +2,20 @@
 
 from collections.abc import Callable
 
-from experiments.vae.losses import ExpectedLoss, MarginalExpectation, Pathwise
-from experiments.vae.methods import (
+from experiments.vae.cures import (
     Completion,
-    Likelihood,
-    LowRank,
-    LowRankLikelihood,
-    Method,
     ProjectionAfterTraining,
     ProjectionLayer,
     SemanticLoss,
     SoftPenalty,
+)
+from experiments.vae.methods import LowRank, Method
+from experiments.vae.ours import (
+    ExpectedLoss,
+    Likelihood,
+    LowRankLikelihood,
+    MarginalExpectation,
+    Pathwise,
 )
 from experiments.vae.settings import Settings
 

@@ -1,6 +1,6 @@
-"""How each method turns what its decoder says into a law of the image, and what it learns by.
+"""What all methods share: nets, a NumPyro model p(code) p(x | code, k), a guide; the plain ones.
 
-All have the same nets. Each is a NumPyro model, p(code) p(x | code, k), beside one guide.
+A method says how the decoder's answer becomes a law of the image, and what is learned by.
 """
 
 from dataclasses import dataclass
@@ -17,10 +17,8 @@ from experiments.chemical_units.methods import Outputs, positive
 from experiments.chemical_units.network import Parameters, init_network, outputs
 from experiments.images.laws import block_sums
 from experiments.vae.codes import Ladder, OneCode, joined
-from experiments.vae.laws import CompletedNormal, ProjectedNormal
 from experiments.vae.settings import Settings
 from numpyro_constrained import ConstrainedLowRankMultivariateNormal, ConstrainedNormal
-from rivals.layers_jax import semantic_loss, squared_penalty
 
 
 class Known(NamedTuple):
@@ -64,12 +62,8 @@ class Method:
 
     @property
     def codes(self) -> OneCode:
-        size, hidden = self.settings.code, self.settings.hidden
-        return (
-            Ladder(size, hidden, self.settings.top_code)
-            if self.has_ladder
-            else OneCode(size, hidden)
-        )
+        sizes = self.settings.code, self.settings.hidden
+        return Ladder(*sizes, self.settings.top_code) if self.has_ladder else OneCode(*sizes)
 
     @property
     def trained_as(self) -> "Method":
@@ -107,7 +101,7 @@ class Method:
 
     def law_log_prob(self, told: Outputs, known: Known) -> Array:
         """``(images,)`` log density of A x = k given a code, for a law that does not obey."""
-        return self._constrained(told, known).constraint_log_prob()
+        return self.constrained(told, known).constraint_log_prob()
 
     def observe(self, told: Outputs, known: Known, x: Array) -> None:
         """The part of the model after the code."""
@@ -136,71 +130,12 @@ class Method:
     def guide(self, parameters: Parameters, x: Array, known: Known) -> None:
         self.encoder(parameters, self.look(parameters, x, known), known)
 
-    def _constrained(self, told: Outputs, known: Known, **options: str) -> ConstrainedNormal:
+    def constrained(self, told: Outputs, known: Known, **options: str) -> ConstrainedNormal:
         """The same pixels given A x = k."""
         scale = self.pixel_scale(told["scale"])
         return ConstrainedNormal(
             told["loc"], scale, self.A, known.k, validate_args=False, **options
         )
-
-
-@dataclass(frozen=True)
-class SoftPenalty(Method):
-    """Likelihood, less ``penalty_weight`` times the squared residual of the mean image."""
-
-    def observe(self, told: Outputs, known: Known, x: Array) -> None:
-        super().observe(told, known, x)
-        missed = squared_penalty(told["loc"].T, self.A.to_dense(), known.k.T).sum(0)
-        numpyro.factor("penalty", -self.settings.penalty_weight * missed)
-
-
-@dataclass(frozen=True)
-class SemanticLoss(Method):
-    """Likelihood, and ``semantic_weight`` times the log density of the law given the code."""
-
-    def observe(self, told: Outputs, known: Known, x: Array) -> None:
-        super().observe(told, known, x)
-        surprise = semantic_loss(told["loc"], self.pixel_scale(told["scale"]), self.A, known.k)
-        numpyro.factor("surprise", -self.settings.semantic_weight * surprise)
-
-
-@dataclass(frozen=True)
-class ProjectionLayer(Method):
-    """Each draw moved to the nearest image that obeys; by the likelihood of what comes of it."""
-
-    obeys_law = True
-
-    def law(self, told: Outputs, known: Known) -> dist.Distribution:
-        return ProjectedNormal(told["loc"], self.pixel_scale(told["scale"]), self.A, known.k)
-
-
-@dataclass(frozen=True)
-class ProjectionAfterTraining(ProjectionLayer):
-    """The same, of a plain VAE that was trained without it."""
-
-    @property
-    def trained_as(self) -> Method:
-        return Method(self.side, self.block, self.settings, self.has_ladder)
-
-
-@dataclass(frozen=True)
-class Completion(Method):
-    """One pixel of each group follows from the others (constraint layer); by its likelihood."""
-
-    obeys_law = True
-
-    def law(self, told: Outputs, known: Known) -> dist.Distribution:
-        return CompletedNormal(told["loc"], self.pixel_scale(told["scale"]), self.A, known.k)
-
-
-@dataclass(frozen=True)
-class Likelihood(Method):
-    """Ours: the pixels given A x = k, by the likelihood of that law."""
-
-    obeys_law = True
-
-    def law(self, told: Outputs, known: Known) -> dist.Distribution:
-        return self._constrained(told, known)
 
 
 @dataclass(frozen=True)
@@ -220,18 +155,8 @@ class LowRank(Method):
         factor = self.settings.start_scale * told["factor"].reshape(shape)
         return factor, jnp.square(self.pixel_scale(told["scale"]))
 
-    def _constrained(self, told: Outputs, known: Known, **options: str):
+    def constrained(self, told: Outputs, known: Known, **options: str):
         factor, diagonal = self._covariance(told)
         return ConstrainedLowRankMultivariateNormal(
             told["loc"], factor, diagonal, self.A, known.k, validate_args=False, **options
         )
-
-
-@dataclass(frozen=True)
-class LowRankLikelihood(LowRank):
-    """Ours, with that covariance."""
-
-    obeys_law = True
-
-    def law(self, told: Outputs, known: Known) -> dist.Distribution:
-        return self._constrained(told, known)

@@ -19,8 +19,9 @@ class Settings:
         laws: what is given of an image.
         seeds: runs of each method; they differ in the start of the nets, batches and draws.
         steps, batch_size: of training.
-        spread_steps: of fitting the spread of a law whose mean was learned without one.
         learning_rate, final_learning_rate: of Adam; it decays exponentially.
+        spread_steps, spread_learning_rate: of fitting the spread of a law whose mean was learned
+            without one.
         hidden: width of the two hidden layers of a net.
         code, top_code: size of the code that the decoder sees, and of the one above it in a ladder.
         factors: columns of the factor of a low-rank covariance.
@@ -41,9 +42,10 @@ class Settings:
     seeds: int = 3
     steps: int = 1200
     batch_size: int = 64
-    spread_steps: int = 300
     learning_rate: float = 2e-3
     final_learning_rate: float = 1e-4
+    spread_steps: int = 600
+    spread_learning_rate: float = 1e-2
     hidden: int = 128
     code: int = 16
     top_code: int = 8

@@ -14,8 +14,8 @@ from numpyro.infer import TraceMeanField_ELBO
 from experiments.chemical_units.fitting import with_free_head
 from experiments.chemical_units.network import Parameters
 from experiments.images.data import Split
-from experiments.vae.losses import SPREAD, ExpectedLoss
 from experiments.vae.methods import Method, Scaling
+from experiments.vae.ours import SPREAD, ExpectedLoss
 from experiments.vae.settings import Settings
 
 STEPS_PER_CALL = 100
@@ -53,14 +53,15 @@ def batches(split: Split, seed: int, steps: int, size: int) -> Iterator[np.ndarr
         yield split.noised(uniform, rows).astype(np.float32)
 
 
-def optimiser(settings: Settings, steps: int) -> optax.GradientTransformation:
-    """Adam with a rate that decays to the final one within these steps."""
-    decay = settings.final_learning_rate / settings.learning_rate
-    return optax.adam(optax.exponential_decay(settings.learning_rate, steps, decay))
-
-
 def steps_of(stage: str, settings: Settings) -> int:
     return settings.steps if stage == FIT else settings.spread_steps
+
+
+def optimiser(stage: str, settings: Settings) -> optax.GradientTransformation:
+    """Adam with a rate that decays to the final one within the steps of a stage."""
+    first = settings.learning_rate if stage == FIT else settings.spread_learning_rate
+    decay = settings.final_learning_rate / first
+    return optax.adam(optax.exponential_decay(first, steps_of(stage, settings), decay))
 
 
 @partial(jax.jit, static_argnames=("method", "stage"))
@@ -68,7 +69,7 @@ def take_steps(
     method: Method, stage: str, state: State, images: Array, scaling: Scaling
 ) -> tuple[State, Array]:
     """A step for each batch of ``(steps, size, n)`` images; the state after, the mean loss."""
-    rule = optimiser(method.settings, steps_of(stage, method.settings))
+    rule = optimiser(stage, method.settings)
 
     def step(state: State, x: Array) -> tuple[State, Array]:
         key, key_next = random.split(state.key)
@@ -97,8 +98,7 @@ def loss_of(
 
 def start(method: Method, stage: str, parameters: Parameters, seed: int) -> State:
     """Before the first step of a stage."""
-    settings = method.settings
-    moments = optimiser(settings, steps_of(stage, settings)).init(parameters)
+    moments = optimiser(stage, method.settings).init(parameters)
     return State(parameters, moments, random.fold_in(new_key(seed), stage == FIT_SPREAD))
 
 

@@ -21,8 +21,8 @@ from experiments.vae.likelihood import (
     log_event,
     log_mean_exp,
 )
-from experiments.vae.losses import SPREAD
 from experiments.vae.methods import Scaling
+from experiments.vae.ours import SPREAD
 from experiments.vae.scoring import pictures
 from experiments.vae.settings import Settings
 from experiments.vae.training import FIT, FIT_SPREAD, batches, loss_of, run_stage
@@ -125,7 +125,7 @@ def by_quadrature(method, parameters, known, x):
     if not method.has_ladder:
         prior = np.broadcast_to(norm.logpdf(GRID)[:, None], (len(GRID), IMAGES)) + log_step
     else:
-        values = jax.vmap(lambda top: _below(method, parameters, top, known))(jnp.asarray(GRID))
+        values = jax.vmap(lambda top: below(method, parameters, top, known))(jnp.asarray(GRID))
         loc, scale = np.asarray(values[0])[..., 0], np.asarray(values[1])[..., 0]
         joint = norm.logpdf(GRID)[:, None, None] + norm.logpdf(
             GRID[:, None], loc[:, None], scale[:, None]
@@ -140,8 +140,8 @@ def by_quadrature(method, parameters, known, x):
     return logsumexp(prior + image, axis=0), logsumexp(prior + event, axis=0)
 
 
-def _below(method, parameters, top, known):
-    return method.codes._below(parameters, jnp.broadcast_to(top, (IMAGES, 1)), known.shown)
+def below(method, parameters, top, known):
+    return method.codes.below(parameters, jnp.broadcast_to(top, (IMAGES, 1)), known.shown)
 
 
 @pytest.mark.parametrize("name", ["plain", "ours, likelihood", "ladder, plain"])

@@ -1,18 +1,39 @@
-"""Ours, learned by squared error instead of likelihood, in three ways."""
+"""Pixels given A x = k: by likelihood, and by squared error in three ways."""
 
 from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpyro
+import numpyro.distributions as dist
 from jax import Array, lax
 
 from experiments.chemical_units.methods import Outputs
 from experiments.chemical_units.network import Parameters
-from experiments.vae.methods import Known, Likelihood
+from experiments.vae.methods import Known, LowRank, Method
 from numpyro_constrained import ConstrainedNormal
 
 SPREAD = "spread"
 """The head of the scales that are fitted by likelihood when all else stands."""
+
+
+@dataclass(frozen=True)
+class Likelihood(Method):
+    """The pixels given A x = k, by the likelihood of that law."""
+
+    obeys_law = True
+
+    def law(self, told: Outputs, known: Known) -> dist.Distribution:
+        return self.constrained(told, known)
+
+
+@dataclass(frozen=True)
+class LowRankLikelihood(LowRank):
+    """Low-rank normal pixels given A x = k, by the likelihood of that law."""
+
+    obeys_law = True
+
+    def law(self, told: Outputs, known: Known) -> dist.Distribution:
+        return self.constrained(told, known)
 
 
 @dataclass(frozen=True)
@@ -36,7 +57,7 @@ class ExpectedLoss(Likelihood):
 
     def learned(self, told: Outputs, known: Known) -> ConstrainedNormal:
         """The law whose draws the loss is of."""
-        return self._constrained(told, known, gradient_estimator=self.estimator)
+        return self.constrained(told, known, gradient_estimator=self.estimator)
 
     def error(self, told: Outputs, known: Known, x: Array) -> Array:
         """``(images,)`` squared error."""
