@@ -3,6 +3,7 @@
 Every method has the same nets, batches, steps and seeds, and is shown the sums. Nothing was tuned.
 """
 
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -29,6 +30,11 @@ from experiments.vae.training import fit
 NAME = "vae"
 
 CRITICS = Path("outputs") / "experiments" / "critics"
+
+THREADS = "16"
+"""Of JAX's pool, which reads it from the environment when it starts. A batch of triangular solves
+waits in one of its threads for others (jaxlib 0.10): two such batches at once, as low-rank laws
+have, wait for ever in a pool of two."""
 
 
 class Bench:
@@ -95,6 +101,7 @@ def time_missing(record: Record, bench: Bench, names: Sequence[str]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> pd.DataFrame:
     """Train what is missing, write the table and the picture; a row for each run."""
+    os.environ.setdefault("NPROC", THREADS)
     options = parse(__doc__, argv)
     settings = Settings().shortened() if options.is_short else Settings()
     record = options.record(NAME, settings)

@@ -32,6 +32,7 @@ HEADINGS = {
     "ratio": "time over plain",
 }
 ON_SCREEN = ["log likelihood", "reconstruction error", "largest violation", "FID", "coverage"]
+SUMMARISED = ["log likelihood", "FID"]
 LINE = ["set", "law", "method"]
 
 NOTE = """\
@@ -65,6 +66,17 @@ def results_table(frame: pd.DataFrame, times: pd.DataFrame) -> pd.DataFrame:
     return table.fillna("").rename(columns=HEADINGS)
 
 
+def summary_table(table: pd.DataFrame) -> pd.DataFrame:
+    """A line for each figure and method, a column for each set and law.
+
+    Args:
+        table: what ``results_table`` gives.
+    """
+    parts = {name: table[name].unstack(["set", "law"], sort=False) for name in SUMMARISED}
+    summary = pd.concat(parts, names=["figure"]).fillna("")
+    return summary.set_axis([", ".join(case) for case in summary.columns], axis=1)
+
+
 def in_order(frame: pd.DataFrame) -> pd.DataFrame:
     """Sets and laws as they were run, methods as they are listed."""
     cases = dict.fromkeys(zip(frame["law"], frame["set"], strict=True))
@@ -83,6 +95,7 @@ def write_report(
     note = NOTE.format(**vars(settings), both_draws=settings.encoder_draws + settings.prior_draws)
     table = results_table(frame, times)
     write_table(folder / f"{name}.md", "Image VAEs", note, table)
+    write_table(folder / f"{name}_summary.md", "Image VAEs", note, summary_table(table))
     draw(folder / f"{name}.png", frame)
     print_table("Image VAEs", table[ON_SCREEN])
 
