@@ -1,6 +1,6 @@
 """Image VAEs under sums of pixels, beside the usual cures: ``python -m experiments.vae``.
 
-Every method has the same nets, batches, steps and seeds, and is shown the sums. Nothing was tuned.
+Every method has the same nets, batches, steps and seeds, and is shown the sums.
 """
 
 import os

@@ -36,8 +36,7 @@ SUMMARISED = ["log likelihood", "FID"]
 LINE = ["set", "law", "method"]
 
 NOTE = """\
-{seeds} seeds (± is the standard deviation over them), {steps} steps of batches of {batch_size};
-nothing was tuned. Law: what is given of each image and shown to every net, sums of blocks of
+{seeds} seeds (± is the standard deviation over them), {steps} steps of batches of {batch_size}. Law: what is given of each image and shown to every net, sums of blocks of
 4 x 4 pixels (4 of the digits of scikit-learn, 16 of the other sets) or the total. Log-likelihood:
 nats per image, of {scored_images} held-out images (digits with noise, in [0, 1)), given the law,
 with respect to Hausdorff measure on the subspace A x = k; importance weighted,
