@@ -14,7 +14,7 @@ PIP      := $(BIN)/python -m pip --disable-pip-version-check
 TORCH    := $(shell grep '^torch==' constraints.txt)
 PACKAGES := constrained_core pyro_constrained numpyro_constrained
 PINS     := pyproject.toml constraints.txt
-EXPERIMENTS := two_dimensions super_resolution counts diffusion charges chemical_units portfolio gradient_estimators reconciliation hierarchy
+EXPERIMENTS := two_dimensions super_resolution vae vae_pyro counts diffusion charges chemical_units portfolio gradient_estimators reconciliation hierarchy
 
 # One thread per test worker, so that workers do not fight for cores.
 SINGLE_THREADED := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1

@@ -1,0 +1,1 @@
+"""Variational autoencoders of images whose sums are given."""
