@@ -9,15 +9,16 @@ from jax import Array
 
 from experiments.chemical_units.data import Rows
 from experiments.chemical_units.methods import Method
-from experiments.chemical_units.network import (
+from experiments.chemical_units.ours import FACTOR, SPREAD, residual_factors
+from experiments.chemical_units.settings import Protocol, Settings
+from experiments.chemical_units.training import train
+from experiments.perceptron import (
     Parameters,
     count_parameters,
     init_network,
     outputs,
+    with_free_head,
 )
-from experiments.chemical_units.ours import FACTOR, SPREAD, residual_factors
-from experiments.chemical_units.settings import Protocol, Settings
-from experiments.chemical_units.training import train
 
 Advance = Callable[[int], None]
 """Is told how many epochs have passed."""
@@ -71,16 +72,6 @@ def fit_spread(
     constants = {FACTOR: jnp.asarray(residual_factors(errors, method.unit.A))}
     parameters = parameters | {"constants": constants}
     return train(loss, parameters, rows, settings.spread_schedule, keys, advance)
-
-
-def with_free_head(parameters: Parameters, head: str) -> Parameters:
-    """The same parameters; only those of one head have a gradient."""
-
-    def free_or_fixed(path: tuple, leaf: Array) -> Array:
-        is_free = any(getattr(step, "key", None) == head for step in path)
-        return leaf if is_free else jax.lax.stop_gradient(leaf)
-
-    return jax.tree_util.tree_map_with_path(free_or_fixed, parameters)
 
 
 def predict(method: Method, parameters: Parameters, rows: Rows) -> Array:

@@ -1,16 +1,15 @@
 """How each method makes a prediction from the outputs of its network, and what it minimises."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from numpyro.distributions import Normal
 
 from experiments.chemical_units.data import Unit
+from experiments.perceptron import Outputs, positive
 from rivals.layers_jax import (
     complete,
     last_of_each_row,
@@ -18,13 +17,6 @@ from rivals.layers_jax import (
     semantic_loss,
     squared_penalty,
 )
-
-Outputs = Mapping[str, Array]
-
-
-def positive(output: Array, start: float) -> Array:
-    """A scale from an output of a network; ``start`` where that is zero."""
-    return jax.nn.softplus(output + np.log(np.expm1(start)))
 
 
 @dataclass(frozen=True)

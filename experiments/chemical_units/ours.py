@@ -8,8 +8,9 @@ import numpy as np
 from jax import Array
 
 from experiments.chemical_units.data import Unit
-from experiments.chemical_units.methods import Method, Outputs, positive
+from experiments.chemical_units.methods import Method
 from experiments.chemical_units.settings import Recipe
+from experiments.perceptron import Outputs, positive
 from numpyro_constrained import ConstrainedMultivariateNormal
 from rivals.layers_jax import projected
 

@@ -11,7 +11,7 @@ from scipy.stats import multivariate_normal, norm
 from experiments.chemical_units.data import Rows
 from experiments.chemical_units.fitting import predict
 from experiments.chemical_units.methods import Method
-from experiments.chemical_units.network import Parameters, outputs
+from experiments.perceptron import Parameters, outputs
 
 LEVELS = (0.5, 0.9)
 """Of the central intervals whose coverage is counted."""

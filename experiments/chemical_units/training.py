@@ -10,7 +10,7 @@ import optax
 from jax import Array
 
 from experiments.chemical_units.data import Rows
-from experiments.chemical_units.network import Parameters
+from experiments.perceptron import Parameters
 
 Loss = Callable[[Parameters, Array, Array, Array, Array], Array]
 """Loss of one example: parameters, x, k, z, key."""

@@ -14,10 +14,10 @@ import jax
 import pandas as pd
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from experiments.chemical_units.network import Parameters
 from experiments.command import parse
 from experiments.images.critic import trained_critic
 from experiments.images.data import Split, load
+from experiments.perceptron import Parameters
 from experiments.record import Record
 from experiments.vae.comparison import METHODS, plain_of
 from experiments.vae.methods import Method

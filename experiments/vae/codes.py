@@ -17,8 +17,7 @@ import numpyro.distributions as dist
 from jax import Array, random
 from numpyro import handlers
 
-from experiments.chemical_units.methods import Outputs, positive
-from experiments.chemical_units.network import Parameters, features, init_network, outputs
+from experiments.perceptron import Outputs, Parameters, features, init_network, outputs, positive
 
 __all__ = ["Ladder", "OneCode", "draw_codes", "log_prob_of", "mean_of"]
 

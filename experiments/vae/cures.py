@@ -6,7 +6,7 @@ import numpyro
 import numpyro.distributions as dist
 from jax import Array
 
-from experiments.chemical_units.methods import Outputs
+from experiments.perceptron import Outputs
 from experiments.vae.laws import CompletedNormal, ProjectedNormal
 from experiments.vae.methods import Known, Method
 from rivals.layers_jax import semantic_loss, squared_penalty

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import Array, lax, random
 from jax.nn import logsumexp
 
-from experiments.chemical_units.network import Parameters
+from experiments.perceptron import Parameters
 from experiments.vae.codes import draw_codes, log_prob_of
 from experiments.vae.laws import half_log_volume
 from experiments.vae.methods import Known, Method, Scaling

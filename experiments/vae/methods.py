@@ -13,9 +13,8 @@ import numpyro.distributions as dist
 from jax import Array, random
 
 from constrained_core import GroupSum
-from experiments.chemical_units.methods import Outputs, positive
-from experiments.chemical_units.network import Parameters, init_network, outputs
 from experiments.images.laws import block_sums
+from experiments.perceptron import Outputs, Parameters, init_network, outputs, positive
 from experiments.vae.codes import Ladder, OneCode, joined
 from experiments.vae.settings import Settings
 from numpyro_constrained import ConstrainedLowRankMultivariateNormal, ConstrainedNormal

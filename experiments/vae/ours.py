@@ -7,8 +7,7 @@ import numpyro
 import numpyro.distributions as dist
 from jax import Array, lax
 
-from experiments.chemical_units.methods import Outputs
-from experiments.chemical_units.network import Parameters
+from experiments.perceptron import Outputs, Parameters
 from experiments.vae.methods import Known, LowRank, Method
 from numpyro_constrained import ConstrainedNormal
 

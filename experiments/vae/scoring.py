@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, random
 
-from experiments.chemical_units.network import Parameters
 from experiments.images.critic import Critic
 from experiments.images.data import Split
 from experiments.images.quality import largest_violation, score_images
+from experiments.perceptron import Parameters
 from experiments.vae.codes import draw_codes, mean_of
 from experiments.vae.likelihood import likelihoods
 from experiments.vae.methods import Method, Scaling

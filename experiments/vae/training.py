@@ -11,9 +11,8 @@ import optax
 from jax import Array, lax, random
 from numpyro.infer import TraceMeanField_ELBO
 
-from experiments.chemical_units.fitting import with_free_head
-from experiments.chemical_units.network import Parameters
 from experiments.images.data import Split
+from experiments.perceptron import Parameters, with_free_head
 from experiments.vae.methods import Method, Scaling
 from experiments.vae.ours import SPREAD, ExpectedLoss
 from experiments.vae.settings import Settings

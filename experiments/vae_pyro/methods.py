@@ -8,8 +8,8 @@ from pyro.infer import SVI, TraceMeanField_ELBO
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from experiments.chemical_units.network import Parameters
 from experiments.images.data import Split
+from experiments.perceptron import Parameters
 from experiments.vae.codes import SMALLEST_SCALE, heads
 from experiments.vae.methods import Method
 from experiments.vae.training import batches, scaling_of

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 from torch import Tensor, nn
 
-from experiments.chemical_units.network import Layer, Parameters
+from experiments.perceptron import Layer, Parameters
 
 
 class Net(nn.Module):

@@ -14,9 +14,9 @@ from experiments.chemical_units.comparison import METHODS
 from experiments.chemical_units.data import LAWS, load_unit
 from experiments.chemical_units.fitting import fit_mean, fit_spread, num_parameters, predict, start
 from experiments.chemical_units.methods import VariableElimination
-from experiments.chemical_units.network import init_network, outputs
 from experiments.chemical_units.ours import ExpectedLoss, fit_base, fit_factor, gain, on_line
 from experiments.chemical_units.settings import Recipe, Settings
+from experiments.perceptron import init_network, outputs
 from rivals import layers_jax as cures
 
 A = np.array([[1.0, 2.0, 0.0, -1.0], [0.0, 1.0, 1.0, 3.0]])

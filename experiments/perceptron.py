@@ -1,14 +1,16 @@
-"""A multilayer perceptron with several linear heads, for one example."""
+"""A multilayer perceptron with several linear heads, for one example, in JAX."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 Layer = tuple[Array, Array]
 Parameters = dict[str, Any]
+Outputs = Mapping[str, Array]
 
 
 def init_layer(key: Array, fan_in: int, fan_out: int) -> Layer:
@@ -59,3 +61,18 @@ def outputs(parameters: Parameters, x: Array) -> dict[str, Array]:
 def count_parameters(parameters: Parameters) -> int:
     """How many numbers a network learns."""
     return sum(leaf.size for leaf in jax.tree.leaves(parameters))
+
+
+def positive(output: Array, start: float) -> Array:
+    """A scale from an output of a network; ``start`` where that is zero."""
+    return jax.nn.softplus(output + np.log(np.expm1(start)))
+
+
+def with_free_head(parameters: Parameters, head: str) -> Parameters:
+    """The same parameters; only those of one head have a gradient."""
+
+    def free_or_fixed(path: tuple, leaf: Array) -> Array:
+        is_free = any(getattr(step, "key", None) == head for step in path)
+        return leaf if is_free else jax.lax.stop_gradient(leaf)
+
+    return jax.tree_util.tree_map_with_path(free_or_fixed, parameters)
