@@ -120,9 +120,8 @@ def take(vector: Tensor, index: Tensor) -> Tensor:
 
 
 def inner(one: Tensor, other: Tensor) -> Tensor:
-    """Sum of products over the last dimension."""
-    is_single = one.ndim == 1 and one.shape == other.shape
-    return one.dot(other) if is_single else (one * other).sum(-1)
+    """Sum of products over the last dimension, of which both have as many."""
+    return one.dot(other) if one.ndim == other.ndim == 1 else (one * other).sum(-1)
 
 
 def sum_of_squares(vector: Tensor) -> Tensor:
