@@ -5,14 +5,13 @@ from typing import NamedTuple
 import numpy as np
 from scipy import linalg, sparse
 from scipy.sparse.csgraph import connected_components
-from scipy.sparse.linalg import SuperLU
 
-from constrained_core.linear.row_space import factor_symmetric
+from constrained_core.linear.row_space import GramFactor
 
 __all__ = ["dependent_rows"]
 
 SHIFT = 2.3e-16
-"""d of [[I, A'], [A, -d I]]: as small as can be without making a dependent row's pivot zero."""
+"""The first d of A A' + d I that is tried: as small as can be."""
 
 SEPARATED = 1e-6
 """A singular value far above sqrt(d): a block that reaches it has met all that vanish."""
@@ -102,20 +101,18 @@ def _members(label: np.ndarray) -> dict[int, np.ndarray]:
     return dict(zip(values.tolist(), np.split(order, start[1:]), strict=True))
 
 
-def _shifted_factor(rows: sparse.csr_array) -> SuperLU:
-    """[[I, A'], [A, -d I]] factored, with the smallest d that makes no pivot zero."""
-    num_rows, num_variables = rows.shape
-    corner, lower = sparse.eye_array(num_variables), sparse.eye_array(num_rows)
+def _shifted_factor(rows: sparse.csr_array) -> GramFactor:
+    """A A' + d I factored, with the smallest d that makes no pivot zero."""
     shift = SHIFT
     while True:
         try:
-            return factor_symmetric(sparse.block_array([[corner, rows.T], [rows, -shift * lower]]))
+            return GramFactor(rows, shift)
         except RuntimeError:
             shift *= 7.0
 
 
 def _smallest_directions(
-    factor: SuperLU, rows: sparse.csr_array, parts: list[_Part], size: int
+    factor: GramFactor, rows: sparse.csr_array, parts: list[_Part], size: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Of every part, left singular vectors of its smallest singular values, and these.
 
@@ -123,9 +120,7 @@ def _smallest_directions(
     """
     block = np.random.default_rng(0).normal(size=(rows.shape[0], size))
     for _ in range(3):
-        block = _orthonormal_parts(block, parts)
-        right = np.concatenate([np.zeros((rows.shape[1], size)), block])
-        block = factor.solve(right)[rows.shape[1] :]
+        block = factor.solve(_orthonormal_parts(block, parts))
     block = _orthonormal_parts(block, parts)
     images = rows.T @ block
     results = []

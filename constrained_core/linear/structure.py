@@ -3,12 +3,13 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy import linalg
+from scipy import linalg, sparse
 
 __all__ = [
     "BlockReflector",
     "RowFactor",
     "cleaned",
+    "cleaned_rows",
     "complementary_basis",
     "exact_product_bits",
     "factor_rows",
@@ -114,6 +115,17 @@ def cleaned(coefficients: np.ndarray) -> np.ndarray:
     """Coefficients with those set to zero that are rounding errors beside others of their row."""
     size = np.abs(coefficients).max(axis=-1, keepdims=True, initial=0.0)
     return np.where(np.abs(coefficients) < rounding(coefficients.shape[-1]) * size, 0, coefficients)
+
+
+def cleaned_rows(coefficients: sparse.csr_array) -> sparse.csr_array:
+    """The same for a sparse matrix, which loses these entries."""
+    entries = coefficients.tocoo()
+    size = np.abs(entries.data)
+    largest = np.zeros(entries.shape[0])
+    np.maximum.at(largest, entries.row, size)
+    stay = size > rounding(entries.shape[1]) * largest[entries.row]
+    parts = entries.data[stay], (entries.row[stay], entries.col[stay])
+    return sparse.csr_array(parts, shape=entries.shape)
 
 
 def complementary_basis(followers: np.ndarray) -> np.ndarray | BlockReflector:
