@@ -1,11 +1,13 @@
 """Sparse elimination: r variables with well conditioned columns that follow from the others."""
 
+import math
+
 import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from scipy.sparse.linalg import splu
 
-from constrained_core.linear.structure import cleaned_rows, rounding
+from constrained_core.linear.structure import without_rounding, rounding
 
 __all__ = ["Elimination", "choose_pivots"]
 
@@ -70,8 +72,9 @@ class Elimination:
         return solution.T.reshape(right.shape)
 
     def _multiply(self, matrix: sparse.sparray, values: np.ndarray) -> np.ndarray:
-        columns = values.reshape(-1, matrix.shape[1]).T
-        return (matrix @ columns).T.reshape(*values.shape[:-1], matrix.shape[0])
+        batch = values.shape[:-1]
+        columns = values.reshape(math.prod(batch), matrix.shape[1]).T
+        return (matrix @ columns).T.reshape(*batch, matrix.shape[0])
 
     def followers(self) -> sparse.csr_array | None:
         """``A[:, pivots]^-1 A[:, free]`` without rounding errors, or None where it is too full."""
@@ -84,10 +87,17 @@ class Elimination:
             result = None if result is None else _solve_triangle(triangle, result, budget)
         if result is None:
             return None
-        result = cleaned_rows(result[factor.perm_c])
-        gap = abs(self._pivot_columns @ result - self._free_columns)
-        size = abs(self._pivot_columns) @ abs(result) + abs(self._free_columns)
-        return result if (gap - 10 * rounding(self._rank) * size).max() <= 0 else None
+        result = without_rounding(result[factor.perm_c])
+        return result if self._holds(result) else None
+
+    def _holds(self, followers: sparse.csr_array) -> bool:
+        """Whether the pivots' columns times the followers are the free columns."""
+        gap = abs(self._pivot_columns @ followers - self._free_columns)
+        size = abs(self._pivot_columns) @ abs(followers) + abs(self._free_columns)
+        if 0 in size.shape:
+            return True
+        gap, size = gap.max(axis=0).toarray(), size.max(axis=0).toarray()
+        return bool((gap <= 10 * rounding(self._rank) * size).all())
 
 
 def _solve_triangle(
@@ -95,7 +105,8 @@ def _solve_triangle(
 ) -> sparse.csr_array | None:
     """``T^-1 right``, or None where more than ``budget`` entries would be held.
 
-    With T = D (I - N), T^-1 = (I + N^4) (I + N^2) (I + N) ... D^-1: few products of sparse matrices.
+    With T = D (I - N), T^-1 = ... (I + N^4) (I + N^2) (I + N) D^-1: few products of sparse
+    matrices.
     """
     inverse = sparse.diags_array(1 / triangle.diagonal())
     power = sparse.csr_array(sparse.eye_array(triangle.shape[0]) - inverse @ triangle)

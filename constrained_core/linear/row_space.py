@@ -4,7 +4,10 @@ import numpy as np
 from scipy import sparse
 from scipy.sparse.linalg import SuperLU, splu
 
-__all__ = ["GramFactor", "RowSpace"]
+__all__ = ["SHIFT", "GramFactor", "RowSpace"]
+
+SHIFT = 1e-13
+"""d of A A' + d I, far above rounding errors, so that it treats all vanishing directions alike."""
 
 FEW = 8
 """Products of entries of a column, beside entries, up to which A A' is made."""
@@ -44,10 +47,10 @@ class GramFactor:
         lower = shift / self._alpha * sparse.eye_array(self.num_rows)
         if self._border:
             corner = self._alpha * sparse.eye_array(num_variables)
-            matrix = sparse.block_array([[corner, rows.T], [rows, -lower]])
+            matrix = sparse.block_array([[corner, rows.T], [rows, -lower]], format="csc")
         else:
-            matrix = rows @ rows.T + lower
-        self._factor = _factor_symmetric(matrix)
+            matrix = sparse.csc_array(rows @ rows.T + lower)
+        self._factor = _factor_symmetric(matrix) if alpha is None else splu(matrix)
 
     @property
     def row_order(self) -> np.ndarray:
@@ -70,10 +73,10 @@ class GramFactor:
         return self._factor.solve(padded)[self._border :] / -self._alpha
 
 
-def _factor_symmetric(matrix: sparse.sparray) -> SuperLU:
+def _factor_symmetric(matrix: sparse.csc_array) -> SuperLU:
     """SuperLU that leaves a symmetric matrix its sparsity, pivoting where it must."""
     return splu(
-        sparse.csc_array(matrix),
+        matrix,
         permc_spec="MMD_AT_PLUS_A",
         diag_pivot_thresh=0.01,
         options={"SymmetricMode": True},
@@ -113,15 +116,13 @@ class RowSpace:
 
 
 def _well_conditioned_factor(rows: sparse.csr_array) -> GramFactor:
+    is_large = sum(rows.shape) > LARGE
     try:
         factor = GramFactor(rows)
-        smallest = _smallest_singular_value(factor, rows)
-    except RuntimeError:  # singular to working precision: rows nearly depend on each other
-        factor = GramFactor(rows, shift=1e-15)
-        smallest = _smallest_singular_value(factor, rows)
-    if smallest < WELL_CONDITIONED and sum(rows.shape) <= LARGE:
-        return GramFactor(rows, alpha=smallest)
-    return factor
+    except RuntimeError:  # A A' is singular to working precision, A is not
+        factor, is_large = GramFactor(rows, SHIFT), False
+    smallest = _smallest_singular_value(factor, rows)
+    return factor if smallest >= WELL_CONDITIONED or is_large else GramFactor(rows, alpha=smallest)
 
 
 def _smallest_singular_value(factor: GramFactor, rows: sparse.csr_array) -> float:

@@ -6,14 +6,11 @@ import numpy as np
 from scipy import linalg, sparse
 from scipy.sparse.csgraph import connected_components
 
-from constrained_core.linear.row_space import GramFactor
+from constrained_core.linear.row_space import SHIFT, GramFactor
 
 __all__ = ["dependent_rows"]
 
-SHIFT = 2.3e-16
-"""The first d of A A' + d I that is tried: as small as can be."""
-
-SEPARATED = 1e-6
+SEPARATED = 1e-5
 """A singular value far above sqrt(d): a block that reaches it has met all that vanish."""
 
 PRIVATE = 0.05
@@ -69,7 +66,7 @@ def _dependent_parts(rows: sparse.csr_array, eps: float) -> list[np.ndarray]:
     """The rows to drop of every part."""
     if rows.shape[0] < 2:
         return []
-    parts, factor = _parts(rows), _shifted_factor(rows)
+    parts, factor = _parts(rows), GramFactor(rows, SHIFT)
     vanishing = 20 * eps * np.sqrt(abs(rows).sum(axis=0).max() * abs(rows).sum(axis=1).max())
     size, dropped = 4, []
     while parts:
@@ -99,16 +96,6 @@ def _members(label: np.ndarray) -> dict[int, np.ndarray]:
     order = np.argsort(label, kind="stable")
     values, start = np.unique(label[order], return_index=True)
     return dict(zip(values.tolist(), np.split(order, start[1:]), strict=True))
-
-
-def _shifted_factor(rows: sparse.csr_array) -> GramFactor:
-    """A A' + d I factored, with the smallest d that makes no pivot zero."""
-    shift = SHIFT
-    while True:
-        try:
-            return GramFactor(rows, shift)
-        except RuntimeError:
-            shift *= 7.0
 
 
 def _smallest_directions(

@@ -9,7 +9,6 @@ __all__ = [
     "BlockReflector",
     "RowFactor",
     "cleaned",
-    "cleaned_rows",
     "complementary_basis",
     "exact_product_bits",
     "factor_rows",
@@ -17,6 +16,7 @@ __all__ = [
     "log_column_volume",
     "power_of_two_scale",
     "rounding",
+    "without_rounding",
 ]
 
 
@@ -117,13 +117,18 @@ def cleaned(coefficients: np.ndarray) -> np.ndarray:
     return np.where(np.abs(coefficients) < rounding(coefficients.shape[-1]) * size, 0, coefficients)
 
 
-def cleaned_rows(coefficients: sparse.csr_array) -> sparse.csr_array:
-    """The same for a sparse matrix, which loses these entries."""
+def without_rounding(coefficients: sparse.csr_array) -> sparse.csr_array:
+    """A sparse matrix without entries that are rounding errors beside others, whatever its scales.
+
+    Rows are compared after they were divided by their largest entry: then each with its column.
+    """
     entries = coefficients.tocoo()
-    size = np.abs(entries.data)
     largest = np.zeros(entries.shape[0])
-    np.maximum.at(largest, entries.row, size)
-    stay = size > rounding(entries.shape[1]) * largest[entries.row]
+    np.maximum.at(largest, entries.row, np.abs(entries.data))
+    size = np.abs(entries.data) / np.where(largest > 0, largest, 1.0)[entries.row]
+    highest = np.zeros(entries.shape[1])
+    np.maximum.at(highest, entries.col, size)
+    stay = size > rounding(entries.shape[0]) * highest[entries.col]
     parts = entries.data[stay], (entries.row[stay], entries.col[stay])
     return sparse.csr_array(parts, shape=entries.shape)
 
