@@ -9,6 +9,7 @@ import numpy as np
 from scipy import sparse
 
 from constrained_core.errors import ConstraintError
+from constrained_core.groups import GroupSum
 from constrained_core.inputs import read_array, refuse_complex
 
 __all__ = ["SparseMatrix", "SparsePattern"]
@@ -78,13 +79,21 @@ class SparseMatrix:
 
     @classmethod
     def of(cls, matrix: Any) -> "SparseMatrix":
-        """A ``scipy.sparse`` matrix or array of any format; entries given twice are added.
+        """A ``scipy.sparse`` matrix or array of any format, a ``GroupSum``, or one of these.
+
+        Entries given twice are added.
 
         Example:
             >>> from scipy import sparse
             >>> SparseMatrix.of(sparse.eye_array(3, format="csr"))
             SparseMatrix(shape=(3, 3), 3 entries)
         """
+        if isinstance(matrix, SparseMatrix):
+            return matrix
+        if isinstance(matrix, GroupSum):
+            weights = np.ones(len(matrix.index)) if matrix.weights is None else matrix.weights
+            member = np.flatnonzero(weights)
+            return cls(matrix.index[member], member, weights[member], matrix.shape)
         if not sparse.issparse(matrix) or matrix.ndim != 2:
             got = f"shape {matrix.shape}" if sparse.issparse(matrix) else type(matrix).__name__
             raise ConstraintError(

@@ -7,7 +7,7 @@ from scipy import sparse
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from scipy.sparse.linalg import splu
 
-from constrained_core.linear.structure import without_rounding, rounding
+from constrained_core.linear.structure import rounding, without_rounding
 
 __all__ = ["Elimination", "choose_pivots"]
 

@@ -31,7 +31,7 @@ WELL_CONDITIONED = 10.0
 """Rows up to this condition number are executed as they are; others are orthonormalised."""
 
 LARGE, MOSTLY = 10**6, 0.99
-"""Entries of a dense matrix from which on, and share of zeros above which, a sparse one is named."""
+"""Dense matrices of so many entries, more than this share of them zeros, get a hint."""
 
 _DENSE_PLANS: Cache[AnyPlan] = Cache(max_entries=32)
 _SPARSE_PLANS: Cache[SparsePlan] = Cache(max_entries=32)

@@ -87,7 +87,7 @@ def _dependent_parts(rows: sparse.csr_array, eps: float) -> list[np.ndarray]:
 
 def _parts(rows: sparse.csr_array) -> list[_Part]:
     """Parts of at least two rows."""
-    num_rows, num_variables = rows.shape
+    num_rows = rows.shape[0]
     graph = sparse.block_array([[None, rows], [rows.T, None]])
     _, label = connected_components(graph, directed=False)
     members = _members(label[:num_rows])
