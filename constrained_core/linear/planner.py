@@ -1,45 +1,86 @@
 """From a constraint to its plan. The only place that chooses a method."""
 
+import warnings
 from functools import lru_cache
+from typing import overload
 
 import numpy as np
 from scipy import sparse
 from scipy.linalg import lapack, qr, solve_triangular
 
 from constrained_core.cache import Cache, Content
+from constrained_core.checks import mostly_zeros
 from constrained_core.errors import ConstraintError, InfeasibleConstraintError
 from constrained_core.groups import GroupSum
 from constrained_core.linear.plan import AnyPlan, DensePlan, GroupPlan, Plan, RowPlan
+from constrained_core.linear.sparse_plan import SparsePlan
+from constrained_core.linear.sparse_planner import make_pattern_plan, make_sparse_plan
 from constrained_core.linear.structure import (
     cleaned,
     exact_product_bits,
     factor_rows,
+    log_column_volume,
     power_of_two_scale,
     rounding,
 )
+from constrained_core.sparse import SparseMatrix, SparsePattern
 
-__all__ = ["check_consistency", "plan_constraint"]
+__all__ = ["check_consistency", "plan_constraint", "plan_pattern"]
 
 WELL_CONDITIONED = 10.0
 """Rows up to this condition number are executed as they are; others are orthonormalised."""
 
+LARGE, MOSTLY = 10**6, 0.99
+"""Dense matrices of so many entries, more than this share of them zeros, get a hint."""
 
 _DENSE_PLANS: Cache[AnyPlan] = Cache(max_entries=32)
+_SPARSE_PLANS: Cache[SparsePlan] = Cache(max_entries=32)
 
 
-def plan_constraint(matrix: np.ndarray | GroupSum) -> AnyPlan:
+@overload
+def plan_constraint(matrix: SparseMatrix) -> SparsePlan: ...
+
+
+@overload
+def plan_constraint(matrix: np.ndarray | GroupSum) -> AnyPlan: ...
+
+
+def plan_constraint(matrix: np.ndarray | GroupSum | SparseMatrix) -> AnyPlan | SparsePlan:
     """Analyse a constraint matrix; the same content is analysed once.
 
     Args:
-        matrix: ``(m, n)`` floats, or a ``GroupSum``.
+        matrix: ``(m, n)`` floats, a ``GroupSum``, or a ``SparseMatrix`` whose values are known.
 
     Raises:
         ConstraintError: NaN or infinity in the matrix.
     """
     if isinstance(matrix, GroupSum):
         return _group_plan(matrix)
+    if isinstance(matrix, SparseMatrix):
+        return _sparse_plan(matrix)
     matrix = np.ascontiguousarray(matrix)
     return _DENSE_PLANS.get(Content(matrix), lambda: _dense_plan(matrix))
+
+
+@lru_cache(maxsize=32)
+def plan_pattern(pattern: SparsePattern) -> SparsePlan:
+    """The plan of a sparse matrix whose values are traced, learned or a batch.
+
+    Its rows are taken to be independent; nothing else is known of them.
+    """
+    return make_pattern_plan(pattern)
+
+
+def _sparse_plan(matrix: SparseMatrix) -> SparsePlan:
+    key = matrix.pattern, Content(np.ascontiguousarray(matrix.values))
+    return _SPARSE_PLANS.get(key, lambda: make_sparse_plan(matrix))
+
+
+def _hint_at_sparse(matrix: np.ndarray) -> None:
+    if len(matrix) > 1 and matrix.size >= LARGE:
+        share = 1 - np.count_nonzero(matrix) / matrix.size
+        if share > MOSTLY:
+            warnings.warn(mostly_zeros(matrix.shape, share), stacklevel=2)
 
 
 def _require_finite(matrix: np.ndarray) -> None:
@@ -52,6 +93,7 @@ def _require_finite(matrix: np.ndarray) -> None:
 
 def _dense_plan(matrix: np.ndarray) -> AnyPlan:
     _require_finite(matrix)
+    _hint_at_sparse(matrix)
     eps = float(np.finfo(matrix.dtype).eps)
     norms = np.linalg.norm(matrix.astype(np.float64, copy=False), axis=-1)
     scale = power_of_two_scale(norms)
@@ -67,7 +109,7 @@ def _dense_plan(matrix: np.ndarray) -> AnyPlan:
         "num_rows": matrix.shape[0],
         "num_variables": matrix.shape[1],
         "kept": kept,
-        "log_range_volume": _log_volume(mixing),
+        "log_range_volume": log_column_volume(mixing),
     }
     dependence = cleaned(factor.dropped_triangle @ np.linalg.inv(factor.triangle))
     dependence = dependence[:, order] / scale[factor.dropped][:, None]
@@ -76,7 +118,7 @@ def _dense_plan(matrix: np.ndarray) -> AnyPlan:
         return _row_plan(rows[0], scale[kept], dependence, shared)
     orthonormal, upper = qr(rows.T, mode="economic", check_finite=False)
     determined, solution = _determined(rows, orthonormal, upper.T)
-    triangle, basis, log_volume = None, rows, _log_volume(upper.T)
+    triangle, basis, log_volume = None, rows, log_column_volume(upper.T)
     if _condition(upper.T) > WELL_CONDITIONED:
         triangle, basis, log_volume = upper.T, orthonormal.T, 0.0
     return DensePlan(
@@ -172,16 +214,6 @@ def _empty_plan(num_rows: int, num_variables: int) -> AnyPlan:
         determined=np.zeros(0, dtype=np.int64),
         solution=np.zeros((0, 0)),
     )
-
-
-def _log_volume(matrix: np.ndarray) -> float:
-    """1/2 log det(M'M) for full column rank, also where rows of M differ by orders of magnitude.
-
-    Sorted rows and pivoted columns make Householder's QR stable row by row (Cox and Higham 1998).
-    """
-    order = np.argsort(-np.linalg.norm(matrix, axis=-1))
-    triangle, _ = qr(matrix[order], mode="r", pivoting=True, check_finite=False)
-    return float(np.log(np.abs(np.diagonal(triangle))).sum())
 
 
 def _condition(triangle: np.ndarray) -> float:

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy import linalg
+from scipy import linalg, sparse
 
 __all__ = [
     "BlockReflector",
@@ -13,8 +13,10 @@ __all__ = [
     "exact_product_bits",
     "factor_rows",
     "first_members",
+    "log_column_volume",
     "power_of_two_scale",
     "rounding",
+    "without_rounding",
 ]
 
 
@@ -76,6 +78,16 @@ def factor_rows(scaled_rows: np.ndarray, eps: float) -> RowFactor:
     )
 
 
+def log_column_volume(matrix: np.ndarray) -> float:
+    """1/2 log det(M'M) for full column rank, also where rows of M differ by orders of magnitude.
+
+    Sorted rows and pivoted columns make Householder's QR stable row by row (Cox and Higham 1998).
+    """
+    order = np.argsort(-np.linalg.norm(matrix, axis=-1))
+    triangle, _ = linalg.qr(matrix[order], mode="r", pivoting=True, check_finite=False)
+    return float(np.log(np.abs(np.diagonal(triangle))).sum())
+
+
 def exact_product_bits(rows: np.ndarray) -> int:
     """Bits needed beyond those of an integer vector v to hold every ``row @ v`` exactly.
 
@@ -103,6 +115,22 @@ def cleaned(coefficients: np.ndarray) -> np.ndarray:
     """Coefficients with those set to zero that are rounding errors beside others of their row."""
     size = np.abs(coefficients).max(axis=-1, keepdims=True, initial=0.0)
     return np.where(np.abs(coefficients) < rounding(coefficients.shape[-1]) * size, 0, coefficients)
+
+
+def without_rounding(coefficients: sparse.csr_array) -> sparse.csr_array:
+    """A sparse matrix without entries that are rounding errors beside others, whatever its scales.
+
+    Rows are compared after they were divided by their largest entry: then each with its column.
+    """
+    entries = coefficients.tocoo()
+    largest = np.zeros(entries.shape[0])
+    np.maximum.at(largest, entries.row, np.abs(entries.data))
+    size = np.abs(entries.data) / np.where(largest > 0, largest, 1.0)[entries.row]
+    highest = np.zeros(entries.shape[1])
+    np.maximum.at(highest, entries.col, size)
+    stay = size > rounding(entries.shape[0]) * highest[entries.col]
+    parts = entries.data[stay], (entries.row[stay], entries.col[stay])
+    return sparse.csr_array(parts, shape=entries.shape)
 
 
 def complementary_basis(followers: np.ndarray) -> np.ndarray | BlockReflector:
