@@ -15,7 +15,8 @@ from constrained_core.fiber.planner import MAX_TRANSITIONS, check_lattice, plan_
 from constrained_core.fiber.points import count_fiber, enumerate_fiber
 from constrained_core.fiber.trellis import Trellis
 from constrained_core.groups import GroupSum
-from constrained_core.linear.planner import check_consistency, plan_constraint
+from constrained_core.linear.planner import check_consistency, plan_constraint, plan_pattern
+from constrained_core.sparse import SparseMatrix, SparsePattern
 
 __version__ = "0.1.0"
 
@@ -29,6 +30,8 @@ __all__ = [
     "InfeasibleConstraintError",
     "IntractableConstraintError",
     "ParameterError",
+    "SparseMatrix",
+    "SparsePattern",
     "Trellis",
     "UnboundedSupportError",
     "__version__",
@@ -39,4 +42,5 @@ __all__ = [
     "enumerate_fiber",
     "plan_constraint",
     "plan_fiber",
+    "plan_pattern",
 ]

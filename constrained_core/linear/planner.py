@@ -1,6 +1,7 @@
 """From a constraint to its plan. The only place that chooses a method."""
 
 from functools import lru_cache
+from typing import overload
 
 import numpy as np
 from scipy import sparse
@@ -10,6 +11,8 @@ from constrained_core.cache import Cache, Content
 from constrained_core.errors import ConstraintError, InfeasibleConstraintError
 from constrained_core.groups import GroupSum
 from constrained_core.linear.plan import AnyPlan, DensePlan, GroupPlan, Plan, RowPlan
+from constrained_core.linear.sparse_plan import SparsePlan
+from constrained_core.linear.sparse_planner import make_pattern_plan, make_sparse_plan
 from constrained_core.linear.structure import (
     cleaned,
     exact_product_bits,
@@ -17,29 +20,52 @@ from constrained_core.linear.structure import (
     power_of_two_scale,
     rounding,
 )
+from constrained_core.sparse import SparseMatrix, SparsePattern
 
-__all__ = ["check_consistency", "plan_constraint"]
+__all__ = ["check_consistency", "plan_constraint", "plan_pattern"]
 
 WELL_CONDITIONED = 10.0
 """Rows up to this condition number are executed as they are; others are orthonormalised."""
 
 
 _DENSE_PLANS: Cache[AnyPlan] = Cache(max_entries=32)
+_SPARSE_PLANS: Cache[SparsePlan] = Cache(max_entries=32)
 
 
-def plan_constraint(matrix: np.ndarray | GroupSum) -> AnyPlan:
+@overload
+def plan_constraint(matrix: SparseMatrix) -> SparsePlan: ...
+
+
+@overload
+def plan_constraint(matrix: np.ndarray | GroupSum) -> AnyPlan: ...
+
+
+def plan_constraint(matrix: np.ndarray | GroupSum | SparseMatrix) -> AnyPlan | SparsePlan:
     """Analyse a constraint matrix; the same content is analysed once.
 
     Args:
-        matrix: ``(m, n)`` floats, or a ``GroupSum``.
+        matrix: ``(m, n)`` floats, a ``GroupSum``, or a ``SparseMatrix`` whose values are known.
 
     Raises:
         ConstraintError: NaN or infinity in the matrix.
     """
     if isinstance(matrix, GroupSum):
         return _group_plan(matrix)
+    if isinstance(matrix, SparseMatrix):
+        values = np.ascontiguousarray(matrix.values)
+        key = matrix.pattern, Content(values)
+        return _SPARSE_PLANS.get(key, lambda: make_sparse_plan(matrix))
     matrix = np.ascontiguousarray(matrix)
     return _DENSE_PLANS.get(Content(matrix), lambda: _dense_plan(matrix))
+
+
+@lru_cache(maxsize=32)
+def plan_pattern(pattern: SparsePattern) -> SparsePlan:
+    """The plan of a sparse matrix whose values are traced, learned or a batch.
+
+    Its rows are taken to be independent; nothing else is known of them.
+    """
+    return make_pattern_plan(pattern)
 
 
 def _require_finite(matrix: np.ndarray) -> None:
