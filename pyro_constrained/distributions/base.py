@@ -11,6 +11,7 @@ from torch.distributions import constraints
 
 from constrained_core import GroupSum
 from constrained_core.checks import STALE_SUPPORT, check_value_shape, inferred_shapes, off_subspace
+from constrained_core.sparse import SparseMatrix
 from pyro_constrained.constraints import linear_equality
 from pyro_constrained.kernels.arrays.autocast import in_full_precision
 from pyro_constrained.kernels.arrays.inspection import are_known
@@ -54,7 +55,7 @@ class ConstrainedDistribution(TorchDistribution):
         return validate_args
 
     @property
-    def A(self) -> Tensor | GroupSum:
+    def A(self) -> Tensor | GroupSum | SparseMatrix:
         """The constraint matrix, as given."""
         return self._constraint.A
 

@@ -18,12 +18,16 @@ from constrained_core.checks import (
     require_both_sides,
     row_disagrees,
 )
+from constrained_core.sparse import SparseMatrix
 from pyro_constrained.kernels.arrays.errors import TensorParameterError
 from pyro_constrained.kernels.arrays.inputs import as_tensor, cast, read_matrix
 from pyro_constrained.kernels.arrays.inspection import are_known, has_values, is_constant
+from pyro_constrained.kernels.arrays.sparse import as_sparse, is_sparse, sparse_index
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 from pyro_constrained.kernels.linear.constraint import LinearConstraint
-from pyro_constrained.kernels.linear.matrix import BoundMatrix, bind_plan
+from pyro_constrained.kernels.linear.matrix import BoundMatrix
+from pyro_constrained.kernels.linear.plans import bind_plan
+from pyro_constrained.kernels.linear.sparse_matrix import UnanalysedSparseMatrix
 from pyro_constrained.kernels.linear.unanalysed import UnanalysedMatrix, UnanalysedRow
 
 __all__ = ["bind_constraint"]
@@ -34,14 +38,14 @@ def bind_constraint(A: Any, k: Any, like: Tensor) -> LinearConstraint:
     """Analyse ``A x = k`` and bind it to the dtype and device of ``like``.
 
     Args:
-        A: ``(*batch, m, n)``, ``(n,)`` for one row, or a ``GroupSum``.
+        A: ``(*batch, m, n)``, ``(n,)`` for one row, a ``GroupSum``, or a sparse matrix.
         k: ``(*batch, m)``; ``(*batch,)`` for one row.
         like: a tensor of the law, whose dtype and device the constraint takes.
 
     Raises:
         InfeasibleConstraintError: redundant rows disagree.
         ParameterError: k is not finite.
-        ConstraintError: shapes do not fit, NaN or infinity in A, a sparse or complex A.
+        ConstraintError: shapes do not fit, NaN or infinity in A, a complex A.
     """
     require_both_sides(A, k)
     given, k = _read_matrix(A, like), as_tensor("k", k, like.device)
@@ -52,7 +56,7 @@ def bind_constraint(A: Any, k: Any, like: Tensor) -> LinearConstraint:
     rows = k.unsqueeze(-1) if isinstance(A, Tensor) and A.ndim == 1 else k
     scaled_k = _consistent(matrix, rows, cast(rows, like.dtype))
     return LinearConstraint(
-        A=A if isinstance(A, GroupSum) else cast(A, like.dtype),
+        A=_cast_matrix(A, like.dtype),
         k=cast(k, like.dtype),
         matrix=matrix,
         scaled_k=scaled_k
@@ -60,6 +64,12 @@ def bind_constraint(A: Any, k: Any, like: Tensor) -> LinearConstraint:
         else torch.where(given.is_current, scaled_k, torch.nan),
         is_fixed=given.is_fixed,
     )
+
+
+def _cast_matrix(A: Tensor | GroupSum | SparseMatrix, dtype: torch.dtype) -> Any:
+    if isinstance(A, SparseMatrix):
+        return A.with_values(cast(A.values, dtype))
+    return A if isinstance(A, GroupSum) else cast(A, dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +81,7 @@ class _Given:
         is_current: whether A is still what was bound; None if it cannot be otherwise.
     """
 
-    A: Tensor | GroupSum
+    A: Tensor | GroupSum | SparseMatrix
     matrix: BoundMatrix
     is_fixed: bool
     is_current: Tensor | None = None
@@ -90,6 +100,8 @@ def _read_matrix(A: Any, like: Tensor) -> _Given:
 
 
 def _bind_matrix(A: Any, dtype: torch.dtype, device: torch.device) -> _Given:
+    if is_sparse(A):
+        return _bind_sparse(A, dtype, device)
     is_fixed = not isinstance(A, Tensor)
     A = read_matrix(A, device)
     if isinstance(A, GroupSum):
@@ -108,6 +120,20 @@ def _bind_matrix(A: Any, dtype: torch.dtype, device: torch.device) -> _Given:
     matrix = _unanalysed(A, torch.zeros((), dtype=dtype, device=device))
     # Null spaces of different dimensions have no coordinates.
     return _Given(A, matrix, is_fixed and isinstance(matrix.rank, int))
+
+
+def _bind_sparse(A: Any, dtype: torch.dtype, device: torch.device) -> _Given:
+    is_fixed = not isinstance(A.values if isinstance(A, SparseMatrix) else A, Tensor)
+    A = as_sparse("A", A, device)
+    if is_constant(A.values) and A.ndim == 2:
+        known = A.with_values(A.values.detach().cpu().numpy())
+        matrix = bind_plan(plan_constraint(known), A, dtype, device)
+        return _Given(A, matrix, is_fixed or matrix.is_whole)
+    if are_known(A.values) and not math.isfinite(float(A.values.detach().sum())):
+        raise infinite_matrix()
+    index = sparse_index(A.pattern, device)
+    like = torch.zeros((), dtype=dtype, device=device)
+    return _Given(A, UnanalysedSparseMatrix(index, A.values, like), is_fixed=False)
 
 
 _COMPILED: dict[str, _Given] = {}

@@ -81,7 +81,7 @@ class _Solve(torch.autograd.Function):
         ctx.pattern, ctx.strict, q, a, right = inputs
         ctx.right_shape = right.shape
         ctx.save_for_backward(q, a, output)
-        ctx.save_for_forward(q, a, right)
+        ctx.save_for_forward(q, a, output)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple:
@@ -96,9 +96,7 @@ class _Solve(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, _: None, __: None, *tangents: Tensor | None) -> Tensor:
-        q, a, given = ctx.saved_tensors
-        # Not the output, which has no tangent of its own where forward derivatives are nested.
-        solution = _Solve.apply(ctx.pattern, ctx.strict, q, a, given)
+        q, a, solution = ctx.saved_tensors
         dq, da, right = tangents
         right = torch.zeros_like(solution) if right is None else right
         right = right.expand(broadcast_shapes(right.shape, solution.shape))
