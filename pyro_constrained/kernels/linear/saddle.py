@@ -6,11 +6,13 @@ law, that is an error if values are known, else the results are NaN.
 """
 
 from collections.abc import Callable
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from constrained_core.errors import ParameterError
 from constrained_core.linear import saddle
@@ -64,6 +66,20 @@ def _host(function: Callable, pattern: SaddlePattern, *arguments: Any) -> Any:
     return torch.as_tensor(np.asarray(result))
 
 
+def _host_solve(function: Callable, pattern: SaddlePattern, *arguments: Any) -> Tensor:
+    """A function of the core with a last vector ``(*sample, *batch, size)``, which may be many for
+    one matrix also along the batch: such dimensions are made samples."""
+    *values, vector = arguments
+    batch = broadcast_shapes(*(one.shape[:-1] for one in values))
+    values = [one.expand(batch + one.shape[-1:]) for one in values]
+    vector = vector.reshape((1,) * max(len(batch) + 1 - vector.ndim, 0) + vector.shape)
+    shared = [i - len(batch) - 1 for i, size in enumerate(batch) if size == 1]
+    front = tuple(range(len(shared)))
+    values = [one.squeeze(tuple(shared)) for one in values]
+    solution = _host(function, pattern, *values, vector.movedim(tuple(shared), front))
+    return solution.movedim(front, tuple(shared))
+
+
 # Derivatives: dK^-1 = -K^-1 dK K^-1. What is asked of K is symmetric in Q, so that a derivative
 # with respect to an entry is half that of its pair.
 
@@ -74,7 +90,8 @@ class _Solve(torch.autograd.Function):
     def forward(
         pattern: SaddlePattern, strict: bool, q: Tensor, a: Tensor, right: Tensor
     ) -> Tensor:
-        return _host(saddle.saddle_solve, pattern, q, a, right, strict)
+        function = partial(saddle.saddle_solve, strict=strict)
+        return _host_solve(function, pattern, q, a, right)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -224,7 +241,7 @@ class _PrecisionNoise(torch.autograd.Function):
     @staticmethod
     @described
     def forward(pattern: SaddlePattern, q: Tensor, noise: Tensor) -> Tensor:
-        return _host(saddle.precision_noise, pattern, q, noise)
+        return _host_solve(saddle.precision_noise, pattern, q, noise)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -257,46 +274,64 @@ def _no_root() -> NotImplementedError:
     )
 
 
+class _Places(NamedTuple):
+    """Indices of a pattern as tensors; multipliers come after the variables.
+
+    Attributes:
+        q_row, q_column, a_row, a_column: as in the pattern, rows of A as multipliers.
+        pair: ``(nq,)`` for every entry of Q the one across the diagonal.
+    """
+
+    q_row: Tensor
+    q_column: Tensor
+    a_row: Tensor
+    a_column: Tensor
+    pair: Tensor
+
+
+@lru_cache(maxsize=64)
+def _places(pattern: SaddlePattern) -> _Places:
+    n = max(pattern.num_variables, 1)
+    place = pattern.q_row * n + pattern.q_column
+    order = np.argsort(place)
+    pair = order[np.searchsorted(place[order], pattern.q_column * n + pattern.q_row)]
+    rows = pattern.q_row, pattern.q_column, pattern.a_row + pattern.num_variables, pattern.a_column
+    # What is kept serves every later law, also one that is trained.
+    with torch.inference_mode(False), _disable_current_modes():
+        return _Places(*(torch.tensor(one, dtype=torch.int64) for one in (*rows, pair)))
+
+
 def _on_q(pattern: SaddlePattern, one: Tensor, other: Tensor) -> Tensor:
     """The symmetric part of the product of two vectors of n + r, where Q has entries."""
-    row, column = pattern.q_row, pattern.q_column
+    row, column = _places(pattern)[:2]
     return 0.5 * (one[..., row] * other[..., column] + one[..., column] * other[..., row])
 
 
 def _on_a(pattern: SaddlePattern, one: Tensor, other: Tensor) -> Tensor:
     """Both products of multipliers of one vector with variables of the other, where A has
     entries."""
-    row, column = pattern.a_row + pattern.num_variables, pattern.a_column
+    row, column = _places(pattern)[2:4]
     return one[..., row] * other[..., column] + one[..., column] * other[..., row]
 
 
 def _times(pattern: SaddlePattern, dq: Tensor | None, da: Tensor | None, vector: Tensor) -> Tensor:
     """The saddle-point matrix of these values times a vector."""
-    n, products = pattern.num_variables, []
+    places, products = _places(pattern), []
     if dq is not None:
-        products.append((pattern.q_row, dq * vector[..., pattern.q_column]))
+        products.append((places.q_row, dq * vector[..., places.q_column]))
     if da is not None:
-        products.append((pattern.a_row + n, da * vector[..., pattern.a_column]))
-        products.append((pattern.a_column, da * vector[..., pattern.a_row + n]))
+        products.append((places.a_row, da * vector[..., places.a_column]))
+        products.append((places.a_column, da * vector[..., places.a_row]))
     total = torch.zeros_like(vector)
     for row, product in products:
-        total = total + total.new_zeros(product.shape[:-1] + vector.shape[-1:]).index_add(
-            -1, torch.as_tensor(row), product
-        )
+        part = total.new_zeros(product.shape[:-1] + vector.shape[-1:])
+        total = total + part.index_add(-1, row, product)
     return total
 
 
 def _symmetric(pattern: SaddlePattern, values: Tensor) -> Tensor:
     """The symmetric part of a matrix with entries where Q has them."""
-    return 0.5 * (values + values[..., _pairs(pattern)])
-
-
-def _pairs(pattern: SaddlePattern) -> np.ndarray:
-    """``(nq,)`` for every entry of Q the one across the diagonal."""
-    n = max(pattern.num_variables, 1)
-    place = pattern.q_row * n + pattern.q_column
-    order = np.argsort(place)
-    return order[np.searchsorted(place[order], pattern.q_column * n + pattern.q_row)]
+    return 0.5 * (values + values[..., _places(pattern).pair])
 
 
 # Maps: the mapped dimension comes before those of the batch, which broadcast from the right.
