@@ -11,7 +11,7 @@ from pyro_constrained.kernels.arrays.inputs import floating
 from pyro_constrained.kernels.arrays.sparse import as_sparse, is_sparse
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 from pyro_constrained.kernels.fiber.constraint import IntegerConstraint, bind_integers
-from pyro_constrained.kernels.linear.binding import bind_constraint
+from pyro_constrained.kernels.linear.binding import bind_again, bind_constraint
 from pyro_constrained.kernels.linear.constraint import LinearConstraint, default_tolerance
 
 __all__ = ["integer_linear_equality", "linear_equality"]
@@ -69,7 +69,7 @@ class linear_equality(Constraint):  # a constraint is named as PyTorch names its
         """The constraint in the dtype and on the device of ``like``."""
         bound = self._bound
         if like.dtype != bound.k.dtype or like.device != bound.k.device:
-            bound = bind_constraint(self.A, self.k, like)
+            bound = bind_again(bound, like)
         return bound
 
     def check(self, value: Tensor) -> Tensor:

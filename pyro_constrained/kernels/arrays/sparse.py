@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
-from torch.utils._python_dispatch import _disable_current_modes
 
 from constrained_core.errors import ConstraintError
+from constrained_core.inputs import refuse_complex
 from constrained_core.linear.saddle import SaddlePattern
 from constrained_core.sparse import SparseMatrix, SparsePattern
 from pyro_constrained.kernels.arrays.groups import Groups
+from pyro_constrained.kernels.arrays.inspection import outside_transforms
 
 __all__ = ["SparseIndex", "as_sparse", "dense_form", "is_sparse", "sparse_index", "to_float"]
 
@@ -69,7 +70,7 @@ def sparse_index(pattern: SparsePattern, device: torch.device) -> SparseIndex:
     indices = _INDICES.setdefault(pattern, {})
     if device not in indices:
         # What is kept serves every later law, also one that is trained.
-        with torch.inference_mode(False), _disable_current_modes():
+        with outside_transforms():
             indices[device] = SparseIndex(pattern, device)
     return indices[device]
 
@@ -95,8 +96,10 @@ def as_sparse(name: str, matrix: Any, device: torch.device | None = None) -> Spa
     if not isinstance(values, Tensor):
         values = torch.tensor(np.asarray(values))  # a copy: arrays may change later
     if values.is_complex():
-        raise ConstraintError(f"{name}: expected real values, got {values.dtype}.")
-    return matrix.with_values(to_float(values if device is None else values.to(device)))
+        refuse_complex(name, values.dtype)
+    if device is not None and values.device != device:  # torch.func wraps what this is called on
+        values = values.to(device)
+    return matrix.with_values(to_float(values))
 
 
 def to_float(values: Tensor) -> Tensor:

@@ -21,7 +21,12 @@ from constrained_core.checks import (
 from constrained_core.sparse import SparseMatrix
 from pyro_constrained.kernels.arrays.errors import TensorParameterError
 from pyro_constrained.kernels.arrays.inputs import as_tensor, cast, read_matrix
-from pyro_constrained.kernels.arrays.inspection import are_known, has_values, is_constant
+from pyro_constrained.kernels.arrays.inspection import (
+    are_known,
+    has_values,
+    host_array,
+    is_constant,
+)
 from pyro_constrained.kernels.arrays.sparse import as_sparse, is_sparse, sparse_index
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 from pyro_constrained.kernels.linear.constraint import LinearConstraint
@@ -30,7 +35,7 @@ from pyro_constrained.kernels.linear.plans import bind_plan
 from pyro_constrained.kernels.linear.sparse_matrix import UnanalysedSparseMatrix
 from pyro_constrained.kernels.linear.unanalysed import UnanalysedMatrix, UnanalysedRow
 
-__all__ = ["bind_constraint"]
+__all__ = ["bind_again", "bind_constraint"]
 
 
 @quiet_under_trace
@@ -66,9 +71,27 @@ def bind_constraint(A: Any, k: Any, like: Tensor) -> LinearConstraint:
     )
 
 
+@quiet_under_trace
+def bind_again(constraint: LinearConstraint, like: Tensor) -> LinearConstraint:
+    """A constraint in the dtype and on the device of ``like``, by the plan that it has."""
+    A, k, plan = constraint.A, constraint.k, constraint.matrix.plan
+    if plan is None or torch.compiler.is_compiling():
+        return bind_constraint(A, k, like)
+    matrix = bind_plan(plan, A, like.dtype, like.device)
+    k = k.to(like)
+    rows = k.unsqueeze(-1) if constraint.is_vector else k
+    return LinearConstraint(
+        A=_cast_matrix(A, like.dtype),
+        k=k,
+        matrix=matrix,
+        scaled_k=matrix.scale_k(rows),
+        is_fixed=constraint.is_fixed,
+    )
+
+
 def _cast_matrix(A: Tensor | GroupSum | SparseMatrix, dtype: torch.dtype) -> Any:
     if isinstance(A, SparseMatrix):
-        return A.with_values(cast(A.values, dtype))
+        return A if A.values.dtype == dtype else A.with_values(A.values.to(dtype))
     return A if isinstance(A, GroupSum) else cast(A, dtype)
 
 
@@ -126,7 +149,7 @@ def _bind_sparse(A: Any, dtype: torch.dtype, device: torch.device) -> _Given:
     is_fixed = not isinstance(A.values if isinstance(A, SparseMatrix) else A, Tensor)
     A = as_sparse("A", A, device)
     if is_constant(A.values) and A.ndim == 2:
-        known = A.with_values(A.values.detach().cpu().numpy())
+        known = A.with_values(host_array(A.values))
         matrix = bind_plan(plan_constraint(known), A, dtype, device)
         return _Given(A, matrix, is_fixed or matrix.is_whole)
     if are_known(A.values) and not math.isfinite(float(A.values.detach().sum())):
@@ -155,7 +178,7 @@ def _unanalysed(A: Tensor, like: Tensor) -> BoundMatrix:
 
 
 def _on_host(A: Tensor) -> np.ndarray:
-    return np.atleast_2d(A.detach().cpu().numpy())
+    return np.atleast_2d(host_array(A))
 
 
 def _consistent(matrix: BoundMatrix, given: Tensor, k: Tensor) -> Tensor:
@@ -166,7 +189,7 @@ def _consistent(matrix: BoundMatrix, given: Tensor, k: Tensor) -> Tensor:
         return scaled_k
     if matrix.plan is not None and are_known(given):
         exact = given if given.is_floating_point() else given.double()
-        check_consistency(matrix.plan, exact.detach().cpu().numpy())
+        check_consistency(matrix.plan, host_array(exact))
         return scaled_k
     agrees = matrix.agrees(k.detach(), scaled_k.detach())
     if not are_known(agrees):

@@ -110,7 +110,7 @@ class LinearConstraint:
         """The gap, 0 where it is rounding."""
         gap, rows = self.gap(value), self.matrix.scaled_rows
         size = rows.absolute().apply(value.abs()) + self.scaled_k.abs()
-        return gap.masked_fill(gap.abs() <= 2 * torch.finfo(gap.dtype).eps * size, 0.0)
+        return gap.masked_fill(gap.abs() <= 2 * torch.finfo(value.dtype).eps * size, 0.0)
 
     @property
     def _pins(self) -> tuple[Tensor, Tensor] | None:

@@ -2,13 +2,13 @@
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import _disable_current_modes
 
 from constrained_core.groups import GroupSum
 from constrained_core.linear.plan import AnyPlan, DensePlan, GroupPlan, RowPlan
 from constrained_core.linear.sparse_plan import SparsePlan
 from constrained_core.sparse import SparseMatrix
 from pyro_constrained.kernels.arrays.groups import Groups
+from pyro_constrained.kernels.arrays.inspection import outside_transforms
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 from pyro_constrained.kernels.linear.matrix import (
     BoundMatrix,
@@ -34,7 +34,7 @@ def bind_plan(
     key = "torch", isinstance(A, Tensor) and A.ndim == 1, dtype, device
     if key not in plan.executions:
         # What is kept serves every later law, also one that is trained; an export sees constants.
-        with torch.inference_mode(False), torch.no_grad(), _disable_current_modes():
+        with torch.no_grad(), outside_transforms():
             plan.executions[key] = _bound(plan, A, torch.zeros((), dtype=dtype, device=device))
     return plan.executions[key]
 

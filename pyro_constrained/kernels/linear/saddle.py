@@ -12,14 +12,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import _disable_current_modes
 
 from constrained_core.errors import ParameterError
 from constrained_core.linear import saddle
 from constrained_core.linear.saddle import SaddlePattern
 from pyro_constrained.kernels.arrays.errors import TensorParameterError
 from pyro_constrained.kernels.arrays.functions import described
-from pyro_constrained.kernels.arrays.inspection import are_known
+from pyro_constrained.kernels.arrays.inspection import are_known, outside_transforms
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes
 
 __all__ = ["precision_noise", "saddle_inverse", "saddle_log_det", "saddle_solve"]
@@ -297,7 +296,7 @@ def _places(pattern: SaddlePattern) -> _Places:
     pair = order[np.searchsorted(place[order], pattern.q_column * n + pattern.q_row)]
     rows = pattern.q_row, pattern.q_column, pattern.a_row + pattern.num_variables, pattern.a_column
     # What is kept serves every later law, also one that is trained.
-    with torch.inference_mode(False), _disable_current_modes():
+    with outside_transforms():
         return _Places(*(torch.tensor(one, dtype=torch.int64) for one in (*rows, pair)))
 
 

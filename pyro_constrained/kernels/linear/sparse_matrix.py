@@ -129,6 +129,15 @@ class UnanalysedSparseMatrix(_SparseMatrix):
         self.given = self.rows = self.scaled_rows = SparseRows(index, values.double(), like.dtype)
         self.row_scale = like.new_ones(self.num_rows)
 
+    @staticmethod
+    def no_pivots() -> ConstraintError:
+        """Coordinates need pivots, which are chosen by values."""
+        return ConstraintError(
+            "A: expected known values to choose coordinates of the subspace by, got a sparse A "
+            "whose values are learned, mapped over or a batch; use reparam.auto_reparam for the "
+            "site, or a constant A."
+        )
+
     @property
     def half_log_det(self) -> Tensor:  # type: ignore[override]
         return self.gram.half_log_det

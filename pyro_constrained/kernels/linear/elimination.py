@@ -1,0 +1,193 @@
+"""Coordinates of the subspace by elimination: some variables are free, the others, pivots, follow.
+
+x = x0 + W u with u the free variables themselves: W has the entries that the structure of A allows,
+and u is read off x without an error. Volumes are stretched by a constant.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from constrained_core.linear.plan import DensePlan
+from constrained_core.linear.sparse_plan import SparsePlan
+from pyro_constrained.kernels.arrays.functions import described
+from pyro_constrained.kernels.arrays.inspection import are_known, outside_transforms
+from pyro_constrained.kernels.arrays.linalg import matvec, take
+from pyro_constrained.kernels.arrays.plans import plan_tensor
+from pyro_constrained.kernels.arrays.shapes import broadcast_shapes
+from pyro_constrained.kernels.linear.constraint import LinearConstraint
+from pyro_constrained.kernels.linear.matrix import BoundMatrix
+from pyro_constrained.kernels.linear.rows import DisjointRows
+from pyro_constrained.kernels.linear.sparse_matrix import UnanalysedSparseMatrix
+from pyro_constrained.kernels.linear.unanalysed import UnanalysedMatrix
+
+__all__ = ["Elimination", "elimination_of"]
+
+
+class Elimination(ABC):
+    """Free variables and pivots of the solutions of ``A x = k``.
+
+    Attributes:
+        matrix: A.
+        pivots, free: ``(r,)`` and ``(n - r,)`` variables; ``(*batch, ...)`` of a batch of A.
+        log_volume: 1/2 log det W'W, what the map from u to x does to volumes.
+    """
+
+    pivots: Tensor
+    free: Tensor
+    log_volume: Tensor | float
+
+    def __init__(self, matrix: BoundMatrix) -> None:
+        self.matrix = matrix
+
+    @abstractmethod
+    def solve(self, gap: Tensor) -> Tensor:
+        """``(..., r)`` the step of the pivots that closes a gap of the scaled rows."""
+
+    def embed(self, constraint: LinearConstraint, coordinates: Tensor) -> Tensor:
+        """The point ``(..., n)`` whose free variables are these ``(..., n - r)``."""
+
+        def closing(value: Tensor) -> Tensor:
+            """A step of the pivots alone; none where the gap is rounding."""
+            excess = constraint.excess(value)
+            if are_known(excess) and not bool(excess.any()):
+                return torch.zeros_like(value)
+            return self._step(excess).to(value.dtype)
+
+        value = self._placed(self.free, coordinates)
+        value = value + self._step(constraint.gap(value)).to(value.dtype)
+        return constraint.settle(value, closing, 2)
+
+    def extract(self, value: Tensor) -> Tensor:
+        """The free variables of a point."""
+        return take(value, self.free)
+
+    def _step(self, gap: Tensor) -> Tensor:
+        return self._placed(self.pivots, self.solve(gap))
+
+    def _placed(self, index: Tensor, entries: Tensor) -> Tensor:
+        """``(..., n)`` with these entries, zero elsewhere."""
+        batch = broadcast_shapes(index.shape[:-1], entries.shape[:-1])
+        zeros = entries.new_zeros(batch + (self.matrix.num_variables,))
+        if index.ndim == 1:
+            return zeros.index_copy(-1, index, entries)
+        size = index.shape[-1:]
+        return zeros.scatter(-1, index.expand(batch + size), entries.expand(batch + size))
+
+
+class _DisjointElimination(Elimination):
+    """One pivot of every row, in O(n)."""
+
+    def __init__(self, matrix: BoundMatrix, rows: DisjointRows) -> None:
+        super().__init__(matrix)
+        weights, plan = rows.weights, matrix.plan
+        if plan is None:  # one row whose values are not planned
+            self.pivots = weights.detach().abs().argmax(-1, keepdim=True)
+            every = torch.arange(rows.num_variables - 1, device=weights.device)
+            self.free = every + (every >= self.pivots)
+        else:
+            self.pivots = plan_tensor(plan, "pivots", weights, torch.int64)
+            self.free = plan_tensor(plan, "free", weights, torch.int64)
+        self._weights = take(weights, self.pivots)
+        self.log_volume = matrix.half_log_det - self._weights.abs().log().sum(-1)
+
+    def solve(self, gap: Tensor) -> Tensor:
+        return gap / self._weights
+
+
+class _DenseElimination(Elimination):
+    """Pivots of the plan, or of the values as they are."""
+
+    def __init__(self, matrix: BoundMatrix) -> None:
+        super().__init__(matrix)
+        if isinstance(matrix.plan, DensePlan):
+            like, rows = matrix.row_scale, matrix.rows.dense()
+            self.pivots = plan_tensor(matrix.plan, "pivots", like, torch.int64)
+            self.free = plan_tensor(matrix.plan, "free", like, torch.int64)
+            columns = rows.index_select(-1, self.pivots)
+        else:
+            assert isinstance(matrix, UnanalysedMatrix)
+            order, columns = matrix.pivot_columns()
+            self.pivots, self.free = order[..., : matrix.rank], order[..., matrix.rank :]
+        self._inverse = torch.linalg.inv(columns.double()).to(columns.dtype)
+        self.log_volume = matrix.half_log_det - torch.linalg.slogdet(columns.double())[1].to(
+            columns.dtype
+        )
+
+    def solve(self, gap: Tensor) -> Tensor:
+        # Rows that are redundant come last.
+        gap = self.matrix.reduce(gap)[..., : self._inverse.shape[-1]]
+        return matvec(self._inverse, gap)
+
+
+class _SparseElimination(Elimination):
+    """Pivots of the plan, whose columns the host has factored."""
+
+    def __init__(self, matrix: BoundMatrix, plan: SparsePlan) -> None:
+        super().__init__(matrix)
+        like = matrix.row_scale
+        self._plan = plan
+        self.pivots = plan_tensor(plan, "pivots", like, torch.int64)
+        self.free = plan_tensor(plan, "free", like, torch.int64)
+        self.log_volume = plan.log_volume - plan.log_pivot_volume
+
+    def solve(self, gap: Tensor) -> Tensor:
+        return _Pivots.apply(self._plan, False, gap.cpu().double()).to(gap.device)
+
+
+class _Pivots(torch.autograd.Function):
+    """The inverse of the pivots' columns, or its transpose, times a vector."""
+
+    @staticmethod
+    @described
+    def forward(plan: SparsePlan, transposed: bool, vector: Tensor) -> Tensor:
+        array = vector.numpy(force=True)
+        if transposed:
+            return torch.as_tensor(plan.complete_adjoint(array)[0])
+        zeros = torch.zeros(plan.free_size, dtype=torch.float64).numpy()
+        return torch.as_tensor(plan.complete(array, zeros))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        ctx.plan, ctx.transposed, _ = inputs
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple:
+        return None, None, _Pivots.apply(ctx.plan, not ctx.transposed, gradients[0])
+
+    @staticmethod
+    def jvp(ctx: Any, _: None, __: None, tangent: Tensor) -> Tensor:
+        return _Pivots.apply(ctx.plan, ctx.transposed, tangent)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, *arguments: Any) -> tuple[Tensor, int]:
+        plan, transposed, vector = arguments
+        return _Pivots.apply(plan, transposed, vector.movedim(in_dims[2], 0)), 0
+
+
+def elimination_of(matrix: BoundMatrix) -> Elimination:
+    """Coordinates by elimination; made once for each plan.
+
+    Raises:
+        ConstraintError: a sparse A whose values are not known, or a batch of different ranks.
+    """
+    if matrix.plan is None:
+        return _eliminated(matrix)
+    key = "elimination", matrix.row_scale.dtype, matrix.row_scale.device
+    if key not in matrix.plan.executions:
+        # What is kept serves every later transform.
+        with torch.no_grad(), outside_transforms():
+            matrix.plan.executions[key] = _eliminated(matrix)
+    return matrix.plan.executions[key]
+
+
+def _eliminated(matrix: BoundMatrix) -> Elimination:
+    if isinstance(matrix.rows, DisjointRows):
+        return _DisjointElimination(matrix, matrix.rows)
+    if isinstance(matrix, UnanalysedSparseMatrix):
+        raise matrix.no_pivots()
+    if isinstance(matrix.plan, SparsePlan):
+        return _SparseElimination(matrix, matrix.plan)
+    return _DenseElimination(matrix)
