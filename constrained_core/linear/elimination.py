@@ -1,5 +1,7 @@
 """Sparse elimination: r variables with well conditioned columns that follow from the others."""
 
+import math
+
 import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
@@ -73,7 +75,7 @@ class Elimination:
         return solution.T.reshape(right.shape)
 
     def _multiply(self, matrix: sparse.sparray, values: np.ndarray) -> np.ndarray:
-        columns = values.reshape(-1, matrix.shape[1]).T
+        columns = values.reshape(math.prod(values.shape[:-1]), matrix.shape[1]).T
         return (matrix @ columns).T.reshape(*values.shape[:-1], matrix.shape[0])
 
     def followers(self) -> sparse.csr_array | None:
