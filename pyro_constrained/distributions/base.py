@@ -96,8 +96,7 @@ class ConstrainedDistribution(TorchDistribution):
         for name, event_dim in self._event_dims.items():
             value = self.__dict__.get(name)
             if value is not None:
-                event_shape = value.shape[value.ndim - event_dim :]
-                new.__dict__[name] = value.expand(new._batch_shape + event_shape)
+                new.__dict__[name] = _expanded(value, new._batch_shape, event_dim)
         return new
 
     def _expanded(self, value: Tensor, event_dim: int) -> Tensor:
@@ -141,3 +140,10 @@ class ConstrainedDistribution(TorchDistribution):
         parts = [f"{name}: {tuple(getattr(self, name).shape)}" for name in names]
         parts += [f"A: {tuple(self.A.shape)}", f"k: {tuple(self.k.shape)}", f"rank: {self.rank}"]
         return f"{type(self).__name__}({', '.join(parts)})"
+
+
+def _expanded(value: Any, batch_shape: torch.Size, event_dim: int) -> Any:
+    """A parameter with a larger batch shape."""
+    if isinstance(value, SparseMatrix):
+        return value.with_values(value.values.expand(batch_shape + value.values.shape[-1:]))
+    return value.expand(batch_shape + value.shape[value.ndim - event_dim :])

@@ -79,6 +79,11 @@ class Conditional(ABC):
         """Draw of x from white noise, on the subspace to the last bits."""
         return self.settle(self.mean + self.deviation(noise))
 
+    def generic_point(self) -> Tensor:
+        """``(*batch, n)`` a point of the subspace that is not special."""
+        probe = torch.linspace(0.5, 1.5, self.noise_size).to(self.loc).cos()
+        return self.draw(probe.expand(self.mean.shape[:-1] + (-1,)))
+
     @abstractmethod
     def closing(self, value: Tensor) -> Tensor:
         """A step within the covariance from a point beside the subspace to it."""

@@ -56,7 +56,7 @@ class LinearConstraint:
     def has_basis(self) -> bool:
         """Whether coordinates in an orthonormal basis of the null space mean the same whenever the
         law is made again."""
-        return self.is_fixed and not isinstance(self.A, SparseMatrix)
+        return self.is_fixed and not self.matrix.is_sparse
 
     @property
     def is_vector(self) -> bool:

@@ -58,6 +58,7 @@ class BoundMatrix(ABC):
         determined: index of the variables that the constraint alone determines, or None.
         partition: the groups of a ``GroupSum``, or None.
         is_whole: whether A has whole numbers only, as far as it was looked at.
+        is_sparse: whether rows are sparse, so that there is no orthonormal basis of the null space.
     """
 
     plan: Plan | None = None
@@ -74,6 +75,7 @@ class BoundMatrix(ABC):
     determined: Tensor | None = None
     partition: Partition | None = None
     is_whole: bool = False
+    is_sparse: bool = False
 
     @property
     def num_variables(self) -> int:
@@ -139,7 +141,7 @@ class BoundMatrix(ABC):
         return share if self.determined is None else share.index_fill(-1, self.determined, 0.0)
 
     def full_rank_rows(self) -> DenseRows | None:
-        """Independent rows, with the fewest rounding errors; None if their number differs."""
+        """Independent dense rows, with the fewest rounding errors; None if their number differs."""
         return None
 
     @abstractmethod

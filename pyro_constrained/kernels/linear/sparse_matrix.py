@@ -27,6 +27,7 @@ class _SparseMatrix(BoundMatrix):
 
     rows: SparseRows
     scaled_rows: SparseRows
+    is_sparse = True
 
     @lazy_property
     def gram(self) -> SparseGram:
