@@ -11,6 +11,8 @@ from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.utils._python_dispatch import _disable_current_modes
 
+from pyro_constrained.kernels.arrays.tracing import outside_trace
+
 __all__ = ["are_known", "has_values", "host_array", "is_constant", "outside_transforms"]
 
 
@@ -37,6 +39,7 @@ def has_values(tensor: Tensor) -> bool:
 def outside_transforms() -> Iterator[None]:
     """What is made here is plain, and can be kept for later laws: whatever runs now."""
     with (
+        outside_trace(),
         torch.inference_mode(False),
         _disable_current_modes(),
         temporarily_clear_interpreter_stack(),

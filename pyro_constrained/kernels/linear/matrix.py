@@ -14,7 +14,6 @@ from torch import Tensor
 from constrained_core.linear.plan import AnyPlan, DensePlan, GroupPlan, Plan, RowPlan
 from constrained_core.linear.structure import BlockReflector
 from pyro_constrained.kernels.arrays.groups import plan_groups
-from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.linalg import matvec, solve_lower, split_exactly
 from pyro_constrained.kernels.arrays.plans import plan_tensor
 from pyro_constrained.kernels.linear.gram import DenseGram, Gram
@@ -164,7 +163,7 @@ class DisjointMatrix(BoundMatrix):
         self.given, self.plan = given, plan
         self.num_rows, self.rank = plan.num_rows, plan.rank
         self.rows = group_rows(plan, like) if isinstance(plan, GroupPlan) else _row(plan, like)
-        self.scaled_rows = self.rows
+        self.scaled_rows, self.gram = self.rows, self.rows.gram()
         self.row_scale = plan_tensor(plan, "row_scale", like)
         self.log_range_volume, self.half_log_det = plan.log_range_volume, plan.log_volume
         if not plan.has_full_row_rank:
@@ -186,10 +185,6 @@ class DisjointMatrix(BoundMatrix):
 
     def reduce(self, gap: Tensor) -> Tensor:
         return gap
-
-    @lazy_property
-    def gram(self) -> Gram:
-        return self.rows.gram()
 
     def null_space(self) -> NullSpace:
         return self.rows.null_space()

@@ -9,7 +9,6 @@ from constrained_core.linear.sparse_plan import SparsePlan
 from constrained_core.sparse import SparseMatrix
 from pyro_constrained.kernels.arrays.groups import Groups
 from pyro_constrained.kernels.arrays.inspection import outside_transforms
-from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 from pyro_constrained.kernels.linear.matrix import (
     BoundMatrix,
     DenseMatrix,
@@ -23,7 +22,6 @@ from pyro_constrained.kernels.linear.sparse_matrix import SparseBoundMatrix
 __all__ = ["bind_plan"]
 
 
-@quiet_under_trace
 def bind_plan(
     plan: AnyPlan | SparsePlan,
     A: Tensor | GroupSum | SparseMatrix,

@@ -8,6 +8,7 @@ from constrained_core.errors import ConstraintError
 from constrained_core.linear.sparse_plan import SparsePlan
 from constrained_core.linear.structure import cleaned
 from constrained_core.sparse import SparseMatrix, SparsePattern
+from pyro_constrained.kernels.arrays.inspection import outside_transforms
 from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.linalg import split_exactly
 from pyro_constrained.kernels.arrays.plans import plan_tensor
@@ -113,7 +114,8 @@ class SparseBoundMatrix(_SparseMatrix):
             np.concatenate(values),
             (len(places), plan.rank),
         )
-        return _sparse_rows(entries, self.row_scale)
+        with outside_transforms():
+            return _sparse_rows(entries, self.row_scale)
 
 
 class UnanalysedSparseMatrix(_SparseMatrix):
