@@ -4,26 +4,37 @@ x = x0 + W u with u the free variables themselves: W has the entries that the st
 and u is read off x without an error. Volumes are stretched by a constant.
 """
 
+import math
 from abc import ABC, abstractmethod
+from functools import partial
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
+from scipy import sparse
 from torch import Tensor
 
 from constrained_core.linear.plan import DensePlan
 from constrained_core.linear.sparse_plan import SparsePlan
+from constrained_core.sparse import SparseMatrix
 from pyro_constrained.kernels.arrays.functions import described
-from pyro_constrained.kernels.arrays.inspection import are_known, outside_transforms
+from pyro_constrained.kernels.arrays.inspection import are_known, is_constant, outside_transforms
 from pyro_constrained.kernels.arrays.linalg import matvec, take
 from pyro_constrained.kernels.arrays.plans import plan_tensor
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes
+from pyro_constrained.kernels.arrays.sparse import sparse_index
+from pyro_constrained.kernels.arrays.tracing import constant
 from pyro_constrained.kernels.linear.constraint import LinearConstraint
 from pyro_constrained.kernels.linear.matrix import BoundMatrix
-from pyro_constrained.kernels.linear.rows import DisjointRows
+from pyro_constrained.kernels.linear.rows import DenseRows, DisjointRows, Rows
 from pyro_constrained.kernels.linear.sparse_matrix import UnanalysedSparseMatrix
+from pyro_constrained.kernels.linear.sparse_rows import SparseRows, joined
 from pyro_constrained.kernels.linear.unanalysed import UnanalysedMatrix
 
 __all__ = ["Elimination", "elimination_of"]
+
+FEW = 2**14
+"""Entries up to which a dense matrix multiplies faster than a sparse one."""
 
 
 class Elimination(ABC):
@@ -48,17 +59,26 @@ class Elimination(ABC):
 
     def embed(self, constraint: LinearConstraint, coordinates: Tensor) -> Tensor:
         """The point ``(..., n)`` whose free variables are these ``(..., n - r)``."""
-
-        def closing(value: Tensor) -> Tensor:
-            """A step of the pivots alone; none where the gap is rounding."""
-            excess = constraint.excess(value)
+        value = self._point(constraint, coordinates)
+        for _ in range(2):
+            excess = self._excess(constraint, value)
             if are_known(excess) and not bool(excess.any()):
-                return torch.zeros_like(value)
-            return self._step(excess).to(value.dtype)
+                break
+            value = constraint.settle(value, partial(self._closing, excess))
+        return value
 
+    @constant
+    def _excess(self, constraint: LinearConstraint, value: Tensor) -> Tensor:
+        return constraint.excess(value)
+
+    def _closing(self, excess: Tensor, value: Tensor) -> Tensor:
+        """A step of the pivots alone."""
+        return self._step(excess).to(value.dtype)
+
+    def _point(self, constraint: LinearConstraint, coordinates: Tensor) -> Tensor:
+        """That point, up to rounding."""
         value = self._placed(self.free, coordinates)
-        value = value + self._step(constraint.gap(value)).to(value.dtype)
-        return constraint.settle(value, closing, 2)
+        return value + self._step(constraint.gap(value)).to(value.dtype)
 
     def extract(self, value: Tensor) -> Tensor:
         """The free variables of a point."""
@@ -131,10 +151,39 @@ class _SparseElimination(Elimination):
         self._plan = plan
         self.pivots = plan_tensor(plan, "pivots", like, torch.int64)
         self.free = plan_tensor(plan, "free", like, torch.int64)
+        self._place = torch.argsort(torch.cat([self.pivots, self.free]))
         self.log_volume = plan.log_volume - plan.log_pivot_volume
+        self._followers = None if plan.followers is None else _rows_of(plan.followers, like)
+        self._origins: WeakKeyDictionary[LinearConstraint, Tensor] = WeakKeyDictionary()
+
+    def _point(self, constraint: LinearConstraint, coordinates: Tensor) -> Tensor:
+        if self._followers is None:
+            return super()._point(constraint, coordinates)
+        pivots = self._origin(constraint) - self._followers.apply(coordinates)
+        return joined(pivots, coordinates).index_select(-1, self._place)
+
+    def _origin(self, constraint: LinearConstraint) -> Tensor:
+        """``(*batch, r)`` the pivots where all free variables are zero."""
+        if constraint in self._origins:
+            return self._origins[constraint]
+        scaled_k = constraint.scaled_k
+        if not is_constant(scaled_k):
+            return self.solve(scaled_k).to(scaled_k.dtype)
+        with outside_transforms():  # it serves later calls
+            self._origins[constraint] = self.solve(scaled_k).to(scaled_k.dtype)
+        return self._origins[constraint]
 
     def solve(self, gap: Tensor) -> Tensor:
         return _Pivots.apply(self._plan, False, gap.cpu().double()).to(gap.device)
+
+
+def _rows_of(matrix: sparse.csr_array, like: Tensor) -> Rows:
+    """Followers as rows: dense where they are few, as a product is then faster."""
+    if math.prod(matrix.shape) <= FEW:
+        return DenseRows(torch.tensor(matrix.toarray()).to(like))
+    entries = SparseMatrix.of(matrix)
+    values = torch.tensor(entries.values, dtype=torch.float64, device=like.device)
+    return SparseRows(sparse_index(entries.pattern, like.device), values, like.dtype)
 
 
 class _Pivots(torch.autograd.Function):
