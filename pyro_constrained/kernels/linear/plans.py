@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from constrained_core.groups import GroupSum
-from constrained_core.linear.plan import AnyPlan, DensePlan, GroupPlan, RowPlan
+from constrained_core.linear.plan import AnyPlan, DensePlan, GroupPlan, Plan, RowPlan
 from constrained_core.linear.sparse_plan import SparsePlan
 from constrained_core.sparse import SparseMatrix
 from pyro_constrained.kernels.arrays.groups import Groups
@@ -23,7 +23,7 @@ __all__ = ["bind_plan"]
 
 
 def bind_plan(
-    plan: AnyPlan | SparsePlan,
+    plan: Plan,
     A: Tensor | GroupSum | SparseMatrix,
     dtype: torch.dtype,
     device: torch.device,
@@ -37,14 +37,12 @@ def bind_plan(
     return plan.executions[key]
 
 
-def _bound(
-    plan: AnyPlan | SparsePlan, A: Tensor | GroupSum | SparseMatrix, like: Tensor
-) -> BoundMatrix:
+def _bound(plan: Plan, A: Tensor | GroupSum | SparseMatrix, like: Tensor) -> BoundMatrix:
     if isinstance(plan, SparsePlan):
         sparse = SparseBoundMatrix(plan, like)
         sparse.is_whole = bool((plan.given_values == plan.given_values.round()).all())
         return sparse
-    assert not isinstance(A, SparseMatrix)
+    assert isinstance(plan, DensePlan | RowPlan | GroupPlan) and not isinstance(A, SparseMatrix)
     given = _given_rows(plan, A, like)
     matrix: BoundMatrix = (
         DenseMatrix(plan, given, like)

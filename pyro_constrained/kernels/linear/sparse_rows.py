@@ -4,9 +4,15 @@ With K = [[I, S'], [S, 0]], u of the solution of ``K [u; y] = [e; c]`` is the po
 that is nearest to e: S S' is never made, and what it would square away is kept.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
+from constrained_core.checks import INDEPENDENT_ROWS, no_factor
+from constrained_core.errors import ParameterError
+from pyro_constrained.kernels.arrays.errors import TensorParameterError
 from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.sparse import SparseIndex
 from pyro_constrained.kernels.linear.gram import Gram
@@ -64,6 +70,16 @@ class SparseRows(Rows):
         return SparseGram(self)
 
 
+@contextmanager
+def _independent(rows: SparseRows) -> Iterator[None]:
+    """Rows that the saddle-point matrix shows to depend on each other are named as such."""
+    try:
+        yield
+    except ParameterError as error:
+        message = no_factor(INDEPENDENT_ROWS, rows.index.pattern.shape, rows.dtype)
+        raise TensorParameterError(message) from error
+
+
 class SparseGram(Gram):
     """F = S S' for sparse rows S."""
 
@@ -76,9 +92,9 @@ class SparseGram(Gram):
 
     @lazy_property
     def half_log_det(self) -> Tensor:
-        return (0.5 * saddle_log_det(self._saddle, self._ones, self._rows.values)).to(
-            self._rows.values.device, self._rows.dtype
-        )
+        with _independent(self._rows):
+            log_det = saddle_log_det(self._saddle, self._ones, self._rows.values)
+        return (0.5 * log_det).to(self._rows.values.device, self._rows.dtype)
 
     def solve(self, vector: Tensor) -> Tensor:
         zeros = vector.new_zeros(vector.shape[:-1] + (self._rows.num_variables,))
@@ -97,12 +113,14 @@ class SparseGram(Gram):
     def _solve(self, noise: Tensor, gap: Tensor) -> Tensor:
         """``K^-1 [noise; gap]``."""
         right = joined(noise, gap)
-        solution = saddle_solve(self._saddle, self._ones, self._rows.values, right)
+        with _independent(self._rows):
+            solution = saddle_solve(self._saddle, self._ones, self._rows.values, right)
         return solution.to(self._rows.dtype)
 
     def free_share(self) -> Tensor:
         """``(*batch, n)`` share of a white variance that the rows leave."""
-        on_q, _ = saddle_inverse(self._saddle, self._ones, self._rows.values)
+        with _independent(self._rows):
+            on_q, _ = saddle_inverse(self._saddle, self._ones, self._rows.values)
         return on_q.clamp(min=0).to(self._rows.values.device)
 
 
