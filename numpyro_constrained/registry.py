@@ -1,12 +1,12 @@
 """Where constraints, transforms, divergences and base laws meet; nothing else happens here."""
 
 import numpyro.distributions as dist
-from jax.tree_util import register_static
+from jax.tree_util import register_pytree_node, register_static
 from numpyro.distributions import biject_to
 from numpyro.distributions.batch_util import promote_batch_shape, vmap_over
 from numpyro.distributions.kl import kl_divergence
 
-from constrained_core import GroupSum
+from constrained_core import GroupSum, SparseMatrix
 from numpyro_constrained.constraints import linear_equality, moving_linear_equality
 from numpyro_constrained.distributions import (
     ConstrainedBernoulli,
@@ -26,6 +26,11 @@ from numpyro_constrained.transforms import LinearEqualityTransform
 __all__: list[str] = []
 
 register_static(GroupSum)
+register_pytree_node(
+    SparseMatrix,
+    lambda matrix: ((matrix.values,), matrix.pattern),
+    lambda pattern, leaves: SparseMatrix.on(pattern, *leaves),
+)
 
 for support in (linear_equality, moving_linear_equality):
     biject_to.register(support, LinearEqualityTransform.onto)

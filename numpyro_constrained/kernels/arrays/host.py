@@ -97,9 +97,7 @@ def _lowered(
 
 def _batched(arrays: Any, axes: Any, function: HostFunction, shapes: Shapes, dtype: Any) -> tuple:
     size = next(
-        array.shape[axis]
-        for array, axis in zip(arrays, axes, strict=True)
-        if axis is not None
+        array.shape[axis] for array, axis in zip(arrays, axes, strict=True) if axis is not None
     )
     arrays = [
         array[None] if axis is None else jnp.moveaxis(array, axis, 0)

@@ -1,10 +1,15 @@
 """Sums of entries by a static index, added in small groups so that rounding stays that of few."""
 
+from functools import lru_cache
+from typing import NamedTuple
+
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-__all__ = ["Segments"]
+from constrained_core.sparse import SparsePattern
+
+__all__ = ["Entries", "Segments", "entries_of"]
 
 MAX_WIDTH = 32
 
@@ -56,3 +61,25 @@ def _grouped(index: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndar
     level = np.full((first_group[-1], width), len(index), np.int32)
     level[first_group[:-1][index[order]] + within // width, within % width] = order
     return level, np.repeat(np.arange(len(counts)), groups_of)
+
+
+class Entries(NamedTuple):
+    """Where a sparse matrix has entries, and the sums over them.
+
+    Attributes:
+        row, column: ``(nnz,)`` int32.
+        by_row, by_column: sums over the entries of each.
+    """
+
+    row: np.ndarray
+    column: np.ndarray
+    by_row: Segments
+    by_column: Segments
+
+
+@lru_cache(maxsize=64)
+def entries_of(pattern: SparsePattern) -> Entries:
+    """Those of a pattern, made once."""
+    row, column = pattern.row.astype(np.int32), pattern.column.astype(np.int32)
+    num_rows, num_columns = pattern.shape
+    return Entries(row, column, Segments(row, num_rows), Segments(column, num_columns))

@@ -58,6 +58,7 @@ class BoundMatrix(ABC):
         gram: B B', factored.
         determined: index of the variables that the constraint alone determines, or None.
         partition: the groups of a ``GroupSum``, or None.
+        has_basis: whether there is an orthonormal basis of the null space.
     """
 
     plan: AnyPlan | None = None
@@ -73,6 +74,7 @@ class BoundMatrix(ABC):
     gram: Gram
     determined: np.ndarray | None = None
     partition: Partition | None = None
+    has_basis = True
 
     @property
     def num_variables(self) -> int:
@@ -286,7 +288,7 @@ class DenseMatrix(BoundMatrix):
         return matvec(plan_tensor(self.plan, "solution", scaled_k), scaled_k)
 
 
-def exact_gap(rows: DenseRows, scaled_k: Array, value: Array, bits: int) -> Array:
+def exact_gap(rows: Rows, scaled_k: Array, value: Array, bits: int) -> Array:
     """``scaled_k - rows value``, exact for the leading bits of ``value`` where ``bits`` are few."""
     high, low = split_exactly(value, bits)
     return (lift(scaled_k, value.ndim) - rows.apply(high)) - rows.apply(low)

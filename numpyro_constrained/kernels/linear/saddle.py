@@ -95,7 +95,7 @@ def saddle_inverse(pattern: SaddlePattern, q: Array, a: Array) -> tuple[Array, A
 
 @saddle_inverse.defjvp
 def _inverse_jvp(pattern: SaddlePattern, primals: tuple, tangents: tuple) -> tuple:
-    on_q, on_a = found = saddle_inverse(pattern, *primals)
+    found = saddle_inverse(pattern, *primals)
     q, a = _of_one_rank(*primals)
     dq, da = (
         jnp.broadcast_to(lift(tangent, part.ndim), part.shape)
@@ -199,9 +199,7 @@ def _solve_on_host(pattern: Any, q: np.ndarray, a: np.ndarray, right: np.ndarray
     shared = [axis for axis, length in enumerate(batch) if length == 1]
     own = [axis for axis, length in enumerate(batch) if length != 1]
     order = [*shared, *own, len(batch)]
-    one_q, one_a = (
-        v.reshape(tuple(v.shape[axis] for axis in own) + v.shape[-1:]) for v in (q, a)
-    )
+    one_q, one_a = (v.reshape(tuple(v.shape[axis] for axis in own) + v.shape[-1:]) for v in (q, a))
     found = saddle.saddle_solve(pattern, one_q, one_a, right.transpose(order), strict=False)
     return (found.transpose(np.argsort(order)),)
 
