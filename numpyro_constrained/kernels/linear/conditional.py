@@ -84,6 +84,11 @@ class Conditional(ABC):
         """``(*batch, n)`` the mean, on the subspace to the last bits."""
         return self.settle(self.mean)
 
+    def generic_point(self) -> Array:
+        """``(*batch, n)`` a point of the subspace that is like no other."""
+        probe = jnp.cos(jnp.linspace(0.5, 1.5, self.noise_size, dtype=self.loc.dtype))
+        return self.draw(lift(probe, self.loc.ndim))
+
     @abstractmethod
     def deviation(self, noise: Array) -> Array:
         """Draw of x - mean from white noise ``(..., noise_size)``."""

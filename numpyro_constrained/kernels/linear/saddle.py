@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.core import Tracer
+from jax.custom_derivatives import SymbolicZero
 
 from constrained_core.errors import ConstraintError
 from constrained_core.linear import saddle
@@ -24,6 +25,7 @@ from numpyro_constrained.kernels.arrays.segments import Segments
 
 __all__ = [
     "is_known",
+    "precision_noise",
     "saddle_inverse",
     "saddle_log_det",
     "saddle_of_rows",
@@ -65,6 +67,37 @@ def saddle_solve(pattern: SaddlePattern, q: Array, a: Array, right: Array) -> Ar
     constant_q, constant_a = q, a
     product = partial(_multiply, pattern, constant_q, constant_a)
     return jax.lax.custom_linear_solve(product, right, solve, solve, symmetric=True)
+
+
+def precision_noise(pattern: SaddlePattern, q: Array, noise: Array) -> Array:
+    """``(*sample, *batch, n)`` w ~ N(0, Q) from white noises, by a factor of Q on the host.
+
+    Raises:
+        ConstraintError: derivatives are asked for.
+    """
+    q, noise = _of_one_rank(q, noise)
+    return _noise(pattern, q, noise)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0,))
+def _noise(pattern: SaddlePattern, q: Array, noise: Array) -> Array:
+    shape = (*jnp.broadcast_shapes(q.shape[:-1], noise.shape[:-1]), noise.shape[-1])
+    function = HostFunction(_noise_on_host, pattern)
+    return host_call(function, (shape,), noise.dtype, q, noise)[0]
+
+
+def _noise_jvp(pattern: SaddlePattern, primals: tuple, tangents: tuple) -> tuple:
+    if not all(isinstance(tangent, SymbolicZero) for tangent in tangents):
+        raise ConstraintError(
+            "precision_root: expected D with Q = D'D, for derivatives of draws in Q or in their "
+            "noise, got none; give D (fields have theirs), or keep gradients from the draw: "
+            'gradient_estimator="score_function", or stop_gradient.'
+        )
+    drawn = _noise(pattern, *primals)
+    return drawn, jnp.zeros_like(drawn)
+
+
+_noise.defjvp(_noise_jvp, symbolic_zeros=True)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
@@ -195,13 +228,29 @@ def _of_one_rank(*arrays: Any) -> list[Array]:
 
 def _solve_on_host(pattern: Any, q: np.ndarray, a: np.ndarray, right: np.ndarray) -> tuple:
     batch = np.broadcast_shapes(q.shape[:-1], a.shape[:-1])
-    right = np.broadcast_to(right, (*np.broadcast_shapes(batch, right.shape[:-1]), pattern.size))
+    own, order, right = _samples_first(batch, right)
+    one_q, one_a = (v.reshape(tuple(v.shape[axis] for axis in own) + v.shape[-1:]) for v in (q, a))
+    found = saddle.saddle_solve(pattern, one_q, one_a, right, strict=False)
+    return (found.transpose(np.argsort(order)),)
+
+
+def _noise_on_host(pattern: Any, q: np.ndarray, noise: np.ndarray) -> tuple:
+    own, order, noise = _samples_first(q.shape[:-1], noise)
+    one_q = q.reshape(tuple(q.shape[axis] for axis in own) + q.shape[-1:])
+    found = saddle.precision_noise(pattern, one_q, noise, strict=False)
+    return (found.transpose(np.argsort(order)),)
+
+
+def _samples_first(batch: tuple[int, ...], vectors: np.ndarray) -> tuple[list, list, np.ndarray]:
+    """The axes of a batch that are longer than 1, and vectors with all other ones in front, in what
+    order of theirs."""
+    vectors = np.broadcast_to(
+        vectors, (*np.broadcast_shapes(batch, vectors.shape[:-1]), vectors.shape[-1])
+    )
     shared = [axis for axis, length in enumerate(batch) if length == 1]
     own = [axis for axis, length in enumerate(batch) if length != 1]
     order = [*shared, *own, len(batch)]
-    one_q, one_a = (v.reshape(tuple(v.shape[axis] for axis in own) + v.shape[-1:]) for v in (q, a))
-    found = saddle.saddle_solve(pattern, one_q, one_a, right.transpose(order), strict=False)
-    return (found.transpose(np.argsort(order)),)
+    return own, order, vectors.transpose(order)
 
 
 def _log_det_on_host(pattern: Any, q: np.ndarray, a: np.ndarray) -> tuple:
