@@ -2,11 +2,12 @@
 
 import numpy as np
 from scipy import sparse
+from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from scipy.sparse.linalg import splu
 
 from constrained_core.linear.structure import cleaned
 
-__all__ = ["Elimination"]
+__all__ = ["Elimination", "choose_pivots"]
 
 REFINEMENTS = 2
 """Steps of iterative refinement: one repairs an unlucky pivot order, the second is for safety."""
@@ -16,6 +17,14 @@ MAX_FILL = 50
 
 BLOCK = 256
 """Right-hand sides that are solved for at once."""
+
+PERTURBATION = 1e-8
+"""Relative size of the noise that keeps later pivots from being zero."""
+
+SHORT = 0.01
+"""How much a short column counts beside a large entry: it decides between equal ones."""
+
+MAX_TRIES = 3
 
 
 class Elimination:
@@ -82,3 +91,54 @@ class Elimination:
         if not blocks:
             return sparse.csr_array((self._rank, free_size))
         return sparse.csr_array(sparse.vstack(blocks).T)
+
+
+def choose_pivots(rows: sparse.csr_array, order: np.ndarray) -> np.ndarray:
+    """Variables whose columns are well conditioned, ascending.
+
+    They are the pivots of Gaussian elimination of A' with partial pivoting: with A' = [L_1; L_2] U,
+    pivots first, entries of L are at most 1, and the pivots of a null vector are -L_1'^-1 L_2' times
+    its other entries: in practice of order one, though only the worst case bound 2^r holds.
+
+    SuperLU factors square matrices only. A' is followed by unit columns of the variables that are
+    not in a first guess, the matching of rows with variables that has the largest product of
+    entries. Entries are perturbed, which moves no pivot that matters, so that a guess of dependent
+    columns makes no later pivot zero.
+
+    Args:
+        rows: ``(r, n)`` independent rows of lengths near one.
+        order: ``(r,)`` in which the rows are eliminated.
+    """
+    rank, num_variables = rows.shape
+    if rank == 0 or rank == num_variables:
+        return np.arange(rank)
+    guess = _matching(rows)
+    others = np.setdiff1d(np.arange(num_variables), guess)
+    place = np.concatenate([guess[order], others])
+    noise = np.random.default_rng(0)
+    for _ in range(MAX_TRIES):
+        perturbed = rows.copy()
+        perturbed.data *= 1 + PERTURBATION * noise.uniform(-1, 1, size=perturbed.nnz)
+        rest = sparse.csc_array(
+            (np.ones(len(others)), (others, np.arange(len(others)))),
+            shape=(num_variables, len(others)),
+        )
+        square = sparse.csc_array(sparse.hstack([perturbed[order].T, rest]))[place]
+        try:
+            factor = splu(sparse.csc_array(square), permc_spec="NATURAL", diag_pivot_thresh=1.0)
+        except RuntimeError:
+            continue
+        row_of_pivot = np.argsort(factor.perm_r)
+        return np.sort(place[row_of_pivot[factor.perm_c[:rank]]])
+    raise AssertionError
+
+
+def _matching(rows: sparse.csr_array) -> np.ndarray:
+    """A variable for each row, no two the same, of large entries in short columns."""
+    entries = rows.tocoo()
+    count = np.bincount(entries.col, minlength=rows.shape[1])
+    size = np.log2(np.abs(entries.data))
+    cost = 1 + size.max() - size + SHORT * np.log2(count[entries.col])
+    graph = sparse.csr_array((cost, (entries.row, entries.col)), shape=rows.shape)
+    _, variables = min_weight_full_bipartite_matching(graph)
+    return variables.astype(np.int64)

@@ -17,6 +17,7 @@ from constrained_core.linear.structure import (
     cleaned,
     exact_product_bits,
     factor_rows,
+    log_column_volume,
     power_of_two_scale,
     rounding,
 )
@@ -93,7 +94,7 @@ def _dense_plan(matrix: np.ndarray) -> AnyPlan:
         "num_rows": matrix.shape[0],
         "num_variables": matrix.shape[1],
         "kept": kept,
-        "log_range_volume": _log_volume(mixing),
+        "log_range_volume": log_column_volume(mixing),
     }
     dependence = cleaned(factor.dropped_triangle @ np.linalg.inv(factor.triangle))
     dependence = dependence[:, order] / scale[factor.dropped][:, None]
@@ -102,7 +103,7 @@ def _dense_plan(matrix: np.ndarray) -> AnyPlan:
         return _row_plan(rows[0], scale[kept], dependence, shared)
     orthonormal, upper = qr(rows.T, mode="economic", check_finite=False)
     determined, solution = _determined(rows, orthonormal, upper.T)
-    triangle, basis, log_volume = None, rows, _log_volume(upper.T)
+    triangle, basis, log_volume = None, rows, log_column_volume(upper.T)
     if _condition(upper.T) > WELL_CONDITIONED:
         triangle, basis, log_volume = upper.T, orthonormal.T, 0.0
     return DensePlan(
@@ -198,16 +199,6 @@ def _empty_plan(num_rows: int, num_variables: int) -> AnyPlan:
         determined=np.zeros(0, dtype=np.int64),
         solution=np.zeros((0, 0)),
     )
-
-
-def _log_volume(matrix: np.ndarray) -> float:
-    """1/2 log det(M'M) for full column rank, also where rows of M differ by orders of magnitude.
-
-    Sorted rows and pivoted columns make Householder's QR stable row by row (Cox and Higham 1998).
-    """
-    order = np.argsort(-np.linalg.norm(matrix, axis=-1))
-    triangle, _ = qr(matrix[order], mode="r", pivoting=True, check_finite=False)
-    return float(np.log(np.abs(np.diagonal(triangle))).sum())
 
 
 def _condition(triangle: np.ndarray) -> float:

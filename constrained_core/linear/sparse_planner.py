@@ -1,12 +1,31 @@
-"""From a sparse constraint matrix to its plan."""
+"""From a sparse constraint matrix to its plan: nothing r x r or m x n is made dense."""
+
+from collections.abc import Iterator
 
 import numpy as np
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
 
-from constrained_core.errors import ConstraintError
+from constrained_core.checks import infinite_matrix
+from constrained_core.linear.elimination import Elimination, choose_pivots
+from constrained_core.linear.row_space import RowSpace
 from constrained_core.linear.sparse_plan import SparsePlan
+from constrained_core.linear.sparse_rank import dependent_rows
+from constrained_core.linear.structure import (
+    cleaned,
+    log_column_volume,
+    power_of_two_scale,
+    rounding,
+)
 from constrained_core.sparse import SparseMatrix, SparsePattern
 
 __all__ = ["make_pattern_plan", "make_sparse_plan"]
+
+BLOCK = 256
+"""Dense right-hand sides that are solved for at once."""
+
+CANDIDATE = 1e-3
+"""Followers at most so large, beside what rounding could hide, may be zero."""
 
 
 def make_pattern_plan(pattern: SparsePattern) -> SparsePlan:
@@ -21,7 +40,7 @@ def make_pattern_plan(pattern: SparsePattern) -> SparsePlan:
         log_volume=float("nan"),
         log_range_volume=float("nan"),
         determined=np.zeros(0, dtype=np.int64),
-        dependence=np.zeros((0, num_rows)),
+        dependence=sparse.csr_array((0, num_rows)),
         given=pattern,
         given_values=unknown,
         kept_entries=np.arange(len(pattern.row)),
@@ -32,32 +51,127 @@ def make_pattern_plan(pattern: SparsePattern) -> SparsePlan:
 
 
 def make_sparse_plan(matrix: SparseMatrix) -> SparsePlan:
-    from constrained_core.linear.planner import plan_constraint
+    """Analyse a sparse matrix of known values.
 
-    values = np.array(matrix.values, dtype=np.float64)
-    dense = plan_constraint(matrix.to_dense())
-    position = np.full(dense.num_rows, -1)
-    position[dense.kept] = np.arange(dense.rank)
-    kept_entries = np.flatnonzero((position[matrix.row] >= 0) & (values != 0))
-    row = position[matrix.row[kept_entries]]
-    pattern = SparsePattern(row, matrix.column[kept_entries], (dense.rank, dense.num_variables))
-    from scipy import sparse
-
-    row_scale = dense.row_scale
-    scaled = dense.log_volume + float(getattr(dense, "log_triangle", 0.0))
+    Raises:
+        ConstraintError: NaN or infinity in the matrix.
+    """
+    values = np.array(matrix.values)
+    if not np.isfinite(values).all():
+        raise infinite_matrix()
+    eps = float(np.finfo(values.dtype).eps) if values.dtype.kind == "f" else 0.0
+    given_values = values.astype(np.float64)
+    given, (num_rows, num_variables) = matrix.pattern, matrix.pattern.shape
+    rows = sparse.csr_array((given_values, (given.row, given.column)), shape=given.shape)
+    rows.eliminate_zeros()
+    norms = np.sqrt(np.bincount(given.row, given_values**2, minlength=num_rows))
+    scale = power_of_two_scale(norms)
+    rows = sparse.csr_array(sparse.diags_array(scale) @ rows)
+    dropped = dependent_rows(rows, max(eps, float(np.finfo(np.float64).eps)))
+    kept = np.setdiff1d(np.arange(num_rows), dropped)
+    space = RowSpace(rows[kept])
+    dependence = _dependence(space, rows[dropped])
+    dependence = sparse.csr_array(sparse.diags_array(1 / scale[dropped]) @ dependence)
+    kept_entries, pattern = _kept_part(given, given_values, kept)
+    row_scale = scale[kept]
+    log_volume = space.log_volume
+    pivots = choose_pivots(space.rows, space.row_order)
     return SparsePlan(
-        num_rows=dense.num_rows,
-        num_variables=dense.num_variables,
-        kept=dense.kept,
+        num_rows=num_rows,
+        num_variables=num_variables,
+        kept=kept,
         row_scale=row_scale,
-        log_volume=scaled,
-        log_range_volume=dense.log_range_volume,
-        determined=dense.determined,
-        dependence=sparse.csr_array(dense.dependence),
-        given=matrix.pattern,
-        given_values=values,
+        log_volume=log_volume,
+        log_range_volume=log_volume + _log_mixing(row_scale, dependence),
+        determined=_determined(space.rows, pivots),
+        dependence=dependence,
+        given=given,
+        given_values=given_values,
         kept_entries=kept_entries,
         pattern=pattern,
-        values=values[kept_entries] * row_scale[row],
-        chosen_pivots=dense.pivots,
+        values=given_values[kept_entries] * row_scale[pattern.row],
+        chosen_pivots=pivots,
     )
+
+
+def _kept_part(
+    given: SparsePattern, values: np.ndarray, kept: np.ndarray
+) -> tuple[np.ndarray, SparsePattern]:
+    """The entries that are executed, and where they are among the kept rows."""
+    position = np.full(given.shape[0], -1)
+    position[kept] = np.arange(len(kept))
+    entries = np.flatnonzero((position[given.row] >= 0) & (values != 0))
+    row, column = position[given.row[entries]], given.column[entries]
+    return entries, SparsePattern(row, column, (len(kept), given.shape[1]))
+
+
+def _dependence(space: RowSpace, others: sparse.csr_array) -> sparse.csr_array:
+    """``(p, r)`` C with ``others = C rows``, without rounding errors."""
+    blocks = [
+        sparse.csr_array(cleaned(space.coefficients(block.toarray()))) for block in _blocks(others)
+    ]
+    if not blocks:
+        return sparse.csr_array((0, space.rank))
+    return sparse.csr_array(sparse.vstack(blocks))
+
+
+def _blocks(rows: sparse.csr_array) -> Iterator[sparse.csr_array]:
+    for start in range(0, rows.shape[0], BLOCK):
+        yield rows[start : start + BLOCK]
+
+
+def _log_mixing(row_scale: np.ndarray, dependence: sparse.csr_array) -> float:
+    """1/2 log det(C'C) for C = [diag(1 / row_scale); dependence], which makes A of scaled rows.
+
+    It is log |D| + 1/2 log det(I + M M') for D = diag(1 / row_scale) and M = dependence D^-1, whose
+    rows fall into parts that share no column.
+    """
+    mixing = sparse.csr_array(dependence @ sparse.diags_array(row_scale))
+    _, part = connected_components(abs(mixing) @ abs(mixing).T, directed=False)
+    order = np.argsort(part, kind="stable")
+    _, start = np.unique(part[order], return_index=True)
+    parts = np.split(order, start[1:]) if len(order) else []
+    return float(sum((_log_stacked(mixing[p]) for p in parts), -np.log(row_scale).sum()))
+
+
+def _log_stacked(mixing: sparse.csr_array) -> float:
+    """1/2 log det(I + M M'), the volume of [I; M'], rows of which may differ by orders."""
+    columns = np.unique(mixing.indices)
+    stacked = np.concatenate([np.eye(mixing.shape[0]), mixing[:, columns].toarray().T])
+    return log_column_volume(stacked)
+
+
+def _determined(rows: sparse.csr_array, pivots: np.ndarray) -> np.ndarray:
+    """Variables that the constraint alone determines: pivots that follow from no free variable.
+
+    Followers of random values find the candidates. Each is confirmed by the combination of rows
+    that gives its unit vector; a coefficient that is small but not zero disproves it.
+    """
+    rank, num_variables = rows.shape
+    free = np.setdiff1d(np.arange(num_variables), pivots)
+    if rank == 0:
+        return pivots
+    elimination = Elimination(sparse.csc_array(rows), pivots, free)
+    probes = np.random.default_rng(0).normal(size=(4, len(free)))
+    moved = np.abs(elimination.complete(np.zeros(rank), probes)).max(axis=0)
+    candidates = np.flatnonzero(moved < CANDIDATE)
+    confirmed = [
+        candidates[start : start + BLOCK][
+            _gives_unit(rows, elimination, pivots, candidates[start : start + BLOCK])
+        ]
+        for start in range(0, len(candidates), BLOCK)
+    ]
+    return np.sort(pivots[np.concatenate([np.zeros(0, dtype=np.int64), *confirmed])])
+
+
+def _gives_unit(
+    rows: sparse.csr_array, elimination: Elimination, pivots: np.ndarray, which: np.ndarray
+) -> np.ndarray:
+    """Whether a combination of rows is the unit vector of each of these pivots."""
+    place = np.arange(len(which)), which
+    unit = np.zeros((len(which), len(pivots)))
+    unit[place] = 1.0
+    solution = cleaned(elimination.solve(unit, transposed=True))
+    gap = solution @ rows
+    gap[place[0], pivots[which]] -= 1
+    return (np.abs(gap) <= 10 * rounding(len(pivots)) * (np.abs(solution) @ abs(rows))).all(axis=-1)

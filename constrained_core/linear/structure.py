@@ -13,6 +13,7 @@ __all__ = [
     "exact_product_bits",
     "factor_rows",
     "first_members",
+    "log_column_volume",
     "power_of_two_scale",
     "rounding",
 ]
@@ -74,6 +75,16 @@ def factor_rows(scaled_rows: np.ndarray, eps: float) -> RowFactor:
         triangle=triangle[:rank, :rank].T,
         dropped_triangle=triangle[:rank, rank:].T[order],
     )
+
+
+def log_column_volume(matrix: np.ndarray) -> float:
+    """1/2 log det(M'M) for full column rank, also where rows of M differ by orders of magnitude.
+
+    Sorted rows and pivoted columns make Householder's QR stable row by row (Cox and Higham 1998).
+    """
+    order = np.argsort(-np.linalg.norm(matrix, axis=-1))
+    triangle, _ = linalg.qr(matrix[order], mode="r", pivoting=True, check_finite=False)
+    return float(np.log(np.abs(np.diagonal(triangle))).sum())
 
 
 def exact_product_bits(rows: np.ndarray) -> int:

@@ -1,0 +1,158 @@
+"""Which rows of a sparse matrix depend on others."""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import linalg, sparse
+from scipy.sparse.csgraph import connected_components
+from scipy.sparse.linalg import SuperLU
+
+from constrained_core.linear.row_space import factor_symmetric
+
+__all__ = ["dependent_rows"]
+
+SHIFT = 2.3e-16
+"""d of [[I, A'], [A, -d I]]: as small as can be without making a dependent row's pivot zero."""
+
+SEPARATED = 1e-6
+"""A singular value far above sqrt(d): a block that reaches it has met all that vanish."""
+
+PRIVATE = 0.05
+"""An entry alone in its column, at least so large beside its row, makes that row independent."""
+
+MAX_PEELINGS = 100
+
+LATER = 0.1
+"""By how much the last row is rather dropped than the first, where both could be."""
+
+
+class _Part(NamedTuple):
+    """Rows that share variables, directly or through others, with no other rows."""
+
+    rows: np.ndarray
+    columns: np.ndarray
+
+
+def dependent_rows(rows: sparse.csr_array, eps: float) -> np.ndarray:
+    """Indices of rows without which the others are independent, ascending.
+
+    Rows with a variable of their own are independent of all others, and set aside in rounds. Of
+    the rest, the left null space is found by inverse iteration with A A' + d I on a block of random
+    vectors: singular values of A that vanish dominate, and the block grows until one does not
+    vanish. A pivoted factorisation of the null space says which rows to drop.
+
+    Args:
+        rows: ``(m, n)`` of lengths in [1, 2) or zero, without stored zeros.
+        eps: relative precision of the entries.
+    """
+    empty = np.flatnonzero(np.diff(rows.indptr) == 0)
+    remaining = _without_private_variable(rows)
+    dependent = [remaining[part] for part in _dependent_parts(rows[remaining], eps)]
+    return np.sort(np.concatenate([empty, *dependent]))
+
+
+def _without_private_variable(rows: sparse.csr_array) -> np.ndarray:
+    """Rows that remain when those with a variable of their own are set aside, in rounds."""
+    entries = rows.tocoo()
+    row, column, size = entries.row, entries.col, np.abs(entries.data)
+    for _ in range(MAX_PEELINGS):
+        count = np.bincount(column, minlength=rows.shape[1])
+        peeled = np.zeros(rows.shape[0], dtype=bool)
+        peeled[row[(count[column] == 1) & (size >= PRIVATE)]] = True
+        if not peeled.any():
+            break
+        stay = ~peeled[row]
+        row, column, size = row[stay], column[stay], size[stay]
+    return np.unique(row)
+
+
+def _dependent_parts(rows: sparse.csr_array, eps: float) -> list[np.ndarray]:
+    """The rows to drop of every part."""
+    if rows.shape[0] < 2:
+        return []
+    parts, factor = _parts(rows), _shifted_factor(rows)
+    vanishing = 20 * eps * np.sqrt(abs(rows).sum(axis=0).max() * abs(rows).sum(axis=1).max())
+    size, dropped = 4, []
+    while parts:
+        bases = _smallest_directions(factor, rows, parts, size)
+        unresolved = []
+        for part, (vectors, values) in zip(parts, bases, strict=True):
+            if values.max() > max(SEPARATED, vanishing) or len(part.rows) <= size:
+                null = vectors[:, values <= vanishing]
+                dropped.append(part.rows[_rows_to_drop(null)])
+            else:
+                unresolved.append(part)
+        parts, size = unresolved, 2 * size
+    return dropped
+
+
+def _parts(rows: sparse.csr_array) -> list[_Part]:
+    """Parts of at least two rows."""
+    num_rows, num_variables = rows.shape
+    graph = sparse.block_array([[None, rows], [rows.T, None]])
+    _, label = connected_components(graph, directed=False)
+    members = _members(label[:num_rows])
+    variables = _members(label[num_rows:])
+    return [_Part(members[i], variables[i]) for i in members if len(members[i]) > 1]
+
+
+def _members(label: np.ndarray) -> dict[int, np.ndarray]:
+    order = np.argsort(label, kind="stable")
+    values, start = np.unique(label[order], return_index=True)
+    return dict(zip(values.tolist(), np.split(order, start[1:]), strict=True))
+
+
+def _shifted_factor(rows: sparse.csr_array) -> SuperLU:
+    """[[I, A'], [A, -d I]] factored, with the smallest d that makes no pivot zero."""
+    num_rows, num_variables = rows.shape
+    corner, lower = sparse.eye_array(num_variables), sparse.eye_array(num_rows)
+    shift = SHIFT
+    while True:
+        try:
+            return factor_symmetric(sparse.block_array([[corner, rows.T], [rows, -shift * lower]]))
+        except RuntimeError:
+            shift *= 7.0
+
+
+def _smallest_directions(
+    factor: SuperLU, rows: sparse.csr_array, parts: list[_Part], size: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Of every part, left singular vectors of its smallest singular values, and these.
+
+    As parts share no variable, one block of ``size`` vectors serves all of them at once.
+    """
+    block = np.random.default_rng(0).normal(size=(rows.shape[0], size))
+    for _ in range(3):
+        block = _orthonormal_parts(block, parts)
+        right = np.concatenate([np.zeros((rows.shape[1], size)), block])
+        block = factor.solve(right)[rows.shape[1] :]
+    block = _orthonormal_parts(block, parts)
+    images = rows.T @ block
+    results = []
+    for part in parts:
+        wide = min(size, len(part.rows))
+        _, values, right_vectors = np.linalg.svd(
+            images[part.columns, :wide], full_matrices=len(part.columns) < wide
+        )
+        values = np.concatenate([values, np.zeros(wide - len(values))])
+        results.append((block[part.rows, :wide] @ right_vectors.T, values))
+    return results
+
+
+def _orthonormal_parts(block: np.ndarray, parts: list[_Part]) -> np.ndarray:
+    """The block with orthonormal columns in each part, as many as it has rows, and zeros."""
+    result = np.zeros_like(block)
+    for part in parts:
+        orthonormal, _ = np.linalg.qr(block[part.rows])
+        result[part.rows, : orthonormal.shape[1]] = orthonormal
+    return result
+
+
+def _rows_to_drop(null: np.ndarray) -> np.ndarray:
+    """As many rows as there are null vectors, of well conditioned entries, the later ones first."""
+    num_rows, nullity = null.shape
+    if nullity == 0:
+        return np.zeros(0, dtype=np.int64)
+    weight = 1 + LATER * np.arange(num_rows) / num_rows
+    _, order = linalg.qr(null.T * weight, mode="r", pivoting=True, check_finite=False)
+    return order[:nullity]
