@@ -1,0 +1,230 @@
+"""A saddle-point matrix with known values, factored.
+
+K is permuted so that a few *late* indices come last (``saddle_ordering``). K11 of
+the others is L D L' with a sparse L, from SciPy's SuperLU without exchanges of rows; what is left
+for the late ones is the small dense S = K22 - K21 K11^-1 K12. The signs of D and of the eigenvalues
+of S are the inertia of K: n positive and r negative ones where, and only where, Q is positive
+definite on the null space of A (Gould 1985, *On practical conditions for the existence and
+uniqueness of solutions to the general equality quadratic programming problem*).
+"""
+
+from functools import cached_property
+
+import numpy as np
+from scipy import sparse
+
+from constrained_core.cache import Cache, Content
+from constrained_core.errors import ParameterError
+from constrained_core.linear.saddle_ordering import (
+    SMALL_PIVOT,
+    Ordering,
+    factor_in_order,
+    order_saddle,
+)
+from constrained_core.linear.saddle_pattern import SaddlePattern
+
+__all__ = ["NOT_DEFINITE_ALONE", "SaddleFactor", "factor_saddle", "factor_values"]
+
+LARGE_MULTIPLIER = 1e4
+"""Entry of L from which an order is chosen anew for the values at hand."""
+ROUNDING = 1e3 * float(np.finfo(np.float64).eps)
+"""Share of the terms of S up to which their sum may be rounding."""
+ZERO = 1e-10
+"""Eigenvalue of S, scaled to one, that is none."""
+
+NOT_DEFINITE_ALONE = (
+    "precision_matrix: expected a positive semidefinite Q, from which alone noise can be drawn, "
+    "got one with negative eigenvalues; give precision_root, a D with Q = D'D, or add c A'A to Q, "
+    "which changes nothing where A x = k."
+)
+
+
+class SaddleFactor:
+    """K with known values, factored.
+
+    Args:
+        ordering: where its indices go.
+        values: ``(nq + 2 na,)`` entries of K; they may be complex, for derivatives by a complex
+            step.
+        scale: ``(n + r,)`` powers of two T: what is factored is T K T.
+    """
+
+    def __init__(self, ordering: Ordering, values: np.ndarray, scale: np.ndarray) -> None:
+        self.ordering, self.pattern, self.scale = ordering, ordering.pattern, scale
+        row, column = self.pattern.entries
+        scaled = values * scale[row] * scale[column]
+        self._whole = self.pattern.filled(scaled)
+        first, self._across, self._last = ordering.split(scaled)
+        self._factor = factor_in_order(first) if first.shape[0] else None
+        self._explained = self._solve_early(self._across)
+        self._rest = self._last - self._across.T @ self._explained
+
+    @cached_property
+    def lower(self) -> sparse.csc_array:
+        """L."""
+        if self._factor is None:
+            return sparse.csc_array((0, 0))
+        return self._factor.L.tocsc().sorted_indices()
+
+    @cached_property
+    def pivots(self) -> np.ndarray:
+        """``(n + r - t,)`` D."""
+        return np.zeros(0) if self._factor is None else self._factor.U.diagonal()
+
+    @property
+    def is_stable(self) -> bool:
+        """Whether the order serves these values."""
+        if not (np.abs(self.pivots) >= SMALL_PIVOT).all():
+            return False
+        return bool((np.abs(self.lower.data) < LARGE_MULTIPLIER).all())
+
+    @cached_property
+    def _late(self) -> tuple[np.ndarray, np.ndarray]:
+        """S without what is rounding, scaled to about one, and the scale."""
+        size = np.abs(self._last) + np.abs(self._across).T @ np.abs(self._explained)
+        rest = np.where(np.abs(self._rest) > ROUNDING * size, self._rest, 0.0)
+        scale = _balance(np.abs(rest))
+        return scale[:, None] * rest * scale, scale
+
+    def signs(self) -> tuple[int, int]:
+        """The numbers of zero and of negative eigenvalues of K."""
+        values = np.linalg.eigvalsh(self._late[0])
+        negative = (self.pivots < 0).sum() + (values <= -ZERO).sum()
+        return int((np.abs(values) < ZERO).sum()), int(negative)
+
+    @cached_property
+    def log_det(self) -> float:
+        """log |det K|."""
+        scaled = np.log(np.abs(self.pivots)).sum() + np.linalg.slogdet(self._rest)[1]
+        return float(scaled - 2 * np.log(self.scale).sum())
+
+    def solve(self, right: np.ndarray) -> np.ndarray:
+        """``K^-1 right`` for ``(..., n + r)``, refined once."""
+        scaled = (right * self.scale).reshape(-1, self.pattern.size).T
+        solution = self._solve(scaled)
+        solution = solution + self._solve(scaled - self._whole @ solution)
+        return (solution.T * self.scale).reshape(right.shape)
+
+    def _solve(self, right: np.ndarray) -> np.ndarray:
+        first, last = np.split(right[self.ordering.order], [len(self.ordering.early)])
+        late = self._late_inverse @ (last - self._explained.T @ first)
+        early = self._solve_early(first) - self._explained @ late
+        return np.concatenate([early, late])[self.ordering.place]
+
+    def _solve_early(self, right: np.ndarray) -> np.ndarray:
+        if self._factor is None or right.shape[1] == 0:
+            return right.astype(self._whole.dtype)
+        return self._factor.solve(np.asfortranarray(right, dtype=self._whole.dtype))
+
+    @cached_property
+    def _late_inverse(self) -> np.ndarray:
+        scale = _balance(np.abs(self._rest))
+        return scale[:, None] * np.linalg.inv(scale[:, None] * self._rest * scale) * scale
+
+    def root(self, noise: np.ndarray) -> np.ndarray:
+        """``(..., n + r)`` of covariance K, where that is positive semidefinite, from white
+        noise."""
+        late, scale = self._late
+        values, vectors = np.linalg.eigh(late)
+        white = noise.reshape(-1, self.pattern.size).T
+        first, last = np.split(white, [len(self.ordering.early)])
+        early = self.lower @ (np.sqrt(self.pivots)[:, None] * first)
+        own = (vectors * np.sqrt(np.maximum(values, 0.0))) @ (vectors.T @ last) / scale[:, None]
+        drawn = np.concatenate([early, self._explained.T @ early + own])[self.ordering.place]
+        return (drawn.T / self.scale).reshape(noise.shape)
+
+    @cached_property
+    def selected_inverse(self) -> tuple[np.ndarray, np.ndarray]:
+        """``K^-1`` where Q has entries, ``(nq,)``, and where A has, ``(na,)``."""
+        row, column = self.pattern.inverse_entries
+        # K^-1 is that of K11, and E S^-1 E' with E = [K11^-1 K12; -I].
+        spread = np.concatenate([self._explained, -np.eye(len(self._rest))])[self.ordering.place]
+        values = np.einsum("et,et->e", (spread @ self._late_inverse)[row], spread[column])
+        inside, places = self.ordering.inverse_places
+        values[inside] += self._early_inverse()[places]
+        values = values * self.scale[row] * self.scale[column]
+        return values[: len(self.pattern.q_row)], values[len(self.pattern.q_row) :]
+
+    def _early_inverse(self) -> np.ndarray:
+        store = self.ordering.spread(self.lower)
+        return self.ordering.supernodes.inverse(store, self.pivots)
+
+
+def _balance(size: np.ndarray) -> np.ndarray:
+    """``(t,)`` T such that the largest entries of the rows of T S T are about one (Ruiz 2001)."""
+    scale = np.ones(len(size))
+    for _ in range(10 if size.size else 0):
+        largest = (scale[:, None] * size * scale).max(1)
+        scale = scale / np.sqrt(np.where(largest > 0, largest, 1.0))
+    return scale
+
+
+_ORDERINGS: Cache[Ordering] = Cache(max_entries=64)
+_FACTORS: Cache[SaddleFactor] = Cache(max_entries=8)
+
+
+def factor_saddle(pattern: SaddlePattern, q: np.ndarray, a: np.ndarray) -> SaddleFactor:
+    """K factored; the same values are factored once.
+
+    Raises:
+        ParameterError: Q is not positive definite on the null space of A, or rows of A depend on
+            each other; values that are not finite.
+    """
+    return _FACTORS.get((pattern, Content(q), Content(a)), lambda: _definite(pattern, q, a))
+
+
+def _definite(pattern: SaddlePattern, q: np.ndarray, a: np.ndarray) -> SaddleFactor:
+    factor = factor_values(pattern, q, a)
+    free, negative = factor.signs()
+    if free or negative != pattern.num_rows:
+        raise ParameterError(_not_definite(free, negative - pattern.num_rows))
+    return factor
+
+
+def factor_values(pattern: SaddlePattern, q: np.ndarray, a: np.ndarray) -> SaddleFactor:
+    """K factored, whatever its signs.
+
+    Raises:
+        ParameterError: values that are not finite.
+    """
+    values = pattern.values(q, a)
+    if not np.isfinite(values).all():
+        raise ParameterError(
+            "expected finite values of the precision, scale and A, got NaN or infinity; check the "
+            "parameters."
+        )
+    scale = pattern.scale(values)
+    row, column = pattern.entries
+    scaled = values * scale[row] * scale[column]
+    ordering = _ORDERINGS.find(pattern)
+    if ordering is not None:
+        factor = _try(ordering, values, scale)
+        if factor is not None:
+            return factor
+    ordering = _ORDERINGS.put(pattern, order_saddle(pattern, scaled))
+    try:
+        return SaddleFactor(ordering, values, scale)
+    except RuntimeError as error:  # as below, whatever the order
+        raise ParameterError(_not_definite(1, 0)) from error
+
+
+def _try(ordering: Ordering, values: np.ndarray, scale: np.ndarray) -> SaddleFactor | None:
+    try:
+        factor = SaddleFactor(ordering, values, scale)
+    except RuntimeError:  # SuperLU found a pivot that is exactly zero
+        return None
+    return factor if factor.is_stable else None
+
+
+def _not_definite(free: int, negative: int) -> str:
+    what = []
+    if free:
+        what.append(f"leaves {free} direction{'s' * (free > 1)} free")
+    if negative:
+        what.append(f"is negative along {negative} direction{'s' * (negative > 1)}")
+    return (
+        "precision_matrix: expected a matrix Q that is positive definite on the null space of A, "
+        f"got one that {' and '.join(what) or 'is not'} there; add a row to A for each free "
+        "direction (a sum over every connected component of an intrinsic field), or make Q "
+        "positive definite."
+    )

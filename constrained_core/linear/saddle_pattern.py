@@ -1,0 +1,85 @@
+"""Where a saddle-point matrix has entries."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy import sparse
+
+from constrained_core.linear.structure import power_of_two_scale
+
+__all__ = ["SaddlePattern"]
+
+
+@dataclass(frozen=True, eq=False)
+class SaddlePattern:
+    """Where Q and A of K = [[Q, A'], [A, 0]] have entries.
+
+    Attributes:
+        q_row, q_column: ``(nq,)`` entries of the symmetric Q, both triangles, each once.
+        a_row, a_column: ``(na,)`` entries of A, each once.
+        num_variables: n.
+        num_rows: r.
+    """
+
+    q_row: np.ndarray
+    q_column: np.ndarray
+    a_row: np.ndarray
+    a_column: np.ndarray
+    num_variables: int
+    num_rows: int
+
+    @property
+    def size(self) -> int:
+        """n + r."""
+        return self.num_variables + self.num_rows
+
+    @cached_property
+    def entries(self) -> tuple[np.ndarray, np.ndarray]:
+        """``(nq + 2 na,)`` rows and columns of the entries of K: Q, A and A'."""
+        below = self.a_row + self.num_variables
+        row = np.concatenate([self.q_row, below, self.a_column])
+        return row, np.concatenate([self.q_column, self.a_column, below])
+
+    @property
+    def inverse_entries(self) -> tuple[np.ndarray, np.ndarray]:
+        """``(nq + na,)`` rows and columns of those of Q and A."""
+        row, column = self.entries
+        count = len(self.q_row) + len(self.a_row)
+        return row[:count], column[:count]
+
+    def values(self, q: np.ndarray, a: np.ndarray) -> np.ndarray:
+        """``(nq + 2 na,)`` values of the entries of K."""
+        return np.concatenate([q, a, a])
+
+    def filled(self, values: np.ndarray) -> sparse.csr_array:
+        """K."""
+        return sparse.csr_array((values, self.entries), shape=(self.size, self.size))
+
+    def scale(self, values: np.ndarray) -> np.ndarray:
+        """``(n + r,)`` powers of two T such that T K T has a diagonal and rows of A of about 1."""
+        size = np.abs(values)
+        on_diagonal = np.flatnonzero(self.q_row == self.q_column)
+        diagonal = np.zeros(self.num_variables)
+        diagonal[self.q_row[on_diagonal]] = size[on_diagonal]
+        variables = power_of_two_scale(np.sqrt(diagonal))
+        a = size[len(self.q_row) : len(self.q_row) + len(self.a_row)] * variables[self.a_column]
+        squares = np.bincount(self.a_row, a**2, minlength=self.num_rows)
+        return np.concatenate([variables, power_of_two_scale(np.sqrt(squares))])
+
+    @cached_property
+    def _content(self) -> tuple:
+        arrays = (self.q_row, self.q_column, self.a_row, self.a_column)
+        return self.num_variables, self.num_rows, *(array.tobytes() for array in arrays)
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(self._content)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, SaddlePattern):
+            return NotImplemented
+        return self is other or (hash(self) == hash(other) and self._content == other._content)

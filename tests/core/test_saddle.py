@@ -1,0 +1,203 @@
+"""Saddle-point matrices K = [[Q, A'], [A, 0]] against dense algebra."""
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from constrained_core.errors import ParameterError
+from constrained_core.linear.saddle import (
+    SaddlePattern,
+    precision_noise,
+    saddle_inverse,
+    saddle_inverse_tangent,
+    saddle_log_det,
+    saddle_solve,
+)
+
+KINDS = ("proper", "diagonal", "intrinsic", "identity", "indefinite")
+
+
+def lattice(*shape):
+    """Precision of differences of neighbours, singular along constants."""
+    chains = [
+        sparse.diags_array([-np.ones(n - 1)] * 2, offsets=[-1, 1], shape=(n, n)) for n in shape
+    ]
+    total = sparse.csr_array((1, 1))
+    for chain in chains:
+        own = chain - sparse.diags_array(chain.sum(0))
+        left, right = sparse.eye_array(total.shape[0]), sparse.eye_array(own.shape[0])
+        total = sparse.kron(total, right) + sparse.kron(left, own)
+    return total.tocsr()
+
+
+def random_case(seed):
+    """A precision Q and rows A of many kinds, small enough for dense algebra."""
+    rng = np.random.default_rng(seed)
+    n, kind = int(rng.integers(1, 40)), KINDS[seed % 5]
+    noise = sparse.random_array((n, n), density=rng.uniform(0.02, 0.3), rng=rng)
+    eye = sparse.eye_array(n)
+    if kind == "proper":
+        Q = noise @ noise.T + rng.uniform(0.01, 1) * eye
+    elif kind == "diagonal":
+        Q = sparse.diags_array(10.0 ** rng.uniform(-2, 2, n))
+    elif kind == "intrinsic":  # of any number of components
+        weights = abs(noise + noise.T)
+        Q = sparse.diags_array(weights.sum(0)) - weights
+    elif kind == "identity":
+        Q = eye
+    else:
+        Q = noise + noise.T + rng.uniform(0, 3) * eye
+    r = int(rng.integers(0, max(1, n // 2) + 1))
+    A = sparse.csr_array(
+        (rng.random((r, n)) < 0.3) * (1.0 if seed % 2 else rng.uniform(0.5, 2, (r, n)))
+    )
+    return Q.tocsr(), A
+
+
+def pattern_of(Q, A):
+    Q, A = sparse.coo_array(Q), sparse.coo_array(A)
+    index = [part.astype(np.int64) for part in (Q.row, Q.col, A.row, A.col)]
+    return SaddlePattern(*index, Q.shape[0], A.shape[0]), Q.data, A.data
+
+
+def dense(Q, A):
+    corner = np.zeros((A.shape[0], A.shape[0]))
+    return np.block([[Q.toarray(), A.toarray().T], [A.toarray(), corner]])
+
+
+def smallest_on_null_space(Q, A):
+    """The smallest eigenvalue of Q on the null space of A; None if rows depend on each other."""
+    r, n = A.shape
+    if r and np.linalg.matrix_rank(A.toarray()) < r:
+        return None
+    basis = np.linalg.svd(A.toarray())[2][r:].T if r else np.eye(n)
+    values = np.linalg.eigvalsh(basis.T @ Q.toarray() @ basis)
+    return values.min() if len(values) else 1.0
+
+
+def close(found, expected, condition):
+    """Up to rounding times the condition of K; derivatives have its square in them."""
+    size = np.abs(expected).max(initial=1e-300)
+    assert np.abs(found - expected).max(initial=0.0) <= 1e-13 * condition * size
+
+
+@pytest.mark.parametrize("seed", range(300))
+def test_against_dense_algebra(seed):
+    Q, A = random_case(seed)
+    pattern, q, a = pattern_of(Q, A)
+    smallest = smallest_on_null_space(Q, A)
+    if smallest is None or smallest < 1e-9:
+        with pytest.raises(ParameterError, match="positive definite on the null space"):
+            saddle_log_det(pattern, q, a)
+        assert np.isnan(saddle_log_det(pattern, q, a, strict=False))
+        return
+    K = dense(Q, A)
+    inverse, condition = np.linalg.inv(K), np.linalg.cond(K)
+    rng = np.random.default_rng(seed)
+    right = rng.standard_normal((3, pattern.size))
+    close(saddle_solve(pattern, q, a, right), right @ inverse, condition)
+    gap = saddle_log_det(pattern, q, a) - np.linalg.slogdet(K)[1]
+    assert abs(gap) <= 1e-13 * condition * pattern.size
+    row, column = pattern.inverse_entries
+    close(np.concatenate(saddle_inverse(pattern, q, a)), inverse[row, column], condition)
+    direction = rng.standard_normal(Q.shape)
+    direction = (direction + direction.T)[pattern.q_row, pattern.q_column]
+    da = rng.standard_normal(a.shape)
+    moved = pattern.filled(pattern.values(direction, da)).toarray()
+    tangent = np.concatenate(saddle_inverse_tangent(pattern, q, a, direction, da))
+    close(tangent, -(inverse @ moved @ inverse)[row, column], condition**2)
+
+
+@pytest.mark.parametrize("seed", [s for s in range(60) if KINDS[s % 5] != "indefinite"])
+def test_noise_has_the_precision_as_covariance(seed):
+    Q, A = random_case(seed)
+    pattern, q, _ = pattern_of(Q, A[:0])
+    root = precision_noise(pattern, q, np.eye(Q.shape[0]))
+    np.testing.assert_allclose(root.T @ root, Q.toarray(), atol=1e-13 * abs(Q).max())
+
+
+def test_no_noise_of_an_indefinite_precision():
+    pattern, q, _ = pattern_of(sparse.diags_array([1.0, -1.0]), sparse.csr_array((0, 2)))
+    with pytest.raises(ParameterError, match="precision_root"):
+        precision_noise(pattern, q, np.ones(2))
+    assert np.isnan(precision_noise(pattern, q, np.ones(2), strict=False)).all()
+
+
+@pytest.mark.parametrize("islands", [2, 3, 20])
+def test_free_directions_are_counted(islands):
+    Q = sparse.block_diag([lattice(3, 2)] * islands).tocsr()
+    one_sum = sparse.csr_array(np.ones((1, 6 * islands)))
+    pattern, q, a = pattern_of(Q, one_sum)
+    with pytest.raises(ParameterError, match=f"leaves {islands - 1} direction"):
+        saddle_log_det(pattern, q, a)
+    each = sparse.kron(sparse.eye_array(islands), np.ones((1, 6))).tocsr()
+    pattern, q, a = pattern_of(Q, each)
+    expected = np.linalg.slogdet(dense(Q, each))[1]
+    np.testing.assert_allclose(saddle_log_det(pattern, q, a), expected, rtol=1e-12)
+
+
+def test_negative_directions_are_counted():
+    pattern, q, a = pattern_of(
+        sparse.diags_array([1.0, -1.0, -2.0]), sparse.csr_array([[1.0, 0.0, 0.0]])
+    )
+    with pytest.raises(ParameterError, match="negative along 2 directions"):
+        saddle_log_det(pattern, q, a)
+
+
+@pytest.mark.parametrize("order", [1, 2])
+def test_random_walk(order):
+    """What ties an intrinsic field down is found where no pivot is small by itself."""
+    n = 300
+    D = sparse.csr_array(np.diff(np.eye(n), order, axis=0))
+    A = sparse.csr_array(np.stack([np.ones(n), np.arange(n) / n])[:order])
+    pattern, q, a = pattern_of(D.T @ D, A)
+    values, vectors = np.linalg.eigh((D.T @ D).toarray())
+    np.testing.assert_allclose(
+        saddle_log_det(pattern, q, a),
+        np.log(values[order:]).sum()
+        + np.linalg.slogdet((A @ vectors[:, :order]) @ (A @ vectors[:, :order]).T)[1],
+        rtol=1e-8,
+    )
+    variance = saddle_inverse(pattern, q, a)[0][pattern.q_row == pattern.q_column]
+    expected = np.diagonal((vectors[:, order:] / values[order:]) @ vectors[:, order:].T)
+    np.testing.assert_allclose(np.sort(variance), np.sort(expected), rtol=1e-6)
+
+
+def test_a_field_of_two_thousand_nodes():
+    """Large blocks, batches of small ones, and a late row."""
+    Q = lattice(50, 40)
+    A = sparse.csr_array(np.ones((1, 2000)))
+    pattern, q, a = pattern_of(Q, A)
+    inverse = np.linalg.inv(dense(Q, A))
+    row, column = pattern.inverse_entries
+    found = np.concatenate(saddle_inverse(pattern, q, a))
+    np.testing.assert_allclose(found, inverse[row, column], atol=1e-12)
+
+
+def test_batches_share_an_order():
+    Q, A = lattice(4, 3) + sparse.eye_array(12), sparse.csr_array(np.ones((1, 12)))
+    pattern, q, a = pattern_of(Q, A)
+    factor = np.array([1.0, 4.0])[:, None]
+    right = np.random.default_rng(0).standard_normal((5, 2, 13))
+    solution = saddle_solve(pattern, q * factor, a, right)
+    for i in range(2):
+        expected = right[:, i] @ np.linalg.inv(dense(Q * factor[i, 0], A))
+        np.testing.assert_allclose(solution[:, i], expected, atol=1e-13)
+
+
+def test_values_of_very_different_size():
+    """Digits are kept where scales are 1e-6 and 1e6, as in the dense laws."""
+    rng = np.random.default_rng(1)
+    A = sparse.csr_array(rng.integers(-1, 2, (4, 12)).astype(float))
+    scale = 10.0 ** rng.uniform(-6, 6, 12)
+    pattern, q, a = pattern_of(sparse.diags_array(scale**-2), A)
+    gram = (A.toarray() * scale**2) @ A.toarray().T
+    expected = np.linalg.slogdet(gram)[1] - 2 * np.log(scale).sum()
+    np.testing.assert_allclose(saddle_log_det(pattern, q, a), expected, rtol=1e-9)
+
+
+def test_what_is_not_finite_is_refused():
+    pattern, q, a = pattern_of(sparse.eye_array(2), sparse.csr_array([[1.0, 1.0]]))
+    with pytest.raises(ParameterError, match="finite"):
+        saddle_solve(pattern, q * np.nan, a, np.zeros(3))
+    assert np.isnan(saddle_solve(pattern, q * np.nan, a, np.zeros(3), strict=False)).all()
