@@ -83,6 +83,8 @@ class ConstrainedGMRF(ConstrainedGaussian):
     pytree_aux_fields = ("_pattern", "_root_pattern")
     _event_dims = {"loc": 1, "precision_matrix": 2, "precision_root": 2}
 
+    _conditional: FieldConditional
+
     def __init__(
         self,
         loc: Any,

@@ -27,7 +27,7 @@ class Segments:
 
     def __init__(self, index: np.ndarray, size: int) -> None:
         self.size, self._num_entries, self._levels = size, len(index), []
-        counts = np.bincount(index, minlength=size)
+        counts: np.ndarray = np.bincount(index, minlength=size)
         while len(index) and counts.max() > 1:
             level, index = _grouped(index, counts)
             self._levels.append(level)
@@ -50,13 +50,13 @@ def _padded(values: Array) -> Array:
 def _grouped(index: np.ndarray, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """``(groups, width)`` the entries of every group, filled up with the one past the last, and
     the segment of each group."""
-    largest, mean = int(counts.max()), len(index) / max(1, np.count_nonzero(counts))
+    largest, mean = int(counts.max()), len(index) / int((counts > 0).sum())
     width = largest if largest <= MAX_WIDTH and largest <= 4 * mean else int(np.ceil(2 * mean))
     width = max(2, min(width, largest, MAX_WIDTH))
     order = np.argsort(index, kind="stable")
     starts = np.concatenate([[0], np.cumsum(counts)])[:-1]
     within = np.arange(len(index)) - starts[index[order]]
-    groups_of = -(-counts // width)
+    groups_of = (counts + width - 1) // width
     first_group = np.concatenate([[0], np.cumsum(groups_of)])
     level = np.full((first_group[-1], width), len(index), np.int32)
     level[first_group[:-1][index[order]] + within // width, within % width] = order

@@ -59,7 +59,8 @@ def _of_bcoo(name: str, value: BCOO) -> SparseMatrix:
     place = index[inside, 0] * num_columns + index[inside, 1]
     places, group = np.unique(place, return_inverse=True)
     values = Segments(group, len(places)).totals(value.data[inside])
-    return SparseMatrix(places // num_columns, places % num_columns, values, value.shape)
+    shape = num_rows, num_columns
+    return SparseMatrix(places // num_columns, places % num_columns, values, shape)
 
 
 def _known_index(name: str, indices: Array) -> np.ndarray:

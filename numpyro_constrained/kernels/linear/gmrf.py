@@ -24,6 +24,7 @@ from numpyro_constrained.kernels.linear.rows import DenseRows, GroupRows, Rows, 
 from numpyro_constrained.kernels.linear.saddle import (
     is_known,
     precision_noise,
+    require_law,
     saddle_inverse,
     saddle_log_det,
     saddle_pattern,
@@ -33,11 +34,6 @@ from numpyro_constrained.kernels.linear.sparse_rows import SparseRows
 
 __all__ = ["FieldConditional", "complete_precision"]
 
-NOT_DEFINITE = (
-    "precision_matrix: expected Q to be positive definite on the null space of A, got one that is "
-    "not; add the rows to A that fix what is left free (one sum for each connected component of an "
-    "intrinsic field)."
-)
 NOT_PROPER = (
     "precision_matrix: expected Q to be positive definite, as the law without the constraint asks "
     "for, got one that is not; a Q that is singular off the null space of A has no such law: "
@@ -77,7 +73,7 @@ class FieldConditional(Conditional):
         self.noise_size = loc.shape[-1] if root is None else root.size
         log_det = saddle_log_det(self._saddle, self.precision.values, self._rows.values)
         if is_known(log_det) and np.isnan(log_det).any():
-            raise ParameterError(NOT_DEFINITE)
+            require_law(self._saddle, self.precision.values, self._rows.values)
         self._log_det = log_det
         self.half_log_det = lift(matrix.exact_half_log_det, log_det.ndim) - 0.5 * log_det
 

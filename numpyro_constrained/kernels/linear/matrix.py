@@ -13,6 +13,7 @@ from jax import Array
 
 from constrained_core.groups import GroupSum
 from constrained_core.linear.plan import AnyPlan, DensePlan, GroupPlan, RowPlan
+from constrained_core.linear.sparse_plan import SparsePlan
 from constrained_core.linear.structure import BlockReflector
 from numpyro_constrained.kernels.arrays.groups import Groups, plan_groups
 from numpyro_constrained.kernels.arrays.leaves import evaluated
@@ -61,7 +62,7 @@ class BoundMatrix(ABC):
         has_basis: whether there is an orthonormal basis of the null space.
     """
 
-    plan: AnyPlan | None = None
+    plan: AnyPlan | SparsePlan | None = None
     num_rows: int
     given: Rows
     rows: Rows

@@ -26,12 +26,17 @@ from numpyro_constrained.kernels.arrays.segments import Segments
 __all__ = [
     "is_known",
     "precision_noise",
+    "require_law",
     "saddle_inverse",
     "saddle_log_det",
     "saddle_of_rows",
     "saddle_pattern",
     "saddle_solve",
 ]
+
+
+Matrix = Array | np.ndarray
+"""Values of a matrix, which may be constants of a plan."""
 
 
 @lru_cache(maxsize=64)
@@ -52,7 +57,17 @@ def is_known(*arrays: Any) -> bool:
     return not any(isinstance(array, Tracer) for array in arrays)
 
 
-def saddle_solve(pattern: SaddlePattern, q: Array, a: Array, right: Array) -> Array:
+def require_law(pattern: SaddlePattern, q: Matrix, a: Matrix) -> None:
+    """Raise, with what is wrong, where a K with known values is none of a law.
+
+    Raises:
+        ParameterError: Q is not positive definite on the null space of A, or rows of A depend on
+            each other.
+    """
+    saddle.saddle_log_det(pattern, np.asarray(q), np.asarray(a), strict=True)
+
+
+def saddle_solve(pattern: SaddlePattern, q: Matrix, a: Matrix, right: Array) -> Array:
     """``K^-1 right``: ``(*sample, *batch, n + r)``."""
     q, a, right = _of_one_rank(q, a, right)
     batch = jnp.broadcast_shapes(q.shape[:-1], a.shape[:-1], right.shape[:-1])
@@ -69,7 +84,7 @@ def saddle_solve(pattern: SaddlePattern, q: Array, a: Array, right: Array) -> Ar
     return jax.lax.custom_linear_solve(product, right, solve, solve, symmetric=True)
 
 
-def precision_noise(pattern: SaddlePattern, q: Array, noise: Array) -> Array:
+def precision_noise(pattern: SaddlePattern, q: Matrix, noise: Array) -> Array:
     """``(*sample, *batch, n)`` w ~ N(0, Q) from white noises, by a factor of Q on the host.
 
     Raises:
@@ -261,5 +276,7 @@ def _inverse_on_host(pattern: Any, q: np.ndarray, a: np.ndarray) -> tuple:
     return saddle.saddle_inverse(pattern, q, a, strict=False)
 
 
-def _tangent_on_host(pattern: Any, *arrays: np.ndarray) -> tuple:
-    return saddle.saddle_inverse_tangent(pattern, *arrays, strict=False)
+def _tangent_on_host(
+    pattern: Any, q: np.ndarray, a: np.ndarray, dq: np.ndarray, da: np.ndarray
+) -> tuple:
+    return saddle.saddle_inverse_tangent(pattern, q, a, dq, da, strict=False)

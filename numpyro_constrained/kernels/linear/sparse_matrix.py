@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from scipy import sparse
 
 from constrained_core import SparseMatrix
 from constrained_core.errors import ConstraintError
@@ -80,7 +81,7 @@ class PlannedSparseMatrix(SparseBoundMatrix):
             self.determined = plan_tensor(plan, "determined", like, np.int32)
 
     def agrees(self, k: Array, scaled_k: Array) -> Array:
-        entries = self.plan.dependence.tocoo()
+        entries = sparse.coo_array(self.plan.dependence)
         pattern = SparsePattern(entries.row, entries.col, entries.shape)
         dependence = SparseRows(pattern, entries.data.astype(k.dtype))
         implied = dependence.apply(scaled_k)
@@ -116,7 +117,7 @@ class UnanalysedSparseMatrix(SparseBoundMatrix):
             self.kept = np.setdiff1d(np.arange(self.num_rows, dtype=np.int32), self._dropped)
 
     @property
-    def log_range_volume(self) -> Array:  # type: ignore[override]
+    def log_range_volume(self) -> Array:
         if not len(self._dropped):
             return self.half_log_det
         dependence = self._dependence()

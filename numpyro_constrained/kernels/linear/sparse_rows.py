@@ -52,7 +52,7 @@ class SparseRows(Rows):
         return SparseRows(self.pattern, lift(self.values, ndim) * scale)
 
     def absolute(self) -> "SparseRows":
-        return SparseRows(self.pattern, abs(self.values))
+        return SparseRows(self.pattern, jnp.abs(self.values))
 
     def dense(self) -> Array:
         zeros = jnp.zeros(self.values.shape[:-1] + self.pattern.shape, self.values.dtype)
