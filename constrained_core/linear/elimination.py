@@ -1,11 +1,13 @@
 """Sparse elimination: r variables with well conditioned columns that follow from the others."""
 
+import math
+
 import numpy as np
 from scipy import sparse
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from scipy.sparse.linalg import splu
 
-from constrained_core.linear.structure import cleaned
+from constrained_core.linear.structure import without_rounding, rounding
 
 __all__ = ["Elimination", "choose_pivots"]
 
@@ -14,9 +16,6 @@ REFINEMENTS = 2
 
 MAX_FILL = 50
 """Followers are made where they have at most so many times the entries of A."""
-
-BLOCK = 256
-"""Right-hand sides that are solved for at once."""
 
 PERTURBATION = 1e-8
 """Relative size of the noise that keeps later pivots from being zero."""
@@ -73,32 +72,63 @@ class Elimination:
         return solution.T.reshape(right.shape)
 
     def _multiply(self, matrix: sparse.sparray, values: np.ndarray) -> np.ndarray:
-        columns = values.reshape(-1, matrix.shape[1]).T
-        return (matrix @ columns).T.reshape(*values.shape[:-1], matrix.shape[0])
+        batch = values.shape[:-1]
+        columns = values.reshape(math.prod(batch), matrix.shape[1]).T
+        return (matrix @ columns).T.reshape(*batch, matrix.shape[0])
 
     def followers(self) -> sparse.csr_array | None:
         """``A[:, pivots]^-1 A[:, free]`` without rounding errors, or None where it is too full."""
+        if self._factor is None:
+            return sparse.csr_array(self._free_columns)
         budget = MAX_FILL * (self._pivot_columns.nnz + self._free_columns.nnz)
-        free_size, blocks, size = self._free_columns.shape[1], [], 0
-        for start in range(0, free_size, BLOCK):
-            right = self._free_columns[:, start : start + BLOCK].toarray()
-            solution = self.solve(right.T)
-            block = sparse.csr_array(cleaned(solution))
-            size += block.nnz
-            if size > budget:
+        factor = self._factor
+        result = sparse.csr_array(self._free_columns)[np.argsort(factor.perm_r)]
+        for triangle in (factor.L, factor.U):
+            result = None if result is None else _solve_triangle(triangle, result, budget)
+        if result is None:
+            return None
+        result = without_rounding(result[factor.perm_c])
+        return result if self._holds(result) else None
+
+    def _holds(self, followers: sparse.csr_array) -> bool:
+        """Whether the pivots' columns times the followers are the free columns."""
+        gap = abs(self._pivot_columns @ followers - self._free_columns)
+        size = abs(self._pivot_columns) @ abs(followers) + abs(self._free_columns)
+        if 0 in size.shape:
+            return True
+        gap, size = gap.max(axis=0).toarray(), size.max(axis=0).toarray()
+        return bool((gap <= 10 * rounding(self._rank) * size).all())
+
+
+def _solve_triangle(
+    triangle: sparse.csc_array, right: sparse.csr_array, budget: int
+) -> sparse.csr_array | None:
+    """``T^-1 right``, or None where more than ``budget`` entries would be held.
+
+    With T = D (I - N), T^-1 = ... (I + N^4) (I + N^2) (I + N) D^-1: few products of sparse
+    matrices.
+    """
+    inverse = sparse.diags_array(1 / triangle.diagonal())
+    power = sparse.csr_array(sparse.eye_array(triangle.shape[0]) - inverse @ triangle)
+    power.setdiag(0.0)
+    power.eliminate_zeros()
+    result = sparse.csr_array(inverse @ right)
+    while power.nnz:
+        result = sparse.csr_array(result + power @ result)
+        power = power @ power
+        for matrix in (result, power):
+            matrix.eliminate_zeros()
+            if matrix.nnz > budget:
                 return None
-            blocks.append(block)
-        if not blocks:
-            return sparse.csr_array((self._rank, free_size))
-        return sparse.csr_array(sparse.vstack(blocks).T)
+    return result
 
 
 def choose_pivots(rows: sparse.csr_array, order: np.ndarray) -> np.ndarray:
     """Variables whose columns are well conditioned, ascending.
 
     They are the pivots of Gaussian elimination of A' with partial pivoting: with A' = [L_1; L_2] U,
-    pivots first, entries of L are at most 1, and the pivots of a null vector are -L_1'^-1 L_2' times
-    its other entries: in practice of order one, though only the worst case bound 2^r holds.
+    pivots first, entries of L are at most 1, and the pivots of a null vector are -L_1'^-1 L_2'
+    times its other entries: of moderate size in practice, though the worst case is 2^r.
 
     SuperLU factors square matrices only. A' is followed by unit columns of the variables that are
     not in a first guess, the matching of rows with variables that has the largest product of

@@ -20,8 +20,8 @@ __all__ = ["SparsePlan"]
 class SparsePlan(Plan):
     """Sparse rows.
 
-    Where the values of A are not known (traced, learned or a batch) the plan is that of its pattern:
-    all rows are kept, as they are, values and volumes are NaN, and there are no pivots.
+    Where the values of A are not known (traced, learned or a batch) the plan is that of its
+    pattern: all rows are kept, as they are, values and volumes are NaN, and there are no pivots.
 
     Attributes:
         given: where all m rows have entries.

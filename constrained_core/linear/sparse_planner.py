@@ -149,7 +149,7 @@ def _determined(rows: sparse.csr_array, pivots: np.ndarray) -> np.ndarray:
     """
     rank, num_variables = rows.shape
     free = np.setdiff1d(np.arange(num_variables), pivots)
-    if rank == 0:
+    if rank in (0, num_variables):
         return pivots
     elimination = Elimination(sparse.csc_array(rows), pivots, free)
     probes = np.random.default_rng(0).normal(size=(4, len(free)))

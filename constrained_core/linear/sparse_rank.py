@@ -5,16 +5,12 @@ from typing import NamedTuple
 import numpy as np
 from scipy import linalg, sparse
 from scipy.sparse.csgraph import connected_components
-from scipy.sparse.linalg import SuperLU
 
-from constrained_core.linear.row_space import factor_symmetric
+from constrained_core.linear.row_space import SHIFT, GramFactor
 
 __all__ = ["dependent_rows"]
 
-SHIFT = 2.3e-16
-"""d of [[I, A'], [A, -d I]]: as small as can be without making a dependent row's pivot zero."""
-
-SEPARATED = 1e-6
+SEPARATED = 1e-5
 """A singular value far above sqrt(d): a block that reaches it has met all that vanish."""
 
 PRIVATE = 0.05
@@ -70,7 +66,7 @@ def _dependent_parts(rows: sparse.csr_array, eps: float) -> list[np.ndarray]:
     """The rows to drop of every part."""
     if rows.shape[0] < 2:
         return []
-    parts, factor = _parts(rows), _shifted_factor(rows)
+    parts, factor = _parts(rows), GramFactor(rows, SHIFT)
     vanishing = 20 * eps * np.sqrt(abs(rows).sum(axis=0).max() * abs(rows).sum(axis=1).max())
     size, dropped = 4, []
     while parts:
@@ -102,20 +98,8 @@ def _members(label: np.ndarray) -> dict[int, np.ndarray]:
     return dict(zip(values.tolist(), np.split(order, start[1:]), strict=True))
 
 
-def _shifted_factor(rows: sparse.csr_array) -> SuperLU:
-    """[[I, A'], [A, -d I]] factored, with the smallest d that makes no pivot zero."""
-    num_rows, num_variables = rows.shape
-    corner, lower = sparse.eye_array(num_variables), sparse.eye_array(num_rows)
-    shift = SHIFT
-    while True:
-        try:
-            return factor_symmetric(sparse.block_array([[corner, rows.T], [rows, -shift * lower]]))
-        except RuntimeError:
-            shift *= 7.0
-
-
 def _smallest_directions(
-    factor: SuperLU, rows: sparse.csr_array, parts: list[_Part], size: int
+    factor: GramFactor, rows: sparse.csr_array, parts: list[_Part], size: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Of every part, left singular vectors of its smallest singular values, and these.
 
@@ -123,9 +107,7 @@ def _smallest_directions(
     """
     block = np.random.default_rng(0).normal(size=(rows.shape[0], size))
     for _ in range(3):
-        block = _orthonormal_parts(block, parts)
-        right = np.concatenate([np.zeros((rows.shape[1], size)), block])
-        block = factor.solve(right)[rows.shape[1] :]
+        block = factor.solve(_orthonormal_parts(block, parts))
     block = _orthonormal_parts(block, parts)
     images = rows.T @ block
     results = []

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy import linalg
+from scipy import linalg, sparse
 
 __all__ = [
     "BlockReflector",
@@ -16,6 +16,7 @@ __all__ = [
     "log_column_volume",
     "power_of_two_scale",
     "rounding",
+    "without_rounding",
 ]
 
 
@@ -114,6 +115,22 @@ def cleaned(coefficients: np.ndarray) -> np.ndarray:
     """Coefficients with those set to zero that are rounding errors beside others of their row."""
     size = np.abs(coefficients).max(axis=-1, keepdims=True, initial=0.0)
     return np.where(np.abs(coefficients) < rounding(coefficients.shape[-1]) * size, 0, coefficients)
+
+
+def without_rounding(coefficients: sparse.csr_array) -> sparse.csr_array:
+    """A sparse matrix without entries that are rounding errors beside others, whatever its scales.
+
+    Rows are compared after they were divided by their largest entry: then each with its column.
+    """
+    entries = coefficients.tocoo()
+    largest = np.zeros(entries.shape[0])
+    np.maximum.at(largest, entries.row, np.abs(entries.data))
+    size = np.abs(entries.data) / np.where(largest > 0, largest, 1.0)[entries.row]
+    highest = np.zeros(entries.shape[1])
+    np.maximum.at(highest, entries.col, size)
+    stay = size > rounding(entries.shape[0]) * highest[entries.col]
+    parts = entries.data[stay], (entries.row[stay], entries.col[stay])
+    return sparse.csr_array(parts, shape=entries.shape)
 
 
 def complementary_basis(followers: np.ndarray) -> np.ndarray | BlockReflector:
