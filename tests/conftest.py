@@ -7,6 +7,7 @@ one package run where the other framework is not installed.
 import os
 import platform
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -73,6 +74,14 @@ def _share_compilations(config: pytest.Config) -> None:
 
 
 @contextmanager
+def _strict_traces() -> Iterator[None]:
+    """Raise what the tracer of PyTorch has warned of; as an error in C++ it is noticed by luck."""
+    with warnings.catch_warnings(record=True) as told:
+        yield
+    assert not told, [f"{each.filename}:{each.lineno}: {each.message}" for each in told]
+
+
+@contextmanager
 def _strict_torch() -> Iterator[None]:
     torch = sys.modules["torch"]
     before = torch.get_default_dtype()
@@ -107,6 +116,7 @@ def strict(request: pytest.FixtureRequest) -> Iterator[None]:
     with ExitStack() as stack:
         if "torch" in sys.modules:
             stack.enter_context(_strict_torch())
+            stack.enter_context(_strict_traces())
         if "pyro" in sys.modules:
             stack.enter_context(_strict_pyro())
         if "jax" in sys.modules:

@@ -122,3 +122,16 @@ def test_draws_keep_no_gradient():
     traced = torch.jit.trace(function, tensor(0.2).requires_grad_(), check_trace=False)
     t = tensor(0.4).requires_grad_()
     assert not traced(t).requires_grad or torch.autograd.grad(traced(t), t)[0] == 0
+
+
+def test_what_a_trace_leaves_behind_serves_a_compiled_step():
+    """Sizes are tensors in a trace; what is kept of A there has numbers."""
+    matrix = tensor([[1.0, 1.0, 1.0, 0.0], [0.0, 2.0, 0.0, 5.0]])  # unseen by other tests
+
+    def variance(loc, scale):
+        return ConstrainedMultivariateNormal(loc, A=matrix, k=side, scale_tril=scale).variance
+
+    side, given = tensor([1.0, 2.0]), (LOC, SCALE.diag_embed())
+    torch.jit.trace(variance, given, check_trace=False)
+    compiled = torch.compile(variance, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(*given), variance(*given))

@@ -361,15 +361,27 @@ def test_single_precision(name):
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_law_made_without_gradients_first():
+UNSEEN = {  # by any other test
+    "dense": A + 0.125,
+    "redundant": torch.stack([A[0] + 0.375, 2 * A[0] + 0.75]),
+    "row": A[0] + 0.625,
+    "groups": GroupSum([0, 1, 0, 1], 2, weights=[1.125, 2.0, 3.0, 1.0]),
+    "a group without a row": GroupSum([0, 1, 0, 1], 2, weights=[1.375, 0.0, 3.0, 0.0]),
+}
+OF_SIDE = {"redundant": torch.tensor([1.0, 2.0]), "row": 1.0, "a group without a row": [1.0, 0.0]}
+
+
+@pytest.mark.parametrize("scale", [SCALE, 0.5], ids=["scales", "one scale"])
+@pytest.mark.parametrize("kind", UNSEEN)
+def test_law_made_without_gradients_first(kind, scale):
     """What is kept per plan in inference mode must serve a later step of training."""
-    matrix = A + 0.125  # not seen by any other test
+    matrix, k = UNSEEN[kind], OF_SIDE.get(kind, K)
     with torch.inference_mode():
-        law = ConstrainedNormal(LOC, SCALE, matrix, K)
+        law = ConstrainedNormal(LOC, scale, matrix, k)
         law.log_prob(law.sample())
         biject_to(law.support).inv(law.sample())
     loc = LOC.clone().requires_grad_()
-    law = ConstrainedNormal(loc, SCALE, matrix, K)
+    law = ConstrainedNormal(loc, scale, matrix, k)
     x = biject_to(law.support)(biject_to(law.support).inv(law.rsample()))
     (gradient,) = torch.autograd.grad(law.log_prob(x), loc)
     assert gradient.isfinite().all()

@@ -12,7 +12,7 @@ from constrained_core.fiber.tables import TwoWayTable
 from constrained_core.fiber.trellis import Trellis
 from constrained_core.groups import GroupSum
 from constrained_core.linear.plan import Plan
-from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
+from pyro_constrained.kernels.arrays.tracing import outside_trace
 
 __all__ = ["AnyPlan", "plan_tensor"]
 
@@ -21,13 +21,12 @@ AnyPlan = Plan | FiberPlan | FixedVariables | DisjointGroups | Trellis | TwoWayT
 _TENSORS: WeakKeyDictionary[AnyPlan, dict[tuple, Tensor]] = WeakKeyDictionary()
 
 
-@quiet_under_trace
 def plan_tensor(plan: AnyPlan, name: str, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """The plan's array ``name`` on the device of ``like``, in its dtype unless another is given."""
     tensors = _TENSORS.setdefault(plan, {})
     key = name, dtype or like.dtype, like.device
     if key not in tensors:
         # What is kept serves every later law, also one that is trained; an export sees constants.
-        with torch.inference_mode(False), _disable_current_modes():
+        with outside_trace(), torch.inference_mode(False), _disable_current_modes():
             tensors[key] = torch.tensor(getattr(plan, name), dtype=key[1], device=key[2])
     return tensors[key]

@@ -1,14 +1,15 @@
 """``torch.jit.trace`` warns of every value that Python sees; what laws look at is constant."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
 import torch
 from torch import Tensor
 
-__all__ = ["constant", "quiet_under_trace"]
+__all__ = ["constant", "outside_trace", "quiet_under_trace"]
 
 
 def constant(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
@@ -34,3 +35,14 @@ def quiet_under_trace(function: Callable) -> Callable:
             return function(*args, **kwargs)
 
     return run
+
+
+@contextmanager
+def outside_trace() -> Iterator[None]:
+    """What is made here is of no ``torch.jit.trace``, in which even a size is a tensor."""
+    state = torch._C._get_tracing_state()
+    torch._C._set_tracing_state(None)  # type: ignore[attr-defined]  # not in the stubs
+    try:
+        yield
+    finally:
+        torch._C._set_tracing_state(state)  # type: ignore[attr-defined]

@@ -16,10 +16,9 @@ from constrained_core.groups import GroupSum
 from constrained_core.linear.plan import AnyPlan, DensePlan, GroupPlan, RowPlan
 from constrained_core.linear.structure import BlockReflector
 from pyro_constrained.kernels.arrays.groups import Groups, plan_groups
-from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.linalg import matvec, solve_lower, split_exactly
 from pyro_constrained.kernels.arrays.plans import plan_tensor
-from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
+from pyro_constrained.kernels.arrays.tracing import outside_trace
 from pyro_constrained.kernels.linear.gram import DenseGram, Gram
 from pyro_constrained.kernels.linear.null_space import (
     BlockNullSpace,
@@ -165,7 +164,7 @@ class DisjointMatrix(BoundMatrix):
         self.given, self.plan = given, plan
         self.num_rows, self.rank = plan.num_rows, plan.rank
         self.rows = _group_rows(plan, like) if isinstance(plan, GroupPlan) else _row(plan, like)
-        self.scaled_rows = self.rows
+        self.scaled_rows, self.gram = self.rows, self.rows.gram()
         self.row_scale = plan_tensor(plan, "row_scale", like)
         self.log_range_volume, self.half_log_det = plan.log_range_volume, plan.log_volume
         if not plan.has_full_row_rank:
@@ -187,10 +186,6 @@ class DisjointMatrix(BoundMatrix):
 
     def reduce(self, gap: Tensor) -> Tensor:
         return gap
-
-    @lazy_property
-    def gram(self) -> Gram:
-        return self.rows.gram()
 
     def null_space(self) -> NullSpace:
         return self.rows.null_space()
@@ -325,7 +320,6 @@ def _dependence(plan: RowPlan | DensePlan, like: Tensor) -> _Dependence:
     return _Dependence(dropped, plan_tensor(plan, "dependence", like))
 
 
-@quiet_under_trace
 def bind_plan(
     plan: AnyPlan, A: Tensor | GroupSum, dtype: torch.dtype, device: torch.device
 ) -> BoundMatrix:
@@ -333,7 +327,12 @@ def bind_plan(
     key = "torch", isinstance(A, Tensor) and A.ndim == 1, dtype, device
     if key not in plan.executions:
         # What is kept serves every later law, also one that is trained; an export sees constants.
-        with torch.inference_mode(False), torch.no_grad(), _disable_current_modes():
+        with (
+            outside_trace(),
+            torch.inference_mode(False),
+            torch.no_grad(),
+            _disable_current_modes(),
+        ):
             plan.executions[key] = _bound(plan, A, torch.zeros((), dtype=dtype, device=device))
     return plan.executions[key]
 
