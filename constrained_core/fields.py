@@ -132,7 +132,6 @@ def besag(adjacency: Any, scaled: bool = False, num_nodes: int | None = None) ->
     """
     weights = _read_graph(adjacency, num_nodes)
     n = weights.shape[0]
-    _require_size("besag: number of nodes", n, 1)
     _, label = connected_components(weights, directed=False)
     alone = np.bincount(label)[label] == 1
     edges = sparse.triu(weights, k=1).tocoo()
@@ -271,6 +270,7 @@ def _read_graph(adjacency: Any, num_nodes: int | None) -> sparse.csr_array:
 
 def _graph_of(edges: np.ndarray, num_nodes: int | None) -> sparse.csr_array:
     n = int(edges.max(initial=-1)) + 1 if num_nodes is None else num_nodes
+    _require_size("besag: number of nodes", n, 1)
     wrong = np.flatnonzero(
         (edges < 0).any(-1) | (edges >= n).any(-1) | (edges[:, 0] == edges[:, 1])
     )
@@ -287,6 +287,7 @@ def _graph_of(edges: np.ndarray, num_nodes: int | None) -> sparse.csr_array:
 
 
 def _checked_weights(weights: sparse.csr_array) -> sparse.csr_array:
+    _require_size("besag: number of nodes", weights.shape[0], 1)
     if weights.dtype.kind not in "fiub":
         raise ConstraintError(f"besag: expected real weights, got {weights.dtype}; convert them.")
     weights = weights.astype(np.float64)
