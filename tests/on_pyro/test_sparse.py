@@ -415,7 +415,7 @@ def test_nuts_finds_the_posterior(is_reparametrised):
     if is_reparametrised:
         model = pyro.poutine.reparam(model, config=auto_reparam)
     kernel = NUTS(model, jit_compile=False)
-    mcmc = MCMC(kernel, num_samples=200, warmup_steps=100, disable_progbar=True)
+    mcmc = MCMC(kernel, num_samples=120, warmup_steps=60, disable_progbar=True)
     mcmc.run(sparse.csr_array(DENSE))
     draws = mcmc.get_samples()
     if is_reparametrised:
