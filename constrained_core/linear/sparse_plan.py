@@ -115,7 +115,7 @@ class SparsePlan(Plan):
 
         None where F has more than ``MAX_FILL`` times the entries of A: use ``complete`` there.
         """
-        return self._eliminated.followers()
+        return self._eliminated.followers(np.isin(self.pivots, self.determined))
 
     @property
     def elimination(self) -> sparse.csr_array:
