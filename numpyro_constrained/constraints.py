@@ -8,10 +8,11 @@ from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 from numpyro.distributions.util import array_equiv
 
-from constrained_core import GroupSum
+from constrained_core import GroupSum, SparseMatrix
 from numpyro_constrained.kernels.arrays.inputs import floating
 from numpyro_constrained.kernels.arrays.leaves import untraced_property
 from numpyro_constrained.kernels.arrays.linalg import lift
+from numpyro_constrained.kernels.arrays.sparse_inputs import is_sparse, read_sparse
 from numpyro_constrained.kernels.fiber.constraint import IntegerConstraint, bind_integers
 from numpyro_constrained.kernels.linear.binding import bind_constraint, rebind_constraint
 from numpyro_constrained.kernels.linear.constraint import LinearConstraint, default_tolerance
@@ -164,6 +165,11 @@ class integer_linear_equality(Constraint):
 
 
 def _same_content(one: Any, other: Any, static: bool) -> Any:
+    if isinstance(one.A, SparseMatrix) or isinstance(other.A, SparseMatrix):
+        if type(one.A) is not type(other.A) or one.A.pattern != other.A.pattern:
+            return False
+        same = array_equiv(one.A.values, other.A.values, static=static)
+        return same & array_equiv(one.k, other.k, static=static)
     if isinstance(one.A, GroupSum) or isinstance(other.A, GroupSum):
         return one.A == other.A and array_equiv(one.k, other.k, static=static)
     return array_equiv(one.A, other.A, static=static) & array_equiv(one.k, other.k, static=static)
@@ -171,5 +177,6 @@ def _same_content(one: Any, other: Any, static: bool) -> Any:
 
 def _floating(A: Any, k: Any) -> Array:
     """A scalar of the dtype that A and k have in common."""
+    A = read_sparse("A", A).values if is_sparse(A) else A
     parts = [part for part in (A, k) if not isinstance(part, GroupSum)]
     return lift(floating(*parts)[-1].reshape(-1)[:0], 1)

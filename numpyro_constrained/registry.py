@@ -1,16 +1,17 @@
 """Where constraints, transforms, divergences and base laws meet; nothing else happens here."""
 
 import numpyro.distributions as dist
-from jax.tree_util import register_static
+from jax.tree_util import register_pytree_node, register_static
 from numpyro.distributions import biject_to
 from numpyro.distributions.batch_util import promote_batch_shape, vmap_over
 from numpyro.distributions.kl import kl_divergence
 
-from constrained_core import GroupSum
+from constrained_core import GroupSum, SparseMatrix
 from numpyro_constrained.constraints import linear_equality, moving_linear_equality
 from numpyro_constrained.distributions import (
     ConstrainedBernoulli,
     ConstrainedCategorical,
+    ConstrainedGMRF,
     ConstrainedLowRankMultivariateNormal,
     ConstrainedMultivariateNormal,
     ConstrainedMultivariateStudentT,
@@ -21,11 +22,17 @@ from numpyro_constrained.distributions import (
 from numpyro_constrained.distributions.base import ConstrainedDistribution
 from numpyro_constrained.distributions.discrete import kl_discrete_discrete
 from numpyro_constrained.distributions.gaussian import ConstrainedGaussian, kl_gaussian_gaussian
+from numpyro_constrained.distributions.gmrf import car_precision
 from numpyro_constrained.transforms import LinearEqualityTransform
 
 __all__: list[str] = []
 
 register_static(GroupSum)
+register_pytree_node(
+    SparseMatrix,
+    lambda matrix: ((matrix.values,), matrix.pattern),
+    lambda pattern, leaves: SparseMatrix.on(pattern, *leaves),
+)
 
 for support in (linear_equality, moving_linear_equality):
     biject_to.register(support, LinearEqualityTransform.onto)
@@ -50,6 +57,12 @@ def _constrain_low_rank(base, A, k, **kw):
     return ConstrainedLowRankMultivariateNormal(
         base.loc, base.cov_factor, base.cov_diag, A, k, **kw
     )
+
+
+@constrain.register(dist.CAR)
+def _constrain_car(base, A, k, **kw):
+    precision, root = car_precision(base)
+    return ConstrainedGMRF(base.loc, precision, A, k, precision_root=root, **kw)
 
 
 @constrain.register(dist.Poisson, independent_dims=1)
@@ -111,6 +124,13 @@ def _over_low_rank_multivariate_normal(
     k=None,
 ):
     return law._with_axes(loc=loc, cov_factor=cov_factor, cov_diag=cov_diag, A=A, k=k)
+
+
+@vmap_over.register
+def _over_gmrf(
+    law: ConstrainedGMRF, loc=None, precision_matrix=None, A=None, k=None, precision_root=None
+):
+    return law._with_axes(loc=loc, _precision=precision_matrix, A=A, k=k, _root=precision_root)
 
 
 @vmap_over.register

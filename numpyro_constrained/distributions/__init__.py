@@ -3,6 +3,7 @@
 from numpyro_constrained.distributions.bernoulli import ConstrainedBernoulli
 from numpyro_constrained.distributions.categorical import ConstrainedCategorical
 from numpyro_constrained.distributions.constrain import constrain
+from numpyro_constrained.distributions.gmrf import ConstrainedGMRF
 from numpyro_constrained.distributions.low_rank_multivariate_normal import (
     ConstrainedLowRankMultivariateNormal,
 )
@@ -14,6 +15,7 @@ from numpyro_constrained.distributions.poisson import ConstrainedPoisson
 __all__ = [
     "ConstrainedBernoulli",
     "ConstrainedCategorical",
+    "ConstrainedGMRF",
     "ConstrainedLowRankMultivariateNormal",
     "ConstrainedMultivariateNormal",
     "ConstrainedMultivariateStudentT",

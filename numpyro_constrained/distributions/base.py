@@ -12,7 +12,7 @@ from jax import Array
 from jax.core import Tracer
 from numpyro.distributions import Distribution, constraints
 
-from constrained_core import GroupSum, plan_constraint
+from constrained_core import GroupSum, SparseMatrix, plan_constraint
 from constrained_core.checks import check_value_shape, inferred_shapes, off_subspace
 from numpyro_constrained.constraints import linear_equality
 from numpyro_constrained.kernels.arrays.inputs import floating
@@ -24,6 +24,7 @@ from numpyro_constrained.kernels.arrays.leaves import (
     untraced_property,
 )
 from numpyro_constrained.kernels.arrays.linalg import lift, lifted
+from numpyro_constrained.kernels.arrays.sparse_inputs import unstacked_matrix
 from numpyro_constrained.kernels.linear.binding import rebind_constraint
 from numpyro_constrained.kernels.linear.constraint import LinearConstraint, default_tolerance
 
@@ -56,7 +57,7 @@ class ConstrainedDistribution(Distribution):
         support_tolerance: float | None,
         validate_args: bool | None,
     ) -> None:
-        self.A: Array | GroupSum = constraint.A
+        self.A: Array | GroupSum | SparseMatrix = constraint.A
         self.k: Array = constraint.k
         self._layout: Layout = constraint.layout
         self._support_tolerance = support_tolerance
@@ -151,7 +152,7 @@ class ConstrainedDistribution(Distribution):
         new = copy.copy(self)
         if not isinstance(self.A, GroupSum):
             stacked.append(self.A.ndim - old.row_dims - old.matrix_batch)
-            new.A = unstacked(self.A, old.row_dims, old.matrix_batch, own + max(stacked))
+            new.A = unstacked_matrix(self.A, old.row_dims, old.matrix_batch, own + max(stacked))
             parts.append(new.A.shape[: new.A.ndim - old.row_dims])
         new.k = unstacked(self.k, k_dims, old.k_batch, own + max(stacked))
         for name, event_dim in leaves.items():
@@ -212,6 +213,8 @@ class ConstrainedDistribution(Distribution):
 
 def _shape(leaf: Any) -> tuple[int, ...] | None:
     """The shape of a leaf; None where a transformation of JAX put something else in its place."""
+    if isinstance(leaf, SparseMatrix) and not hasattr(leaf.values, "shape"):
+        return None
     return tuple(leaf.shape) if hasattr(leaf, "shape") else None
 
 

@@ -106,7 +106,7 @@ class ConstrainedMultivariateNormal(ConstrainedGaussian):
             scale_tril=scale_tril,
         )
         loc, matrix = floating(loc, matrix)
-        constraint = bind_constraint(A, k, loc)
+        constraint = bind_constraint(A, k, loc, dense=True)
         n = constraint.num_variables
         loc = require_event("loc", loc, (n,))
         matrix = require_event(name, matrix, (n, n), stretch=False)

@@ -101,7 +101,7 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
     ) -> None:
         name, factor = exactly_one(scale_tril=scale_tril, scale=scale)
         df, loc, factor = floating(df, loc, factor)
-        constraint = bind_constraint(A, k, loc)
+        constraint = bind_constraint(A, k, loc, dense=name == "scale_tril")
         n = constraint.num_variables
         event_shape = (n, n) if name == "scale_tril" else (n,)
         loc = require_event("loc", loc, (n,))

@@ -93,6 +93,7 @@ class Layout(NamedTuple):
         rank: of the A that was given, or None where it was not known.
         pivots: well conditioned columns of that A, or None.
         exact_bits: bits of an exact product with its rows, for redundant rows.
+        dropped: the redundant rows of a sparse A.
     """
 
     row_dims: int
@@ -103,6 +104,7 @@ class Layout(NamedTuple):
     rank: int | None = None
     pivots: tuple[int, ...] | None = None
     exact_bits: int = 0
+    dropped: tuple[int, ...] = ()
 
     @property
     def is_vector(self) -> bool:

@@ -28,6 +28,7 @@ from numpyro_constrained.kernels.arrays.inputs import on_host
 from numpyro_constrained.kernels.arrays.leaves import Layout, unstacked
 from numpyro_constrained.kernels.arrays.linalg import lift, matvec
 from numpyro_constrained.kernels.arrays.plans import plan_index
+from numpyro_constrained.kernels.arrays.sparse_inputs import dense_form, is_sparse
 
 __all__ = [
     "Fiber",
@@ -282,6 +283,7 @@ def bind_fiber(
         ParameterError: a plan past its budget, and parameters that leave no point.
         ConstraintError: shapes that do not fit, numbers that are not whole, a traced A.
     """
+    A = dense_form("A", A) if is_sparse(A) else A
     matrix, k, layout, integers = _read(A, k)
     num_variables = matrix.shape[-1]
     options: dict[str, Any] = {
@@ -330,6 +332,7 @@ def bind_integers(A: Any, k: Any, upper: int | None = None) -> IntegerConstraint
         InfeasibleConstraintError: no integer x, of any sign, satisfies it.
         ConstraintError: shapes that do not fit, numbers that are not whole, a traced A.
     """
+    A = dense_form("A", A) if is_sparse(A) else A
     matrix, k, layout, integers = _read(A, k)
     if integers is not None:
         lattice_of(matrix).check(integers)

@@ -8,7 +8,7 @@ import numpy as np
 from jax import Array
 from jax.core import Tracer
 
-from constrained_core import GroupSum, check_consistency, plan_constraint
+from constrained_core import GroupSum, SparseMatrix, check_consistency, plan_constraint
 from constrained_core.checks import (
     check_shapes,
     infinite_matrix,
@@ -20,8 +20,19 @@ from constrained_core.errors import ParameterError
 from constrained_core.linear.plan import DensePlan
 from numpyro_constrained.kernels.arrays.inputs import host_or_traced
 from numpyro_constrained.kernels.arrays.leaves import Layout, folded, unstacked
+from numpyro_constrained.kernels.arrays.sparse_inputs import (
+    dense_form,
+    is_sparse,
+    read_sparse,
+    unstacked_matrix,
+)
 from numpyro_constrained.kernels.linear.constraint import LinearConstraint
 from numpyro_constrained.kernels.linear.matrix import BoundMatrix, bind_plan
+from numpyro_constrained.kernels.linear.sparse_matrix import (
+    UnanalysedSparseMatrix,
+    bind_sparse_plan,
+    exact_bits,
+)
 from numpyro_constrained.kernels.linear.unanalysed import UnanalysedMatrix, UnanalysedRow
 
 __all__ = ["bind_constraint", "rebind_constraint"]
@@ -31,7 +42,7 @@ MAX_PIVOTED = 2**22
 
 
 @folded
-def bind_constraint(A: Any, k: Any, like: Array) -> LinearConstraint:
+def bind_constraint(A: Any, k: Any, like: Array, dense: bool = False) -> LinearConstraint:
     """Analyse ``A x = k`` and bind it to the dtype of ``like``.
 
     An A with known values is analysed once, outside any trace; one that is traced, or a batch, is
@@ -39,18 +50,19 @@ def bind_constraint(A: Any, k: Any, like: Array) -> LinearConstraint:
     values are traced, all is NaN if they disagree.
 
     Args:
-        A: ``(*batch, m, n)``, ``(n,)`` for one row, or a ``GroupSum``.
+        A: ``(*batch, m, n)``, ``(n,)`` for one row, a ``GroupSum``, or sparse.
         k: ``(*batch, m)``; ``(*batch,)`` for one row.
         like: an array of the law, whose dtype the constraint takes.
+        dense: whether a sparse A takes its dense form, for a law that holds n x n arrays anyway.
 
     Raises:
         InfeasibleConstraintError: redundant rows disagree.
         ParameterError: k is not finite.
-        ConstraintError: shapes do not fit, NaN or infinity in A, a sparse or complex A.
+        ConstraintError: shapes do not fit, NaN or infinity in A, a complex A.
     """
     require_both_sides(A, k)
-    is_array, has_fixed_k = isinstance(A, jax.Array), not _is_array(k)
-    A = A if isinstance(A, GroupSum) else host_or_traced("A", A)
+    is_array, has_fixed_k = _is_array(A), not _is_array(k)
+    A = _read_matrix(A, dense)
     k = host_or_traced("k", k)
     check_shapes(A.shape, k.shape)
     if not isinstance(k, Tracer) and not np.isfinite(k).all():
@@ -58,7 +70,10 @@ def bind_constraint(A: Any, k: Any, like: Array) -> LinearConstraint:
     if isinstance(A, GroupSum):
         return _bind(A, k, like, Layout(0, 0, k.ndim - 1, True, has_fixed_k))
     # Whole numbers are of no A that is learned or sampled.
-    is_fixed = not isinstance(A, Tracer) and (not is_array or bool((A == np.round(A)).all()))
+    values = A.values if isinstance(A, SparseMatrix) else A
+    is_fixed = not isinstance(values, Tracer) and (
+        not is_array or bool((values == np.round(values)).all())
+    )
     row_dims = min(A.ndim, 2)
     k_batch = k.ndim - (row_dims == 2)
     layout = Layout(row_dims, A.ndim - row_dims, k_batch, is_fixed, has_fixed_k)
@@ -77,13 +92,22 @@ def rebind_constraint(A: Any, k: Any, like: Array, layout: Layout) -> LinearCons
     k_dims = 0 if layout.is_vector else 1
     matrix_dims = 0 if isinstance(A, GroupSum) else A.ndim - layout.row_dims
     batch_dims = max(like.ndim - 1, matrix_dims, k.ndim - k_dims)
-    k = k if isinstance(k, Tracer) else np.asarray(k)
-    k = unstacked(k, k_dims, layout.k_batch, batch_dims)
-    if not isinstance(A, GroupSum):
-        A = A if isinstance(A, Tracer) else np.asarray(A)
-        if matrix_dims:
-            A = unstacked(A, layout.row_dims, layout.matrix_batch, batch_dims)
+    k = unstacked(_on_host(k), k_dims, layout.k_batch, batch_dims)
+    if isinstance(A, SparseMatrix):
+        A = SparseMatrix.on(A.pattern, _on_host(A.values))
+    elif not isinstance(A, GroupSum):
+        A = _on_host(A)
+    if matrix_dims:
+        A = unstacked_matrix(A, layout.row_dims, layout.matrix_batch, batch_dims)
     return _bind(A, k, like, layout)
+
+
+def _read_matrix(A: Any, dense: bool) -> Any:
+    if isinstance(A, GroupSum):
+        return A
+    if is_sparse(A):
+        return dense_form("A", A) if dense else read_sparse("A", A)
+    return host_or_traced("A", A)
 
 
 def _is_array(value: Any) -> bool:
@@ -91,25 +115,38 @@ def _is_array(value: Any) -> bool:
     return any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(value))
 
 
+def _on_host(leaf: Any) -> Any:
+    return leaf if isinstance(leaf, Tracer) else np.asarray(leaf)
+
+
 def _bind(A: Any, k: Any, like: Array, layout: Layout) -> LinearConstraint:
-    if not isinstance(A, GroupSum) and layout.row_dims == 2 and A.shape[-2] == 0:
+    is_dense = not isinstance(A, GroupSum | SparseMatrix)
+    if is_dense and layout.row_dims == 2 and A.shape[-2] == 0:
         A = np.zeros(A.shape[-2:])  # no row, whatever the values
     matrix, layout = _bind_matrix(A, like, layout)
     rows = k[..., None] if layout.is_vector else k
     scaled_k = _consistent(matrix, rows, jnp.asarray(rows, like.dtype))
     return LinearConstraint(
         layout=layout,
-        A=A if isinstance(A, GroupSum) else jnp.asarray(A, like.dtype),
+        A=_as_leaf(A, like),
         k=jnp.asarray(k, like.dtype),
         matrix=matrix,
         scaled_k=scaled_k,
     )
 
 
+def _as_leaf(A: Any, like: Array) -> Any:
+    if isinstance(A, SparseMatrix):
+        return SparseMatrix.on(A.pattern, jnp.asarray(A.values, like.dtype))
+    return A if isinstance(A, GroupSum) else jnp.asarray(A, like.dtype)
+
+
 def _bind_matrix(A: Any, like: Array, layout: Layout) -> tuple[BoundMatrix, Layout]:
     if isinstance(A, GroupSum):
         plan = plan_constraint(A)
         return bind_plan(plan, A, like), layout._replace(rank=plan.rank)
+    if isinstance(A, SparseMatrix):
+        return _bind_sparse(A, like, layout)
     if not isinstance(A, Tracer) and A.ndim == layout.row_dims:
         plan = plan_constraint(np.atleast_2d(A))
         layout = layout._replace(rank=plan.rank)
@@ -128,6 +165,20 @@ def _bind_matrix(A: Any, like: Array, layout: Layout) -> tuple[BoundMatrix, Layo
     if isinstance(matrix.rank, int):
         return matrix, layout._replace(rank=matrix.rank)
     return matrix, layout._replace(is_fixed=False)  # whose null spaces have no coordinates
+
+
+def _bind_sparse(A: SparseMatrix, like: Array, layout: Layout) -> tuple[BoundMatrix, Layout]:
+    if not isinstance(A.values, Tracer) and A.values.ndim == 1:
+        plan = plan_constraint(A)
+        layout = layout._replace(
+            rank=plan.rank, dropped=tuple(plan.dropped.tolist()), exact_bits=exact_bits(plan)
+        )
+        return bind_sparse_plan(plan, A, like), layout
+    if not isinstance(A.values, Tracer) and not np.isfinite(A.values).all():
+        raise infinite_matrix()
+    traced = SparseMatrix.on(A.pattern, jnp.asarray(A.values, like.dtype))
+    matrix = UnanalysedSparseMatrix(traced, layout)
+    return matrix, layout._replace(rank=matrix.rank)
 
 
 def _consistent(matrix: BoundMatrix, given: Any, k: Array) -> Array:

@@ -21,12 +21,14 @@ from numpyro_constrained.kernels.arrays.linalg import (
     take,
 )
 from numpyro_constrained.kernels.linear.rows import DenseRows, DisjointRows
+from numpyro_constrained.kernels.linear.sparse_rows import SparseRows
 
 __all__ = [
     "Completion",
     "DenseCompletion",
     "DisjointCompletion",
     "PlainCompletion",
+    "SparseCompletion",
     "factor_by_size",
     "pivots_first",
 ]
@@ -89,6 +91,19 @@ class PlainCompletion(Completion):
         is_zero = (stop_gradient(diagonal(gram)) == 0).astype(gram.dtype)
         gram = gram + is_zero[..., None] * identity_like(gram)
         return 1 - (self.white * matmul(jnp.linalg.inv(gram), self.white)).sum(-2)
+
+
+class SparseCompletion(Completion):
+    """No variable is filled in: what is left of each is an entry of an inverse, no difference."""
+
+    def __init__(self, rows: SparseRows, size: Array) -> None:
+        self.rows, self.size = rows, size
+
+    def fill(self, tangent: Array) -> Array:
+        return tangent
+
+    def free_share(self) -> Array:
+        return self.rows.scaled(self.size).gram().free_share()
 
 
 class DenseCompletion(Completion):

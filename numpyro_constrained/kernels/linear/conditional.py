@@ -29,10 +29,12 @@ from numpyro_constrained.kernels.linear.completion import (
     DenseCompletion,
     DisjointCompletion,
     PlainCompletion,
+    SparseCompletion,
 )
 from numpyro_constrained.kernels.linear.constraint import LinearConstraint
 from numpyro_constrained.kernels.linear.null_space import NullSpace
 from numpyro_constrained.kernels.linear.rows import DenseRows, DisjointRows
+from numpyro_constrained.kernels.linear.sparse_rows import SparseRows
 from numpyro_constrained.kernels.linear.whitening import UniformRows, WhiteRows, whiten
 
 __all__ = [
@@ -81,6 +83,11 @@ class Conditional(ABC):
     def settled_mean(self) -> Array:
         """``(*batch, n)`` the mean, on the subspace to the last bits."""
         return self.settle(self.mean)
+
+    def generic_point(self) -> Array:
+        """``(*batch, n)`` a point of the subspace that is like no other."""
+        probe = jnp.cos(jnp.linspace(0.5, 1.5, self.noise_size, dtype=self.loc.dtype))
+        return self.draw(lift(probe, self.loc.ndim))
 
     @abstractmethod
     def deviation(self, noise: Array) -> Array:
@@ -142,6 +149,8 @@ class Conditional(ABC):
         matrix = self.constraint.matrix
         if isinstance(matrix.rows, DisjointRows):
             return DisjointCompletion(matrix.rows, self.size)
+        if isinstance(matrix.rows, SparseRows):
+            return SparseCompletion(matrix.rows, self.size)
         rows = matrix.full_rank_rows() if isinstance(matrix.rank, int) else None
         if rows is None:
             assert isinstance(matrix.rows, DenseRows)
@@ -279,17 +288,17 @@ class _ScaledConditional(_WhitenedConditional):
 
     @property
     def base_size(self) -> int:
-        is_fixed = self.constraint.is_fixed
-        return self.constraint.coordinate_size if is_fixed else self.noise_size
+        has_basis = self.constraint.has_fixed_basis
+        return self.constraint.coordinate_size if has_basis else self.noise_size
 
     def from_base(self, noise: Array) -> Array:
-        if not self.constraint.is_fixed:
+        if not self.constraint.has_fixed_basis:
             return self.draw(noise)
         deviation = self._multiply(self.null_space.embed(noise))
         return self.settle(lift(self.mean, deviation.ndim) + deviation)
 
     def to_base(self, value: Array) -> Array:
-        if not self.constraint.is_fixed:
+        if not self.constraint.has_fixed_basis:
             return super().to_base(value)
         return self.null_space.extract(self._divide(value - lift(self.mean, value.ndim)))
 
@@ -374,18 +383,18 @@ class DenseConditional(_WhitenedConditional):
 
     @property
     def base_size(self) -> int:
-        is_fixed = self.constraint.is_fixed
-        return self.constraint.coordinate_size if is_fixed else self.noise_size
+        has_basis = self.constraint.has_fixed_basis
+        return self.constraint.coordinate_size if has_basis else self.noise_size
 
     def from_base(self, noise: Array) -> Array:
-        if not self.constraint.is_fixed:
+        if not self.constraint.has_fixed_basis:
             return self.draw(noise)
         _, basis, root = self._reduced()
         deviation = matvec(basis, solve_lower_adjoint(root, noise))
         return self.settle(lift(self.mean, deviation.ndim) + deviation)
 
     def to_base(self, value: Array) -> Array:
-        if not self.constraint.is_fixed:
+        if not self.constraint.has_fixed_basis:
             return super().to_base(value)
         free, _, root = self._reduced()
         return matvec(root.mT, take(value - lift(self.mean, value.ndim), free))

@@ -10,7 +10,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.lax import stop_gradient
 
-from constrained_core import GroupSum
+from constrained_core import GroupSum, SparseMatrix
 from numpyro_constrained.kernels.arrays.leaves import Layout, folded
 from numpyro_constrained.kernels.arrays.linalg import lift
 from numpyro_constrained.kernels.linear.matrix import BoundMatrix
@@ -31,7 +31,7 @@ class LinearConstraint:
 
     Attributes:
         layout: how A and k are to be read.
-        A, k: as given, as arrays (A may be a ``GroupSum``).
+        A, k: as given, as arrays (A may be a ``GroupSum``, or sparse).
         matrix: what A alone says.
         scaled_k: ``(*batch, r)`` right-hand sides of the scaled rows.
     """
@@ -45,13 +45,19 @@ class LinearConstraint:
     @property
     def is_traced(self) -> bool:
         """Whether the constraint belongs to a trace."""
-        return isinstance(self.scaled_k, Tracer) or isinstance(self.A, Tracer)
+        values = self.A.values if isinstance(self.A, SparseMatrix) else self.A
+        return isinstance(self.scaled_k, Tracer) or isinstance(values, Tracer)
 
     @property
     def is_fixed(self) -> bool:
         """Whether A is the same whenever the law is made again, so that coordinates of its null
         space mean the same."""
         return self.layout.is_fixed
+
+    @property
+    def has_fixed_basis(self) -> bool:
+        """Whether there also is an orthonormal basis of it."""
+        return self.is_fixed and self.matrix.has_basis
 
     @property
     def rank(self) -> Any:

@@ -109,10 +109,10 @@ class LowRankConditional(Conditional):
 
     @property
     def base_size(self) -> int:
-        return self.diagonal.base_size if self.constraint.is_fixed else self.noise_size
+        return self.diagonal.base_size if self.constraint.has_fixed_basis else self.noise_size
 
     def from_base(self, noise: Array) -> Array:
-        if not self.constraint.is_fixed:
+        if not self.constraint.has_fixed_basis:
             return self.draw(noise)
         white = self.diagonal.null_space.embed(noise)
         factors = solve_lower(self._shifted(), matvec(self.white_loadings, white))
@@ -124,7 +124,7 @@ class LowRankConditional(Conditional):
     def to_base(self, value: Array) -> Array:
         scaled = (value - lift(self.mean, value.ndim)) / lift(self.diagonal.scale, value.ndim)
         half = solve_lower(self.capacitance, matvec(self.white_loadings, scaled))
-        if not self.constraint.is_fixed:
+        if not self.constraint.has_fixed_basis:
             factors = solve_lower_adjoint(self.capacitance, half)
             rest = scaled - matvec(self.white_loadings.mT, factors)
             return jnp.concatenate([rest, factors], -1)

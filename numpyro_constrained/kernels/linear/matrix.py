@@ -13,6 +13,7 @@ from jax import Array
 
 from constrained_core.groups import GroupSum
 from constrained_core.linear.plan import AnyPlan, DensePlan, GroupPlan, RowPlan
+from constrained_core.linear.sparse_plan import SparsePlan
 from constrained_core.linear.structure import BlockReflector
 from numpyro_constrained.kernels.arrays.groups import Groups, plan_groups
 from numpyro_constrained.kernels.arrays.leaves import evaluated
@@ -58,9 +59,10 @@ class BoundMatrix(ABC):
         gram: B B', factored.
         determined: index of the variables that the constraint alone determines, or None.
         partition: the groups of a ``GroupSum``, or None.
+        has_basis: whether there is an orthonormal basis of the null space.
     """
 
-    plan: AnyPlan | None = None
+    plan: AnyPlan | SparsePlan | None = None
     num_rows: int
     given: Rows
     rows: Rows
@@ -73,6 +75,7 @@ class BoundMatrix(ABC):
     gram: Gram
     determined: np.ndarray | None = None
     partition: Partition | None = None
+    has_basis = True
 
     @property
     def num_variables(self) -> int:
@@ -286,7 +289,7 @@ class DenseMatrix(BoundMatrix):
         return matvec(plan_tensor(self.plan, "solution", scaled_k), scaled_k)
 
 
-def exact_gap(rows: DenseRows, scaled_k: Array, value: Array, bits: int) -> Array:
+def exact_gap(rows: Rows, scaled_k: Array, value: Array, bits: int) -> Array:
     """``scaled_k - rows value``, exact for the leading bits of ``value`` where ``bits`` are few."""
     high, low = split_exactly(value, bits)
     return (lift(scaled_k, value.ndim) - rows.apply(high)) - rows.apply(low)

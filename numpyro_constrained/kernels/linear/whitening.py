@@ -29,8 +29,17 @@ from numpyro_constrained.kernels.linear.completion import factor_by_size
 from numpyro_constrained.kernels.linear.constraint import LinearConstraint
 from numpyro_constrained.kernels.linear.gram import DenseGram, Gram
 from numpyro_constrained.kernels.linear.rows import DenseRows, DisjointRows, Rows
+from numpyro_constrained.kernels.linear.sparse_rows import SparseGram, SparseRows
 
-__all__ = ["BalancedRows", "PlainRows", "SwitchedRows", "UniformRows", "WhiteRows", "whiten"]
+__all__ = [
+    "BalancedRows",
+    "PlainRows",
+    "SparseWhiteRows",
+    "SwitchedRows",
+    "UniformRows",
+    "WhiteRows",
+    "whiten",
+]
 
 TimesRoot = Callable[[Rows], Rows]
 """Multiplies rows by L from the right."""
@@ -102,6 +111,32 @@ class PlainRows(_Rows):
 
     def gap(self, value: Array) -> Array:
         return self.constraint.matrix.reduce(self.constraint.gap(value))
+
+
+class SparseWhiteRows(_Rows):
+    """S = B L, sparse for a diagonal L. Nothing is squared: steps come from the saddle-point matrix
+    of S, in which narrow angles of its rows do no harm."""
+
+    rows: SparseRows
+    gram: SparseGram
+
+    def __init__(self, constraint: LinearConstraint, rows: SparseRows) -> None:
+        self.constraint, self.rows, self.gram = constraint, rows, rows.gram()
+        half_log_det = constraint.matrix.half_log_det
+        self.half_log_det = self.gram.half_log_det - lift(half_log_det, self.gram.half_log_det.ndim)
+
+    def gap(self, value: Array) -> Array:
+        return self.constraint.gap(value)
+
+    def explained(self, noise: Array) -> Array:
+        return self.gram.shortest(self.rows.apply(noise))
+
+    def closing(self, value: Array) -> Array:
+        return self.gram.shortest(self.gap(value))
+
+    def closing_with(self, value: Array, noise: Array) -> Array:
+        moved = self.rows.apply(noise)
+        return self.gram.shortest(lift(self.gap(value), moved.ndim) - moved)
 
 
 class UniformRows(_Rows):
@@ -227,6 +262,8 @@ def whiten(
         size: ``(*batch, n)`` lengths of the rows of L.
     """
     rows = times_root(constraint.matrix.rows)
+    if isinstance(rows, SparseRows):
+        return SparseWhiteRows(constraint, rows)
     # Rows that share no variable are orthogonal under any scales.
     if isinstance(rows, DisjointRows):
         return PlainRows(constraint, rows, rows.gram())

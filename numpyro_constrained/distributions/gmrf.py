@@ -1,0 +1,270 @@
+"""A Gaussian Markov random field given A x = k, by its sparse precision."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import numpyro.distributions as dist
+from jax import Array
+from jax.core import Tracer
+from numpyro.distributions import constraints
+from scipy import sparse
+
+from constrained_core import ConstraintError, ParameterError, SparseMatrix
+from numpyro_constrained.distributions.gaussian import ConstrainedGaussian
+from numpyro_constrained.distributions.parameters import (
+    batch_shape_of,
+    check_finite,
+    require_event,
+)
+from numpyro_constrained.kernels.arrays.inputs import floating
+from numpyro_constrained.kernels.arrays.linalg import lifted
+from numpyro_constrained.kernels.arrays.sparse_inputs import is_sparse, read_sparse
+from numpyro_constrained.kernels.linear.binding import bind_constraint
+from numpyro_constrained.kernels.linear.constraint import LinearConstraint
+from numpyro_constrained.kernels.linear.gmrf import FieldConditional, complete_precision
+from numpyro_constrained.kernels.linear.sparse_rows import SparseRows
+
+__all__ = ["ConstrainedGMRF", "car_precision"]
+
+ROOT_TOLERANCE = 1e-8
+
+
+class ConstrainedGMRF(ConstrainedGaussian):
+    """x with density proportional to exp(-1/2 (x - mu)' Q (x - mu)), given A x = k; Q sparse.
+
+    Q need be positive definite on the null space of A only, as that of an intrinsic field with a
+    sum for each of its connected components. All is computed from the saddle-point matrix
+    K = [[Q, A'], [A, 0]], sparse, in float64 on the host: the covariance is the upper left block of
+    its inverse, the log density with respect to Hausdorff measure on the subspace
+    ``-1/2 (n - r) log 2 pi + 1/2 (log |det K| - log det A A') - 1/2 (x - m)' Q (x - m)``, about the
+    mean m. Gradients flow to mu, k and the stored values of Q, D and A.
+
+    Where A or k is itself sampled or learned, or changes between calls of a model, a latent site of
+    this law wants ``reparam.auto_reparam``: guides need it, MCMC samples better with it.
+
+    Args:
+        loc: ``(*batch, n)`` mu; a number stands for all n.
+        precision_matrix: Q, symmetric: ``scipy.sparse``, a JAX ``BCOO`` or ``BCSR``, or a
+            ``SparseMatrix``, whose values ``(*batch, nnz)`` may be traced, learned or a batch.
+        A: ``(*batch, m, n)``, ``(n,)`` for one row, a ``GroupSum``, or sparse.
+        k: ``(*batch, m)``; ``(*batch,)`` for one row.
+        precision_root: D ``(p, n)``, sparse, with Q = D'D. Draws are then made of p noises, and
+            gradients flow through them; without D they do not flow to Q.
+        gradient_estimator: ``pathwise``, ``marginal_expectation`` or ``score_function``.
+        support_tolerance: relative tolerance of the support; 1e-6 (float64), 1e-4 (float32).
+        validate_args: whether parameters and values are checked.
+
+    Raises:
+        InfeasibleConstraintError: no point satisfies the constraint.
+        ConstraintError: shapes that do not fit, NaN or infinity, a Q that is not sparse and
+            symmetric, not positive definite on the null space of A, or not D'D; a value off the
+            support.
+
+    References:
+        Rue and Held (2005), *Gaussian Markov Random Fields*, sections 2.3 and 3.
+
+    Example:
+        >>> from scipy import sparse
+        >>> differences = sparse.csr_array([[-1.0, 1.0, 0.0], [0.0, -1.0, 1.0]])
+        >>> walk = differences.T @ differences
+        >>> law = ConstrainedGMRF(0.0, walk, jnp.ones(3), 0.0, precision_root=differences)
+        >>> print(law.variance)
+        [0.5555... 0.2222... 0.5555...]
+    """
+
+    arg_constraints = {
+        "loc": constraints.real_vector,
+        "precision_matrix": constraints.dependent(is_discrete=False, event_dim=2),
+        "k": constraints.dependent(is_discrete=False, event_dim=1),
+    }
+    reparametrized_params = ["loc", "precision_matrix", "k"]
+    pytree_data_fields = ("_precision", "_root")
+    pytree_aux_fields = ("_pattern", "_root_pattern")
+    _event_dims = {"loc": 1, "precision_matrix": 2, "precision_root": 2}
+
+    _conditional: FieldConditional
+
+    def __init__(
+        self,
+        loc: Any,
+        precision_matrix: Any,
+        A: Any,
+        k: Any,
+        *,
+        precision_root: Any = None,
+        gradient_estimator: str = "pathwise",
+        support_tolerance: float | None = None,
+        validate_args: bool | None = None,
+    ) -> None:
+        precision = _read("precision_matrix", precision_matrix)
+        root = None if precision_root is None else _read("precision_root", precision_root)
+        values = [matrix.values for matrix in (precision, root) if matrix is not None]
+        loc, *values = floating(loc, *values)
+        constraint = bind_constraint(A, k, loc)
+        n = constraint.num_variables
+        _check_columns(precision, root, n)
+        loc = require_event("loc", loc, (n,))
+        batches = {"precision_matrix": values[0].shape[:-1]}
+        if root is not None:
+            batches["precision_root"] = values[1].shape[:-1]
+        batch_shape = batch_shape_of(constraint, loc=loc.shape[:-1], **batches)
+        if self._validates(validate_args):
+            check_finite("loc", loc)
+            check_finite("precision_matrix", values[0])
+            _check_symmetric(precision.with_values(values[0]))
+            _check_root(precision, root)
+        self._pattern, places = complete_precision(precision)
+        self.loc: Array = lifted(loc, batch_shape, 1)
+        self._precision: Array = lifted(self._completed(values[0], places), batch_shape, 1)
+        self._root_pattern = None if root is None else root.pattern
+        self._root: Array | None = None if root is None else lifted(values[1], batch_shape, 1)
+        super().__init__(
+            constraint, batch_shape, gradient_estimator, support_tolerance, validate_args
+        )
+
+    def _completed(self, values: Array, places: np.ndarray) -> Array:
+        size = len(self._pattern.row)
+        if len(places) == size:
+            return values
+        return jnp.zeros((*values.shape[:-1], size), values.dtype).at[..., places].set(values)
+
+    def _condition(self, constraint: LinearConstraint) -> FieldConditional:
+        precision = SparseRows(self._pattern, self._precision)
+        root = None
+        if self._root is not None:
+            assert self._root_pattern is not None
+            root = SparseRows(self._root_pattern, self._root)
+        return FieldConditional(self.loc, precision, root, constraint)
+
+    def _leaves(self) -> dict[str, int]:
+        leaves = {"loc": 1, "_precision": 1}
+        return leaves if self._root is None else leaves | {"_root": 1}
+
+    def _given(self) -> list[str]:
+        return ["loc", "precision_matrix"]
+
+    @property
+    def precision_matrix(self) -> SparseMatrix:
+        """Q, with its whole diagonal."""
+        return SparseMatrix.on(self._pattern, self._precision)
+
+    @property
+    def precision_root(self) -> SparseMatrix | None:
+        """D, or None."""
+        if self._root_pattern is None:
+            return None
+        return SparseMatrix.on(self._root_pattern, self._root)
+
+    @property
+    def base_dist(self) -> dist.MultivariateNormal:
+        """The law without the constraint, with a dense precision.
+
+        Raises:
+            ParameterError: Q is singular: there is no such law.
+        """
+        self._conditional.proper_log_det()
+        precision = SparseRows(self._pattern, self._precision).dense()
+        return dist.MultivariateNormal(self._expanded(self.loc, 1), precision_matrix=precision)
+
+
+def _read(name: str, matrix: Any) -> SparseMatrix:
+    if not is_sparse(matrix):
+        raise ConstraintError(
+            f"{name}: expected a sparse matrix (scipy.sparse, BCOO, BCSR or SparseMatrix), got "
+            f"{type(matrix).__name__}; convert it by scipy.sparse.csr_array, or use "
+            "ConstrainedMultivariateNormal with a dense precision_matrix."
+        )
+    return read_sparse(name, matrix)
+
+
+def _check_columns(precision: SparseMatrix, root: SparseMatrix | None, n: int) -> None:
+    for name, matrix in (("precision_matrix", precision), ("precision_root", root)):
+        if matrix is not None and matrix.shape[-1] != n:
+            raise ConstraintError(
+                f"{name}: expected {n} columns, as A has, got shape {tuple(matrix.shape)}; "
+                "give one for each variable."
+            )
+
+
+def _each(matrix: SparseMatrix) -> list[sparse.csr_array]:
+    """The matrices of a batch."""
+    values = np.asarray(matrix.values, np.float64).reshape(-1, len(matrix.row))
+    return [SparseMatrix.on(matrix.pattern, one).to_scipy() for one in values]
+
+
+def _check_symmetric(precision: SparseMatrix) -> None:
+    if isinstance(precision.values, Tracer):
+        return
+    tolerance = np.finfo(precision.values.dtype).eps ** 0.5
+    for matrix in _each(precision):
+        if abs(matrix - matrix.T).max() > tolerance * abs(matrix).max():
+            raise ParameterError(
+                "precision_matrix: expected a symmetric matrix, got one that differs from its "
+                f"transpose by {abs(matrix - matrix.T).max():.3g}; use (Q + Q.T) / 2."
+            )
+
+
+def _check_root(precision: SparseMatrix, root: SparseMatrix | None) -> None:
+    if root is None or isinstance(root.values, Tracer) or isinstance(precision.values, Tracer):
+        return
+    eps = float(np.finfo(root.values.dtype).eps)
+    tolerance = max(ROOT_TOLERANCE, 16 * eps)
+    matrices, roots = _each(precision), _each(root)
+    for i in range(max(len(matrices), len(roots))):
+        matrix, factor = matrices[i % len(matrices)], roots[i % len(roots)]
+        gap = abs(factor.T @ factor - matrix).max()
+        if gap > tolerance * abs(matrix).max():
+            raise ParameterError(
+                "precision_root: expected D with D'D = precision_matrix, got one whose D'D differs "
+                f"from it by {gap:.3g}; correct D, or leave it out."
+            )
+
+
+def car_precision(base: dist.CAR) -> tuple[SparseMatrix, SparseMatrix | None]:
+    """Q = tau (D - alpha W) of a conditional autoregression, and a root of it.
+
+    An edge of weight w adds ``tau w (x_i - alpha x_j)^2 + tau w (1 - alpha^2) x_j^2``. None instead
+    of the root where weights are negative or a site is its own neighbour.
+
+    Raises:
+        ConstraintError: the adjacency is traced, or a batch.
+    """
+    adjacency = _known_adjacency(base.adj_matrix)
+    n = adjacency.shape[0]
+    degree = np.asarray(adjacency.sum(axis=1)).reshape(-1)
+    tau, alpha = (jnp.asarray(p)[..., None] for p in (base.conditional_precision, base.correlation))
+    own = np.arange(n)
+    off = -tau * alpha * adjacency.data
+    diagonal = jnp.broadcast_to(tau * degree, (*off.shape[:-1], n))
+    if (adjacency.row == adjacency.col).any() or (adjacency.data < 0).any():
+        pattern = SparseMatrix.of(sparse.coo_array(sparse.eye_array(n)) + abs(adjacency)).pattern
+        place = pattern.row * n + pattern.column
+        values = jnp.zeros((*off.shape[:-1], len(place)), off.dtype)
+        for found, given in ((own * (n + 1), diagonal), (adjacency.row * n + adjacency.col, off)):
+            values = values.at[..., np.searchsorted(place, found)].add(given)
+        return SparseMatrix.on(pattern, values), None
+    row, column = np.concatenate([own, adjacency.row]), np.concatenate([own, adjacency.col])
+    precision = SparseMatrix(row, column, jnp.concatenate([diagonal, off], -1), (n, n))
+    upper = adjacency.row < adjacency.col
+    first, second = adjacency.row[upper], adjacency.col[upper]
+    size = jnp.sqrt(tau * adjacency.data[upper])
+    edge, others = np.arange(len(first)), np.arange(len(first), 2 * len(first))
+    root = SparseMatrix(
+        np.concatenate([edge, edge, others]),
+        np.concatenate([first, second, second]),
+        jnp.concatenate([size, -alpha * size, jnp.sqrt(1 - alpha**2) * size], -1),
+        (2 * len(first), n),
+    )
+    return precision, root
+
+
+def _known_adjacency(adjacency: Any) -> sparse.coo_array:
+    if isinstance(adjacency, Tracer) or np.ndim(adjacency) > 2:
+        raise ConstraintError(
+            "adj_matrix: expected one adjacency with known values, for a static pattern, got a "
+            "traced one or a batch; give a NumPy array or a scipy.sparse matrix."
+        )
+    if not sparse.issparse(adjacency):
+        adjacency = np.asarray(adjacency).reshape(np.shape(adjacency)[-2:])
+    return sparse.coo_array(adjacency).astype(np.float64)

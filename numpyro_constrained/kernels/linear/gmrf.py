@@ -1,0 +1,285 @@
+"""Gaussian Markov random fields conditioned on ``A x = k``, by their saddle-point matrix.
+
+K = [[Q, A'], [A, 0]] with scaled independent rows of A: the upper left block of K^-1 is the
+conditional covariance, det K = det(A A') times the determinant of the precision on the null space
+of A. Q may be singular off that space.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from constrained_core import SparseMatrix
+from constrained_core.errors import ConstraintError, ParameterError
+from constrained_core.linear.saddle import SaddlePattern
+from constrained_core.sparse import SparsePattern
+from numpyro_constrained.kernels.arrays.leaves import folded
+from numpyro_constrained.kernels.arrays.linalg import lift
+from numpyro_constrained.kernels.linear.conditional import Conditional, leading_identity
+from numpyro_constrained.kernels.linear.constraint import LinearConstraint
+from numpyro_constrained.kernels.linear.rows import DenseRows, GroupRows, Rows, SingleRow
+from numpyro_constrained.kernels.linear.saddle import (
+    is_known,
+    precision_noise,
+    require_law,
+    saddle_inverse,
+    saddle_log_det,
+    saddle_pattern,
+    saddle_solve,
+)
+from numpyro_constrained.kernels.linear.sparse_rows import SparseRows
+
+__all__ = ["FieldConditional", "complete_precision"]
+
+NOT_PROPER = (
+    "precision_matrix: expected Q to be positive definite, as the law without the constraint asks "
+    "for, got one that is not; a Q that is singular off the null space of A has no such law: "
+    "adding c A'A to Q, c > 0, gives it one and leaves the law given A x = k as it is."
+)
+
+
+class FieldConditional(Conditional):
+    """Sigma^-1 = Q with entries ``(*batch, nq)`` on a symmetric pattern that has the diagonal.
+
+    Args:
+        loc: ``(*batch, n)``.
+        precision: Q; the mean of it and its transpose is what counts.
+        root: D ``(p, n)`` with Q = D'D, for draws; None to factor Q instead.
+        constraint: the constraint.
+
+    Raises:
+        ParameterError: Q is not positive definite on the null space of A; inside a trace, all is
+            NaN.
+    """
+
+    def __init__(
+        self,
+        loc: Array,
+        precision: SparseRows,
+        root: SparseRows | None,
+        constraint: LinearConstraint,
+    ) -> None:
+        self.constraint, self.loc, self.root = constraint, loc, root
+        mirror = symmetric_entries(precision.pattern).mirror
+        self.precision = SparseRows(
+            precision.pattern, 0.5 * (precision.values + precision.values[..., mirror])
+        )
+        matrix = constraint.matrix
+        self._rows = _sparse_rows(matrix.exact_rows)
+        self._saddle = saddle_pattern(precision.pattern, self._rows.pattern)
+        self.noise_size = loc.shape[-1] if root is None else root.size
+        log_det = saddle_log_det(self._saddle, self.precision.values, self._rows.values)
+        if is_known(log_det) and np.isnan(log_det).any():
+            require_law(self._saddle, self.precision.values, self._rows.values)
+        self._log_det = log_det
+        self.half_log_det = lift(matrix.exact_half_log_det, log_det.ndim) - 0.5 * log_det
+
+    def _solve(self, above: Array | None, below: Array | None) -> Array:
+        """``K^-1 [above; below]``, zeros for None."""
+        n, r = self._saddle.num_variables, self._saddle.num_rows
+        above = self._zeros_like(below, n) if above is None else above
+        below = self._zeros_like(above, r) if below is None else below
+        ndim = max(above.ndim, below.ndim)
+        above, below = lift(above, ndim), lift(below, ndim)
+        batch = jnp.broadcast_shapes(above.shape[:-1], below.shape[:-1])
+        above, below = jnp.broadcast_to(above, (*batch, n)), jnp.broadcast_to(below, (*batch, r))
+        right = jnp.concatenate([above, below], -1)
+        return saddle_solve(self._saddle, self.precision.values, self._rows.values, right)
+
+    @staticmethod
+    def _zeros_like(other: Array | None, size: int) -> Array:
+        assert other is not None
+        return jnp.zeros((*other.shape[:-1], size), other.dtype)
+
+    def _upper(self, above: Array | None, below: Array | None) -> Array:
+        return self._solve(above, below)[..., : self._saddle.num_variables]
+
+    def _gap(self, value: Array) -> Array:
+        return self.constraint.matrix.reduce_exactly(self.constraint.gap(value))
+
+    def generic_point(self) -> Array:
+        probe = jnp.cos(jnp.linspace(0.5, 1.5, self.loc.shape[-1], dtype=self.loc.dtype))
+        step = self._upper(lift(probe, self.loc.ndim), self._gap(self.loc))
+        return self.settle(lift(self.loc, step.ndim) + step)
+
+    @property
+    @folded
+    def mean(self) -> Array:  # type: ignore[override]
+        step = self._upper(None, self._gap(self.loc))
+        return lift(self.loc, step.ndim) + step
+
+    @folded
+    def proper_log_det(self) -> Array:
+        """log det Q.
+
+        Raises:
+            ParameterError: Q is singular, so that there is no law without the constraint.
+        """
+        pattern = _without_rows(self.precision.pattern)
+        no_rows = jnp.zeros((0,), self.precision.values.dtype)
+        log_det = saddle_log_det(pattern, self.precision.values, no_rows)
+        if is_known(log_det) and np.isnan(log_det).any():
+            raise ParameterError(NOT_PROPER)
+        return log_det
+
+    @property
+    def constraint_half_log_det(self) -> Array:  # type: ignore[override]
+        log_det = self._log_det - lift(self.proper_log_det(), self._log_det.ndim)
+        return 0.5 * log_det - lift(self.constraint.matrix.exact_half_log_det, log_det.ndim)
+
+    @property
+    def surprise(self) -> Array:
+        gap = self._gap(self.loc)
+        found = self._solve(None, gap)[..., self._saddle.num_variables :]
+        return -(lift(gap, found.ndim) * found).sum(-1)
+
+    def _colored(self, noise: Array) -> Array:
+        """``(..., n)`` of law N(0, Q)."""
+        if self.root is not None:
+            return self.root.adjoint(noise)
+        return precision_noise(_without_rows(self.precision.pattern), self.precision.values, noise)
+
+    def deviation(self, noise: Array) -> Array:
+        return self._upper(self._colored(noise), None)
+
+    def draw(self, noise: Array) -> Array:
+        step = self._upper(self._colored(noise), self._gap(self.loc))
+        return self.settle(lift(self.loc, step.ndim) + step)
+
+    def closing(self, value: Array) -> Array:
+        return self._upper(None, self._gap(value))
+
+    def settle(self, value: Array) -> Array:
+        return self.constraint.settle(value, self.closing, self.num_corrections())
+
+    def mahalanobis(self, deviation: Array) -> Array:
+        moved = self.precision.apply(deviation)
+        return (lift(deviation, moved.ndim) * moved).sum(-1)
+
+    def variance(self) -> Array:
+        on_q, _ = saddle_inverse(self._saddle, self.precision.values, self._rows.values)
+        diagonal = symmetric_entries(self.precision.pattern).diagonal
+        variance = jnp.maximum(on_q[..., diagonal], 0.0)
+        return self.constraint.matrix.without_determined(variance)
+
+    def covariance_matvec(self, vector: Array) -> Array:
+        return self._upper(vector, None)
+
+    def covariance(self) -> Array:
+        identity = leading_identity(self.loc.shape[-1], self)
+        return jnp.moveaxis(self.covariance_matvec(identity), 0, -2)
+
+    def precision_trace(self, other: Conditional) -> Array:
+        if not isinstance(other, FieldConditional):
+            covariance = jnp.moveaxis(other.covariance(), -2, 0)
+            return jnp.trace(self.precision.apply(covariance), axis1=0, axis2=-1)
+        pattern, own, others = _union(self.precision.pattern, other.precision.pattern)
+        padded = jnp.zeros(
+            (*other.precision.values.shape[:-1], len(pattern.row)), other.precision.values.dtype
+        )
+        padded = padded.at[..., others].set(other.precision.values)
+        saddle = saddle_pattern(pattern, other._rows.pattern)
+        covariance = saddle_inverse(saddle, padded, other._rows.values)[0][..., own]
+        values = self.precision.values
+        ndim = max(values.ndim, covariance.ndim)
+        return (lift(values, ndim) * lift(covariance, ndim)).sum(-1)
+
+    @property
+    def size(self) -> Array:
+        """``(*batch, n)`` standard deviations given all other variables."""
+        diagonal = symmetric_entries(self.precision.pattern).diagonal
+        return 1 / jnp.sqrt(jnp.abs(self.precision.values[..., diagonal]))
+
+    def to_base(self, value: Array) -> Array:
+        # D'z = Q (x - loc) conditions to x, whatever Q is off the null space of A.
+        if self.root is None:
+            raise ParameterError(
+                "precision_root: expected D with Q = D'D, for the noise of a given value, got "
+                "none; give D (fields have theirs)."
+            )
+        return self.root.apply(value - lift(self.loc, value.ndim))
+
+
+class SymmetricEntries(NamedTuple):
+    """Of a symmetric pattern that has the diagonal.
+
+    Attributes:
+        mirror: ``(nq,)`` the place of the entry across the diagonal.
+        diagonal: ``(n,)`` the places of the diagonal.
+    """
+
+    mirror: np.ndarray
+    diagonal: np.ndarray
+
+
+@lru_cache(maxsize=64)
+def symmetric_entries(pattern: SparsePattern) -> SymmetricEntries:
+    """Those of a pattern, made once."""
+    n = pattern.shape[1]
+    place = pattern.row * n + pattern.column
+    order = np.argsort(place)
+
+    def find(wanted: np.ndarray) -> np.ndarray:
+        return order[np.searchsorted(place[order], wanted)].astype(np.int32)
+
+    return SymmetricEntries(find(pattern.column * n + pattern.row), find(np.arange(n) * (n + 1)))
+
+
+def complete_precision(matrix: SparseMatrix) -> tuple[SparsePattern, np.ndarray]:
+    """The pattern of Q with the whole diagonal, and the places of the given entries in it.
+
+    Raises:
+        ConstraintError: a pattern that is not square and symmetric.
+    """
+    pattern = matrix.pattern
+    num_rows, n = pattern.shape
+    place = pattern.row * n + pattern.column
+    mirrored = np.sort(pattern.column * n + pattern.row)
+    if num_rows != n or not np.array_equal(np.sort(place), mirrored):
+        raise ConstraintError(
+            "precision_matrix: expected a square Q whose entries are at symmetric places, both "
+            f"triangles, got shape {pattern.shape} with {len(place)} entries; use (Q + Q.T) / 2."
+        )
+    missing = np.setdiff1d(np.arange(n) * (n + 1), place)
+    if not len(missing):
+        return pattern, np.arange(len(place))
+    places = np.union1d(place, missing)
+    return SparsePattern(places // n, places % n, (n, n)), np.searchsorted(places, place)
+
+
+@lru_cache(maxsize=64)
+def _without_rows(pattern: SparsePattern) -> SaddlePattern:
+    none = np.zeros(0, np.int64)
+    return saddle_pattern(pattern, SparsePattern(none, none, (0, pattern.shape[1])))
+
+
+@lru_cache(maxsize=16)
+def _union(
+    one: SparsePattern, other: SparsePattern
+) -> tuple[SparsePattern, np.ndarray, np.ndarray]:
+    """The pattern of both, and where the entries of each are in it."""
+    n = one.shape[1]
+    places = [pattern.row * n + pattern.column for pattern in (one, other)]
+    union = np.union1d(*places)
+    own, others = (np.searchsorted(union, place).astype(np.int32) for place in places)
+    return SparsePattern(union // n, union % n, one.shape), own, others
+
+
+def _sparse_rows(rows: Rows) -> SparseRows:
+    """Rows of any kind with their entries listed; all of them where values may change."""
+    if isinstance(rows, SparseRows):
+        return rows
+    n = rows.num_variables
+    if isinstance(rows, SingleRow):
+        return SparseRows(SparsePattern(np.zeros(n, np.int64), np.arange(n), (1, n)), rows.weights)
+    if isinstance(rows, GroupRows):
+        row = rows.groups.index.astype(np.int64)
+        return SparseRows(SparsePattern(row, np.arange(n), (rows.size, n)), rows.weights)
+    assert isinstance(rows, DenseRows)
+    matrix = rows.matrix
+    is_entry = matrix != 0 if isinstance(matrix, np.ndarray) else np.ones(matrix.shape[-2:], bool)
+    row, column = np.nonzero(is_entry)
+    return SparseRows(SparsePattern(row, column, (rows.size, n)), matrix[..., row, column])

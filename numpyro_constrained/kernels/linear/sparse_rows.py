@@ -1,0 +1,116 @@
+"""Sparse rows: a static pattern, with values that may be traced, differentiated or a batch."""
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.lax import stop_gradient
+
+from constrained_core.checks import INDEPENDENT_ROWS, no_factor
+from constrained_core.errors import ParameterError
+from constrained_core.sparse import SparsePattern
+from numpyro_constrained.kernels.arrays.linalg import lift
+from numpyro_constrained.kernels.arrays.segments import entries_of
+from numpyro_constrained.kernels.linear.gram import Gram
+from numpyro_constrained.kernels.linear.rows import Rows
+from numpyro_constrained.kernels.linear.saddle import (
+    is_known,
+    saddle_inverse,
+    saddle_log_det,
+    saddle_of_rows,
+    saddle_solve,
+)
+
+__all__ = ["SparseGram", "SparseRows"]
+
+
+class SparseRows(Rows):
+    """Rows with few entries.
+
+    Args:
+        pattern: where the entries are.
+        values: ``(*batch, nnz)``.
+    """
+
+    def __init__(self, pattern: SparsePattern, values: Array | np.ndarray) -> None:
+        self.pattern, self.values = pattern, values
+        self.size, self.num_variables = pattern.shape
+        self._entries = entries_of(pattern)
+
+    def apply(self, vector: Array) -> Array:
+        ndim = max(vector.ndim, self.values.ndim)
+        products = lift(vector, ndim)[..., self._entries.column] * lift(self.values, ndim)
+        return self._entries.by_row.totals(products)
+
+    def adjoint(self, vector: Array) -> Array:
+        ndim = max(vector.ndim, self.values.ndim)
+        products = lift(vector, ndim)[..., self._entries.row] * lift(self.values, ndim)
+        return self._entries.by_column.totals(products)
+
+    def scaled(self, scale: Array) -> "SparseRows":
+        ndim = max(scale.ndim, self.values.ndim)
+        scale = lift(scale, ndim)[..., self._entries.column]
+        return SparseRows(self.pattern, lift(self.values, ndim) * scale)
+
+    def absolute(self) -> "SparseRows":
+        return SparseRows(self.pattern, jnp.abs(self.values))
+
+    def dense(self) -> Array:
+        zeros = jnp.zeros(self.values.shape[:-1] + self.pattern.shape, self.values.dtype)
+        return zeros.at[..., self._entries.row, self._entries.column].set(self.values)
+
+    def norms(self) -> Array:
+        """``(*batch, r)`` lengths of the rows."""
+        return jnp.sqrt(self._entries.by_row.totals(jnp.square(self.values)))
+
+    def scaled_rows(self, factor: Array) -> "SparseRows":
+        """``diag(factor) B``."""
+        ndim = max(factor.ndim, self.values.ndim)
+        factor = lift(factor, ndim)[..., self._entries.row]
+        return SparseRows(self.pattern, lift(self.values, ndim) * factor)
+
+    def gram(self) -> "SparseGram":
+        """Factor of ``B B'``."""
+        return SparseGram(self)
+
+
+class SparseGram(Gram):
+    """F = S S' of sparse rows, by the saddle-point matrix [[I, S'], [S, 0]], which squares nothing.
+
+    Raises:
+        ParameterError: rows depend on each other; inside a trace, all is NaN.
+    """
+
+    def __init__(self, rows: SparseRows) -> None:
+        norms = stop_gradient(rows.norms())
+        _, exponent = jnp.frexp(norms)
+        self._unit = jnp.where(norms > 0, jnp.ldexp(jnp.ones_like(norms), 1 - exponent), 1.0)
+        self._values = jnp.asarray(rows.scaled_rows(self._unit).values)
+        self._saddle = saddle_of_rows(rows.pattern)
+        self._ones = jnp.ones(rows.num_variables, self._values.dtype)
+        log_det = saddle_log_det(self._saddle, self._ones, self._values)
+        if is_known(log_det) and np.isnan(log_det).any():
+            shape = (rows.size, rows.num_variables)
+            raise ParameterError(no_factor(INDEPENDENT_ROWS, shape, self._values.dtype))
+        self.half_log_det = 0.5 * log_det - jnp.log(self._unit).sum(-1)
+
+    def _solve(self, right: Array) -> Array:
+        return saddle_solve(self._saddle, self._ones, self._values, right)
+
+    def _below(self, vector: Array) -> Array:
+        """``K^-1 [0; vector]`` for a vector in the rows of S."""
+        ndim = max(vector.ndim, self._unit.ndim)
+        scaled = lift(vector, ndim) * lift(self._unit, ndim)
+        zeros = jnp.zeros((*scaled.shape[:-1], self._saddle.num_variables), scaled.dtype)
+        return self._solve(jnp.concatenate([zeros, scaled], -1))
+
+    def shortest(self, vector: Array) -> Array:
+        """``S' F^-1 vector``: the shortest x with S x = vector."""
+        return self._below(vector)[..., : self._saddle.num_variables]
+
+    def solve(self, vector: Array) -> Array:
+        found = self._below(vector)[..., self._saddle.num_variables :]
+        return -found * lift(self._unit, found.ndim)
+
+    def free_share(self) -> Array:
+        """``(*batch, n)`` share of a white variance that the rows leave."""
+        return jnp.maximum(saddle_inverse(self._saddle, self._ones, self._values)[0], 0.0)
