@@ -75,7 +75,7 @@ class ConstrainedGMRF(ConstrainedGaussian):
         ...     torch.zeros(3), walk, torch.ones(3), 0.0, precision_root=differences
         ... )
         >>> law.variance
-        tensor([0.5556, 0.2222, 0.5556])
+        tensor([0.5556, 0.2222, 0.5556], dtype=torch.float64)
     """
 
     arg_constraints = {

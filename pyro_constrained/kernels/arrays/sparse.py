@@ -94,7 +94,8 @@ def as_sparse(name: str, matrix: Any, device: torch.device | None = None) -> Spa
         matrix = SparseMatrix.of(matrix)
     values = matrix.values
     if not isinstance(values, Tensor):
-        values = torch.tensor(np.asarray(values))  # a copy: arrays may change later
+        with outside_transforms():
+            values = torch.tensor(np.asarray(values))  # a copy: arrays may change later
     if values.is_complex():
         refuse_complex(name, values.dtype)
     if device is not None and values.device != device:  # torch.func wraps what this is called on

@@ -14,11 +14,17 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
+from constrained_core import plan_constraint
 from constrained_core.linear.plan import DensePlan
 from constrained_core.linear.sparse_plan import SparsePlan
 from constrained_core.sparse import SparseMatrix
 from pyro_constrained.kernels.arrays.functions import described
-from pyro_constrained.kernels.arrays.inspection import are_known, is_constant, outside_transforms
+from pyro_constrained.kernels.arrays.inspection import (
+    are_known,
+    host_array,
+    is_constant,
+    outside_transforms,
+)
 from pyro_constrained.kernels.arrays.linalg import matvec, take
 from pyro_constrained.kernels.arrays.plans import plan_tensor
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes
@@ -27,6 +33,7 @@ from pyro_constrained.kernels.arrays.tracing import constant
 from pyro_constrained.kernels.linear.constraint import LinearConstraint
 from pyro_constrained.kernels.linear.matrix import BoundMatrix
 from pyro_constrained.kernels.linear.rows import DenseRows, DisjointRows, Rows
+from pyro_constrained.kernels.linear.saddle import saddle_log_det, saddle_solve
 from pyro_constrained.kernels.linear.sparse_matrix import UnanalysedSparseMatrix
 from pyro_constrained.kernels.linear.sparse_rows import SparseRows, joined
 from pyro_constrained.kernels.linear.unanalysed import UnanalysedMatrix
@@ -186,6 +193,35 @@ def _rows_of(matrix: sparse.csr_array, like: Tensor) -> Rows:
     return SparseRows(sparse_index(entries.pattern, like.device), values, like.dtype)
 
 
+class _MovingElimination(Elimination):
+    """Sparse values that are learned: as they are now, they choose the pivots.
+
+    With Q = 1 for free variables, 0 for pivots, K^-1 [0; gap] closes a gap by pivots alone, and
+    det K = +-det(A[:, pivots])^2.
+    """
+
+    def __init__(self, matrix: UnanalysedSparseMatrix) -> None:
+        super().__init__(matrix)
+        rows, device = matrix.rows, matrix.row_scale.device
+        if rows.values.ndim > 1 or not are_known(rows.values):
+            raise matrix.no_pivots()
+        plan = plan_constraint(SparseMatrix.on(rows.index.pattern, host_array(rows.values)))
+        self.pivots = torch.tensor(plan.pivots, device=device)
+        self.free = torch.tensor(plan.free, device=device)
+        self._rows = rows
+        self._q = torch.zeros(rows.num_variables, dtype=torch.float64).index_fill(
+            0, self.free.cpu(), 1.0
+        )
+        log_det = saddle_log_det(rows.index.saddle, self._q, rows.values)
+        self.log_volume = matrix.half_log_det - (0.5 * log_det).to(matrix.row_scale)
+
+    def solve(self, gap: Tensor) -> Tensor:
+        zeros = gap.new_zeros(self._rows.num_variables)
+        right = joined(zeros, gap)
+        solution = saddle_solve(self._rows.index.saddle, self._q, self._rows.values, right)
+        return solution.to(gap).index_select(-1, self.pivots)
+
+
 class _Pivots(torch.autograd.Function):
     """The inverse of the pivots' columns, or its transpose, times a vector."""
 
@@ -220,7 +256,8 @@ def elimination_of(matrix: BoundMatrix) -> Elimination:
     """Coordinates by elimination; made once for each plan.
 
     Raises:
-        ConstraintError: a sparse A whose values are not known, or a batch of different ranks.
+        ConstraintError: a sparse A whose values are a batch or not known, or a batch of different
+            ranks.
     """
     if matrix.plan is None:
         return _eliminated(matrix)
@@ -236,7 +273,7 @@ def _eliminated(matrix: BoundMatrix) -> Elimination:
     if isinstance(matrix.rows, DisjointRows):
         return _DisjointElimination(matrix, matrix.rows)
     if isinstance(matrix, UnanalysedSparseMatrix):
-        raise matrix.no_pivots()
+        return _MovingElimination(matrix)
     if isinstance(matrix.plan, SparsePlan):
         return _SparseElimination(matrix, matrix.plan)
     return _DenseElimination(matrix)

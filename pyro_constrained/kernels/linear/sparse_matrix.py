@@ -138,8 +138,8 @@ class UnanalysedSparseMatrix(_SparseMatrix):
         """Coordinates need pivots, which are chosen by values."""
         return ConstraintError(
             "A: expected known values to choose coordinates of the subspace by, got a sparse A "
-            "whose values are learned, mapped over or a batch; use reparam.auto_reparam for the "
-            "site, or a constant A."
+            "whose values are mapped over or a batch; use reparam.auto_reparam for the site, or a "
+            "constant A."
         )
 
     @property
