@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from scipy import sparse
@@ -75,6 +76,10 @@ class SaddlePattern:
     @cached_property
     def _hash(self) -> int:
         return hash(self._content)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Hashes of bytes differ between processes.
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
     def __hash__(self) -> int:
         return self._hash
