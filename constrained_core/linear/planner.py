@@ -38,11 +38,13 @@ _SPARSE_PLANS: Cache[SparsePlan] = Cache(max_entries=32)
 
 
 @overload
-def plan_constraint(matrix: SparseMatrix) -> SparsePlan: ...
+def plan_constraint(matrix: SparseMatrix) -> SparsePlan:
+    """Of sparse rows."""
 
 
 @overload
-def plan_constraint(matrix: np.ndarray | GroupSum) -> AnyPlan: ...
+def plan_constraint(matrix: np.ndarray | GroupSum) -> AnyPlan:
+    """Of rows that are dense, or disjoint."""
 
 
 def plan_constraint(matrix: np.ndarray | GroupSum | SparseMatrix) -> AnyPlan | SparsePlan:
@@ -52,7 +54,7 @@ def plan_constraint(matrix: np.ndarray | GroupSum | SparseMatrix) -> AnyPlan | S
         matrix: ``(m, n)`` floats, a ``GroupSum``, or a ``SparseMatrix`` whose values are known.
 
     Raises:
-        ConstraintError: NaN or infinity in the matrix.
+        ConstraintError: NaN or infinity in the matrix, or a batch of sparse ones.
     """
     if isinstance(matrix, GroupSum):
         return _group_plan(matrix)
@@ -72,6 +74,11 @@ def plan_pattern(pattern: SparsePattern) -> SparsePlan:
 
 
 def _sparse_plan(matrix: SparseMatrix) -> SparsePlan:
+    if matrix.ndim != 2:
+        raise ConstraintError(
+            f"A: expected one matrix whose values are known, got shape {matrix.shape}; a batch is "
+            "planned by its pattern (plan_pattern)."
+        )
     key = matrix.pattern, Content(np.ascontiguousarray(matrix.values))
     return _SPARSE_PLANS.get(key, lambda: make_sparse_plan(matrix))
 

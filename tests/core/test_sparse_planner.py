@@ -292,3 +292,9 @@ def test_a_large_dense_matrix_of_zeros_gives_a_hint_once():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         plan_constraint(matrix)
+
+
+def test_a_batch_is_refused():
+    matrix = SparseMatrix([0, 1], [0, 1], np.ones((3, 2)), (2, 2))
+    with pytest.raises(ConstraintError, match=r"got shape \(3, 2, 2\).*plan_pattern"):
+        plan_constraint(matrix)
