@@ -25,7 +25,7 @@ class linear_equality(Constraint):  # a constraint is named as PyTorch names its
     mistakes and forgives rounding.
 
     Args:
-        A: ``(*batch, m, n)``, ``(n,)`` for one row, or a ``GroupSum``.
+        A: ``(*batch, m, n)``, ``(n,)`` for one row, a ``GroupSum``, or a sparse matrix.
         k: ``(*batch, m)``; ``(*batch,)`` for one row.
         tolerance: relative tolerance; 1e-6 in float64 and 1e-4 in float32 unless given.
 

@@ -26,8 +26,8 @@ class ConstrainedNormalReparam(Reparam):
 
     The noise z has dimension n - r, and ``NAME`` = mean + C z with C C' the covariance of the law,
     where A is fixed: an array of NumPy, a list, a ``GroupSum``, or a tensor of whole numbers.
-    Where A moves no such basis is smooth; there z has dimension n, and ``NAME`` is kriged from it:
-    mu + L z, moved within the covariance to A x = k.
+    Where A moves no such basis is smooth, and that of a sparse A is not sparse; there z has
+    dimension n, and ``NAME`` is kriged from it: mu + L z, moved within the covariance to A x = k.
 
     A guide or MCMC kernel on the site itself would be tied to the subspace that it saw first: its
     values would be off the support ever after (an error under ``validate_args``, a log density of

@@ -18,7 +18,7 @@ class _Constrain:
 
     Args:
         base_distribution: a law with event shape ``(n,)``.
-        A: ``(*batch, m, n)``, ``(n,)`` for one row, or a ``GroupSum``.
+        A: ``(*batch, m, n)``, ``(n,)`` for one row, a ``GroupSum``, or a sparse matrix.
         k: ``(*batch, m)``; ``(*batch,)`` for one row.
         **kw: further arguments of the constrained class.
 

@@ -275,7 +275,9 @@ def test_errors():
         with pytest.raises(ConstraintError, match=message):
             ConstrainedGMRF(LOC, precision, ones, zero, validate_args=True)
     with pytest.raises(ParameterError, match="D'D = precision_matrix"):
-        ConstrainedGMRF(LOC, INTRINSIC, ones, zero, precision_root=2 * DIFFERENCES)
+        ConstrainedGMRF(
+            LOC, INTRINSIC, ones, zero, precision_root=2 * DIFFERENCES, validate_args=True
+        )
     law = _field("intrinsic", "one sum", torch.tensor(1.0, requires_grad=True), has_root=False)
     with pytest.raises(ParameterError, match="positive definite, as the law without"):
         law.constraint_log_prob()

@@ -1,6 +1,5 @@
 """Sparse matrices as patterns that are known and values that are tensors."""
 
-from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -20,7 +19,10 @@ __all__ = ["SparseIndex", "as_sparse", "dense_form", "is_sparse", "sparse_index"
 
 
 class SparseIndex:
-    """Where a matrix has entries, on a device: products with the matrix and its transpose.
+    """Where a matrix A has entries, on a device: products with it and its transpose.
+
+    Attributes:
+        saddle: where [[I, A'], [A, 0]] has entries.
 
     Args:
         pattern: the same on the host.
@@ -32,18 +34,10 @@ class SparseIndex:
         num_rows, num_variables = pattern.shape
         self.rows = Groups(torch.tensor(pattern.row, device=device), num_rows)
         self.columns = Groups(torch.tensor(pattern.column, device=device), num_variables)
-
-    @cached_property
-    def saddle(self) -> SaddlePattern:
-        """Where [[I, A'], [A, 0]] has entries."""
-        diagonal = np.arange(self.pattern.shape[1])
-        return self.saddle_with(diagonal, diagonal)
-
-    def saddle_with(self, q_row: np.ndarray, q_column: np.ndarray) -> SaddlePattern:
-        """Where [[Q, A'], [A, 0]] has entries."""
-        num_rows, num_variables = self.pattern.shape
-        row, column = self.pattern.row, self.pattern.column
-        return SaddlePattern(q_row, q_column, row, column, num_variables, num_rows)
+        diagonal = np.arange(num_variables)
+        self.saddle = SaddlePattern(
+            diagonal, diagonal, pattern.row, pattern.column, num_variables, num_rows
+        )
 
     def apply(self, values: Tensor, vector: Tensor) -> Tensor:
         """The matrix of these values times a vector."""

@@ -20,12 +20,29 @@ from pyro_constrained.kernels.arrays.errors import TensorParameterError
 from pyro_constrained.kernels.arrays.functions import described
 from pyro_constrained.kernels.arrays.inspection import are_known, outside_transforms
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes
+from pyro_constrained.kernels.linear.saddle_compiled import (
+    compiled_inverse,
+    compiled_log_det,
+    compiled_solve,
+)
 
-__all__ = ["precision_noise", "saddle_inverse", "saddle_log_det", "saddle_solve"]
+__all__ = [
+    "host",
+    "host_solve",
+    "on_a",
+    "on_q",
+    "precision_noise",
+    "saddle_inverse",
+    "saddle_log_det",
+    "saddle_solve",
+    "symmetric",
+]
 
 
 def saddle_solve(pattern: SaddlePattern, q: Tensor, a: Tensor, right: Tensor) -> Tensor:
     """``K^-1 right`` for ``(*sample, *batch, n + r)``, in the dtype of ``right``."""
+    if torch.compiler.is_compiling():
+        return compiled_solve(pattern, _exact(q), _exact(a), _exact(right)).to(right)
     strict = are_known(q, a)
     solution = _Solve.apply(pattern, strict, _exact(q), _exact(a), _exact(right))
     return solution.to(right)
@@ -33,13 +50,18 @@ def saddle_solve(pattern: SaddlePattern, q: Tensor, a: Tensor, right: Tensor) ->
 
 def saddle_log_det(pattern: SaddlePattern, q: Tensor, a: Tensor) -> Tensor:
     """``(*batch,)`` log |det K|, in the dtype of ``q``."""
+    if torch.compiler.is_compiling():
+        return compiled_log_det(pattern, _exact(q), _exact(a)).to(q)
     return _LogDet.apply(pattern, are_known(q, a), _exact(q), _exact(a)).to(q)
 
 
 def saddle_inverse(pattern: SaddlePattern, q: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
     """``(*batch, nq)`` and ``(*batch, na)``: K^-1 where Q and A have entries, in the dtype of
     ``q``; it can be differentiated once."""
-    on_q, on_a = _Inverse.apply(pattern, are_known(q, a), _exact(q), _exact(a))
+    if torch.compiler.is_compiling():
+        on_q, on_a = compiled_inverse(pattern, _exact(q), _exact(a))
+    else:
+        on_q, on_a = _Inverse.apply(pattern, are_known(q, a), _exact(q), _exact(a))
     return on_q.to(q), on_a.to(q)
 
 
@@ -53,7 +75,7 @@ def _exact(values: Tensor) -> Tensor:
     return values.cpu().to(torch.float64)
 
 
-def _host(function: Callable, pattern: SaddlePattern, *arguments: Any) -> Any:
+def host(function: Callable, pattern: SaddlePattern, *arguments: Any) -> Any:
     """A function of the core on tensors."""
     arrays = (one.numpy(force=True) if isinstance(one, Tensor) else one for one in arguments)
     try:
@@ -65,7 +87,7 @@ def _host(function: Callable, pattern: SaddlePattern, *arguments: Any) -> Any:
     return torch.as_tensor(np.asarray(result))
 
 
-def _host_solve(function: Callable, pattern: SaddlePattern, *arguments: Any) -> Tensor:
+def host_solve(function: Callable, pattern: SaddlePattern, *arguments: Any) -> Tensor:
     """A function of the core with a last vector ``(*sample, *batch, size)``, which may be many for
     one matrix also along the batch: such dimensions are made samples."""
     *values, vector = arguments
@@ -75,7 +97,7 @@ def _host_solve(function: Callable, pattern: SaddlePattern, *arguments: Any) -> 
     shared = [i - len(batch) - 1 for i, size in enumerate(batch) if size == 1]
     front = tuple(range(len(shared)))
     values = [one.squeeze(tuple(shared)) for one in values]
-    solution = _host(function, pattern, *values, vector.movedim(tuple(shared), front))
+    solution = host(function, pattern, *values, vector.movedim(tuple(shared), front))
     return solution.movedim(front, tuple(shared))
 
 
@@ -90,7 +112,7 @@ class _Solve(torch.autograd.Function):
         pattern: SaddlePattern, strict: bool, q: Tensor, a: Tensor, right: Tensor
     ) -> Tensor:
         function = partial(saddle.saddle_solve, strict=strict)
-        return _host_solve(function, pattern, q, a, right)
+        return host_solve(function, pattern, q, a, right)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -105,9 +127,9 @@ class _Solve(torch.autograd.Function):
         adjoint = _Solve.apply(ctx.pattern, ctx.strict, q, a, gradients[0])
         to_q = to_a = None
         if ctx.needs_input_grad[2]:
-            to_q = _on_q(ctx.pattern, adjoint, solution).mul(-1).sum_to_size(q.shape)
+            to_q = on_q(ctx.pattern, adjoint, solution).mul(-1).sum_to_size(q.shape)
         if ctx.needs_input_grad[3]:
-            to_a = _on_a(ctx.pattern, adjoint, solution).mul(-1).sum_to_size(a.shape)
+            to_a = on_a(ctx.pattern, adjoint, solution).mul(-1).sum_to_size(a.shape)
         return None, None, to_q, to_a, adjoint.sum_to_size(ctx.right_shape)
 
     @staticmethod
@@ -137,7 +159,7 @@ class _LogDet(torch.autograd.Function):
     @staticmethod
     @described
     def forward(pattern: SaddlePattern, strict: bool, q: Tensor, a: Tensor) -> Tensor:
-        return _host(saddle.saddle_log_det, pattern, q, a, strict)
+        return host(saddle.saddle_log_det, pattern, q, a, strict)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -171,7 +193,7 @@ class _Inverse(torch.autograd.Function):
     @staticmethod
     @described
     def forward(pattern: SaddlePattern, strict: bool, q: Tensor, a: Tensor) -> tuple:
-        return _host(saddle.saddle_inverse, pattern, q, a, strict)
+        return host(saddle.saddle_inverse, pattern, q, a, strict)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
@@ -183,14 +205,14 @@ class _Inverse(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple:
         q, a = ctx.saved_tensors
         dq, da = gradients
-        symmetric = _symmetric(ctx.pattern, dq)
-        to_q, to_a = _InverseTangent.apply(ctx.pattern, ctx.strict, q, a, symmetric, 0.5 * da)
+        both = symmetric(ctx.pattern, dq)
+        to_q, to_a = _InverseTangent.apply(ctx.pattern, ctx.strict, q, a, both, 0.5 * da)
         return None, None, to_q.sum_to_size(q.shape), (2 * to_a).sum_to_size(a.shape)
 
     @staticmethod
     def jvp(ctx: Any, _: None, __: None, dq: Tensor | None, da: Tensor | None) -> tuple:
         q, a = ctx.saved_tensors
-        dq = torch.zeros_like(q) if dq is None else _symmetric(ctx.pattern, dq)
+        dq = torch.zeros_like(q) if dq is None else symmetric(ctx.pattern, dq)
         da = torch.zeros_like(a) if da is None else da
         return _InverseTangent.apply(ctx.pattern, ctx.strict, q, a, dq, da)
 
@@ -206,7 +228,7 @@ class _InverseTangent(torch.autograd.Function):
     def forward(
         pattern: SaddlePattern, strict: bool, q: Tensor, a: Tensor, dq: Tensor, da: Tensor
     ) -> tuple:
-        return _host(saddle.saddle_inverse_tangent, pattern, q, a, dq, da, strict)
+        return host(saddle.saddle_inverse_tangent, pattern, q, a, dq, da, strict)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: tuple) -> None:
@@ -240,7 +262,7 @@ class _PrecisionNoise(torch.autograd.Function):
     @staticmethod
     @described
     def forward(pattern: SaddlePattern, q: Tensor, noise: Tensor) -> Tensor:
-        return _host_solve(saddle.precision_noise, pattern, q, noise)
+        return host_solve(saddle.precision_noise, pattern, q, noise)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -300,13 +322,13 @@ def _places(pattern: SaddlePattern) -> _Places:
         return _Places(*(torch.tensor(one, dtype=torch.int64) for one in (*rows, pair)))
 
 
-def _on_q(pattern: SaddlePattern, one: Tensor, other: Tensor) -> Tensor:
+def on_q(pattern: SaddlePattern, one: Tensor, other: Tensor) -> Tensor:
     """The symmetric part of the product of two vectors of n + r, where Q has entries."""
     row, column = _places(pattern)[:2]
     return 0.5 * (one[..., row] * other[..., column] + one[..., column] * other[..., row])
 
 
-def _on_a(pattern: SaddlePattern, one: Tensor, other: Tensor) -> Tensor:
+def on_a(pattern: SaddlePattern, one: Tensor, other: Tensor) -> Tensor:
     """Both products of multipliers of one vector with variables of the other, where A has
     entries."""
     row, column = _places(pattern)[2:4]
@@ -328,7 +350,7 @@ def _times(pattern: SaddlePattern, dq: Tensor | None, da: Tensor | None, vector:
     return total
 
 
-def _symmetric(pattern: SaddlePattern, values: Tensor) -> Tensor:
+def symmetric(pattern: SaddlePattern, values: Tensor) -> Tensor:
     """The symmetric part of a matrix with entries where Q has them."""
     return 0.5 * (values + values[..., _places(pattern).pair])
 
