@@ -96,8 +96,9 @@ def worst_residual(A, k, draws):
     return float((gap[size > 0] / size[size > 0]).max() / np.finfo(draws.dtype).eps)
 
 
-@pytest.mark.parametrize("matrix", MATRICES)
-@pytest.mark.parametrize("law", ["normal", "low rank"])
+@pytest.mark.parametrize(
+    ("law", "matrix"), [*(("normal", matrix) for matrix in MATRICES), ("low rank", "independent")]
+)
 def test_same_figures_as_dense(law, matrix):
     A = MATRICES[matrix]
     k, make = A @ POINT, LAWS[law]
@@ -151,24 +152,19 @@ def test_draws_obey_to_the_last_bits(dtype):
     A = np.zeros((nodes, edges))
     A[tails, np.arange(edges)], A[heads, np.arange(edges)] = 1, -1
     k = (A @ np.round(8 * generator.normal(size=edges)) / 8).astype(dtype)
-    for scale in (np.ones(edges), 10 ** generator.uniform(-3, 3, edges)):
-        law = ConstrainedNormal(np.zeros(edges, dtype), scale.astype(dtype), sparse.csr_array(A), k)
-        draws = law.sample(KEY, (20,))
+    scale = (10 ** generator.uniform(-3, 3, edges)).astype(dtype)
+    law = ConstrainedNormal(np.zeros(edges, dtype), scale, sparse.csr_array(A), k)
+    for draws in (law.sample(KEY, (20,)), jax.jit(lambda law: law.sample(KEY, (20,)))(law)):
         assert draws.dtype == dtype and worst_residual(A, k, draws) <= 4
-        dense = ConstrainedNormal(law.loc, law.scale, A, k)
-        tolerance = 1e-4 if dtype == np.float32 else 1e-10
-        assert_close(law.entropy(), dense.entropy(), tolerance)
-    draws = jax.jit(lambda law: law.sample(KEY, (20,)))(law)
-    assert worst_residual(A, k, draws) <= 4
 
 
 def test_a_sum_of_many():
     """One running sum of so many would have rounding errors far above 4 eps."""
     n = 50_000
-    law = ConstrainedNormal(np.float32(3), np.ones(n, np.float32), np.ones((1, n)), [5.0])
-    other = ConstrainedNormal(law.loc, law.scale, sparse.csr_array(np.ones((1, n))), [5.0])
-    assert worst_residual(np.ones((1, n)), np.array([5.0]), other.sample(KEY, (2,))) <= 4
-    assert_close(other.entropy(), law.entropy(), 1e-4)
+    A, loc = sparse.csr_array(np.ones((1, n))), np.full(n, 3, np.float32)
+    law = ConstrainedNormal(loc, np.ones(n, np.float32), A, [5.0])
+    assert worst_residual(np.ones((1, n)), np.array([5.0]), law.sample(KEY, (2,))) <= 4
+    assert_close(law.entropy(), 0.5 * (n - 1) * (1 + np.log(2 * np.pi)), 1e-4)
 
 
 def test_batches():
@@ -213,10 +209,8 @@ def summary(loc, scale, k, values, is_sparse):
 def test_gradients():
     arguments = tuple(map(jnp.asarray, (LOC, SCALE, CONSTANT, PATTERN.values)))
     gradient = jax.grad(summary, (0, 1, 2, 3))
-    expected = gradient(*arguments, False)
-    for found in (gradient(*arguments, True), jax.jit(gradient, static_argnums=4)(*arguments, True)):
-        for one, other in zip(found, expected, strict=True):
-            assert_close(one, other, 1e-9)
+    expected = jax.jit(gradient, static_argnums=4)(*arguments, False)
+    assert_close(gradient(*arguments, True), expected, 1e-9)
     direction = tuple(jnp.cos(jnp.arange(a.size, dtype=a.dtype)) for a in arguments)
     _, along = jax.jvp(lambda *args: summary(*args, True), arguments, direction)
     inner = sum((one * other).sum() for one, other in zip(expected, direction, strict=True))
@@ -224,16 +218,17 @@ def test_gradients():
 
 
 def test_vmap_over_values():
-    values = jnp.asarray(PATTERN.values) * jnp.array([[1.0], [1.3]])
+    values = jnp.asarray(PATTERN.values * np.array([[1.0], [1.3]]))
 
-    def evaluate(values, is_sparse):
-        return summary(jnp.asarray(LOC), jnp.asarray(SCALE), CONSTANT, values, is_sparse)
+    def entropy(values):
+        law = ConstrainedNormal(LOC, SCALE, PATTERN.with_values(values), CONSTANT)
+        return law.entropy() + jnp.sin(law.sample(KEY)).sum()
 
-    found, expected = (
-        jax.vmap(jax.value_and_grad(lambda v, s=s: evaluate(v, s)))(values) for s in (True, False)
-    )
-    assert_close(found[0], expected[0], 1e-9)
-    assert_close(found[1], expected[1], 1e-9)
+    found = jax.vmap(jax.value_and_grad(entropy))(values)
+    for i in range(2):
+        assert_close(
+            jax.tree.map(lambda part, i=i: part[i], found), jax.value_and_grad(entropy)(values[i])
+        )
 
 
 def test_the_law_as_an_argument():
@@ -248,7 +243,8 @@ def test_the_law_as_an_argument():
         assert_close(found, expected, 1e-10)
     values = law.A.values.at[0].add(0.5)
     moved = jax.jit(lambda v: evaluate(_with_values(law, v)))
-    assert np.isnan(moved(values)[0]) and not np.isnan(moved(law.A.values)[0])
+    assert moved(values)[0] == -np.inf and np.isnan(moved(values)[3]).all()
+    assert_close(moved(law.A.values)[0], law.log_prob(POINT), 1e-10)
 
 
 def _with_values(law, values):
@@ -264,8 +260,8 @@ def test_pytree_members():
     assert_close(again.log_prob(POINT), law.log_prob(POINT), 1e-15)
     support = law.support
     assert support == constraints.linear_equality(A, CONSTANT)
-    assert not support == constraints.linear_equality(INDEPENDENT, CONSTANT)
-    assert not support == constraints.linear_equality(2 * A, CONSTANT)
+    assert support != constraints.linear_equality(INDEPENDENT, CONSTANT)
+    assert support != constraints.linear_equality(2 * A, CONSTANT)
     assert support(support.feasible_like(jnp.zeros(N)))
     assert law.expand((2,)).log_prob(POINT).shape == (2,)
     assert "A: (3, 6)" in repr(law)
@@ -273,11 +269,13 @@ def test_pytree_members():
     stacked = PATTERN.with_values(PATTERN.values * np.array([[1.0], [2.0]]))
     laws = jax.vmap(
         lambda v: ConstrainedNormal(LOC, SCALE, PATTERN.with_values(v), CONSTANT),
-        out_axes=vmap_over(ConstrainedNormal(LOC, SCALE, PATTERN, CONSTANT), loc=0, scale=0, A=0, k=0),
+        out_axes=vmap_over(
+            ConstrainedNormal(LOC, SCALE, PATTERN, CONSTANT), loc=0, scale=0, A=0, k=0
+        ),
     )(jnp.asarray(stacked.values))
-    found = jax.vmap(lambda law: law.entropy(), in_axes=(vmap_over(laws, loc=0, scale=0, A=0, k=0),))(
-        laws
-    )
+    found = jax.vmap(
+        lambda law: law.entropy(), in_axes=(vmap_over(laws, loc=0, scale=0, A=0, k=0),)
+    )(laws)
     assert axes.A == 0 and found.shape == (2,)
 
 
@@ -294,7 +292,9 @@ def test_errors():
         A = SparseMatrix.of(A)
         ConstrainedNormal(LOC, SCALE, A.with_values(np.stack([A.values, A.values])), k)
     with pytest.raises(ConstraintError, match="indices"):
-        jax.jit(lambda A: ConstrainedNormal(LOC, SCALE, A, CONSTANT).mean)(BCOO.fromdense(INDEPENDENT))
+        jax.jit(lambda A: ConstrainedNormal(LOC, SCALE, A, CONSTANT).mean)(
+            BCOO.fromdense(INDEPENDENT)
+        )
     with pytest.raises(ConstraintError, match="derivatives"):
         jax.hessian(lambda s: ConstrainedNormal(LOC, s, PATTERN, CONSTANT).variance.sum())(
             jnp.asarray(SCALE)
@@ -306,10 +306,14 @@ def test_traced_bcoo_data():
     A = BCOO.fromdense(INDEPENDENT)
 
     def log_prob(data):
-        return ConstrainedNormal(LOC, SCALE, BCOO((data, A.indices), shape=A.shape), CONSTANT).entropy()
+        return ConstrainedNormal(
+            LOC, SCALE, BCOO((data, A.indices), shape=A.shape), CONSTANT
+        ).entropy()
 
     assert_close(
-        jax.jit(log_prob)(A.data), ConstrainedNormal(LOC, SCALE, INDEPENDENT, CONSTANT).entropy(), 1e-12
+        jax.jit(log_prob)(A.data),
+        ConstrainedNormal(LOC, SCALE, INDEPENDENT, CONSTANT).entropy(),
+        1e-12,
     )
 
 
@@ -372,8 +376,9 @@ def test_elimination_on_the_host(monkeypatch):
     assert expected.basis == transform.basis
 
 
-def test_programs():
-    """A latent under NUTS, by elimination and by kriged noise, against the exact posterior."""
+@pytest.mark.parametrize("coordinates", ["free", pytest.param("noise", marks=pytest.mark.slow)])
+def test_nuts(coordinates):
+    """A latent, by elimination or by kriged noise, against the exact posterior."""
     A, data, noise = sparse.csr_array(INDEPENDENT), POINT + 0.3, 0.5
 
     def model():
@@ -383,10 +388,12 @@ def test_programs():
     variance = 1 / (1 / SCALE**2 + 1 / noise**2)
     mean = variance * (LOC / SCALE**2 + data / noise**2)
     posterior = ConstrainedNormal(mean, np.sqrt(variance), INDEPENDENT, CONSTANT)
-    for program in (model, numpyro.handlers.reparam(model, config=auto_reparam)):
-        mcmc = MCMC(NUTS(program), num_warmup=200, num_samples=800, progress_bar=False)
-        mcmc.run(KEY)
-        draws = mcmc.get_samples()["x"]
-        assert worst_residual(INDEPENDENT, CONSTANT, draws) <= 4
-        error = np.asarray(posterior.stddev) / np.sqrt(200)  # at least so many are independent
-        assert (np.abs(draws.mean(0) - posterior.mean) <= 6 * error + 1e-12).all()
+    program = (
+        model if coordinates == "free" else numpyro.handlers.reparam(model, config=auto_reparam)
+    )
+    mcmc = MCMC(NUTS(program), num_warmup=150, num_samples=400, progress_bar=False)
+    mcmc.run(KEY)
+    draws = mcmc.get_samples()["x"]
+    assert worst_residual(INDEPENDENT, CONSTANT, draws) <= 4
+    error = np.asarray(posterior.stddev) / 10  # a hundred at least are independent
+    assert (np.abs(draws.mean(0) - posterior.mean) <= 6 * error + 1e-12).all()
