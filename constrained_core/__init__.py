@@ -1,5 +1,6 @@
 """Facts about linear equality constraints and plans made from them (NumPy and SciPy only)."""
 
+from constrained_core import fields
 from constrained_core.errors import (
     ConstraintError,
     FiberSamplerWarning,
@@ -40,6 +41,7 @@ __all__ = [
     "check_lattice",
     "count_fiber",
     "enumerate_fiber",
+    "fields",
     "plan_constraint",
     "plan_fiber",
     "plan_pattern",

@@ -38,6 +38,7 @@ __all__ = [
     "inferred_shapes",
     "infinite_matrix",
     "infinite_sides",
+    "mostly_zeros",
     "no_draws",
     "no_factor",
     "no_joint_base",
@@ -336,6 +337,15 @@ def check_value_shape(
 def infinite_matrix() -> ConstraintError:
     """NaN or infinity somewhere in A."""
     return ConstraintError("A: expected finite entries, got NaN or infinity; check how A is made.")
+
+
+def mostly_zeros(shape: Shape, share: float) -> str:
+    """The hint about a large dense matrix of few entries."""
+    return (
+        f"A: got a dense array of shape {shape} of which {share:.2%} are zeros; a sparse A "
+        "(scipy.sparse, SparseMatrix) or, for disjoint sums, a GroupSum takes a fraction of the "
+        "time and memory."
+    )
 
 
 def infinite_sides(entry: float) -> str:

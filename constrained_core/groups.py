@@ -96,6 +96,10 @@ class GroupSum:
             return NotImplemented
         return self is other or (hash(self) == hash(other) and self._content == other._content)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Hashes of bytes differ between processes.
+        return {"index": self.index, "num_groups": self.num_groups, "weights": self.weights}
+
     def __repr__(self) -> str:
         kind = "unweighted" if self.weights is None else "weighted"
         return f"GroupSum({len(self.index)} variables, num_groups={self.num_groups}, {kind})"

@@ -45,6 +45,6 @@ def refuse_complex(name: str, dtype: Any) -> NoReturn:
 def refuse_sparse(name: str, kind: str) -> NoReturn:
     """Raise for a sparse matrix, by name."""
     raise ConstraintError(
-        f"{name}: expected a dense array or a GroupSum, got a sparse one ({kind}); pass its dense "
-        "form, or GroupSum for disjoint sums."
+        f"{name}: expected a dense array, got a sparse one ({kind}); pass its dense form. Only "
+        "A, and the precision matrix of ConstrainedGMRF, can be sparse."
     )

@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from operator import index as index_of
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
 from constrained_core.errors import ConstraintError
+from constrained_core.groups import GroupSum
+from constrained_core.inputs import read_array, refuse_complex
 
 __all__ = ["SparseMatrix", "SparsePattern"]
 
@@ -41,6 +44,10 @@ class SparsePattern:
             return NotImplemented
         return self is other or (hash(self) == hash(other) and self._content == other._content)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # Hashes of bytes differ between processes.
+        return {"row": self.row, "column": self.column, "shape": self.shape}
+
 
 class SparseMatrix:
     """A sparse matrix, accepted wherever a constraint matrix A or a precision matrix is.
@@ -50,11 +57,12 @@ class SparseMatrix:
 
     Args:
         row, column: ``(nnz,)`` integers, where the entries are; each place at most once.
-        values: ``(*batch, nnz)``.
+        values: ``(*batch, nnz)``; an array of NumPy is copied.
         shape: ``(m, n)``.
 
     Raises:
-        ConstraintError: indices outside the shape, a place given twice, values of another length.
+        ConstraintError: indices outside the shape, a place given twice, values of another length,
+            complex ones, or known ones that are not finite.
 
     Example:
         >>> SparseMatrix([0, 0, 1], [0, 2, 1], [1.0, 1.0, 2.0], (2, 3)).to_dense()
@@ -71,7 +79,27 @@ class SparseMatrix:
 
     @classmethod
     def of(cls, matrix: Any) -> "SparseMatrix":
-        """A ``scipy.sparse`` matrix or array of any format; entries given twice are added."""
+        """A ``scipy.sparse`` matrix or array of any format, a ``GroupSum``, or one of these.
+
+        Entries given twice are added.
+
+        Example:
+            >>> from scipy import sparse
+            >>> SparseMatrix.of(sparse.eye_array(3, format="csr"))
+            SparseMatrix(shape=(3, 3), 3 entries)
+        """
+        if isinstance(matrix, SparseMatrix):
+            return matrix
+        if isinstance(matrix, GroupSum):
+            weights = np.ones(len(matrix.index)) if matrix.weights is None else matrix.weights
+            member = np.flatnonzero(weights)
+            return cls(matrix.index[member], member, weights[member], matrix.shape)
+        if not sparse.issparse(matrix) or matrix.ndim != 2:
+            got = f"shape {matrix.shape}" if sparse.issparse(matrix) else type(matrix).__name__
+            raise ConstraintError(
+                f"SparseMatrix.of: expected a matrix of scipy.sparse with two dimensions, got {got}"
+                "; use scipy.sparse.csr_array(matrix), or SparseMatrix(row, column, values, shape)."
+            )
         entries = sparse.coo_array(matrix)
         entries.sum_duplicates()
         return cls(entries.row, entries.col, entries.data, entries.shape)
@@ -121,26 +149,41 @@ class SparseMatrix:
 
 
 def _checked_pattern(row: Any, column: Any, shape: tuple[int, int]) -> SparsePattern:
+    m, n = _checked_shape(shape)
     row, column = np.asarray(row), np.asarray(column)
     is_integer = all(not a.size or np.issubdtype(a.dtype, np.integer) for a in (row, column))
     if row.ndim != 1 or row.shape != column.shape or not is_integer:
         raise ConstraintError(
             "SparseMatrix: expected row and column as integers of one shape (nnz,), got shapes "
-            f"{row.shape} and {column.shape} of {row.dtype} and {column.dtype}."
+            f"{row.shape} and {column.shape} of {row.dtype} and {column.dtype}; give the place of "
+            "every entry."
         )
-    size, (m, n) = len(row), (int(length) for length in shape)
-    if size and (row.min() < 0 or row.max() >= m or column.min() < 0 or column.max() >= n):
+    row, column = _frozen(row), _frozen(column)
+    outside = np.flatnonzero((row < 0) | (row >= m) | (column < 0) | (column >= n))
+    if outside.size:
         raise ConstraintError(
-            f"SparseMatrix: expected entries inside the shape {(m, n)}, got rows up to "
-            f"{row.max()} and columns up to {column.max()}; correct the shape or the entries."
+            f"SparseMatrix: expected entries inside the shape {(m, n)}, got one at "
+            f"{int(row[outside[0]]), int(column[outside[0]])}; correct the shape or the entries."
         )
-    places = row.astype(np.int64) * n + column
-    if len(np.unique(places)) < size:
+    places, count = np.unique(row * n + column, return_counts=True)
+    if len(places) < len(row):
+        twice = divmod(int(places[count > 1][0]), n)
         raise ConstraintError(
-            "SparseMatrix: expected each place once, got one twice; add their values, as "
-            "SparseMatrix.of(scipy_matrix) does."
+            f"SparseMatrix: expected each place once, got {twice} more often; add the values there,"
+            " as SparseMatrix.of(scipy_matrix) does."
         )
-    return SparsePattern(_frozen(row), _frozen(column), (m, n))
+    return SparsePattern(row, column, (m, n))
+
+
+def _checked_shape(shape: Any) -> tuple[int, int]:
+    try:
+        m, n = (index_of(length) for length in shape)
+    except (TypeError, ValueError) as error:
+        raise ConstraintError(
+            f"SparseMatrix: expected shape (m, n) of two whole numbers, got {shape!r}; give the "
+            "numbers of rows and of columns."
+        ) from error
+    return m, n
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:
@@ -150,11 +193,26 @@ def _frozen(array: np.ndarray) -> np.ndarray:
 
 
 def _checked_values(values: Any, size: int) -> Any:
-    if not hasattr(values, "shape"):
-        values = np.asarray(values, dtype=np.float64)
-    if values.shape[-1:] != (size,):
+    if not hasattr(values, "dtype") or isinstance(values, np.ndarray):
+        values = _known_values(values)
+    elif "complex" in str(values.dtype):
+        refuse_complex("SparseMatrix", values.dtype)
+    if tuple(values.shape[-1:]) != (size,):
         raise ConstraintError(
             f"SparseMatrix: expected values of shape (*batch, {size}), one for each entry, got "
-            f"{tuple(values.shape)}."
+            f"{tuple(values.shape)}; give them in the order of row and column."
+        )
+    return values
+
+
+def _known_values(values: Any) -> np.ndarray:
+    """A copy, of a floating dtype."""
+    values = read_array("SparseMatrix", values)
+    values = values if values.dtype.kind == "f" else values.astype(np.float64)
+    if not np.isfinite(values).all():
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(values))[0])
+        raise ConstraintError(
+            f"SparseMatrix: expected finite values, got {values[where]} at {where}; check how they "
+            "are made."
         )
     return values

@@ -7,7 +7,8 @@ from scipy import sparse
 from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 from scipy.sparse.linalg import splu
 
-from constrained_core.linear.structure import without_rounding, rounding
+from constrained_core.errors import ConstraintError
+from constrained_core.linear.structure import rounding, without_rounding
 
 __all__ = ["Elimination", "choose_pivots"]
 
@@ -17,13 +18,11 @@ REFINEMENTS = 2
 MAX_FILL = 50
 """Followers are made where they have at most so many times the entries of A."""
 
-PERTURBATION = 1e-8
-"""Relative size of the noise that keeps later pivots from being zero."""
+PERTURBATIONS = (0.0, 1e-15, 1e-13, 1e-11, 1e-9)
+"""Relative sizes of the noise that keeps later pivots from being zero, in turn."""
 
 SHORT = 0.01
 """How much a short column counts beside a large entry: it decides between equal ones."""
-
-MAX_TRIES = 3
 
 
 class Elimination:
@@ -76,8 +75,12 @@ class Elimination:
         columns = values.reshape(math.prod(batch), matrix.shape[1]).T
         return (matrix @ columns).T.reshape(*batch, matrix.shape[0])
 
-    def followers(self) -> sparse.csr_array | None:
-        """``A[:, pivots]^-1 A[:, free]`` without rounding errors, or None where it is too full."""
+    def followers(self, is_fixed: np.ndarray) -> sparse.csr_array | None:
+        """``A[:, pivots]^-1 A[:, free]`` without rounding errors, or None where it is too full.
+
+        Args:
+            is_fixed: ``(r,)`` the pivots that follow from no variable.
+        """
         if self._factor is None:
             return sparse.csr_array(self._free_columns)
         budget = MAX_FILL * (self._pivot_columns.nnz + self._free_columns.nnz)
@@ -87,7 +90,8 @@ class Elimination:
             result = None if result is None else _solve_triangle(triangle, result, budget)
         if result is None:
             return None
-        result = without_rounding(result[factor.perm_c])
+        follows = sparse.diags_array((~is_fixed).astype(np.float64))
+        result = without_rounding(follows @ result[factor.perm_c])
         return result if self._holds(result) else None
 
     def _holds(self, followers: sparse.csr_array) -> bool:
@@ -132,8 +136,8 @@ def choose_pivots(rows: sparse.csr_array, order: np.ndarray) -> np.ndarray:
 
     SuperLU factors square matrices only. A' is followed by unit columns of the variables that are
     not in a first guess, the matching of rows with variables that has the largest product of
-    entries. Entries are perturbed, which moves no pivot that matters, so that a guess of dependent
-    columns makes no later pivot zero.
+    entries. Where that guess is of dependent columns a later pivot is zero: entries are perturbed
+    then, as little as can be.
 
     Args:
         rows: ``(r, n)`` independent rows of lengths near one.
@@ -145,22 +149,22 @@ def choose_pivots(rows: sparse.csr_array, order: np.ndarray) -> np.ndarray:
     guess = _matching(rows)
     others = np.setdiff1d(np.arange(num_variables), guess)
     place = np.concatenate([guess[order], others])
-    noise = np.random.default_rng(0)
-    for _ in range(MAX_TRIES):
+    units = sparse.eye_array(num_variables, format="csc")[:, others]
+    noise = np.random.default_rng(0).uniform(-1, 1, size=rows.nnz)
+    for perturbation in PERTURBATIONS:
         perturbed = rows.copy()
-        perturbed.data *= 1 + PERTURBATION * noise.uniform(-1, 1, size=perturbed.nnz)
-        rest = sparse.csc_array(
-            (np.ones(len(others)), (others, np.arange(len(others)))),
-            shape=(num_variables, len(others)),
-        )
-        square = sparse.csc_array(sparse.hstack([perturbed[order].T, rest]))[place]
+        perturbed.data *= 1 + perturbation * noise
+        square = sparse.csc_array(sparse.hstack([perturbed[order].T, units], format="csr")[place])
         try:
-            factor = splu(sparse.csc_array(square), permc_spec="NATURAL", diag_pivot_thresh=1.0)
-        except RuntimeError:
+            factor = splu(square, permc_spec="NATURAL", diag_pivot_thresh=1.0)
+        except RuntimeError:  # a later pivot is exactly zero
             continue
         row_of_pivot = np.argsort(factor.perm_r)
         return np.sort(place[row_of_pivot[factor.perm_c[:rank]]])
-    raise AssertionError
+    raise ConstraintError(
+        "A: found no variables that follow from the others, as rows depend on each other but for "
+        "the last digits; drop such rows."
+    )
 
 
 def _matching(rows: sparse.csr_array) -> np.ndarray:

@@ -64,7 +64,7 @@ class Plan(ABC):
 
     @property
     @abstractmethod
-    def followers(self) -> np.ndarray:
+    def followers(self) -> Any:
         """``(r, n - r)`` F: the pivots of a null vector are -F times its other entries."""
 
     @cached_property
@@ -73,7 +73,7 @@ class Plan(ABC):
         return np.setdiff1d(np.arange(self.num_variables), self.pivots)
 
     @property
-    def elimination(self) -> np.ndarray:
+    def elimination(self) -> Any:
         """``(n, n - r)`` the null vectors of which one free variable is 1, the others 0."""
         basis = np.zeros((self.num_variables, self.free_size))
         basis[self.free, np.arange(self.free_size)] = 1.0

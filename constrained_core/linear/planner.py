@@ -1,5 +1,6 @@
 """From a constraint to its plan. The only place that chooses a method."""
 
+import warnings
 from functools import lru_cache
 from typing import overload
 
@@ -8,6 +9,7 @@ from scipy import sparse
 from scipy.linalg import lapack, qr, solve_triangular
 
 from constrained_core.cache import Cache, Content
+from constrained_core.checks import mostly_zeros
 from constrained_core.errors import ConstraintError, InfeasibleConstraintError
 from constrained_core.groups import GroupSum
 from constrained_core.linear.plan import AnyPlan, DensePlan, GroupPlan, Plan, RowPlan
@@ -28,17 +30,21 @@ __all__ = ["check_consistency", "plan_constraint", "plan_pattern"]
 WELL_CONDITIONED = 10.0
 """Rows up to this condition number are executed as they are; others are orthonormalised."""
 
+LARGE, MOSTLY = 10**6, 0.99
+"""Dense matrices of so many entries, more than this share of them zeros, get a hint."""
 
 _DENSE_PLANS: Cache[AnyPlan] = Cache(max_entries=32)
 _SPARSE_PLANS: Cache[SparsePlan] = Cache(max_entries=32)
 
 
 @overload
-def plan_constraint(matrix: SparseMatrix) -> SparsePlan: ...
+def plan_constraint(matrix: SparseMatrix) -> SparsePlan:
+    """Of sparse rows."""
 
 
 @overload
-def plan_constraint(matrix: np.ndarray | GroupSum) -> AnyPlan: ...
+def plan_constraint(matrix: np.ndarray | GroupSum) -> AnyPlan:
+    """Of rows that are dense, or disjoint."""
 
 
 def plan_constraint(matrix: np.ndarray | GroupSum | SparseMatrix) -> AnyPlan | SparsePlan:
@@ -48,14 +54,12 @@ def plan_constraint(matrix: np.ndarray | GroupSum | SparseMatrix) -> AnyPlan | S
         matrix: ``(m, n)`` floats, a ``GroupSum``, or a ``SparseMatrix`` whose values are known.
 
     Raises:
-        ConstraintError: NaN or infinity in the matrix.
+        ConstraintError: NaN or infinity in the matrix, or a batch of sparse ones.
     """
     if isinstance(matrix, GroupSum):
         return _group_plan(matrix)
     if isinstance(matrix, SparseMatrix):
-        values = np.ascontiguousarray(matrix.values)
-        key = matrix.pattern, Content(values)
-        return _SPARSE_PLANS.get(key, lambda: make_sparse_plan(matrix))
+        return _sparse_plan(matrix)
     matrix = np.ascontiguousarray(matrix)
     return _DENSE_PLANS.get(Content(matrix), lambda: _dense_plan(matrix))
 
@@ -69,6 +73,23 @@ def plan_pattern(pattern: SparsePattern) -> SparsePlan:
     return make_pattern_plan(pattern)
 
 
+def _sparse_plan(matrix: SparseMatrix) -> SparsePlan:
+    if matrix.ndim != 2:
+        raise ConstraintError(
+            f"A: expected one matrix whose values are known, got shape {matrix.shape}; a batch is "
+            "planned by its pattern (plan_pattern)."
+        )
+    key = matrix.pattern, Content(np.ascontiguousarray(matrix.values))
+    return _SPARSE_PLANS.get(key, lambda: make_sparse_plan(matrix))
+
+
+def _hint_at_sparse(matrix: np.ndarray) -> None:
+    if len(matrix) > 1 and matrix.size >= LARGE:
+        share = 1 - np.count_nonzero(matrix) / matrix.size
+        if share > MOSTLY:
+            warnings.warn(mostly_zeros(matrix.shape, share), stacklevel=2)
+
+
 def _require_finite(matrix: np.ndarray) -> None:
     if not np.isfinite(matrix).all():
         where = tuple(int(i) for i in np.argwhere(~np.isfinite(matrix))[0])
@@ -79,6 +100,7 @@ def _require_finite(matrix: np.ndarray) -> None:
 
 def _dense_plan(matrix: np.ndarray) -> AnyPlan:
     _require_finite(matrix)
+    _hint_at_sparse(matrix)
     eps = float(np.finfo(matrix.dtype).eps)
     norms = np.linalg.norm(matrix.astype(np.float64, copy=False), axis=-1)
     scale = power_of_two_scale(norms)

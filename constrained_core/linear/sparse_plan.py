@@ -115,7 +115,7 @@ class SparsePlan(Plan):
 
         None where F has more than ``MAX_FILL`` times the entries of A: use ``complete`` there.
         """
-        return self._eliminated.followers()
+        return self._eliminated.followers(np.isin(self.pivots, self.determined))
 
     @property
     def elimination(self) -> sparse.csr_array:
@@ -127,5 +127,6 @@ class SparsePlan(Plan):
         return stacked[place]
 
     def __getstate__(self) -> dict[str, Any]:
-        # A factor of SuperLU cannot be pickled; it is made again.
-        return {n: part for n, part in super().__getstate__().items() if n != "_eliminated"}
+        # A factor of SuperLU cannot be pickled, a hash is that of one process: they are made again.
+        state = super().__getstate__()
+        return {name: state[name] for name in state if name not in ("_eliminated", "saddle")}

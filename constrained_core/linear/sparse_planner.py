@@ -1,21 +1,19 @@
 """From a sparse constraint matrix to its plan: nothing r x r or m x n is made dense."""
 
-from collections.abc import Iterator
-
 import numpy as np
 from scipy import sparse
-from scipy.sparse.csgraph import connected_components
 
 from constrained_core.checks import infinite_matrix
 from constrained_core.linear.elimination import Elimination, choose_pivots
 from constrained_core.linear.row_space import RowSpace
 from constrained_core.linear.sparse_plan import SparsePlan
-from constrained_core.linear.sparse_rank import dependent_rows
+from constrained_core.linear.sparse_rank import dependent_rows, part_labels
 from constrained_core.linear.structure import (
     cleaned,
     log_column_volume,
     power_of_two_scale,
     rounding,
+    without_rounding,
 )
 from constrained_core.sparse import SparseMatrix, SparsePattern
 
@@ -70,7 +68,7 @@ def make_sparse_plan(matrix: SparseMatrix) -> SparsePlan:
     dropped = dependent_rows(rows, max(eps, float(np.finfo(np.float64).eps)))
     kept = np.setdiff1d(np.arange(num_rows), dropped)
     space = RowSpace(rows[kept])
-    dependence = _dependence(space, rows[dropped])
+    dependence = _dependence(space, rows, kept, dropped)
     dependence = sparse.csr_array(sparse.diags_array(1 / scale[dropped]) @ dependence)
     kept_entries, pattern = _kept_part(given, given_values, kept)
     row_scale = scale[kept]
@@ -105,19 +103,45 @@ def _kept_part(
     return entries, SparsePattern(row, column, (len(kept), given.shape[1]))
 
 
-def _dependence(space: RowSpace, others: sparse.csr_array) -> sparse.csr_array:
-    """``(p, r)`` C with ``others = C rows``, without rounding errors."""
-    blocks = [
-        sparse.csr_array(cleaned(space.coefficients(block.toarray()))) for block in _blocks(others)
-    ]
-    if not blocks:
-        return sparse.csr_array((0, space.rank))
-    return sparse.csr_array(sparse.vstack(blocks))
+def _dependence(
+    space: RowSpace, rows: sparse.csr_array, kept: np.ndarray, dropped: np.ndarray
+) -> sparse.csr_array:
+    """``(p, r)`` C with ``rows[dropped] = C rows[kept]``, without rounding errors.
+
+    Rows of parts that share no variable are solved for together, as one sum.
+    """
+    if len(dropped) == 0 or len(kept) == 0:
+        return sparse.csr_array((len(dropped), len(kept)))
+    part, _ = part_labels(rows)
+    blocks = []
+    for start in range(0, int(_turns(part[dropped]).max()) + 1, BLOCK):
+        turn = _turns(part[dropped]) - start
+        is_in = (turn >= 0) & (turn < BLOCK)
+        which = np.flatnonzero(is_in)
+        solution = _summed_coefficients(space, rows[dropped[which]], turn[which])
+        owner = np.full((len(solution), part.max() + 1), -1)
+        owner[turn[which], part[dropped[which]]] = which
+        row = owner[:, part[kept]]
+        place = np.nonzero((row >= 0) & (solution != 0))
+        blocks.append((solution[place], row[place], place[1]))
+    values, row, column = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+    return without_rounding(sparse.csr_array((values, (row, column)), (len(dropped), len(kept))))
 
 
-def _blocks(rows: sparse.csr_array) -> Iterator[sparse.csr_array]:
-    for start in range(0, rows.shape[0], BLOCK):
-        yield rows[start : start + BLOCK]
+def _turns(part: np.ndarray) -> np.ndarray:
+    """The place of every row among those of its part."""
+    order = np.argsort(part, kind="stable")
+    _, start, count = np.unique(part[order], return_index=True, return_counts=True)
+    turn = np.empty(len(part), dtype=np.int64)
+    turn[order] = np.arange(len(part)) - np.repeat(start, count)
+    return turn
+
+
+def _summed_coefficients(space: RowSpace, others: sparse.csr_array, turn: np.ndarray) -> np.ndarray:
+    """Coefficients of the sums of rows that have the same turn."""
+    size = int(turn.max()) + 1
+    sums = sparse.csr_array((np.ones(len(turn)), (turn, np.arange(len(turn)))), (size, len(turn)))
+    return space.coefficients((sums @ others).toarray())
 
 
 def _log_mixing(row_scale: np.ndarray, dependence: sparse.csr_array) -> float:
@@ -127,7 +151,7 @@ def _log_mixing(row_scale: np.ndarray, dependence: sparse.csr_array) -> float:
     rows fall into parts that share no column.
     """
     mixing = sparse.csr_array(dependence @ sparse.diags_array(row_scale))
-    _, part = connected_components(abs(mixing) @ abs(mixing).T, directed=False)
+    part, _ = part_labels(mixing)
     order = np.argsort(part, kind="stable")
     _, start = np.unique(part[order], return_index=True)
     parts = np.split(order, start[1:]) if len(order) else []

@@ -8,7 +8,7 @@ from scipy.sparse.csgraph import connected_components
 
 from constrained_core.linear.row_space import SHIFT, GramFactor
 
-__all__ = ["dependent_rows"]
+__all__ = ["dependent_rows", "part_labels"]
 
 SEPARATED = 1e-5
 """A singular value far above sqrt(d): a block that reaches it has met all that vanish."""
@@ -25,8 +25,13 @@ LATER = 0.1
 """By how much the last row is rather dropped than the first, where both could be."""
 
 
-class _Part(NamedTuple):
-    """Rows that share variables, directly or through others, with no other rows."""
+class _Parts(NamedTuple):
+    """Parts of one size: rows that share variables with each other, and with no other rows.
+
+    Attributes:
+        rows: ``(g, r)`` of every part.
+        columns: ``(g, c)`` their variables.
+    """
 
     rows: np.ndarray
     columns: np.ndarray
@@ -75,24 +80,36 @@ def _dependent_parts(rows: sparse.csr_array, eps: float) -> list[np.ndarray]:
     while parts:
         bases = _smallest_directions(factor, rows, parts, size)
         unresolved = []
-        for part, (vectors, values) in zip(parts, bases, strict=True):
-            if values.max() > max(SEPARATED, vanishing) or len(part.rows) <= size:
-                null = vectors[:, values <= vanishing]
-                dropped.append(part.rows[_rows_to_drop(null)])
-            else:
-                unresolved.append(part)
+        for same, (vectors, values) in zip(parts, bases, strict=True):
+            is_whole = same.rows.shape[1] <= size
+            done = is_whole | (values.max(axis=-1) > max(SEPARATED, vanishing))
+            for i in np.flatnonzero(done):
+                null = vectors[i][:, values[i] <= vanishing]
+                dropped.append(same.rows[i][_rows_to_drop(null)])
+            if not done.all():
+                unresolved.append(_Parts(same.rows[~done], same.columns[~done]))
         parts, size = unresolved, 2 * size
     return dropped
 
 
-def _parts(rows: sparse.csr_array) -> list[_Part]:
-    """Parts of at least two rows."""
-    num_rows, num_variables = rows.shape
+def _parts(rows: sparse.csr_array) -> list[_Parts]:
+    """Parts of at least two rows, by their size."""
+    members, variables = map(_members, part_labels(rows))
+    by_size: dict[tuple[int, int], list[int]] = {}
+    for part, own in members.items():
+        if len(own) > 1:
+            by_size.setdefault((len(own), len(variables[part])), []).append(part)
+    return [
+        _Parts(np.stack([members[p] for p in same]), np.stack([variables[p] for p in same]))
+        for same in by_size.values()
+    ]
+
+
+def part_labels(rows: sparse.csr_array) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the parts of ``(m,)`` rows and of ``(n,)`` variables."""
     graph = sparse.block_array([[None, rows], [rows.T, None]])
     _, label = connected_components(graph, directed=False)
-    members = _members(label[:num_rows])
-    variables = _members(label[num_rows:])
-    return [_Part(members[i], variables[i]) for i in members if len(members[i]) > 1]
+    return label[: rows.shape[0]], label[rows.shape[0] :]
 
 
 def _members(label: np.ndarray) -> dict[int, np.ndarray]:
@@ -102,7 +119,7 @@ def _members(label: np.ndarray) -> dict[int, np.ndarray]:
 
 
 def _smallest_directions(
-    factor: GramFactor, rows: sparse.csr_array, parts: list[_Part], size: int
+    factor: GramFactor, rows: sparse.csr_array, parts: list[_Parts], size: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
     """Of every part, left singular vectors of its smallest singular values, and these.
 
@@ -117,23 +134,25 @@ def _smallest_directions(
         block -= factor.solve(rows @ (rows.T @ block))
     block = _orthonormal_parts(block, parts)
     images = rows.T @ block
-    results = []
-    for part in parts:
-        wide = min(size, len(part.rows))
-        _, values, right_vectors = np.linalg.svd(
-            images[part.columns, :wide], full_matrices=len(part.columns) < wide
-        )
-        values = np.concatenate([values, np.zeros(wide - len(values))])
-        results.append((block[part.rows, :wide] @ right_vectors.T, values))
-    return results
+    return [_singular_vectors(block[same.rows], images[same.columns]) for same in parts]
 
 
-def _orthonormal_parts(block: np.ndarray, parts: list[_Part]) -> np.ndarray:
+def _singular_vectors(block: np.ndarray, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``(g, r, b)`` vectors and ``(g, b)`` values, of images ``(g, c, .)`` of a ``(g, r, .)``."""
+    size = min(block.shape[1:])
+    block, images = block[..., :size], images[..., :size]
+    is_short = images.shape[1] < size
+    _, values, right = np.linalg.svd(images, full_matrices=is_short)
+    values = np.pad(values, ((0, 0), (0, size - values.shape[-1])))
+    return block @ right.mT, values
+
+
+def _orthonormal_parts(block: np.ndarray, parts: list[_Parts]) -> np.ndarray:
     """The block with orthonormal columns in each part, as many as it has rows, and zeros."""
     result = np.zeros_like(block)
-    for part in parts:
-        orthonormal, _ = np.linalg.qr(block[part.rows])
-        result[part.rows, : orthonormal.shape[1]] = orthonormal
+    for same in parts:
+        orthonormal, _ = np.linalg.qr(block[same.rows])
+        result[same.rows, : orthonormal.shape[-1]] = orthonormal
     return result
 
 

@@ -128,7 +128,7 @@ def without_rounding(coefficients: sparse.csr_array) -> sparse.csr_array:
     size = np.abs(entries.data) / np.where(largest > 0, largest, 1.0)[entries.row]
     highest = np.zeros(entries.shape[1])
     np.maximum.at(highest, entries.col, size)
-    stay = size > rounding(entries.shape[0]) * highest[entries.col]
+    stay = (size > 0) & (size > rounding(entries.shape[0]) * highest[entries.col])
     parts = entries.data[stay], (entries.row[stay], entries.col[stay])
     return sparse.csr_array(parts, shape=entries.shape)
 
