@@ -7,6 +7,7 @@ from constrained_core import (
     InfeasibleConstraintError,
     IntractableConstraintError,
     ParameterError,
+    SparseMatrix,
     UnboundedSupportError,
     __version__,
     errors,
@@ -16,6 +17,7 @@ from pyro_constrained import registry as _registry  # noqa: F401  (connects what
 from pyro_constrained.distributions import (
     ConstrainedBernoulli,
     ConstrainedCategorical,
+    ConstrainedGMRF,
     ConstrainedLowRankMultivariateNormal,
     ConstrainedMultivariateNormal,
     ConstrainedMultivariateStudentT,
@@ -34,6 +36,7 @@ from pyro_constrained.transforms import LinearEqualityTransform
 __all__ = [
     "ConstrainedBernoulli",
     "ConstrainedCategorical",
+    "ConstrainedGMRF",
     "ConstrainedLowRankMultivariateNormal",
     "ConstrainedMultivariateNormal",
     "ConstrainedMultivariateStudentT",
@@ -49,6 +52,7 @@ __all__ = [
     "LinearEqualityTransform",
     "MarginalExpectationReparam",
     "ParameterError",
+    "SparseMatrix",
     "UnboundedSupportError",
     "__version__",
     "auto_reparam",

@@ -8,9 +8,10 @@ from torch.distributions.constraints import Constraint
 from constrained_core import GroupSum
 from pyro_constrained.kernels.arrays.autocast import in_full_precision
 from pyro_constrained.kernels.arrays.inputs import floating
+from pyro_constrained.kernels.arrays.sparse import as_sparse, is_sparse
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 from pyro_constrained.kernels.fiber.constraint import IntegerConstraint, bind_integers
-from pyro_constrained.kernels.linear.binding import bind_constraint
+from pyro_constrained.kernels.linear.binding import bind_again, bind_constraint
 from pyro_constrained.kernels.linear.constraint import LinearConstraint, default_tolerance
 
 __all__ = ["integer_linear_equality", "linear_equality"]
@@ -68,7 +69,7 @@ class linear_equality(Constraint):  # a constraint is named as PyTorch names its
         """The constraint in the dtype and on the device of ``like``."""
         bound = self._bound
         if like.dtype != bound.k.dtype or like.device != bound.k.device:
-            bound = bind_constraint(self.A, self.k, like)
+            bound = bind_again(bound, like)
         return bound
 
     def check(self, value: Tensor) -> Tensor:
@@ -146,5 +147,6 @@ class integer_linear_equality(Constraint):
 
 def _floating(A: Any, k: Any) -> Tensor:
     """A scalar of the dtype that A and k have in common."""
+    A = as_sparse("A", A).values if is_sparse(A) else A
     parts = [part for part in (A, k) if part is not None and not isinstance(part, GroupSum)]
     return floating(*parts)[-1].new_zeros(())

@@ -29,6 +29,8 @@ LARGE_MULTIPLIER = 1e4
 """Entry of L from which an order is chosen anew for the values at hand."""
 ROUNDING = 1e3 * float(np.finfo(np.float64).eps)
 """Share of the terms of S up to which their sum may be rounding."""
+FINE = 4 * float(np.finfo(np.float64).eps)
+"""Residual, over the size of solution and right-hand side, that needs no refinement."""
 ZERO = 1e-10
 """Eigenvalue of S, scaled to one, that is none."""
 
@@ -99,17 +101,23 @@ class SaddleFactor:
         return float(scaled - 2 * np.log(self.scale).sum())
 
     def solve(self, right: np.ndarray) -> np.ndarray:
-        """``K^-1 right`` for ``(..., n + r)``, refined once."""
-        scaled = (right * self.scale).reshape(-1, self.pattern.size).T
+        """``K^-1 right`` for ``(..., n + r)``, refined once where rounding is seen to be larger
+        than it must be."""
+        scaled = (right * self.scale).reshape(-1, self.pattern.size)
         solution = self._solve(scaled)
-        solution = solution + self._solve(scaled - self._whole @ solution)
-        return (solution.T * self.scale).reshape(right.shape)
+        rest = scaled - (self._whole @ solution.T).T
+        size = np.abs(solution).max(-1, initial=0.0) + np.abs(scaled).max(-1, initial=0.0)
+        coarse = ~(np.abs(rest).max(-1, initial=0.0) <= FINE * size)
+        if coarse.any():
+            solution[coarse] += self._solve(rest[coarse])
+        return (solution * self.scale).reshape(right.shape)
 
     def _solve(self, right: np.ndarray) -> np.ndarray:
-        first, last = np.split(right[self.ordering.order], [len(self.ordering.early)])
-        late = self._late_inverse @ (last - self._explained.T @ first)
-        early = self._solve_early(first) - self._explained @ late
-        return np.concatenate([early, late])[self.ordering.place]
+        """For ``(k, n + r)``: row by row, as SuperLU reads its columns."""
+        first, last = (right[:, index] for index in (self.ordering.early, self.ordering.late))
+        late = (last - first @ self._explained) @ self._late_inverse
+        early = self._solve_early(first.T).T - late @ self._explained.T
+        return np.take(np.concatenate([early, late], axis=1), self.ordering.place, axis=1)
 
     def _solve_early(self, right: np.ndarray) -> np.ndarray:
         if self._factor is None or right.shape[1] == 0:

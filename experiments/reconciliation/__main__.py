@@ -26,9 +26,9 @@ from jax import Array
 from tqdm import tqdm
 
 from experiments.command import parse
+from experiments.nuts import Chains, Sampler
 from experiments.reconciliation import models, zero_sum
 from experiments.reconciliation.report import report
-from experiments.reconciliation.sampling import Chains, Sampler
 from experiments.reconciliation.water import Water
 
 NAME = "reconciliation"

@@ -5,10 +5,10 @@ from functools import cached_property
 
 import numpy as np
 
+from experiments.nuts import Chains
 from experiments.reconciliation.models import Task
 from experiments.reconciliation.network import Network, load_network
 from experiments.reconciliation.oracle import Oracle, Posterior
-from experiments.reconciliation.sampling import Chains
 from numpyro_constrained import ConstrainedNormal
 
 INSIDE = (0.05, 0.95)

@@ -16,8 +16,8 @@ import numpyro.distributions as dist
 from jax import Array
 from numpyro.handlers import reparam
 
+from experiments.nuts import Chains
 from experiments.reconciliation.models import WIDTHS
-from experiments.reconciliation.sampling import Chains
 from numpyro_constrained import ConstrainedNormal
 from numpyro_constrained.reparam import ConstrainedNormalReparam
 

@@ -3,6 +3,7 @@
 from pyro_constrained.distributions.bernoulli import ConstrainedBernoulli
 from pyro_constrained.distributions.categorical import ConstrainedCategorical
 from pyro_constrained.distributions.constrain import constrain
+from pyro_constrained.distributions.gmrf import ConstrainedGMRF
 from pyro_constrained.distributions.low_rank_multivariate_normal import (
     ConstrainedLowRankMultivariateNormal,
 )
@@ -14,6 +15,7 @@ from pyro_constrained.distributions.poisson import ConstrainedPoisson
 __all__ = [
     "ConstrainedBernoulli",
     "ConstrainedCategorical",
+    "ConstrainedGMRF",
     "ConstrainedLowRankMultivariateNormal",
     "ConstrainedMultivariateNormal",
     "ConstrainedMultivariateStudentT",

@@ -11,6 +11,7 @@ from torch.distributions import constraints
 
 from constrained_core import GroupSum
 from constrained_core.checks import STALE_SUPPORT, check_value_shape, inferred_shapes, off_subspace
+from constrained_core.sparse import SparseMatrix
 from pyro_constrained.constraints import linear_equality
 from pyro_constrained.kernels.arrays.autocast import in_full_precision
 from pyro_constrained.kernels.arrays.inspection import are_known
@@ -54,7 +55,7 @@ class ConstrainedDistribution(TorchDistribution):
         return validate_args
 
     @property
-    def A(self) -> Tensor | GroupSum:
+    def A(self) -> Tensor | GroupSum | SparseMatrix:
         """The constraint matrix, as given."""
         return self._constraint.A
 
@@ -95,8 +96,7 @@ class ConstrainedDistribution(TorchDistribution):
         for name, event_dim in self._event_dims.items():
             value = self.__dict__.get(name)
             if value is not None:
-                event_shape = value.shape[value.ndim - event_dim :]
-                new.__dict__[name] = value.expand(new._batch_shape + event_shape)
+                new.__dict__[name] = _expanded(value, new._batch_shape, event_dim)
         return new
 
     def _expanded(self, value: Tensor, event_dim: int) -> Tensor:
@@ -140,3 +140,10 @@ class ConstrainedDistribution(TorchDistribution):
         parts = [f"{name}: {tuple(getattr(self, name).shape)}" for name in names]
         parts += [f"A: {tuple(self.A.shape)}", f"k: {tuple(self.k.shape)}", f"rank: {self.rank}"]
         return f"{type(self).__name__}({', '.join(parts)})"
+
+
+def _expanded(value: Any, batch_shape: torch.Size, event_dim: int) -> Any:
+    """A parameter with a larger batch shape."""
+    if isinstance(value, SparseMatrix):
+        return value.with_values(value.values.expand(batch_shape + value.values.shape[-1:]))
+    return value.expand(batch_shape + value.shape[value.ndim - event_dim :])

@@ -154,9 +154,7 @@ class ConstrainedLocationScale(ConstrainedDistribution):
         where values are known and it is not."""
         same = _equal(self.rank, other.rank, self.loc)
         for one, another in ((self, other), (other, self)):
-            law = one._conditional
-            probe = torch.linspace(0.5, 1.5, law.noise_size).to(law.loc).cos()
-            point = law.draw(probe.expand(law.mean.shape[:-1] + (-1,))).detach()
+            point = one._conditional.generic_point().detach()
             same = same & another._constraint.contains_solution(point).all()
         if are_known(same) and not bool(same):
             raise different_supports("subspace", self, other)

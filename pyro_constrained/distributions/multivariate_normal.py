@@ -20,6 +20,7 @@ from pyro_constrained.kernels.arrays.autocast import in_full_precision
 from pyro_constrained.kernels.arrays.inputs import floating
 from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.shapes import expanded
+from pyro_constrained.kernels.arrays.sparse import dense_form
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 from pyro_constrained.kernels.linear.binding import bind_constraint
 from pyro_constrained.kernels.linear.conditional import DenseConditional
@@ -52,7 +53,8 @@ class ConstrainedMultivariateNormal(ConstrainedGaussian):
     Args:
         loc: ``(*batch, n)`` mu.
         covariance_matrix: ``(*batch, n, n)`` Sigma, positive definite.
-        A: ``(*batch, m, n)``, ``(n,)`` for one row, or a ``GroupSum``.
+        A: ``(*batch, m, n)``, ``(n,)`` for one row, a ``GroupSum``, or a sparse matrix, which is
+            made dense here: ``ConstrainedNormal`` and others keep it.
         k: ``(*batch, m)``; ``(*batch,)`` for one row.
         precision_matrix: ``(*batch, n, n)`` inverse of Sigma, instead of Sigma; it need be positive
             definite on the null space of A only, as that of an intrinsic field.
@@ -107,7 +109,7 @@ class ConstrainedMultivariateNormal(ConstrainedGaussian):
             scale_tril=scale_tril,
         )
         loc, matrix = floating(loc, matrix)
-        constraint = bind_constraint(A, k, loc)
+        constraint = bind_constraint(dense_form(A), k, loc)
         n = constraint.num_variables
         loc = require_event("loc", loc, (n,))
         matrix = require_event(name, matrix, (n, n), stretch=False)

@@ -24,6 +24,7 @@ from pyro_constrained.kernels.arrays.gamma import digamma_step, log_gamma_excess
 from pyro_constrained.kernels.arrays.inputs import floating
 from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.shapes import expanded
+from pyro_constrained.kernels.arrays.sparse import dense_form
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 from pyro_constrained.kernels.linear.binding import bind_constraint
 from pyro_constrained.kernels.linear.blocks import Blocks, GroupBlocks, OneBlock
@@ -47,7 +48,8 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
         df: ``(*batch,)`` nu, positive.
         loc: ``(*batch, n)`` mu.
         scale_tril: ``(*batch, n, n)`` L, lower triangular with positive diagonal.
-        A: ``(*batch, m, n)``, ``(n,)`` for one row, or a ``GroupSum``.
+        A: ``(*batch, m, n)``, ``(n,)`` for one row, a ``GroupSum``, or a sparse matrix, which is
+            made dense for ``scale_tril``.
         k: ``(*batch, m)``; ``(*batch,)`` for one row.
         scale: ``(*batch, n)`` positive, for L = diag(scale), instead of ``scale_tril``.
         per_group: whether each group of a ``GroupSum`` A has a t law of its own, independent of the
@@ -99,7 +101,7 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
     ) -> None:
         name, factor = exactly_one(scale_tril=scale_tril, scale=scale)
         df, loc, factor = floating(df, loc, factor)
-        constraint = bind_constraint(A, k, loc)
+        constraint = bind_constraint(dense_form(A) if name == "scale_tril" else A, k, loc)
         n = constraint.num_variables
         event_shape = (n, n) if name == "scale_tril" else (n,)
         loc = require_event("loc", loc, (n,))

@@ -41,7 +41,8 @@ class ConstrainedNormal(ConstrainedGaussian):
     Args:
         loc: ``(*batch, n)`` mu; a number stands for all n.
         scale: ``(*batch, n)`` sigma, positive; a number, or ``(*batch, 1)``, stands for all n.
-        A: ``(*batch, m, n)``, ``(n,)`` for one row, or a ``GroupSum``.
+        A: ``(*batch, m, n)``, ``(n,)`` for one row, a ``GroupSum``, or a sparse matrix: of
+            ``scipy.sparse``, a sparse tensor (COO, CSR) or a ``SparseMatrix``. It stays sparse.
         k: ``(*batch, m)``; ``(*batch,)`` for one row.
         gradient_estimator: ``pathwise``, ``marginal_expectation`` or ``score_function``.
         support_tolerance: relative tolerance of the support; 1e-6 (float64), 1e-4 (float32).

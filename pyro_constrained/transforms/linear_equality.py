@@ -1,4 +1,4 @@
-"""An isometry between R^(n - r) and the affine subspace ``{x : A x = k}``."""
+"""Linear coordinates of the affine subspace ``{x : A x = k}``."""
 
 from typing import Any
 
@@ -9,24 +9,36 @@ from torch.distributions.constraints import Constraint
 
 from constrained_core import ConstraintError
 from constrained_core.checks import check_coordinates
+from constrained_core.sparse import SparseMatrix
 from pyro_constrained.constraints import linear_equality
 from pyro_constrained.kernels.arrays.autocast import in_full_precision
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
+from pyro_constrained.kernels.linear.elimination import elimination_of
 
 __all__ = ["LinearEqualityTransform"]
+
+BASES = "isometry", "elimination"
 
 
 @in_full_precision
 class LinearEqualityTransform(Transform):
-    """x = x0 + N u with an orthonormal null-space basis N of A and x0 nearest to the origin.
+    """x = x0 + N u: from R^(n - r) onto the affine subspace.
 
-    N is applied as r Householder reflections, O(n r) per vector, O(n) for one row or groups. It
-    is an isometry, so that the log Jacobian determinant is zero.
+    ``basis="isometry"``: N is an orthonormal basis of the null space of A and x0 the point nearest
+    to the origin, so that the log Jacobian determinant is zero. N is applied as r Householder
+    reflections, O(n r) per vector, O(n) for one row or groups.
+
+    ``basis="elimination"``: u are n - r of the variables themselves, and the others follow, those
+    of well conditioned columns of A. N is as sparse as A allows, u is read off x without an error,
+    and the log Jacobian determinant is a constant, 1/2 log det N'N.
 
     Args:
-        A: ``(*batch, m, n)``, ``(n,)`` for one row, or a ``GroupSum``.
+        A: ``(*batch, m, n)``, ``(n,)`` for one row, a ``GroupSum``, or a sparse matrix.
         k: ``(*batch, m)``; ``(*batch,)`` for one row.
+        basis: ``"isometry"``, ``"elimination"``, or None: by elimination for a sparse A, whose
+            orthonormal bases are dense, and an isometry else, as its coordinates are better
+            conditioned.
         cache_size: size of the cache of the latest value, 0 or 1, as in every transform.
 
     Shapes:
@@ -34,27 +46,45 @@ class LinearEqualityTransform(Transform):
 
     Raises:
         InfeasibleConstraintError: no point satisfies the constraint.
-        ConstraintError: shapes do not fit, NaN or infinity.
+        ConstraintError: shapes do not fit, NaN or infinity; an unknown basis, an isometry for a
+            sparse A, or an elimination of a sparse A whose values are not known.
 
     Example:
         >>> transform = LinearEqualityTransform(torch.ones(3), torch.tensor(6.0))
         >>> transform(torch.zeros(2))
         tensor([2., 2., 2.])
+        >>> LinearEqualityTransform(torch.ones(3), torch.tensor(6.0), "elimination")(torch.ones(2))
+        tensor([4., 1., 1.])
     """
 
     bijective = True
 
-    def __init__(self, A: Any, k: Any, cache_size: int = 0) -> None:
+    def __init__(self, A: Any, k: Any, basis: str | None = None, cache_size: int = 0) -> None:
         super().__init__(cache_size=cache_size)
         self._support = linear_equality(A, k)
+        self.basis = self._chosen(basis)
 
     @classmethod
-    def onto(cls, support: linear_equality, cache_size: int = 0) -> "LinearEqualityTransform":
+    def onto(
+        cls, support: linear_equality, basis: str | None = None, cache_size: int = 0
+    ) -> "LinearEqualityTransform":
         """The transform onto a support that is already analysed."""
         transform = cls.__new__(cls)
         Transform.__init__(transform, cache_size=cache_size)
         transform._support = support
+        transform.basis = transform._chosen(basis)
         return transform
+
+    def _chosen(self, basis: str | None) -> str:
+        if basis is None:
+            return "elimination" if isinstance(self.A, SparseMatrix) else "isometry"
+        if basis not in BASES:
+            raise ConstraintError(
+                f"basis: expected None or one of {', '.join(BASES)}, got {basis!r}."
+            )
+        if basis == "isometry":
+            self._support._bound.null_space()
+        return basis
 
     @property
     def domain(self) -> Constraint:  # type: ignore[override]  # torch's own transforms do so too
@@ -77,20 +107,29 @@ class LinearEqualityTransform(Transform):
     def with_cache(self, cache_size: int = 1) -> "LinearEqualityTransform":
         if self._cache_size == cache_size:
             return self
-        return self.onto(self._support, cache_size)
+        return self.onto(self._support, self.basis, cache_size)
 
     def _call(self, x: Tensor) -> Tensor:
         bound = self._support.bind(x)
         self._require_size(x, bound.free_size)
-        return bound.embed(x)
+        return (
+            bound.embed(x)
+            if self.basis == "isometry"
+            else elimination_of(bound.matrix).embed(bound, x)
+        )
 
     def _inverse(self, y: Tensor) -> Tensor:
         bound = self._support.bind(y)
         self._require_size(y, bound.num_variables)
-        return bound.null_space().extract(y)
+        if self.basis == "isometry":
+            return bound.null_space().extract(y)
+        return elimination_of(bound.matrix).extract(y)
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        return x.new_zeros(broadcast_shapes(x.shape[:-1], y.shape[:-1]))
+        zeros = x.new_zeros(broadcast_shapes(x.shape[:-1], y.shape[:-1]))
+        if self.basis == "isometry":
+            return zeros
+        return zeros + elimination_of(self._support.bind(x).matrix).log_volume
 
     def forward_shape(self, shape: torch.Size) -> torch.Size:
         bound = self._support._bound
@@ -119,4 +158,4 @@ class LinearEqualityTransform(Transform):
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, LinearEqualityTransform):
             return False
-        return self._support is other._support
+        return self._support is other._support and self.basis == other.basis

@@ -14,7 +14,7 @@ from experiments.reconciliation.__main__ import main
 from experiments.reconciliation.models import METHODS, NOISE_SCALE, PRIOR_SCALE, Task
 from experiments.reconciliation.oracle import Oracle
 from experiments.reconciliation.report import ratios
-from experiments.reconciliation.sampling import Chains
+from experiments.nuts import Chains
 from experiments.reconciliation.water import Water
 from numpyro_constrained import ConstrainedNormal
 from tests.chance import assert_likely, two_sided

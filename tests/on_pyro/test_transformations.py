@@ -375,13 +375,6 @@ def test_a_law_keeps_its_own_copy_of_arrays():
     assert torch.equal(NORMAL(LOC, SCALE, before[1], before[2]).mean, before[0])
 
 
-@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
-def test_a_sparse_tensor_is_refused_by_name():
-    for sparse in (A.to_sparse(), A.to_sparse_csr()):
-        with pytest.raises(ConstraintError, match="sparse"):
-            NORMAL(LOC, SCALE, sparse, K)
-
-
 def test_complex_tensors_are_refused():
     with pytest.raises(ConstraintError, match="real numbers"):
         NORMAL(LOC, SCALE, A.to(torch.complex128), K)

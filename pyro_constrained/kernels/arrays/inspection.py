@@ -1,11 +1,19 @@
 """Which values Python may look at."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
 import torch
 from torch import Tensor
 from torch._C._functorch import get_unwrapped, is_batchedtensor, is_functorch_wrapped_tensor
+from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._python_dispatch import _disable_current_modes
 
-__all__ = ["are_known", "has_values", "is_constant"]
+from pyro_constrained.kernels.arrays.tracing import outside_trace
+
+__all__ = ["are_known", "has_values", "host_array", "is_constant", "outside_transforms"]
 
 
 def are_known(*tensors: Tensor) -> bool:
@@ -25,6 +33,26 @@ def has_values(tensor: Tensor) -> bool:
             return False
         tensor = get_unwrapped(tensor)
     return not isinstance(tensor, FakeTensor)
+
+
+@contextmanager
+def outside_transforms() -> Iterator[None]:
+    """What is made here is plain, and can be kept for later laws: whatever runs now."""
+    with (
+        outside_trace(),
+        torch.inference_mode(False),
+        _disable_current_modes(),
+        temporarily_clear_interpreter_stack(),
+    ):
+        yield
+
+
+def host_array(tensor: Tensor) -> np.ndarray:
+    """Values that are known, as an array: also inside ``torch.func``, which wraps tensors."""
+    while is_functorch_wrapped_tensor(tensor):
+        tensor = get_unwrapped(tensor)
+    with temporarily_clear_interpreter_stack():
+        return tensor.numpy(force=True)
 
 
 def is_constant(tensor: Tensor) -> bool:

@@ -26,6 +26,7 @@ from pyro_constrained.kernels.arrays.groups import plan_groups
 from pyro_constrained.kernels.arrays.inputs import as_tensor, cast
 from pyro_constrained.kernels.arrays.linalg import matvec
 from pyro_constrained.kernels.arrays.plans import plan_tensor
+from pyro_constrained.kernels.arrays.sparse import dense_form
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 
 __all__ = ["Fiber", "IntegerConstraint", "Sides", "bind_fiber", "bind_integers", "same_fiber"]
@@ -228,7 +229,7 @@ def same_fiber(one: IntegerConstraint, other: IntegerConstraint) -> bool:
 def _read(A: Any, k: Any, like: Tensor) -> tuple[Tensor | GroupSum, Tensor, np.ndarray]:
     require_both_sides(A, k)
     if not isinstance(A, GroupSum):
-        A = _held("A", A, like.device)
+        A = _held("A", dense_form(A), like.device)
         _check_matrix(A)
     k = _held("k", k, like.device)
     if k.requires_grad:

@@ -18,15 +18,24 @@ from constrained_core.checks import (
     require_both_sides,
     row_disagrees,
 )
+from constrained_core.sparse import SparseMatrix
 from pyro_constrained.kernels.arrays.errors import TensorParameterError
 from pyro_constrained.kernels.arrays.inputs import as_tensor, cast, read_matrix
-from pyro_constrained.kernels.arrays.inspection import are_known, has_values, is_constant
+from pyro_constrained.kernels.arrays.inspection import (
+    are_known,
+    has_values,
+    host_array,
+    is_constant,
+)
+from pyro_constrained.kernels.arrays.sparse import as_sparse, is_sparse, sparse_index
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 from pyro_constrained.kernels.linear.constraint import LinearConstraint
-from pyro_constrained.kernels.linear.matrix import BoundMatrix, bind_plan
+from pyro_constrained.kernels.linear.matrix import BoundMatrix
+from pyro_constrained.kernels.linear.plans import bind_plan
+from pyro_constrained.kernels.linear.sparse_matrix import UnanalysedSparseMatrix
 from pyro_constrained.kernels.linear.unanalysed import UnanalysedMatrix, UnanalysedRow
 
-__all__ = ["bind_constraint"]
+__all__ = ["bind_again", "bind_constraint"]
 
 
 @quiet_under_trace
@@ -34,14 +43,14 @@ def bind_constraint(A: Any, k: Any, like: Tensor) -> LinearConstraint:
     """Analyse ``A x = k`` and bind it to the dtype and device of ``like``.
 
     Args:
-        A: ``(*batch, m, n)``, ``(n,)`` for one row, or a ``GroupSum``.
+        A: ``(*batch, m, n)``, ``(n,)`` for one row, a ``GroupSum``, or a sparse matrix.
         k: ``(*batch, m)``; ``(*batch,)`` for one row.
         like: a tensor of the law, whose dtype and device the constraint takes.
 
     Raises:
         InfeasibleConstraintError: redundant rows disagree.
         ParameterError: k is not finite.
-        ConstraintError: shapes do not fit, NaN or infinity in A, a sparse or complex A.
+        ConstraintError: shapes do not fit, NaN or infinity in A, a complex A.
     """
     require_both_sides(A, k)
     given, k = _read_matrix(A, like), as_tensor("k", k, like.device)
@@ -52,7 +61,7 @@ def bind_constraint(A: Any, k: Any, like: Tensor) -> LinearConstraint:
     rows = k.unsqueeze(-1) if isinstance(A, Tensor) and A.ndim == 1 else k
     scaled_k = _consistent(matrix, rows, cast(rows, like.dtype))
     return LinearConstraint(
-        A=A if isinstance(A, GroupSum) else cast(A, like.dtype),
+        A=_cast_matrix(A, like.dtype),
         k=cast(k, like.dtype),
         matrix=matrix,
         scaled_k=scaled_k
@@ -60,6 +69,30 @@ def bind_constraint(A: Any, k: Any, like: Tensor) -> LinearConstraint:
         else torch.where(given.is_current, scaled_k, torch.nan),
         is_fixed=given.is_fixed,
     )
+
+
+@quiet_under_trace
+def bind_again(constraint: LinearConstraint, like: Tensor) -> LinearConstraint:
+    """A constraint in the dtype and on the device of ``like``, by the plan that it has."""
+    A, k, plan = constraint.A, constraint.k, constraint.matrix.plan
+    if plan is None or torch.compiler.is_compiling():
+        return bind_constraint(A, k, like)
+    matrix = bind_plan(plan, A, like.dtype, like.device)
+    k = k.to(like)
+    rows = k.unsqueeze(-1) if constraint.is_vector else k
+    return LinearConstraint(
+        A=_cast_matrix(A, like.dtype),
+        k=k,
+        matrix=matrix,
+        scaled_k=matrix.scale_k(rows),
+        is_fixed=constraint.is_fixed,
+    )
+
+
+def _cast_matrix(A: Tensor | GroupSum | SparseMatrix, dtype: torch.dtype) -> Any:
+    if isinstance(A, SparseMatrix):
+        return A if A.values.dtype == dtype else A.with_values(A.values.to(dtype))
+    return A if isinstance(A, GroupSum) else cast(A, dtype)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +104,7 @@ class _Given:
         is_current: whether A is still what was bound; None if it cannot be otherwise.
     """
 
-    A: Tensor | GroupSum
+    A: Tensor | GroupSum | SparseMatrix
     matrix: BoundMatrix
     is_fixed: bool
     is_current: Tensor | None = None
@@ -90,6 +123,8 @@ def _read_matrix(A: Any, like: Tensor) -> _Given:
 
 
 def _bind_matrix(A: Any, dtype: torch.dtype, device: torch.device) -> _Given:
+    if is_sparse(A):
+        return _bind_sparse(A, dtype, device)
     is_fixed = not isinstance(A, Tensor)
     A = read_matrix(A, device)
     if isinstance(A, GroupSum):
@@ -108,6 +143,20 @@ def _bind_matrix(A: Any, dtype: torch.dtype, device: torch.device) -> _Given:
     matrix = _unanalysed(A, torch.zeros((), dtype=dtype, device=device))
     # Null spaces of different dimensions have no coordinates.
     return _Given(A, matrix, is_fixed and isinstance(matrix.rank, int))
+
+
+def _bind_sparse(A: Any, dtype: torch.dtype, device: torch.device) -> _Given:
+    is_fixed = not isinstance(A.values if isinstance(A, SparseMatrix) else A, Tensor)
+    A = as_sparse("A", A, device)
+    if is_constant(A.values) and A.ndim == 2:
+        known = A.with_values(host_array(A.values))
+        matrix = bind_plan(plan_constraint(known), A, dtype, device)
+        return _Given(A, matrix, is_fixed or matrix.is_whole)
+    if are_known(A.values) and not math.isfinite(float(A.values.detach().sum())):
+        raise infinite_matrix()
+    index = sparse_index(A.pattern, device)
+    like = torch.zeros((), dtype=dtype, device=device)
+    return _Given(A, UnanalysedSparseMatrix(index, A.values, like), is_fixed=False)
 
 
 _COMPILED: dict[str, _Given] = {}
@@ -129,7 +178,7 @@ def _unanalysed(A: Tensor, like: Tensor) -> BoundMatrix:
 
 
 def _on_host(A: Tensor) -> np.ndarray:
-    return np.atleast_2d(A.detach().cpu().numpy())
+    return np.atleast_2d(host_array(A))
 
 
 def _consistent(matrix: BoundMatrix, given: Tensor, k: Tensor) -> Tensor:
@@ -140,7 +189,7 @@ def _consistent(matrix: BoundMatrix, given: Tensor, k: Tensor) -> Tensor:
         return scaled_k
     if matrix.plan is not None and are_known(given):
         exact = given if given.is_floating_point() else given.double()
-        check_consistency(matrix.plan, exact.detach().cpu().numpy())
+        check_consistency(matrix.plan, host_array(exact))
         return scaled_k
     agrees = matrix.agrees(k.detach(), scaled_k.detach())
     if not are_known(agrees):

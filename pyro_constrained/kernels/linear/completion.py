@@ -12,12 +12,14 @@ from torch import Tensor
 
 from pyro_constrained.kernels.arrays.linalg import diagonal, identity_like, matvec, take
 from pyro_constrained.kernels.linear.rows import DenseRows, DisjointRows
+from pyro_constrained.kernels.linear.sparse_rows import SparseRows
 
 __all__ = [
     "Completion",
     "DenseCompletion",
     "DisjointCompletion",
     "PlainCompletion",
+    "SparseCompletion",
     "factor_by_size",
     "pivots_first",
 ]
@@ -78,6 +80,20 @@ class PlainCompletion(Completion):
         gram = self.white @ self.white.mT
         gram = gram + torch.diag_embed((diagonal(gram.detach()) == 0).to(gram))
         return 1 - (self.white * (torch.linalg.inv(gram) @ self.white)).sum(-2)
+
+
+class SparseCompletion(Completion):
+    """No variable is filled in: what is solved for with the saddle-point matrix keeps the small
+    ones."""
+
+    def __init__(self, rows: SparseRows, size: Tensor) -> None:
+        self.white, self._size = rows.scaled(size), size
+
+    def fill(self, tangent: Tensor) -> Tensor:
+        return tangent
+
+    def free_share(self) -> Tensor:
+        return self.white.gram().free_share().to(self._size)
 
 
 class DenseCompletion(Completion):

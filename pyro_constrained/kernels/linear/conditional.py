@@ -16,7 +16,6 @@ from pyro_constrained.kernels.arrays.linalg import (
     add_matvec,
     diagonal,
     gram_root,
-    inner,
     matvec,
     solve_lower,
     solve_lower_adjoint,
@@ -28,10 +27,12 @@ from pyro_constrained.kernels.linear.completion import (
     DenseCompletion,
     DisjointCompletion,
     PlainCompletion,
+    SparseCompletion,
 )
 from pyro_constrained.kernels.linear.constraint import LinearConstraint
 from pyro_constrained.kernels.linear.null_space import NullSpace
 from pyro_constrained.kernels.linear.rows import DenseRows, DisjointRows
+from pyro_constrained.kernels.linear.sparse_rows import SparseRows
 from pyro_constrained.kernels.linear.whitening import BalancedRows, UniformRows, WhiteRows, whiten
 
 __all__ = ["Conditional", "DenseConditional", "DiagonalConditional", "UniformConditional"]
@@ -77,6 +78,11 @@ class Conditional(ABC):
     def draw(self, noise: Tensor) -> Tensor:
         """Draw of x from white noise, on the subspace to the last bits."""
         return self.settle(self.mean + self.deviation(noise))
+
+    def generic_point(self) -> Tensor:
+        """``(*batch, n)`` a point of the subspace that is not special."""
+        probe = torch.linspace(0.5, 1.5, self.noise_size).to(self.loc).cos()
+        return self.draw(probe.expand(self.mean.shape[:-1] + (-1,)))
 
     @abstractmethod
     def closing(self, value: Tensor) -> Tensor:
@@ -128,6 +134,8 @@ class Conditional(ABC):
         matrix = self.constraint.matrix
         if isinstance(matrix.rows, DisjointRows):
             return DisjointCompletion(matrix.rows, self.size)
+        if isinstance(matrix.rows, SparseRows):
+            return SparseCompletion(matrix.rows, self.size)
         rows = matrix.full_rank_rows()
         if rows is None:
             assert isinstance(matrix.rows, DenseRows)
@@ -181,17 +189,17 @@ class _WhitenedConditional(Conditional):
     # What a call may not need is made when it is asked for, within the graph.
 
     @lazy_property
-    def multipliers(self) -> Tensor:
-        """``(*batch, r)`` F^-1 times the gap of loc."""
-        return self.gram.solve(self.gap)
+    def white_gap(self) -> Tensor:
+        """``(*batch, n)`` the shortest white step that closes the gap of loc."""
+        return self.gram.closing(self.rows, self.gap)
 
     @lazy_property
     def mean(self) -> Tensor:
-        return self._multiply_add(self.loc, self.rows.adjoint(self.multipliers))
+        return self._multiply_add(self.loc, self.white_gap)
 
     @lazy_property
     def surprise(self) -> Tensor:
-        return inner(self.gap, self.multipliers)
+        return sum_of_squares(self.white_gap)
 
     @abstractmethod
     def _multiply(self, vector: Tensor) -> Tensor:
@@ -211,19 +219,17 @@ class _WhitenedConditional(Conditional):
 
     def _projected(self, noise: Tensor) -> Tensor:
         """The noise, less what the constraint determines of it."""
-        return self.rows.add_adjoint(noise, self.gram.solve(-self.rows.apply(noise)))
+        return self.gram.projected(self.rows, noise)
 
     def deviation(self, noise: Tensor) -> Tensor:
         return self._multiply(self._projected(noise))
 
     def draw(self, noise: Tensor) -> Tensor:
-        multipliers = self.gram.solve(self.gap - self.rows.apply(noise))
-        white = self.rows.add_adjoint(noise, multipliers)
+        white = self.gram.kriged(self.rows, noise, self.gap)
         return self.settle(self._multiply_add(self.loc, white))
 
     def closing(self, value: Tensor) -> Tensor:
-        multipliers = self.gram.solve(self.whitened.gap(value))
-        return self._multiply(self.rows.adjoint(multipliers))
+        return self._multiply(self.gram.closing(self.rows, self.whitened.gap(value)))
 
     def settle(self, value: Tensor) -> Tensor:
         if isinstance(self.constraint.rank, int) and self.constraint.free_size == 0:
@@ -233,15 +239,9 @@ class _WhitenedConditional(Conditional):
     def mahalanobis(self, deviation: Tensor) -> Tensor:
         return sum_of_squares(self._divide(deviation))
 
-    @property
-    def white_gap(self) -> Tensor:
-        """``(*batch, n)`` the shortest white step that closes the gap of loc."""
-        return self.rows.adjoint(self.multipliers)
-
     def white_deviation(self, value: Tensor) -> Tensor:
         """``(*batch, n)`` L^-1 (value - mean)."""
-        white = self._divide(value - self.loc)
-        return self.rows.add_adjoint(white, -self.multipliers)
+        return self._divide(value - self.loc) - self.white_gap
 
     def distance(self, value: Tensor) -> Tensor:
         return sum_of_squares(self.white_deviation(value))
@@ -296,7 +296,7 @@ class _ScaledConditional(_WhitenedConditional):
     @abstractmethod
     def null_space(self) -> NullSpace | None:
         """Orthonormal basis of the white noises that keep the constraint, continuous in the scale;
-        None where that cannot be, under a matrix that itself moves."""
+        None where that cannot be, under a matrix that itself moves, or would not be sparse."""
 
     @property
     def base_size(self) -> int:
@@ -327,7 +327,7 @@ class DiagonalConditional(_ScaledConditional):
 
     @lazy_property
     def null_space(self) -> NullSpace | None:
-        if not self.constraint.is_fixed:
+        if not self.constraint.has_basis:
             return None
         return self.constraint.matrix.scaled_null_space(self.scale)
 
@@ -353,7 +353,7 @@ class UniformConditional(_ScaledConditional):
 
     @lazy_property
     def null_space(self) -> NullSpace | None:
-        return self.constraint.null_space() if self.constraint.is_fixed else None
+        return self.constraint.null_space() if self.constraint.has_basis else None
 
 
 class DenseConditional(_WhitenedConditional):

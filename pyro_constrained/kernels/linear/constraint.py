@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from constrained_core import GroupSum
+from constrained_core.sparse import SparseMatrix
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes
 from pyro_constrained.kernels.arrays.tracing import constant
 from pyro_constrained.kernels.linear.matrix import BoundMatrix
@@ -26,14 +27,14 @@ class LinearConstraint:
     """``A x = k`` in the dtype and on the device of a law.
 
     Attributes:
-        A, k: as given, as tensors (A may be a ``GroupSum``).
+        A, k: as given, as tensors (A may be a ``GroupSum``, or a ``SparseMatrix`` of a tensor).
         matrix: what A alone says.
         scaled_k: ``(*batch, r)`` right-hand sides of the scaled rows.
         is_fixed: whether A is the same whenever the law is made again, so that coordinates of its
             null space mean the same.
     """
 
-    A: Tensor | GroupSum
+    A: Tensor | GroupSum | SparseMatrix
     k: Tensor
     matrix: BoundMatrix
     scaled_k: Tensor
@@ -52,18 +53,25 @@ class LinearConstraint:
         return self.matrix.free_size
 
     @property
+    def has_basis(self) -> bool:
+        """Whether coordinates in an orthonormal basis of the null space mean the same whenever the
+        law is made again."""
+        return self.is_fixed and not self.matrix.is_sparse
+
+    @property
     def is_vector(self) -> bool:
         """Whether A was given as one row ``(n,)``, so that k has no row dimension."""
-        return not isinstance(self.A, GroupSum) and self.A.ndim == 1
+        return self.A.ndim == 1
 
     @property
     def is_differentiated(self) -> bool:
         """Whether gradients reach A or k, so that the subspace can move."""
-        return self.k.requires_grad or (isinstance(self.A, Tensor) and self.A.requires_grad)
+        values = self.A.values if isinstance(self.A, SparseMatrix) else self.A
+        return self.k.requires_grad or (isinstance(values, Tensor) and values.requires_grad)
 
     @property
     def batch_shape(self) -> torch.Size:
-        matrix_batch = () if isinstance(self.A, GroupSum) else self.A.shape[:-2]
+        matrix_batch = self.A.shape[:-2]
         k_batch = self.k.shape if self.is_vector else self.k.shape[:-1]
         return broadcast_shapes(matrix_batch, k_batch)
 
@@ -102,7 +110,7 @@ class LinearConstraint:
         """The gap, 0 where it is rounding."""
         gap, rows = self.gap(value), self.matrix.scaled_rows
         size = rows.absolute().apply(value.abs()) + self.scaled_k.abs()
-        return gap.masked_fill(gap.abs() <= 2 * torch.finfo(gap.dtype).eps * size, 0.0)
+        return gap.masked_fill(gap.abs() <= 2 * torch.finfo(value.dtype).eps * size, 0.0)
 
     @property
     def _pins(self) -> tuple[Tensor, Tensor] | None:

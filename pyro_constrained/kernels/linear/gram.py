@@ -1,7 +1,7 @@
 """Symmetric positive definite r x r matrices F = S S', factored."""
 
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -11,6 +11,9 @@ from pyro_constrained.kernels.arrays.errors import TensorParameterError
 from pyro_constrained.kernels.arrays.functions import described
 from pyro_constrained.kernels.arrays.inspection import are_known
 from pyro_constrained.kernels.arrays.linalg import WIDE_ANGLE, diagonal, matvec
+
+if TYPE_CHECKING:
+    from pyro_constrained.kernels.linear.rows import Rows
 
 __all__ = ["DenseGram", "DiagonalGram", "Gram"]
 
@@ -23,6 +26,18 @@ class Gram(ABC):
     @abstractmethod
     def solve(self, vector: Tensor) -> Tensor:
         """``F^-1 vector``."""
+
+    def closing(self, rows: "Rows", gap: Tensor) -> Tensor:
+        """``S' F^-1 gap``, the shortest step that closes a gap of the rows S."""
+        return rows.adjoint(self.solve(gap))
+
+    def projected(self, rows: "Rows", noise: Tensor) -> Tensor:
+        """The noise, less what the rows determine of it."""
+        return rows.add_adjoint(noise, self.solve(-rows.apply(noise)))
+
+    def kriged(self, rows: "Rows", noise: Tensor, gap: Tensor) -> Tensor:
+        """The noise, moved the shortest way to where ``S noise`` is the gap."""
+        return rows.add_adjoint(noise, self.solve(gap - rows.apply(noise)))
 
 
 class DiagonalGram(Gram):

@@ -36,7 +36,7 @@ class LowRankConditional(Conditional):
         cov_factor = cov_factor.reshape((1,) * (loc.ndim + 1 - cov_factor.ndim) + cov_factor.shape)
         rows, gram = self.diagonal.rows, self.diagonal.gram
         white = cov_factor.movedim(-1, 0) / scale
-        explained = rows.adjoint(gram.solve(rows.apply(white)))
+        explained = gram.closing(rows, rows.apply(white))
         left = (white - explained).movedim(0, -2)
         self._explained = explained.movedim(0, -2)
         self._posterior = _root_of_one_plus(self._explained)

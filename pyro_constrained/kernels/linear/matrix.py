@@ -10,15 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import _disable_current_modes
 
-from constrained_core.groups import GroupSum
-from constrained_core.linear.plan import AnyPlan, DensePlan, GroupPlan, RowPlan
+from constrained_core.linear.plan import AnyPlan, DensePlan, GroupPlan, Plan, RowPlan
 from constrained_core.linear.structure import BlockReflector
-from pyro_constrained.kernels.arrays.groups import Groups, plan_groups
+from pyro_constrained.kernels.arrays.groups import plan_groups
 from pyro_constrained.kernels.arrays.linalg import matvec, solve_lower, split_exactly
 from pyro_constrained.kernels.arrays.plans import plan_tensor
-from pyro_constrained.kernels.arrays.tracing import outside_trace
 from pyro_constrained.kernels.linear.gram import DenseGram, Gram
 from pyro_constrained.kernels.linear.null_space import (
     BlockNullSpace,
@@ -36,7 +33,7 @@ from pyro_constrained.kernels.linear.rows import (
     SingleRow,
 )
 
-__all__ = ["BoundMatrix", "DenseMatrix", "DisjointMatrix", "bind_plan"]
+__all__ = ["BoundMatrix", "DenseMatrix", "DisjointMatrix", "group_rows"]
 
 MAX_PRODUCTS = 2**22
 """Largest table of products of rows that is kept, so that a batch of scales needs one product."""
@@ -60,9 +57,10 @@ class BoundMatrix(ABC):
         determined: index of the variables that the constraint alone determines, or None.
         partition: the groups of a ``GroupSum``, or None.
         is_whole: whether A has whole numbers only, as far as it was looked at.
+        is_sparse: whether rows are sparse, so that there is no orthonormal basis of the null space.
     """
 
-    plan: AnyPlan | None = None
+    plan: Plan | None = None
     given: Rows
     rows: Rows
     scaled_rows: Rows
@@ -76,6 +74,7 @@ class BoundMatrix(ABC):
     determined: Tensor | None = None
     partition: Partition | None = None
     is_whole: bool = False
+    is_sparse: bool = False
 
     @property
     def num_variables(self) -> int:
@@ -108,7 +107,7 @@ class BoundMatrix(ABC):
 
     def shortest(self, gap: Tensor) -> Tensor:
         """The shortest step that closes a gap of R."""
-        return self.rows.adjoint(self.gram.solve(self.reduce(gap)))
+        return self.gram.closing(self.rows, self.reduce(gap))
 
     @abstractmethod
     def null_space(self) -> NullSpace:
@@ -141,7 +140,7 @@ class BoundMatrix(ABC):
         return share if self.determined is None else share.index_fill(-1, self.determined, 0.0)
 
     def full_rank_rows(self) -> DenseRows | None:
-        """Independent rows, with the fewest rounding errors; None if their number differs."""
+        """Independent dense rows, with the fewest rounding errors; None if their number differs."""
         return None
 
     @abstractmethod
@@ -163,7 +162,7 @@ class DisjointMatrix(BoundMatrix):
     def __init__(self, plan: RowPlan | GroupPlan, given: Rows, like: Tensor) -> None:
         self.given, self.plan = given, plan
         self.num_rows, self.rank = plan.num_rows, plan.rank
-        self.rows = _group_rows(plan, like) if isinstance(plan, GroupPlan) else _row(plan, like)
+        self.rows = group_rows(plan, like) if isinstance(plan, GroupPlan) else _row(plan, like)
         self.scaled_rows, self.gram = self.rows, self.rows.gram()
         self.row_scale = plan_tensor(plan, "row_scale", like)
         self.log_range_volume, self.half_log_det = plan.log_range_volume, plan.log_volume
@@ -320,60 +319,14 @@ def _dependence(plan: RowPlan | DensePlan, like: Tensor) -> _Dependence:
     return _Dependence(dropped, plan_tensor(plan, "dependence", like))
 
 
-def bind_plan(
-    plan: AnyPlan, A: Tensor | GroupSum, dtype: torch.dtype, device: torch.device
-) -> BoundMatrix:
-    """A as planned, in a dtype and on a device; made once for equal A."""
-    key = "torch", isinstance(A, Tensor) and A.ndim == 1, dtype, device
-    if key not in plan.executions:
-        # What is kept serves every later law, also one that is trained; an export sees constants.
-        with (
-            outside_trace(),
-            torch.inference_mode(False),
-            torch.no_grad(),
-            _disable_current_modes(),
-        ):
-            plan.executions[key] = _bound(plan, A, torch.zeros((), dtype=dtype, device=device))
-    return plan.executions[key]
-
-
-def _bound(plan: AnyPlan, A: Tensor | GroupSum, like: Tensor) -> BoundMatrix:
-    given = _given_rows(plan, A, like)
-    matrix: BoundMatrix = (
-        DenseMatrix(plan, given, like)
-        if isinstance(plan, DensePlan)
-        else DisjointMatrix(plan, given, like)
-    )
-    if isinstance(A, GroupSum):
-        matrix.partition = Partition.of(A, like)
-    else:
-        matrix.is_whole = bool((A == A.round()).all())
-    return matrix
-
-
-def _given_rows(plan: AnyPlan, A: Tensor | GroupSum, like: Tensor) -> Rows:
-    if isinstance(A, Tensor):
-        A = A.detach().to(like.dtype, copy=True)
-        is_plain = (
-            isinstance(plan, RowPlan) and plan.weights is None and bool(plan.row_scale[0] == 1)
-        )
-        # Every value that is scored is measured by |A|.
-        if A.ndim == 1:
-            return SingleRow(A, is_plain, None if is_plain else A.abs())
-        return DenseRows(A, absolute=A.abs())
-    if isinstance(plan, GroupPlan):
-        return _group_rows(plan, like, prefix="given_")
-    index = torch.zeros(plan.num_variables, dtype=torch.int64, device=like.device)
-    return GroupRows(Groups(index, plan.num_rows), like.new_zeros(plan.num_variables))
-
-
 def _row(plan: RowPlan, like: Tensor) -> SingleRow:
     if plan.weights is None:
         return SingleRow(_ones(plan, like), plain=True)
     return SingleRow(plan_tensor(plan, "weights", like))
 
 
-def _group_rows(plan: GroupPlan, like: Tensor, prefix: str = "") -> GroupRows:
+def group_rows(plan: GroupPlan, like: Tensor, prefix: str = "") -> GroupRows:
+    """The rows of groups, or with the prefix ``given_`` those of A."""
     plain = plan.weights is None
     return GroupRows(
         plan_groups(plan, prefix + "index", plan.num_rows if prefix else plan.rank, like),

@@ -128,10 +128,22 @@ class UnanalysedMatrix(BoundMatrix):
             return None
         return DenseRows(self.rows.matrix[..., : self.rank, :])
 
+    def pivot_columns(self) -> tuple[Tensor, Tensor]:
+        """Pivots, then the other variables, and the pivots' columns of the independent rows."""
+        order, pivots, _ = self._split
+        return order, pivots
+
     @lazy_property
     def _followers(self) -> tuple[Tensor, Tensor]:
         """Pivots, then the other variables, and F: the pivots of a null vector are -F times its
-        other entries. The values of A choose the pivots.
+        other entries."""
+        order, pivots, others = self._split
+        return order, torch.linalg.solve(pivots, others)
+
+    @lazy_property
+    def _split(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Pivots, then the other variables, and the columns of both. The values of A choose the
+        pivots.
 
         Raises:
             ConstraintError: the dimension of the null space is not one known number.
@@ -146,7 +158,7 @@ class UnanalysedMatrix(BoundMatrix):
         order = pivots_first(rows.matrix.detach())
         matrix = rows.matrix.gather(-1, order[..., None, :].expand(rows.matrix.shape))
         pivots, others = matrix.split([rows.size, rows.num_variables - rows.size], -1)
-        return order, torch.linalg.solve(pivots, others)
+        return order, pivots, others
 
     def null_space(self) -> NullSpace:
         order, followers = self._followers

@@ -17,6 +17,7 @@ from pyro_constrained.kernels.linear.completion import factor_by_size
 from pyro_constrained.kernels.linear.constraint import LinearConstraint
 from pyro_constrained.kernels.linear.gram import DenseGram, Gram
 from pyro_constrained.kernels.linear.rows import DenseRows, DisjointRows, Rows
+from pyro_constrained.kernels.linear.sparse_rows import SparseRows
 
 __all__ = ["BalancedRows", "PlainRows", "UniformRows", "WhiteRows", "whiten"]
 
@@ -137,8 +138,9 @@ def whiten(
         size: ``(*batch, n)`` lengths of the rows of L.
     """
     rows = times_root(constraint.matrix.rows)
-    # Rows that share no variable are orthogonal under any scales.
-    if isinstance(rows, DisjointRows):
+    # Rows that share no variable are orthogonal under any scales; those of a saddle-point matrix
+    # are not squared.
+    if isinstance(rows, DisjointRows | SparseRows):
         return PlainRows(constraint, rows, rows.gram())
     assert isinstance(rows, DenseRows)
     gram = DenseGram.if_safe(constraint.matrix.padded(rows.gram_matrix()))

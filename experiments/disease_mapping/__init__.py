@@ -1,0 +1,1 @@
+"""Disease mapping with an intrinsic field that sums to zero: see ``__main__``."""

@@ -1,0 +1,1 @@
+"""Forecasts of a retailer's whole hierarchy that add up: see ``__main__``."""

@@ -1,0 +1,145 @@
+"""Sparse matrices as patterns that are known and values that are tensors."""
+
+from functools import cached_property
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from scipy import sparse
+from torch import Tensor
+
+from constrained_core.errors import ConstraintError
+from constrained_core.inputs import refuse_complex
+from constrained_core.linear.saddle import SaddlePattern
+from constrained_core.sparse import SparseMatrix, SparsePattern
+from pyro_constrained.kernels.arrays.groups import Groups
+from pyro_constrained.kernels.arrays.inspection import outside_transforms
+
+__all__ = ["SparseIndex", "as_sparse", "dense_form", "is_sparse", "sparse_index", "to_float"]
+
+
+class SparseIndex:
+    """Where a matrix has entries, on a device: products with the matrix and its transpose.
+
+    Args:
+        pattern: the same on the host.
+        device: of the index.
+    """
+
+    def __init__(self, pattern: SparsePattern, device: torch.device) -> None:
+        self.pattern = pattern
+        num_rows, num_variables = pattern.shape
+        self.rows = Groups(torch.tensor(pattern.row, device=device), num_rows)
+        self.columns = Groups(torch.tensor(pattern.column, device=device), num_variables)
+
+    @cached_property
+    def saddle(self) -> SaddlePattern:
+        """Where [[I, A'], [A, 0]] has entries."""
+        diagonal = np.arange(self.pattern.shape[1])
+        return self.saddle_with(diagonal, diagonal)
+
+    def saddle_with(self, q_row: np.ndarray, q_column: np.ndarray) -> SaddlePattern:
+        """Where [[Q, A'], [A, 0]] has entries."""
+        num_rows, num_variables = self.pattern.shape
+        row, column = self.pattern.row, self.pattern.column
+        return SaddlePattern(q_row, q_column, row, column, num_variables, num_rows)
+
+    def apply(self, values: Tensor, vector: Tensor) -> Tensor:
+        """The matrix of these values times a vector."""
+        return self.rows.totals(values * self.columns.members(vector))
+
+    def adjoint(self, values: Tensor, vector: Tensor) -> Tensor:
+        """Its transpose times a vector."""
+        return self.columns.totals(values * self.rows.members(vector))
+
+    def dense(self, values: Tensor) -> Tensor:
+        """``(*batch, m, n)`` the matrix of values ``(*batch, nnz)``."""
+        num_rows, num_variables = self.pattern.shape
+        place = self.rows.index * num_variables + self.columns.index
+        flat = values.new_zeros(values.shape[:-1] + (num_rows * num_variables,))
+        flat = flat.index_add(-1, place, values)
+        return flat.unflatten(-1, (num_rows, num_variables))
+
+
+_INDICES: WeakKeyDictionary[SparsePattern, dict[torch.device, SparseIndex]] = WeakKeyDictionary()
+
+
+def sparse_index(pattern: SparsePattern, device: torch.device) -> SparseIndex:
+    """The pattern on a device; made once."""
+    indices = _INDICES.setdefault(pattern, {})
+    if device not in indices:
+        # What is kept serves every later law, also one that is trained.
+        with outside_transforms():
+            indices[device] = SparseIndex(pattern, device)
+    return indices[device]
+
+
+def is_sparse(matrix: Any) -> bool:
+    """Whether a matrix is one of ``scipy.sparse``, a sparse tensor or a ``SparseMatrix``."""
+    if isinstance(matrix, Tensor):
+        return matrix.layout != torch.strided
+    return isinstance(matrix, SparseMatrix) or sparse.issparse(matrix)
+
+
+def as_sparse(name: str, matrix: Any, device: torch.device | None = None) -> SparseMatrix:
+    """A sparse matrix of any kind, with values that are floating tensors.
+
+    Raises:
+        ConstraintError: complex values, or a layout without a plain list of entries.
+    """
+    if isinstance(matrix, Tensor):
+        matrix = _of_tensor(name, matrix)
+    elif not isinstance(matrix, SparseMatrix):
+        matrix = SparseMatrix.of(matrix)
+    values = matrix.values
+    if not isinstance(values, Tensor):
+        with outside_transforms():
+            values = torch.tensor(np.asarray(values))  # a copy: arrays may change later
+    if values.is_complex():
+        refuse_complex(name, values.dtype)
+    if device is not None and values.device != device:  # torch.func wraps what this is called on
+        values = values.to(device)
+    return matrix.with_values(to_float(values))
+
+
+def to_float(values: Tensor) -> Tensor:
+    """Values in at least single precision; whole numbers in double."""
+    if not values.is_floating_point():
+        return values.to(torch.float64)
+    return values.to(torch.float32) if values.dtype.itemsize < 4 else values
+
+
+def _of_tensor(name: str, matrix: Tensor) -> SparseMatrix:
+    shape = tuple(matrix.shape)
+    if len(shape) != 2 or matrix.layout not in (torch.sparse_coo, torch.sparse_csr):
+        raise ConstraintError(
+            f"{name}: expected a sparse tensor of shape (m, n) in COO or CSR layout, got shape "
+            f"{shape} in {matrix.layout}; convert it, or give a SparseMatrix whose values are "
+            "(*batch, nnz)."
+        )
+    if matrix.layout == torch.sparse_coo:
+        matrix = matrix.coalesce()
+        row, column = matrix.indices().numpy(force=True)
+    else:
+        counts = matrix.crow_indices().diff().numpy(force=True)
+        row = np.repeat(np.arange(shape[0]), counts)
+        column = matrix.col_indices().numpy(force=True)
+    if matrix.values().ndim != 1:
+        raise ConstraintError(
+            f"{name}: expected one value for each entry, got values of shape "
+            f"{tuple(matrix.values().shape)} (a hybrid tensor); give a SparseMatrix."
+        )
+    return SparseMatrix(row, column, matrix.values(), shape)
+
+
+def dense_form(matrix: Any) -> Any:
+    """A sparse matrix as a dense one, through which gradients flow; anything else as it is."""
+    if not is_sparse(matrix):
+        return matrix
+    is_known = not isinstance(matrix, Tensor | SparseMatrix) or (
+        isinstance(matrix, SparseMatrix) and not isinstance(matrix.values, Tensor)
+    )
+    entries = as_sparse("A", matrix)
+    dense = sparse_index(entries.pattern, entries.values.device).dense(entries.values)
+    return dense.numpy() if is_known else dense

@@ -1,0 +1,130 @@
+"""Sparse rows, and their Gram matrix by way of a saddle-point matrix.
+
+With K = [[I, S'], [S, 0]], u of the solution of ``K [u; y] = [e; c]`` is the point of ``S u = c``
+that is nearest to e: S S' is never made, and what it would square away is kept.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from constrained_core.checks import INDEPENDENT_ROWS, no_factor
+from constrained_core.errors import ParameterError
+from pyro_constrained.kernels.arrays.errors import TensorParameterError
+from pyro_constrained.kernels.arrays.lazy import lazy_property
+from pyro_constrained.kernels.arrays.sparse import SparseIndex
+from pyro_constrained.kernels.linear.gram import Gram
+from pyro_constrained.kernels.linear.rows import Rows
+from pyro_constrained.kernels.linear.saddle import saddle_inverse, saddle_log_det, saddle_solve
+
+__all__ = ["SparseGram", "SparseRows", "joined"]
+
+
+class SparseRows(Rows):
+    """Rows with few entries.
+
+    Args:
+        index: where the entries are.
+        values: ``(*batch, nnz)``, in double precision whatever the law computes in.
+        dtype: that of the law.
+    """
+
+    def __init__(self, index: SparseIndex, values: Tensor, dtype: torch.dtype) -> None:
+        self.index, self.values, self.dtype = index, values, dtype
+        self.size, self.num_variables = index.pattern.shape
+
+    def exactly(self, vector: Tensor) -> Tensor:
+        """``B vector`` in double precision."""
+        return self.index.apply(self.values, vector)
+
+    def apply(self, vector: Tensor) -> Tensor:
+        return self.exactly(vector).to(self.dtype)
+
+    def adjoint(self, vector: Tensor) -> Tensor:
+        return self.index.adjoint(self.values, vector).to(self.dtype)
+
+    def add_adjoint(self, vector: Tensor, multipliers: Tensor) -> Tensor:
+        return vector + self.adjoint(multipliers)
+
+    def magnitude(self, value: Tensor) -> Tensor:
+        # Rounding at the scale of the largest variable: it counts only where all others are 0.
+        size = value.abs()
+        if size.shape[-1]:
+            largest = size.amax(-1, keepdim=True)
+            size = torch.add(size, largest, alpha=torch.finfo(size.dtype).eps)
+        return self.absolute().apply(size)
+
+    def scaled(self, scale: Tensor) -> "SparseRows":
+        return SparseRows(self.index, self.values * self.index.columns.members(scale), self.dtype)
+
+    def absolute(self) -> "SparseRows":
+        return SparseRows(self.index, self.values.abs(), self.dtype)
+
+    def dense(self) -> Tensor:
+        return self.index.dense(self.values).to(self.dtype)
+
+    def gram(self) -> "SparseGram":
+        """Factor of ``B B'``."""
+        return SparseGram(self)
+
+
+@contextmanager
+def _independent(rows: SparseRows) -> Iterator[None]:
+    """Rows that the saddle-point matrix shows to depend on each other are named as such."""
+    try:
+        yield
+    except ParameterError as error:
+        message = no_factor(INDEPENDENT_ROWS, rows.index.pattern.shape, rows.dtype)
+        raise TensorParameterError(message) from error
+
+
+class SparseGram(Gram):
+    """F = S S' for sparse rows S."""
+
+    def __init__(self, rows: SparseRows) -> None:
+        self._rows, self._saddle = rows, rows.index.saddle
+
+    @property
+    def _ones(self) -> Tensor:
+        return torch.ones(self._rows.num_variables, dtype=torch.float64)
+
+    @lazy_property
+    def half_log_det(self) -> Tensor:
+        with _independent(self._rows):
+            log_det = saddle_log_det(self._saddle, self._ones, self._rows.values)
+        return (0.5 * log_det).to(self._rows.values.device, self._rows.dtype)
+
+    def solve(self, vector: Tensor) -> Tensor:
+        zeros = vector.new_zeros(vector.shape[:-1] + (self._rows.num_variables,))
+        return -self._solve(zeros, vector)[..., self._rows.num_variables :]
+
+    def closing(self, rows: Rows, gap: Tensor) -> Tensor:
+        zeros = gap.new_zeros(gap.shape[:-1] + (self._rows.num_variables,))
+        return self._solve(zeros, gap)[..., : self._rows.num_variables]
+
+    def projected(self, rows: Rows, noise: Tensor) -> Tensor:
+        return self.kriged(rows, noise, noise.new_zeros(self._rows.size))
+
+    def kriged(self, rows: Rows, noise: Tensor, gap: Tensor) -> Tensor:
+        return self._solve(noise, gap)[..., : self._rows.num_variables]
+
+    def _solve(self, noise: Tensor, gap: Tensor) -> Tensor:
+        """``K^-1 [noise; gap]``."""
+        right = joined(noise, gap)
+        with _independent(self._rows):
+            solution = saddle_solve(self._saddle, self._ones, self._rows.values, right)
+        return solution.to(self._rows.dtype)
+
+    def free_share(self) -> Tensor:
+        """``(*batch, n)`` share of a white variance that the rows leave."""
+        with _independent(self._rows):
+            on_q, _ = saddle_inverse(self._saddle, self._ones, self._rows.values)
+        return on_q.clamp(min=0).to(self._rows.values.device)
+
+
+def joined(one: Tensor, other: Tensor) -> Tensor:
+    """Two vectors as one, whose batches broadcast."""
+    batch = torch.broadcast_shapes(one.shape[:-1], other.shape[:-1])
+    return torch.cat([one.expand(*batch, -1), other.expand(*batch, -1)], -1)
