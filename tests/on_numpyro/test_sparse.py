@@ -243,7 +243,7 @@ def test_the_law_as_an_argument():
         assert_close(found, expected, 1e-10)
     values = law.A.values.at[0].add(0.5)
     moved = jax.jit(lambda v: evaluate(_with_values(law, v)))
-    assert moved(values)[0] == -np.inf and np.isnan(moved(values)[3]).all()
+    assert moved(values)[0] == -np.inf and np.isnan(moved(values)[3][:4]).all()
     assert_close(moved(law.A.values)[0], law.log_prob(POINT), 1e-10)
 
 
@@ -259,9 +259,9 @@ def test_pytree_members():
     again = pickle.loads(pickle.dumps(law))
     assert_close(again.log_prob(POINT), law.log_prob(POINT), 1e-15)
     support = law.support
-    assert support == constraints.linear_equality(A, CONSTANT)
-    assert support != constraints.linear_equality(INDEPENDENT, CONSTANT)
-    assert support != constraints.linear_equality(2 * A, CONSTANT)
+    assert support.eq(constraints.linear_equality(A, CONSTANT))
+    assert not support.eq(constraints.linear_equality(INDEPENDENT, CONSTANT))
+    assert not support.eq(constraints.linear_equality(2 * A, CONSTANT))
     assert support(support.feasible_like(jnp.zeros(N)))
     assert law.expand((2,)).log_prob(POINT).shape == (2,)
     assert "A: (3, 6)" in repr(law)
