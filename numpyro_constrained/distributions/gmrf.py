@@ -189,8 +189,9 @@ def _check_columns(precision: SparseMatrix, root: SparseMatrix | None, n: int) -
 
 def _each(matrix: SparseMatrix) -> list[sparse.csr_array]:
     """The matrices of a batch."""
-    values = np.asarray(matrix.values, np.float64).reshape(-1, len(matrix.row))
-    return [SparseMatrix.on(matrix.pattern, one).to_scipy() for one in values]
+    values = np.asarray(matrix.values, np.float64)
+    each = (values[index] for index in np.ndindex(values.shape[:-1]))
+    return [SparseMatrix.on(matrix.pattern, one).to_scipy() for one in each]
 
 
 def _check_symmetric(precision: SparseMatrix) -> None:

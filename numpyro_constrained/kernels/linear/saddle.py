@@ -153,28 +153,25 @@ def _inverse_jvp(pattern: SaddlePattern, primals: tuple, tangents: tuple) -> tup
 
 
 def _tangent(pattern: SaddlePattern, q: Array, a: Array, dq: Array, da: Array) -> Any:
-    """Derivative of the selected inverse, a linear map with its adjoint.
+    """Derivative of the selected inverse, a linear map that is its own adjoint once what belongs to
+    A, which stands in K twice, is multiplied by the root of two.
 
     It stands as the solution of a linear system, since JAX knows how to transpose and batch those;
     the system itself is needed for its own derivatives only, which nobody has.
     """
-    size = dq.shape[-1]
+    size, twice = dq.shape[-1], np.asarray(2**0.5, dq.dtype)
 
-    def forward(_: Any, parts: Array) -> Array:
-        dq, da = _symmetric(pattern, parts[..., :size]), parts[..., size:]
-        return jnp.concatenate(_tangent_call(pattern, q, a, dq, da), -1)
-
-    def backward(_: Any, parts: Array) -> Array:
-        dq, da = _symmetric(pattern, parts[..., :size]), 0.5 * parts[..., size:]
+    def move(_: Any, parts: Array) -> Array:
+        dq, da = _symmetric(pattern, parts[..., :size]), parts[..., size:] / twice
         on_q, on_a = _tangent_call(pattern, q, a, dq, da)
-        return jnp.concatenate([on_q, 2 * on_a], -1)
+        return jnp.concatenate([on_q, on_a * twice], -1)
 
     def system(parts: Array) -> Array:
         return _no_derivative(q, a, parts)
 
-    moved = jnp.concatenate([dq, da], -1)
-    found = jax.lax.custom_linear_solve(system, moved, forward, backward)
-    return found[..., :size], found[..., size:]
+    moved = jnp.concatenate([dq, da * twice], -1)
+    found = jax.lax.custom_linear_solve(system, moved, move, move, symmetric=True)
+    return found[..., :size], found[..., size:] / twice
 
 
 @jax.custom_jvp
