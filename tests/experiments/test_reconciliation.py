@@ -9,12 +9,12 @@ from numpyro.infer.util import log_density
 from scipy import stats
 
 from constrained_core import InfeasibleConstraintError
+from experiments.nuts import Chains
 from experiments.reconciliation import zero_sum
 from experiments.reconciliation.__main__ import main
 from experiments.reconciliation.models import METHODS, NOISE_SCALE, PRIOR_SCALE, Task
 from experiments.reconciliation.oracle import Oracle
 from experiments.reconciliation.report import ratios
-from experiments.nuts import Chains
 from experiments.reconciliation.water import Water
 from numpyro_constrained import ConstrainedNormal
 from tests.chance import assert_likely, two_sided
