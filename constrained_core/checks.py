@@ -23,6 +23,8 @@ __all__ = [
     "SYMMETRIC",
     "Requirement",
     "broadcast_shapes",
+    "check_basis",
+    "check_columns",
     "check_coordinates",
     "check_estimator",
     "check_exact_shapes",
@@ -439,4 +441,25 @@ def check_coordinates(shape: Sequence[int], size: Any) -> None:
     if len(shape) == 0 or shape[-1] != size:
         raise ConstraintError(
             f"LinearEqualityTransform: expected shape (*batch, {size}), got {tuple(shape)}."
+        )
+
+
+BASES = "isometry", "elimination"
+
+
+def check_basis(basis: str) -> str:
+    """Return the name of a basis of the null space if there is one."""
+    if basis not in BASES:
+        raise ConstraintError(
+            f"basis: expected None or one of {', '.join(BASES)}, got {basis!r}; None lets A choose."
+        )
+    return basis
+
+
+def check_columns(name: str, shape: Sequence[int], num_variables: int) -> None:
+    """Raise unless a matrix has a column for each variable."""
+    if shape[-1] != num_variables:
+        raise ConstraintError(
+            f"{name}: expected {num_variables} columns, as A has, got shape {tuple(shape)}; give "
+            "one for each variable."
         )

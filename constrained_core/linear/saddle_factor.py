@@ -76,6 +76,8 @@ class SaddleFactor:
     @property
     def is_stable(self) -> bool:
         """Whether the order serves these values."""
+        if self._factor is not None and not _is_identity(self._factor.perm_r):
+            return False  # a pivot was zero, and rows were exchanged
         if not (np.abs(self.pivots) >= SMALL_PIVOT).all():
             return False
         return bool((np.abs(self.lower.data) < LARGE_MULTIPLIER).all())
@@ -156,6 +158,10 @@ class SaddleFactor:
     def _early_inverse(self) -> np.ndarray:
         store = self.ordering.spread(self.lower)
         return self.ordering.supernodes.inverse(store, self.pivots)
+
+
+def _is_identity(permutation: np.ndarray) -> bool:
+    return bool((permutation == np.arange(len(permutation))).all())
 
 
 def _balance(size: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
+from constrained_core.checks import check_columns
 from constrained_core.errors import ConstraintError
 from constrained_core.linear.symmetric_pattern import symmetric_pattern
 from constrained_core.sparse import SparseMatrix
@@ -105,7 +106,7 @@ class ConstrainedGMRF(ConstrainedGaussian):
         batches = {"loc": loc.shape[:-1]}
         for name, matrix in (("precision_matrix", precision), ("precision_root", root)):
             if matrix is not None:
-                _check_columns(name, matrix, n)
+                check_columns(name, matrix.shape, n)
                 batches[name] = matrix.values.shape[:-1]
         batch_shape = batch_shape_of(constraint, **batches)
         if self._validates(validate_args):
@@ -154,14 +155,6 @@ def _read_sparse(name: str, matrix: Any, device: torch.device | None) -> SparseM
 
 def _expanded(matrix: SparseMatrix, batch_shape: torch.Size) -> SparseMatrix:
     return matrix.with_values(expanded(matrix.values, batch_shape + matrix.values.shape[-1:]))
-
-
-def _check_columns(name: str, matrix: SparseMatrix, n: int) -> None:
-    if matrix.shape[-1] != n:
-        raise ConstraintError(
-            f"{name}: expected {n} columns, as A has, got shape {tuple(matrix.shape)}; "
-            "give one for each variable."
-        )
 
 
 @constant

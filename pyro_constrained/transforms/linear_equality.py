@@ -8,7 +8,7 @@ from torch.distributions import Transform, constraints
 from torch.distributions.constraints import Constraint
 
 from constrained_core import ConstraintError
-from constrained_core.checks import check_coordinates
+from constrained_core.checks import check_basis, check_coordinates
 from constrained_core.sparse import SparseMatrix
 from pyro_constrained.constraints import linear_equality
 from pyro_constrained.kernels.arrays.autocast import in_full_precision
@@ -17,8 +17,6 @@ from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 from pyro_constrained.kernels.linear.elimination import elimination_of
 
 __all__ = ["LinearEqualityTransform"]
-
-BASES = "isometry", "elimination"
 
 
 @in_full_precision
@@ -78,10 +76,7 @@ class LinearEqualityTransform(Transform):
     def _chosen(self, basis: str | None) -> str:
         if basis is None:
             return "elimination" if isinstance(self.A, SparseMatrix) else "isometry"
-        if basis not in BASES:
-            raise ConstraintError(
-                f"basis: expected None or one of {', '.join(BASES)}, got {basis!r}."
-            )
+        check_basis(basis)
         if basis == "isometry":
             self._support._bound.null_space()
         return basis

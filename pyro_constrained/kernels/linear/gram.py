@@ -1,7 +1,7 @@
 """Symmetric positive definite r x r matrices F = S S', factored."""
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -12,10 +12,20 @@ from pyro_constrained.kernels.arrays.functions import described
 from pyro_constrained.kernels.arrays.inspection import are_known
 from pyro_constrained.kernels.arrays.linalg import WIDE_ANGLE, diagonal, matvec
 
-if TYPE_CHECKING:
-    from pyro_constrained.kernels.linear.rows import Rows
+__all__ = ["DenseGram", "DiagonalGram", "Gram", "Products"]
 
-__all__ = ["DenseGram", "DiagonalGram", "Gram"]
+
+class Products(Protocol):
+    """What is asked of the rows S."""
+
+    def apply(self, vector: Tensor) -> Tensor:
+        """``S vector``."""
+
+    def adjoint(self, vector: Tensor) -> Tensor:
+        """``S' vector``."""
+
+    def add_adjoint(self, vector: Tensor, multipliers: Tensor) -> Tensor:
+        """``vector + S' multipliers``."""
 
 
 class Gram(ABC):
@@ -27,15 +37,15 @@ class Gram(ABC):
     def solve(self, vector: Tensor) -> Tensor:
         """``F^-1 vector``."""
 
-    def closing(self, rows: "Rows", gap: Tensor) -> Tensor:
+    def closing(self, rows: Products, gap: Tensor) -> Tensor:
         """``S' F^-1 gap``, the shortest step that closes a gap of the rows S."""
         return rows.adjoint(self.solve(gap))
 
-    def projected(self, rows: "Rows", noise: Tensor) -> Tensor:
+    def projected(self, rows: Products, noise: Tensor) -> Tensor:
         """The noise, less what the rows determine of it."""
         return rows.add_adjoint(noise, self.solve(-rows.apply(noise)))
 
-    def kriged(self, rows: "Rows", noise: Tensor, gap: Tensor) -> Tensor:
+    def kriged(self, rows: Products, noise: Tensor, gap: Tensor) -> Tensor:
         """The noise, moved the shortest way to where ``S noise`` is the gap."""
         return rows.add_adjoint(noise, self.solve(gap - rows.apply(noise)))
 

@@ -5,38 +5,32 @@ derivatives. Values are ``(*batch, nq)`` of Q and ``(*batch, na)`` of A. Where K
 law, that is an error if values are known, else the results are NaN.
 """
 
-from collections.abc import Callable
-from functools import lru_cache, partial
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from constrained_core.errors import ParameterError
 from constrained_core.linear import saddle
 from constrained_core.linear.saddle import SaddlePattern
-from pyro_constrained.kernels.arrays.errors import TensorParameterError
 from pyro_constrained.kernels.arrays.functions import described
-from pyro_constrained.kernels.arrays.inspection import are_known, outside_transforms
+from pyro_constrained.kernels.arrays.inspection import are_known
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes
 from pyro_constrained.kernels.linear.saddle_compiled import (
     compiled_inverse,
     compiled_log_det,
     compiled_solve,
 )
+from pyro_constrained.kernels.linear.saddle_host import (
+    host,
+    host_solve,
+    on_a,
+    on_q,
+    places_of,
+    symmetric,
+)
 
-__all__ = [
-    "host",
-    "host_solve",
-    "on_a",
-    "on_q",
-    "precision_noise",
-    "saddle_inverse",
-    "saddle_log_det",
-    "saddle_solve",
-    "symmetric",
-]
+__all__ = ["precision_noise", "saddle_inverse", "saddle_log_det", "saddle_solve"]
 
 
 def saddle_solve(pattern: SaddlePattern, q: Tensor, a: Tensor, right: Tensor) -> Tensor:
@@ -73,32 +67,6 @@ def precision_noise(pattern: SaddlePattern, q: Tensor, noise: Tensor) -> Tensor:
 def _exact(values: Tensor) -> Tensor:
     """In double precision on the host; by way of it, as not all devices have that."""
     return values.cpu().to(torch.float64)
-
-
-def host(function: Callable, pattern: SaddlePattern, *arguments: Any) -> Any:
-    """A function of the core on tensors."""
-    arrays = (one.numpy(force=True) if isinstance(one, Tensor) else one for one in arguments)
-    try:
-        result = function(pattern, *arrays)
-    except ParameterError as error:
-        raise TensorParameterError(str(error)) from error
-    if isinstance(result, tuple):
-        return tuple(map(torch.as_tensor, result))
-    return torch.as_tensor(np.asarray(result))
-
-
-def host_solve(function: Callable, pattern: SaddlePattern, *arguments: Any) -> Tensor:
-    """A function of the core with a last vector ``(*sample, *batch, size)``, which may be many for
-    one matrix also along the batch: such dimensions are made samples."""
-    *values, vector = arguments
-    batch = broadcast_shapes(*(one.shape[:-1] for one in values))
-    values = [one.expand(batch + one.shape[-1:]) for one in values]
-    vector = vector.reshape((1,) * max(len(batch) + 1 - vector.ndim, 0) + vector.shape)
-    shared = [i - len(batch) - 1 for i, size in enumerate(batch) if size == 1]
-    front = tuple(range(len(shared)))
-    values = [one.squeeze(tuple(shared)) for one in values]
-    solution = host(function, pattern, *values, vector.movedim(tuple(shared), front))
-    return solution.movedim(front, tuple(shared))
 
 
 # Derivatives: dK^-1 = -K^-1 dK K^-1. What is asked of K is symmetric in Q, so that a derivative
@@ -295,49 +263,9 @@ def _no_root() -> NotImplementedError:
     )
 
 
-class _Places(NamedTuple):
-    """Indices of a pattern as tensors; multipliers come after the variables.
-
-    Attributes:
-        q_row, q_column, a_row, a_column: as in the pattern, rows of A as multipliers.
-        pair: ``(nq,)`` for every entry of Q the one across the diagonal.
-    """
-
-    q_row: Tensor
-    q_column: Tensor
-    a_row: Tensor
-    a_column: Tensor
-    pair: Tensor
-
-
-@lru_cache(maxsize=64)
-def _places(pattern: SaddlePattern) -> _Places:
-    n = max(pattern.num_variables, 1)
-    place = pattern.q_row * n + pattern.q_column
-    order = np.argsort(place)
-    pair = order[np.searchsorted(place[order], pattern.q_column * n + pattern.q_row)]
-    rows = pattern.q_row, pattern.q_column, pattern.a_row + pattern.num_variables, pattern.a_column
-    # What is kept serves every later law, also one that is trained.
-    with outside_transforms():
-        return _Places(*(torch.tensor(one, dtype=torch.int64) for one in (*rows, pair)))
-
-
-def on_q(pattern: SaddlePattern, one: Tensor, other: Tensor) -> Tensor:
-    """The symmetric part of the product of two vectors of n + r, where Q has entries."""
-    row, column = _places(pattern)[:2]
-    return 0.5 * (one[..., row] * other[..., column] + one[..., column] * other[..., row])
-
-
-def on_a(pattern: SaddlePattern, one: Tensor, other: Tensor) -> Tensor:
-    """Both products of multipliers of one vector with variables of the other, where A has
-    entries."""
-    row, column = _places(pattern)[2:4]
-    return one[..., row] * other[..., column] + one[..., column] * other[..., row]
-
-
 def _times(pattern: SaddlePattern, dq: Tensor | None, da: Tensor | None, vector: Tensor) -> Tensor:
     """The saddle-point matrix of these values times a vector."""
-    places, products = _places(pattern), []
+    places, products = places_of(pattern), []
     if dq is not None:
         products.append((places.q_row, dq * vector[..., places.q_column]))
     if da is not None:
@@ -348,11 +276,6 @@ def _times(pattern: SaddlePattern, dq: Tensor | None, da: Tensor | None, vector:
         part = total.new_zeros(product.shape[:-1] + vector.shape[-1:])
         total = total + part.index_add(-1, row, product)
     return total
-
-
-def symmetric(pattern: SaddlePattern, values: Tensor) -> Tensor:
-    """The symmetric part of a matrix with entries where Q has them."""
-    return 0.5 * (values + values[..., _places(pattern).pair])
 
 
 # Maps: the mapped dimension comes before those of the batch, which broadcast from the right.

@@ -13,6 +13,7 @@ from torch import Tensor
 from constrained_core.linear import saddle
 from constrained_core.linear.saddle import SaddlePattern
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes
+from pyro_constrained.kernels.linear.saddle_host import host, host_solve, on_a, on_q, symmetric
 
 __all__ = ["compiled_inverse", "compiled_log_det", "compiled_solve"]
 
@@ -45,16 +46,10 @@ def _batch(*values: Tensor) -> torch.Size:
     return broadcast_shapes(*(one.shape[:-1] for one in values))
 
 
-def _eager() -> Any:
-    from pyro_constrained.kernels.linear import saddle as eager  # which imports this module
-
-    return eager
-
-
 @torch.library.custom_op("pyro_constrained::saddle_solve", mutates_args=())
 def _solve(pattern: int, q: Tensor, a: Tensor, right: Tensor) -> Tensor:
     function = partial(saddle.saddle_solve, strict=False)
-    return _eager().host_solve(function, _PATTERNS[pattern], q, a, right).contiguous()
+    return host_solve(function, _PATTERNS[pattern], q, a, right).contiguous()
 
 
 @_solve.register_fake
@@ -67,9 +62,9 @@ def _solve_backward(
     pattern: int, q: Tensor, a: Tensor, solution: Tensor, gradient: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     adjoint = _solve(pattern, q, a, gradient)
-    eager, places = _eager(), _PATTERNS[pattern]
-    to_q = -eager.on_q(places, adjoint, solution).sum_to_size(q.shape)
-    return to_q, -eager.on_a(places, adjoint, solution).sum_to_size(a.shape), adjoint
+    places = _PATTERNS[pattern]
+    to_q = -on_q(places, adjoint, solution).sum_to_size(q.shape)
+    return to_q, -on_a(places, adjoint, solution).sum_to_size(a.shape), adjoint
 
 
 @_solve_backward.register_fake
@@ -81,7 +76,7 @@ def _(
 
 @torch.library.custom_op("pyro_constrained::saddle_log_det", mutates_args=())
 def _log_det(pattern: int, q: Tensor, a: Tensor) -> Tensor:
-    return _eager().host(saddle.saddle_log_det, _PATTERNS[pattern], q, a, False)
+    return host(saddle.saddle_log_det, _PATTERNS[pattern], q, a, False)
 
 
 @_log_det.register_fake
@@ -91,7 +86,7 @@ def _(pattern: int, q: Tensor, a: Tensor) -> Tensor:
 
 @torch.library.custom_op("pyro_constrained::saddle_inverse", mutates_args=())
 def _inverse(pattern: int, q: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
-    return _eager().host(saddle.saddle_inverse, _PATTERNS[pattern], q, a, False)
+    return host(saddle.saddle_inverse, _PATTERNS[pattern], q, a, False)
 
 
 @_inverse.register_fake
@@ -104,10 +99,10 @@ def _(pattern: int, q: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
 def _inverse_backward(
     pattern: int, q: Tensor, a: Tensor, dq: Tensor, da: Tensor
 ) -> tuple[Tensor, Tensor]:
-    eager, places = _eager(), _PATTERNS[pattern]
-    symmetric = eager.symmetric(places, dq)
+    places = _PATTERNS[pattern]
+    both = symmetric(places, dq)
     function = saddle.saddle_inverse_tangent
-    to_q, to_a = eager.host(function, places, q, a, symmetric, 0.5 * da, False)
+    to_q, to_a = host(function, places, q, a, both, 0.5 * da, False)
     return to_q.sum_to_size(q.shape).clone(), (2 * to_a).sum_to_size(a.shape).clone()
 
 

@@ -15,7 +15,7 @@ from constrained_core.errors import ParameterError
 from pyro_constrained.kernels.arrays.errors import TensorParameterError
 from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.sparse import SparseIndex
-from pyro_constrained.kernels.linear.gram import Gram
+from pyro_constrained.kernels.linear.gram import Gram, Products
 from pyro_constrained.kernels.linear.rows import Rows
 from pyro_constrained.kernels.linear.saddle import saddle_inverse, saddle_log_det, saddle_solve
 
@@ -100,14 +100,14 @@ class SparseGram(Gram):
         zeros = vector.new_zeros(vector.shape[:-1] + (self._rows.num_variables,))
         return -self._solve(zeros, vector)[..., self._rows.num_variables :]
 
-    def closing(self, rows: Rows, gap: Tensor) -> Tensor:
+    def closing(self, rows: Products, gap: Tensor) -> Tensor:
         zeros = gap.new_zeros(gap.shape[:-1] + (self._rows.num_variables,))
         return self._solve(zeros, gap)[..., : self._rows.num_variables]
 
-    def projected(self, rows: Rows, noise: Tensor) -> Tensor:
+    def projected(self, rows: Products, noise: Tensor) -> Tensor:
         return self.kriged(rows, noise, noise.new_zeros(self._rows.size))
 
-    def kriged(self, rows: Rows, noise: Tensor, gap: Tensor) -> Tensor:
+    def kriged(self, rows: Products, noise: Tensor, gap: Tensor) -> Tensor:
         return self._solve(noise, gap)[..., : self._rows.num_variables]
 
     def _solve(self, noise: Tensor, gap: Tensor) -> Tensor:
