@@ -16,6 +16,7 @@ from constrained_core.fiber.planner import MAX_TRANSITIONS, check_lattice, plan_
 from constrained_core.fiber.points import count_fiber, enumerate_fiber
 from constrained_core.fiber.trellis import Trellis
 from constrained_core.groups import GroupSum
+from constrained_core.hierarchy import summing_matrix
 from constrained_core.linear.planner import check_consistency, plan_constraint, plan_pattern
 from constrained_core.sparse import SparseMatrix, SparsePattern
 
@@ -45,4 +46,5 @@ __all__ = [
     "plan_constraint",
     "plan_fiber",
     "plan_pattern",
+    "summing_matrix",
 ]

@@ -11,6 +11,8 @@ from constrained_core import (
     UnboundedSupportError,
     __version__,
     errors,
+    fields,
+    summing_matrix,
 )
 from pyro_constrained import _requirements, constraints, reparam, transforms  # noqa: F401
 from pyro_constrained import registry as _registry  # noqa: F401  (connects what is below)
@@ -59,6 +61,8 @@ __all__ = [
     "constrain",
     "constraints",
     "errors",
+    "fields",
     "reparam",
+    "summing_matrix",
     "transforms",
 ]

@@ -58,6 +58,7 @@ DEVIATIONS = {
     "distributions/discrete.py: ConstrainedDiscrete.sample": (
         "NumPyro draws latent sites by sample and differentiates through it"
     ),
+    "distributions/gmrf.py: car_precision": "Pyro has no law of a conditional autoregression",
     "distributions/location_scale.py: ConstrainedLocationScale.__init__": LAYOUT,
     "distributions/location_scale.py: ConstrainedLocationScale.sample": (
         "NumPyro draws latent sites by sample and differentiates through it"
@@ -103,6 +104,10 @@ SIGNATURES = {
         ["df", "loc", "scale_tril=None", *OPTIONAL],
         ["scale=None", "per_group=False", ESTIMATOR, "validate_args=None"],
     ),
+    "ConstrainedGMRF": (
+        ["loc", "precision_matrix", *GIVEN],
+        ["precision_root=None", ESTIMATOR, "validate_args=None"],
+    ),
     "ConstrainedPoisson": (["rate", *GIVEN], DISCRETE),
     "ConstrainedBernoulli": (["probs=None", *OPTIONAL], ["logits=None", *DISCRETE]),
     "ConstrainedCategorical": (["probs=None", *OPTIONAL], ["logits=None", *DISCRETE]),
@@ -112,7 +117,9 @@ SIGNATURES = {
 }
 PUBLIC = [
     *(name for name in SIGNATURES if name.startswith("Constrained")),
-    *("constrain", "GroupSum", "transforms.LinearEqualityTransform"),
+    *("constrain", "GroupSum", "SparseMatrix", "fields.besag", "fields.lattice"),
+    *("fields.random_walk", "fields.kronecker", "summing_matrix"),
+    "transforms.LinearEqualityTransform",
     *("constraints.integer_linear_equality", "constraints.linear_equality"),
     *("reparam.ConstrainedNormalReparam", "reparam.auto_reparam", "errors.ConstraintError"),
     "reparam.MarginalExpectationReparam",

@@ -45,7 +45,8 @@ def saddle_solve(
     for where, one_q, one_a in pairs:
         factor = _try_factor(pattern, one_q, one_a, strict)
         if factor is not None:
-            solution[(..., *where, slice(None))] = factor.solve(right[(..., *where, slice(None))])
+            place = _of_vectors(batch, where)
+            solution[place] = factor.solve(right[place])
     return solution
 
 
@@ -125,7 +126,8 @@ def precision_noise(
     for where, one_q, one_a in pairs:
         factor = factor_values(pattern, one_q, one_a)
         if factor.signs()[1] == 0:
-            drawn[(..., *where, slice(None))] = factor.root(noise[(..., *where, slice(None))])
+            place = _of_vectors(batch, where)
+            drawn[place] = factor.root(noise[place])
         elif strict:
             raise ParameterError(NOT_DEFINITE_ALONE)
     return drawn
@@ -138,6 +140,12 @@ def _pairs(q: np.ndarray, a: np.ndarray) -> tuple[tuple[int, ...], list]:
     return batch, [
         (i, np.ascontiguousarray(q[i]), np.ascontiguousarray(a[i])) for i in np.ndindex(batch)
     ]
+
+
+def _of_vectors(batch: tuple[int, ...], where: tuple[int, ...]) -> tuple:
+    """Index of the vectors of a matrix: they may be many along a batch of one."""
+    index = (slice(None) if size == 1 else i for size, i in zip(batch, where, strict=True))
+    return (..., *index, slice(None))
 
 
 def _try_factor(

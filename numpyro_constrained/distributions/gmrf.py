@@ -11,6 +11,7 @@ from numpyro.distributions import constraints
 from scipy import sparse
 
 from constrained_core import ConstraintError, ParameterError, SparseMatrix
+from constrained_core.checks import check_columns
 from numpyro_constrained.distributions.gaussian import ConstrainedGaussian
 from numpyro_constrained.distributions.parameters import (
     batch_shape_of,
@@ -103,7 +104,9 @@ class ConstrainedGMRF(ConstrainedGaussian):
         loc, *values = floating(loc, *values)
         constraint = bind_constraint(A, k, loc)
         n = constraint.num_variables
-        _check_columns(precision, root, n)
+        check_columns("precision_matrix", precision.shape, n)
+        if root is not None:
+            check_columns("precision_root", root.shape, n)
         loc = require_event("loc", loc, (n,))
         batches = {"precision_matrix": values[0].shape[:-1]}
         if root is not None:
@@ -176,15 +179,6 @@ def _read(name: str, matrix: Any) -> SparseMatrix:
             "ConstrainedMultivariateNormal with a dense precision_matrix."
         )
     return read_sparse(name, matrix)
-
-
-def _check_columns(precision: SparseMatrix, root: SparseMatrix | None, n: int) -> None:
-    for name, matrix in (("precision_matrix", precision), ("precision_root", root)):
-        if matrix is not None and matrix.shape[-1] != n:
-            raise ConstraintError(
-                f"{name}: expected {n} columns, as A has, got shape {tuple(matrix.shape)}; "
-                "give one for each variable."
-            )
 
 
 def _each(matrix: SparseMatrix) -> list[sparse.csr_array]:
