@@ -29,7 +29,7 @@ LARGE_MULTIPLIER = 1e4
 """Entry of L from which an order is chosen anew for the values at hand."""
 ROUNDING = 1e3 * float(np.finfo(np.float64).eps)
 """Share of the terms of S up to which their sum may be rounding."""
-FINE = 4 * float(np.finfo(np.float64).eps)
+FINE = 8 * float(np.finfo(np.float64).eps)
 """Residual, over the size of solution and right-hand side, that needs no refinement."""
 ZERO = 1e-10
 """Eigenvalue of S, scaled to one, that is none."""
@@ -116,7 +116,9 @@ class SaddleFactor:
 
     def _solve(self, right: np.ndarray) -> np.ndarray:
         """For ``(k, n + r)``: row by row, as SuperLU reads its columns."""
-        first, last = (right[:, index] for index in (self.ordering.early, self.ordering.late))
+        first, last = (
+            np.take(right, index, axis=1) for index in (self.ordering.early, self.ordering.late)
+        )
         late = (last - first @ self._explained) @ self._late_inverse
         early = self._solve_early(first.T).T - late @ self._explained.T
         return np.take(np.concatenate([early, late], axis=1), self.ordering.place, axis=1)

@@ -17,10 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import pandas as pd
-from constrained_core.fields import besag
 from jax import random
 from tqdm import tqdm
 
+from constrained_core.fields import Field, besag
 from experiments.command import parse
 from experiments.disease_mapping.counties import Counties, load
 from experiments.disease_mapping.models import METHODS, OURS, build
@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> pd.DataFrame:
     return runs
 
 
-def _maps(counties: Counties, field, chains: Chains) -> dict[str, np.ndarray]:
+def _maps(counties: Counties, field: Field, chains: Chains) -> dict[str, np.ndarray]:
     law = ConstrainedGMRF(0.0, field.precision, field.A, field.k, precision_root=field.root)
     log_risk = chains.draws["log_risk"]
     return {

@@ -17,12 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
-from constrained_core.fields import Field
 from jax import Array
-from numpyro.handlers import reparam
 
+from constrained_core.fields import Field
 from numpyro_constrained import ConstrainedGMRF
-from numpyro_constrained.reparam import ConstrainedNormalReparam
 
 Effect = Callable[[], Array]
 """Samples ``(n,)`` spatial effects."""
@@ -76,16 +74,12 @@ def disease_model(effect: Effect) -> Model:
     return model
 
 
-OURS, NOISE = "ours, on the subspace", "ours, white noise"
-METHODS = (OURS, NOISE, *(f"soft sum, width {width:g} n" for width in WIDTHS))
+OURS = "ours"
+METHODS = (OURS, *(f"soft sum, width {width:g} n" for width in WIDTHS))
 
 
 def build(method: str, field: Field) -> Model:
     """The model by a method."""
     if method == OURS:
         return disease_model(constrained(field))
-    if method == NOISE:
-        config = {"phi": ConstrainedNormalReparam()}
-        return reparam(disease_model(constrained(field)), config=config)
-    width = WIDTHS[METHODS.index(method) - 2]
-    return disease_model(soft_sum(field, width))
+    return disease_model(soft_sum(field, WIDTHS[METHODS.index(method) - 1]))

@@ -11,6 +11,7 @@ programs for the same mean.
 import resource
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -82,7 +83,7 @@ def _peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def _report(folder, settings: Settings, runs: pd.DataFrame) -> None:
+def _report(folder: Path, settings: Settings, runs: pd.DataFrame) -> None:
     first = runs[runs["repeat"] == 0].set_index(["size", "method"])
     later = runs[runs["repeat"] > 0].groupby(["size", "method"], sort=False)
     parts = [part for part in (*PARTS, "total") if part in runs]
