@@ -8,15 +8,13 @@ from numpyro.distributions import constraints
 from numpyro.distributions.constraints import Constraint
 from numpyro.distributions.transforms import Transform
 
-from constrained_core import ConstraintError, SparseMatrix
-from constrained_core.checks import check_coordinates
+from constrained_core import SparseMatrix
+from constrained_core.checks import check_basis, check_coordinates
 from numpyro_constrained.constraints import linear_equality
 from numpyro_constrained.kernels.arrays.inputs import floating
 from numpyro_constrained.kernels.linear.elimination import elimination_of
 
 __all__ = ["LinearEqualityTransform"]
-
-BASES = "isometry", "elimination"
 
 
 class LinearEqualityTransform(Transform):
@@ -68,10 +66,7 @@ class LinearEqualityTransform(Transform):
     def _chosen(self, basis: str | None) -> str:
         if basis is None:
             return "elimination" if isinstance(self.A, SparseMatrix) else "isometry"
-        if basis not in BASES:
-            raise ConstraintError(
-                f"basis: expected None or one of {', '.join(BASES)}, got {basis!r}."
-            )
+        check_basis(basis)
         if basis == "isometry" and isinstance(self.A, SparseMatrix):
             self._support._bound.null_space()  # which says what to do
         return basis
