@@ -1,6 +1,7 @@
 """Where constraints, transforms, divergences and base laws meet; nothing else happens here."""
 
 import numpyro.distributions as dist
+from jax.interpreters import batching, mlir
 from jax.tree_util import register_pytree_node, register_static
 from numpyro.distributions import biject_to
 from numpyro.distributions.batch_util import promote_batch_shape, vmap_over
@@ -22,10 +23,14 @@ from numpyro_constrained.distributions import (
 from numpyro_constrained.distributions.base import ConstrainedDistribution
 from numpyro_constrained.distributions.discrete import kl_discrete_discrete
 from numpyro_constrained.distributions.gaussian import ConstrainedGaussian, kl_gaussian_gaussian
-from numpyro_constrained.distributions.gmrf import car_precision
+from numpyro_constrained.kernels.arrays.host import HOST_CALL, batched, lowered
+from numpyro_constrained.kernels.linear.car import car_precision
 from numpyro_constrained.transforms import LinearEqualityTransform
 
 __all__: list[str] = []
+
+mlir.register_lowering(HOST_CALL, lowered)
+batching.primitive_batchers[HOST_CALL] = batched
 
 register_static(GroupSum)
 register_pytree_node(
@@ -61,7 +66,9 @@ def _constrain_low_rank(base, A, k, **kw):
 
 @constrain.register(dist.CAR)
 def _constrain_car(base, A, k, **kw):
-    precision, root = car_precision(base)
+    precision, root = car_precision(
+        base.loc, base.adj_matrix, base.correlation, base.conditional_precision
+    )
     return ConstrainedGMRF(base.loc, precision, A, k, precision_root=root, **kw)
 
 

@@ -26,7 +26,7 @@ from numpyro_constrained.kernels.linear.constraint import LinearConstraint
 from numpyro_constrained.kernels.linear.gmrf import FieldConditional, complete_precision
 from numpyro_constrained.kernels.linear.sparse_rows import SparseRows
 
-__all__ = ["ConstrainedGMRF", "car_precision"]
+__all__ = ["ConstrainedGMRF"]
 
 ROOT_TOLERANCE = 1e-8
 
@@ -104,9 +104,9 @@ class ConstrainedGMRF(ConstrainedGaussian):
         loc, *values = floating(loc, *values)
         constraint = bind_constraint(A, k, loc)
         n = constraint.num_variables
-        check_columns("precision_matrix", precision.shape, n)
-        if root is not None:
-            check_columns("precision_root", root.shape, n)
+        for name, matrix in (("precision_matrix", precision), ("precision_root", root)):
+            if matrix is not None:
+                check_columns(name, matrix.shape, n)
         loc = require_event("loc", loc, (n,))
         batches = {"precision_matrix": values[0].shape[:-1]}
         if root is not None:
@@ -214,52 +214,3 @@ def _check_root(precision: SparseMatrix, root: SparseMatrix | None) -> None:
                 "precision_root: expected D with D'D = precision_matrix, got one whose D'D differs "
                 f"from it by {gap:.3g}; correct D, or leave it out."
             )
-
-
-def car_precision(base: dist.CAR) -> tuple[SparseMatrix, SparseMatrix | None]:
-    """Q = tau (D - alpha W) of a conditional autoregression, and a root of it.
-
-    An edge of weight w adds ``tau w (x_i - alpha x_j)^2 + tau w (1 - alpha^2) x_j^2``. None instead
-    of the root where weights are negative or a site is its own neighbour.
-
-    Raises:
-        ConstraintError: the adjacency is traced, or a batch.
-    """
-    adjacency = _known_adjacency(base.adj_matrix)
-    n = adjacency.shape[0]
-    degree = np.asarray(adjacency.sum(axis=1)).reshape(-1)
-    tau, alpha = (jnp.asarray(p)[..., None] for p in (base.conditional_precision, base.correlation))
-    own = np.arange(n)
-    off = -tau * alpha * adjacency.data
-    diagonal = jnp.broadcast_to(tau * degree, (*off.shape[:-1], n))
-    if (adjacency.row == adjacency.col).any() or (adjacency.data < 0).any():
-        pattern = SparseMatrix.of(sparse.coo_array(sparse.eye_array(n)) + abs(adjacency)).pattern
-        place = pattern.row * n + pattern.column
-        values = jnp.zeros((*off.shape[:-1], len(place)), off.dtype)
-        for found, given in ((own * (n + 1), diagonal), (adjacency.row * n + adjacency.col, off)):
-            values = values.at[..., np.searchsorted(place, found)].add(given)
-        return SparseMatrix.on(pattern, values), None
-    row, column = np.concatenate([own, adjacency.row]), np.concatenate([own, adjacency.col])
-    precision = SparseMatrix(row, column, jnp.concatenate([diagonal, off], -1), (n, n))
-    upper = adjacency.row < adjacency.col
-    first, second = adjacency.row[upper], adjacency.col[upper]
-    size = jnp.sqrt(tau * adjacency.data[upper])
-    edge, others = np.arange(len(first)), np.arange(len(first), 2 * len(first))
-    root = SparseMatrix(
-        np.concatenate([edge, edge, others]),
-        np.concatenate([first, second, second]),
-        jnp.concatenate([size, -alpha * size, jnp.sqrt(1 - alpha**2) * size], -1),
-        (2 * len(first), n),
-    )
-    return precision, root
-
-
-def _known_adjacency(adjacency: Any) -> sparse.coo_array:
-    if isinstance(adjacency, Tracer) or np.ndim(adjacency) > 2:
-        raise ConstraintError(
-            "adj_matrix: expected one adjacency with known values, for a static pattern, got a "
-            "traced one or a batch; give a NumPy array or a scipy.sparse matrix."
-        )
-    if not sparse.issparse(adjacency):
-        adjacency = np.asarray(adjacency).reshape(np.shape(adjacency)[-2:])
-    return sparse.coo_array(adjacency).astype(np.float64)

@@ -266,6 +266,23 @@ def test_car(is_sparse):
     assert_close(gradient(0.6), (numeric[0] - numeric[1]) / (2 * step), 1e-7)
 
 
+@pytest.mark.rank_promotion("allow")  # NumPyro promotes
+def test_car_with_loops_and_batches():
+    adjacency = np.array([[1.0, 2, 0], [2, 0, 1.0], [0, 1.0, 0]])
+    tau, alpha = np.array([1.0, 2.0]), np.array([0.3, -0.4])
+    for weights in (adjacency, adjacency - np.diag([1.0, 0, 0])):
+        base = dist.CAR(np.zeros(3), alpha, tau, weights)
+        law = constrain(base, np.ones(3), 1.0)
+        dense = ConstrainedMultivariateNormal(
+            np.zeros(3), A=np.ones(3), k=1.0, precision_matrix=base.precision_matrix
+        )
+        assert_close(law.mean, dense.mean, 1e-12)
+        assert_close(law.variance, dense.variance, 1e-12)
+        assert (law.precision_root is None) == bool(weights[0, 0])
+    single = dist.CAR(np.zeros(3, np.float32), 0.3, 2.0, adjacency)
+    assert constrain(single, np.ones(3), 1.0).mean.dtype == np.float32
+
+
 COUNTS = np.array([3, 1, 4, 1, 5, 9])
 INTRINSIC_PATTERN, STEPS_PATTERN = SparseMatrix.of(INTRINSIC), SparseMatrix.of(STEPS)
 

@@ -12,9 +12,9 @@ import numpy as np
 from jax import Array
 from jax.core import ShapedArray
 from jax.extend.core import Primitive
-from jax.interpreters import batching, mlir
+from jax.interpreters import mlir
 
-__all__ = ["HostFunction", "host_call"]
+__all__ = ["HOST_CALL", "HostFunction", "batched", "host_call", "lowered"]
 
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -40,8 +40,8 @@ class HostFunction:
         return self._function is other._function and self._static == other._static
 
 
-_host_call = Primitive("host_call")
-_host_call.multiple_results = True
+HOST_CALL = Primitive("host_call")
+HOST_CALL.multiple_results = True
 
 
 def host_call(function: HostFunction, shapes: Shapes, dtype: Any, *arrays: Array) -> list[Array]:
@@ -55,7 +55,7 @@ def host_call(function: HostFunction, shapes: Shapes, dtype: Any, *arrays: Array
         dtype: of the results.
         arrays: arguments of one rank, whose leading axes broadcast.
     """
-    return _host_call.bind(*arrays, function=function, shapes=shapes, dtype=np.dtype(dtype))
+    return HOST_CALL.bind(*arrays, function=function, shapes=shapes, dtype=np.dtype(dtype))
 
 
 def _results(found: Sequence[np.ndarray], shapes: Shapes, dtype: np.dtype) -> tuple:
@@ -66,19 +66,21 @@ def _results(found: Sequence[np.ndarray], shapes: Shapes, dtype: np.dtype) -> tu
         )
 
 
-@_host_call.def_impl
+@HOST_CALL.def_impl
 def _at_once(*arrays: Any, function: HostFunction, shapes: Shapes, dtype: np.dtype) -> list:
     return [jnp.asarray(found) for found in _results(function(*arrays), shapes, dtype)]
 
 
-@_host_call.def_abstract_eval
+@HOST_CALL.def_abstract_eval
 def _avals(*arrays: Any, function: HostFunction, shapes: Shapes, dtype: np.dtype) -> list:
     return [ShapedArray(shape, dtype) for shape in shapes]
 
 
-def _lowered(
+def lowered(
     ctx: Any, *operands: Any, function: HostFunction, shapes: Shapes, dtype: np.dtype
 ) -> Any:
+    """How a compiled program calls it."""
+
     def callback(*arrays: np.ndarray) -> tuple:
         return _results(function(*arrays), shapes, dtype)
 
@@ -95,7 +97,8 @@ def _lowered(
     return results
 
 
-def _batched(arrays: Any, axes: Any, function: HostFunction, shapes: Shapes, dtype: Any) -> tuple:
+def batched(arrays: Any, axes: Any, function: HostFunction, shapes: Shapes, dtype: Any) -> tuple:
+    """How ``vmap`` maps it: axes stacked in front, of size 1 where an argument has none."""
     size = next(
         array.shape[axis] for array, axis in zip(arrays, axes, strict=True) if axis is not None
     )
@@ -105,7 +108,3 @@ def _batched(arrays: Any, axes: Any, function: HostFunction, shapes: Shapes, dty
     ]
     results = host_call(function, tuple((size, *shape) for shape in shapes), dtype, *arrays)
     return results, [0] * len(results)
-
-
-mlir.register_lowering(_host_call, _lowered)
-batching.primitive_batchers[_host_call] = _batched
