@@ -29,8 +29,10 @@ LARGE_MULTIPLIER = 1e4
 """Entry of L from which an order is chosen anew for the values at hand."""
 ROUNDING = 1e3 * float(np.finfo(np.float64).eps)
 """Share of the terms of S up to which their sum may be rounding."""
-FINE = 8 * float(np.finfo(np.float64).eps)
+FINE = 64 * float(np.finfo(np.float64).eps)
 """Residual, over the size of solution and right-hand side, that needs no refinement."""
+TOGETHER = 8
+"""Vectors that are solved for at once."""
 ZERO = 1e-10
 """Eigenvalue of S, scaled to one, that is none."""
 
@@ -105,14 +107,21 @@ class SaddleFactor:
     def solve(self, right: np.ndarray) -> np.ndarray:
         """``K^-1 right`` for ``(..., n + r)``, refined once where rounding is seen to be larger
         than it must be."""
-        scaled = (right * self.scale).reshape(-1, self.pattern.size)
+        vectors = right.reshape(-1, self.pattern.size)
+        solution = np.empty(vectors.shape, dtype=self._whole.dtype)
+        for start in range(0, len(vectors), TOGETHER):  # as many as stay in the cache
+            part = slice(start, start + TOGETHER)
+            solution[part] = self._refined(vectors[part] * self.scale) * self.scale
+        return solution.reshape(right.shape)
+
+    def _refined(self, scaled: np.ndarray) -> np.ndarray:
         solution = self._solve(scaled)
         rest = scaled - (self._whole @ solution.T).T
         size = np.abs(solution).max(-1, initial=0.0) + np.abs(scaled).max(-1, initial=0.0)
         coarse = ~(np.abs(rest).max(-1, initial=0.0) <= FINE * size)
         if coarse.any():
             solution[coarse] += self._solve(rest[coarse])
-        return (solution * self.scale).reshape(right.shape)
+        return solution
 
     def _solve(self, right: np.ndarray) -> np.ndarray:
         """For ``(k, n + r)``: row by row, as SuperLU reads its columns."""
