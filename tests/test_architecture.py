@@ -58,7 +58,6 @@ DEVIATIONS = {
     "distributions/discrete.py: ConstrainedDiscrete.sample": (
         "NumPyro draws latent sites by sample and differentiates through it"
     ),
-    "distributions/gmrf.py: car_precision": "Pyro has no law of a conditional autoregression",
     "distributions/location_scale.py: ConstrainedLocationScale.__init__": LAYOUT,
     "distributions/location_scale.py: ConstrainedLocationScale.sample": (
         "NumPyro draws latent sites by sample and differentiates through it"
