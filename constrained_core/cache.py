@@ -3,11 +3,12 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Any, Generic, TypeVar
+from functools import cached_property
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
-__all__ = ["Cache", "Content", "content"]
+__all__ = ["ByContent", "Cache", "Content", "content"]
 
 T = TypeVar("T")
 
@@ -54,6 +55,33 @@ def _kept(key: Hashable) -> Hashable:
     if isinstance(key, Content):
         return key.kept()
     return tuple(map(_kept, key)) if isinstance(key, tuple) else key
+
+
+class ByContent:
+    """A frozen dataclass with arrays, equal and hashed by what they hold."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
+
+    @cached_property
+    def _content(self) -> tuple:
+        parts = (getattr(self, name) for name in self.__dataclass_fields__)
+        return tuple(part.tobytes() if isinstance(part, np.ndarray) else part for part in parts)
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(self._content)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self is other or (hash(self) == hash(other) and self._content == other._content)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Hashes of bytes differ between processes.
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
 class Cache(Generic[T]):

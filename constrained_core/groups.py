@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
+from constrained_core.cache import ByContent
 from constrained_core.errors import ConstraintError
 
 __all__ = ["GroupSum"]
 
 
 @dataclass(frozen=True, eq=False, init=False)
-class GroupSum:
+class GroupSum(ByContent):
     """Sums over disjoint groups, accepted wherever a constraint matrix A is.
 
     Row g of the matrix that this stands for has ``weights[i]`` in column i where
@@ -78,27 +79,6 @@ class GroupSum:
         """``(n,)`` weights of the rows scaled to length one."""
         weights = np.ones(len(self.index)) if self.weights is None else self.weights
         return weights / np.where(self.norms > 0, self.norms, 1.0)[self.index]
-
-    @cached_property
-    def _content(self) -> tuple[int, bytes, bytes]:
-        weights = b"" if self.weights is None else self.weights.tobytes()
-        return self.num_groups, self.index.tobytes(), weights
-
-    @cached_property
-    def _hash(self) -> int:
-        return hash(self._content)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, GroupSum):
-            return NotImplemented
-        return self is other or (hash(self) == hash(other) and self._content == other._content)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Hashes of bytes differ between processes.
-        return {"index": self.index, "num_groups": self.num_groups, "weights": self.weights}
 
     def __repr__(self) -> str:
         kind = "unweighted" if self.weights is None else "weighted"

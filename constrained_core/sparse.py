@@ -1,13 +1,13 @@
 """``SparseMatrix``: a matrix of few entries, as a static pattern and values of any framework."""
 
 from dataclasses import dataclass
-from functools import cached_property
 from operator import index as index_of
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 
+from constrained_core.cache import ByContent
 from constrained_core.errors import ConstraintError
 from constrained_core.groups import GroupSum
 from constrained_core.inputs import read_array, refuse_complex
@@ -16,7 +16,7 @@ __all__ = ["SparseMatrix", "SparsePattern"]
 
 
 @dataclass(frozen=True, eq=False)
-class SparsePattern:
+class SparsePattern(ByContent):
     """Where a matrix has entries.
 
     Attributes:
@@ -27,26 +27,6 @@ class SparsePattern:
     row: np.ndarray
     column: np.ndarray
     shape: tuple[int, int]
-
-    @cached_property
-    def _content(self) -> tuple[tuple[int, int], bytes, bytes]:
-        return self.shape, self.row.tobytes(), self.column.tobytes()
-
-    @cached_property
-    def _hash(self) -> int:
-        return hash(self._content)
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, SparsePattern):
-            return NotImplemented
-        return self is other or (hash(self) == hash(other) and self._content == other._content)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Hashes of bytes differ between processes.
-        return {"row": self.row, "column": self.column, "shape": self.shape}
 
 
 class SparseMatrix:

@@ -2,18 +2,18 @@
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from scipy import sparse
 
+from constrained_core.cache import ByContent
 from constrained_core.linear.structure import power_of_two_scale
 
 __all__ = ["SaddlePattern"]
 
 
 @dataclass(frozen=True, eq=False)
-class SaddlePattern:
+class SaddlePattern(ByContent):
     """Where Q and A of K = [[Q, A'], [A, 0]] have entries.
 
     Attributes:
@@ -67,24 +67,3 @@ class SaddlePattern:
         a = size[len(self.q_row) : len(self.q_row) + len(self.a_row)] * variables[self.a_column]
         squares = np.bincount(self.a_row, a**2, minlength=self.num_rows)
         return np.concatenate([variables, power_of_two_scale(np.sqrt(squares))])
-
-    @cached_property
-    def _content(self) -> tuple:
-        arrays = (self.q_row, self.q_column, self.a_row, self.a_column)
-        return self.num_variables, self.num_rows, *(array.tobytes() for array in arrays)
-
-    @cached_property
-    def _hash(self) -> int:
-        return hash(self._content)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Hashes of bytes differ between processes.
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
-
-    def __hash__(self) -> int:
-        return self._hash
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, SaddlePattern):
-            return NotImplemented
-        return self is other or (hash(self) == hash(other) and self._content == other._content)

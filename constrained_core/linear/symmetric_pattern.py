@@ -16,14 +16,12 @@ class SymmetricPattern(NamedTuple):
     """Where a symmetric matrix has entries: both triangles, and the whole diagonal.
 
     Attributes:
-        pattern: all places.
-        given: ``(nnz,)`` which of them are those of the entries as given; others are zero.
+        pattern: all places: those of the entries as given, then what is missing of the diagonal.
         mirror: ``(nq,)`` for every place the one across the diagonal.
         diagonal: ``(n,)`` the places of the diagonal.
     """
 
     pattern: SparsePattern
-    given: np.ndarray
     mirror: np.ndarray
     diagonal: np.ndarray
 
@@ -43,13 +41,18 @@ def symmetric_pattern(pattern: SparsePattern) -> SymmetricPattern:
             "precision_matrix: expected a square Q whose entries are at symmetric places, both "
             f"triangles, got shape {pattern.shape} with {len(place)} entries; use (Q + Q.T) / 2."
         )
-    places = np.union1d(place, np.arange(n) * (n + 1))
+    missing = np.setdiff1d(np.arange(n) * (n + 1), place)
+    places = np.concatenate([place, missing])
+    order = np.argsort(places)
+
+    def find(wanted: np.ndarray) -> np.ndarray:
+        return order[np.searchsorted(places[order], wanted)]
+
     row, column = np.divmod(places, max(n, 1))
     return SymmetricPattern(
         pattern=SparsePattern(row, column, (n, n)),
-        given=np.searchsorted(places, place),
-        mirror=np.searchsorted(places, column * n + row),
-        diagonal=np.searchsorted(places, np.arange(n) * (n + 1)),
+        mirror=find(column * n + row),
+        diagonal=find(np.arange(n) * (n + 1)),
     )
 
 

@@ -12,6 +12,7 @@ from scipy import sparse
 
 from constrained_core import ConstraintError, ParameterError, SparseMatrix
 from constrained_core.checks import check_columns
+from constrained_core.linear.symmetric_pattern import symmetric_pattern
 from numpyro_constrained.distributions.gaussian import ConstrainedGaussian
 from numpyro_constrained.distributions.parameters import (
     batch_shape_of,
@@ -23,7 +24,7 @@ from numpyro_constrained.kernels.arrays.linalg import lifted
 from numpyro_constrained.kernels.arrays.sparse_inputs import is_sparse, read_sparse
 from numpyro_constrained.kernels.linear.binding import bind_constraint
 from numpyro_constrained.kernels.linear.constraint import LinearConstraint
-from numpyro_constrained.kernels.linear.gmrf import FieldConditional, complete_precision
+from numpyro_constrained.kernels.linear.gmrf import FieldConditional
 from numpyro_constrained.kernels.linear.sparse_rows import SparseRows
 
 __all__ = ["ConstrainedGMRF"]
@@ -117,20 +118,19 @@ class ConstrainedGMRF(ConstrainedGaussian):
             check_finite("precision_matrix", values[0])
             _check_symmetric(precision.with_values(values[0]))
             _check_root(precision, root)
-        self._pattern, places = complete_precision(precision)
+        self._pattern = symmetric_pattern(precision.pattern).pattern
         self.loc: Array = lifted(loc, batch_shape, 1)
-        self._precision: Array = lifted(self._completed(values[0], places), batch_shape, 1)
+        self._precision: Array = lifted(self._completed(values[0]), batch_shape, 1)
         self._root_pattern = None if root is None else root.pattern
         self._root: Array | None = None if root is None else lifted(values[1], batch_shape, 1)
         super().__init__(
             constraint, batch_shape, gradient_estimator, support_tolerance, validate_args
         )
 
-    def _completed(self, values: Array, places: np.ndarray) -> Array:
-        size = len(self._pattern.row)
-        if len(places) == size:
-            return values
-        return jnp.zeros((*values.shape[:-1], size), values.dtype).at[..., places].set(values)
+    def _completed(self, values: Array) -> Array:
+        """Values with zeros for the entries of the diagonal that were not given."""
+        missing = jnp.zeros((*values.shape[:-1], len(self._pattern.row) - values.shape[-1]))
+        return jnp.concatenate([values, missing.astype(values.dtype)], -1)
 
     def _condition(self, constraint: LinearConstraint) -> FieldConditional:
         precision = SparseRows(self._pattern, self._precision)

@@ -6,6 +6,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor
 from torch.distributions import constraints
+from torch.nn.functional import pad
 
 from constrained_core.checks import check_columns
 from constrained_core.errors import ConstraintError
@@ -161,8 +162,7 @@ def _expanded(matrix: SparseMatrix, batch_shape: torch.Size) -> SparseMatrix:
 def _asymmetry(precision: SparseMatrix) -> Tensor:
     """``(*batch,)`` largest difference of Q from its transpose, relative to its entries."""
     symmetric, values = symmetric_pattern(precision.pattern), precision.values
-    zeros = values.new_zeros(values.shape[:-1] + symmetric.mirror.shape)
-    whole = zeros.index_copy(-1, torch.tensor(symmetric.given, device=values.device), values)
+    whole = pad(values, (0, len(symmetric.mirror) - values.shape[-1]))
     gap = (whole - whole[..., torch.tensor(symmetric.mirror, device=values.device)]).abs()
     return gap.amax(-1) - torch.finfo(values.dtype).eps ** 0.5 * whole.abs().amax(-1)
 

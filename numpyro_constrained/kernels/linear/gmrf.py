@@ -5,16 +5,12 @@ conditional covariance, det K = det(A A') times the determinant of the precision
 of A. Q may be singular off that space.
 """
 
-from functools import lru_cache
-from typing import NamedTuple
-
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from constrained_core import SparseMatrix
-from constrained_core.errors import ConstraintError, ParameterError
-from constrained_core.linear.saddle import SaddlePattern
+from constrained_core.errors import ParameterError
+from constrained_core.linear.symmetric_pattern import saddle_of, symmetric_pattern, union_of
 from constrained_core.sparse import SparsePattern
 from numpyro_constrained.kernels.arrays.leaves import folded
 from numpyro_constrained.kernels.arrays.linalg import lift
@@ -27,12 +23,11 @@ from numpyro_constrained.kernels.linear.saddle import (
     require_law,
     saddle_inverse,
     saddle_log_det,
-    saddle_pattern,
     saddle_solve,
 )
 from numpyro_constrained.kernels.linear.sparse_rows import SparseRows
 
-__all__ = ["FieldConditional", "complete_precision"]
+__all__ = ["FieldConditional"]
 
 NOT_PROPER = (
     "precision_matrix: expected Q to be positive definite, as the law without the constraint asks "
@@ -63,13 +58,13 @@ class FieldConditional(Conditional):
         constraint: LinearConstraint,
     ) -> None:
         self.constraint, self.loc, self.root = constraint, loc, root
-        mirror = symmetric_entries(precision.pattern).mirror
+        mirror = symmetric_pattern(precision.pattern).mirror
         self.precision = SparseRows(
             precision.pattern, 0.5 * (precision.values + precision.values[..., mirror])
         )
         matrix = constraint.matrix
         self._rows = _sparse_rows(matrix.exact_rows)
-        self._saddle = saddle_pattern(precision.pattern, self._rows.pattern)
+        self._saddle = saddle_of(precision.pattern, self._rows.pattern)
         self.noise_size = loc.shape[-1] if root is None else root.size
         log_det = saddle_log_det(self._saddle, self.precision.values, self._rows.values)
         if is_known(log_det) and np.isnan(log_det).any():
@@ -118,7 +113,7 @@ class FieldConditional(Conditional):
         Raises:
             ParameterError: Q is singular, so that there is no law without the constraint.
         """
-        pattern = _without_rows(self.precision.pattern)
+        pattern = saddle_of(self.precision.pattern, None)
         no_rows = jnp.zeros((0,), self.precision.values.dtype)
         log_det = saddle_log_det(pattern, self.precision.values, no_rows)
         if is_known(log_det) and np.isnan(log_det).any():
@@ -140,7 +135,8 @@ class FieldConditional(Conditional):
         """``(..., n)`` of law N(0, Q)."""
         if self.root is not None:
             return self.root.adjoint(noise)
-        return precision_noise(_without_rows(self.precision.pattern), self.precision.values, noise)
+        pattern = saddle_of(self.precision.pattern, None)
+        return precision_noise(pattern, self.precision.values, noise)
 
     def deviation(self, noise: Array) -> Array:
         return self._upper(self._colored(noise), None)
@@ -161,7 +157,7 @@ class FieldConditional(Conditional):
 
     def variance(self) -> Array:
         on_q, _ = saddle_inverse(self._saddle, self.precision.values, self._rows.values)
-        diagonal = symmetric_entries(self.precision.pattern).diagonal
+        diagonal = symmetric_pattern(self.precision.pattern).diagonal
         variance = jnp.maximum(on_q[..., diagonal], 0.0)
         return self.constraint.matrix.without_determined(variance)
 
@@ -176,12 +172,12 @@ class FieldConditional(Conditional):
         if not isinstance(other, FieldConditional):
             covariance = jnp.moveaxis(other.covariance(), -2, 0)
             return jnp.trace(self.precision.apply(covariance), axis1=0, axis2=-1)
-        pattern, own, others = _union(self.precision.pattern, other.precision.pattern)
+        pattern, own, others = union_of(self.precision.pattern, other.precision.pattern)
         padded = jnp.zeros(
             (*other.precision.values.shape[:-1], len(pattern.row)), other.precision.values.dtype
         )
         padded = padded.at[..., others].set(other.precision.values)
-        saddle = saddle_pattern(pattern, other._rows.pattern)
+        saddle = saddle_of(pattern, other._rows.pattern)
         covariance = saddle_inverse(saddle, padded, other._rows.values)[0][..., own]
         values = self.precision.values
         ndim = max(values.ndim, covariance.ndim)
@@ -190,7 +186,7 @@ class FieldConditional(Conditional):
     @property
     def size(self) -> Array:
         """``(*batch, n)`` standard deviations given all other variables."""
-        diagonal = symmetric_entries(self.precision.pattern).diagonal
+        diagonal = symmetric_pattern(self.precision.pattern).diagonal
         return 1 / jnp.sqrt(jnp.abs(self.precision.values[..., diagonal]))
 
     def to_base(self, value: Array) -> Array:
@@ -201,71 +197,6 @@ class FieldConditional(Conditional):
                 "none; give D (fields have theirs)."
             )
         return self.root.apply(value - lift(self.loc, value.ndim))
-
-
-class SymmetricEntries(NamedTuple):
-    """Of a symmetric pattern that has the diagonal.
-
-    Attributes:
-        mirror: ``(nq,)`` the place of the entry across the diagonal.
-        diagonal: ``(n,)`` the places of the diagonal.
-    """
-
-    mirror: np.ndarray
-    diagonal: np.ndarray
-
-
-@lru_cache(maxsize=64)
-def symmetric_entries(pattern: SparsePattern) -> SymmetricEntries:
-    """Those of a pattern, made once."""
-    n = pattern.shape[1]
-    place = pattern.row * n + pattern.column
-    order = np.argsort(place)
-
-    def find(wanted: np.ndarray) -> np.ndarray:
-        return order[np.searchsorted(place[order], wanted)].astype(np.int32)
-
-    return SymmetricEntries(find(pattern.column * n + pattern.row), find(np.arange(n) * (n + 1)))
-
-
-def complete_precision(matrix: SparseMatrix) -> tuple[SparsePattern, np.ndarray]:
-    """The pattern of Q with the whole diagonal, and the places of the given entries in it.
-
-    Raises:
-        ConstraintError: a pattern that is not square and symmetric.
-    """
-    pattern = matrix.pattern
-    num_rows, n = pattern.shape
-    place = pattern.row * n + pattern.column
-    mirrored = np.sort(pattern.column * n + pattern.row)
-    if num_rows != n or not np.array_equal(np.sort(place), mirrored):
-        raise ConstraintError(
-            "precision_matrix: expected a square Q whose entries are at symmetric places, both "
-            f"triangles, got shape {pattern.shape} with {len(place)} entries; use (Q + Q.T) / 2."
-        )
-    missing = np.setdiff1d(np.arange(n) * (n + 1), place)
-    if not len(missing):
-        return pattern, np.arange(len(place))
-    places = np.union1d(place, missing)
-    return SparsePattern(places // n, places % n, (n, n)), np.searchsorted(places, place)
-
-
-@lru_cache(maxsize=64)
-def _without_rows(pattern: SparsePattern) -> SaddlePattern:
-    none = np.zeros(0, np.int64)
-    return saddle_pattern(pattern, SparsePattern(none, none, (0, pattern.shape[1])))
-
-
-@lru_cache(maxsize=16)
-def _union(
-    one: SparsePattern, other: SparsePattern
-) -> tuple[SparsePattern, np.ndarray, np.ndarray]:
-    """The pattern of both, and where the entries of each are in it."""
-    n = one.shape[1]
-    places = [pattern.row * n + pattern.column for pattern in (one, other)]
-    union = np.union1d(*places)
-    own, others = (np.searchsorted(union, place).astype(np.int32) for place in places)
-    return SparsePattern(union // n, union % n, one.shape), own, others
 
 
 def _sparse_rows(rows: Rows) -> SparseRows:

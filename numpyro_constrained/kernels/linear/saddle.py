@@ -30,19 +30,12 @@ __all__ = [
     "saddle_inverse",
     "saddle_log_det",
     "saddle_of_rows",
-    "saddle_pattern",
     "saddle_solve",
 ]
 
 
 Matrix = Array | np.ndarray
 """Values of a matrix, which may be constants of a plan."""
-
-
-@lru_cache(maxsize=64)
-def saddle_pattern(q: SparsePattern, a: SparsePattern) -> SaddlePattern:
-    """That of a Q and an A."""
-    return SaddlePattern(q.row, q.column, a.row, a.column, a.shape[1], a.shape[0])
 
 
 @lru_cache(maxsize=64)

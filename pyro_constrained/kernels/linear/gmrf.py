@@ -7,6 +7,7 @@ may be singular off that space.
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from constrained_core.errors import ParameterError
 from constrained_core.linear.symmetric_pattern import saddle_of, symmetric_pattern, union_of
@@ -74,12 +75,8 @@ class FieldConditional(Conditional):
 
     def _completed(self, values: Tensor) -> Tensor:
         """``(*batch, nq)`` symmetric values on the completed pattern."""
-        symmetric, device = self._symmetric, values.device
-        given, mirror = (
-            torch.tensor(i, device=device) for i in (symmetric.given, symmetric.mirror)
-        )
-        zeros = values.new_zeros(values.shape[:-1] + mirror.shape)
-        whole = zeros.index_copy(-1, given, values)
+        mirror = torch.tensor(self._symmetric.mirror, device=values.device)
+        whole = pad(values, (0, len(mirror) - values.shape[-1]))
         return 0.5 * (whole + whole.index_select(-1, mirror))
 
     def _solve(self, upper: Tensor, lower: Tensor) -> Tensor:
