@@ -93,11 +93,11 @@ class _Compressed:
 
 def _are_plain_vectors(values: Tensor, vector: Tensor) -> bool:
     """Whether these are many vectors and one matrix, which nothing differentiates or records."""
-    if vector.ndim < 2 or values.ndim > 1 or forward_ad._current_level >= 0:
+    if vector.ndim < 2 or values.ndim > 1 or not are_known(values, vector):
         return False
     with_gradient = torch.is_grad_enabled() and (values.requires_grad or vector.requires_grad)
     is_wrapped = is_functorch_wrapped_tensor(values) or is_functorch_wrapped_tensor(vector)
-    return not (with_gradient or is_wrapped) and are_known(values, vector)
+    return not (with_gradient or is_wrapped or forward_ad._current_level >= 0)
 
 
 _INDICES: WeakKeyDictionary[SparsePattern, dict[torch.device, SparseIndex]] = WeakKeyDictionary()
