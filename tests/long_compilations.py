@@ -41,6 +41,7 @@ NUMPYRO = r"""
 test_discrete.py::test_(second_derivatives|nothing_leaks)
 test_discrete.py::test_(trees|pickle)\[poisson_batch
 test_discrete_programs.py::test_svi\[score_function
+test_gmrf.py::test_nuts
 test_jax.py::test_gradient_through_a_law_as_argument\[student
 test_jax.py::test_nothing_leaks\[groups
 test_jax.py::test_tree_round_trip\[(precision|batched_A)
