@@ -6,15 +6,13 @@ Everything here is NumPy in float64, whatever the law computes in; the backends 
 values and know the derivatives (Rue and Held 2005, *Gaussian Markov Random Fields*, section 2.3).
 """
 
+from collections.abc import Callable
+from functools import partial
+
 import numpy as np
 
 from constrained_core.errors import ParameterError
-from constrained_core.linear.saddle_factor import (
-    NOT_DEFINITE_ALONE,
-    SaddleFactor,
-    factor_saddle,
-    factor_values,
-)
+from constrained_core.linear.saddle_factor import SaddleFactor, factor_precision, factor_saddle
 from constrained_core.linear.saddle_pattern import SaddlePattern
 
 __all__ = [
@@ -123,13 +121,11 @@ def precision_noise(
     shape = np.broadcast_shapes(noise.shape[:-1], batch) + (pattern.size,)
     noise = np.broadcast_to(noise.astype(np.float64, copy=False), shape)
     drawn = np.full(shape, np.nan)
-    for where, one_q, one_a in pairs:
-        factor = factor_values(pattern, one_q, one_a)
-        if factor.signs()[1] == 0:
+    for where, one_q, _ in pairs:
+        factor = _try(partial(factor_precision, pattern, one_q), strict)
+        if factor is not None:
             place = _of_vectors(batch, where)
             drawn[place] = factor.root(noise[place])
-        elif strict:
-            raise ParameterError(NOT_DEFINITE_ALONE)
     return drawn
 
 
@@ -151,8 +147,12 @@ def _of_vectors(batch: tuple[int, ...], where: tuple[int, ...]) -> tuple:
 def _try_factor(
     pattern: SaddlePattern, q: np.ndarray, a: np.ndarray, strict: bool
 ) -> SaddleFactor | None:
+    return _try(partial(factor_saddle, pattern, q, a), strict)
+
+
+def _try(make: Callable[[], SaddleFactor], strict: bool) -> SaddleFactor | None:
     try:
-        return factor_saddle(pattern, q, a)
+        return make()
     except ParameterError:
         if strict:
             raise

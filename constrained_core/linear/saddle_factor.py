@@ -15,6 +15,7 @@ from scipy import sparse
 
 from constrained_core.cache import Cache, Content
 from constrained_core.errors import ParameterError
+from constrained_core.linear.field_words import NOT_DEFINITE_ALONE
 from constrained_core.linear.saddle_ordering import (
     SMALL_PIVOT,
     Ordering,
@@ -23,7 +24,7 @@ from constrained_core.linear.saddle_ordering import (
 )
 from constrained_core.linear.saddle_pattern import SaddlePattern
 
-__all__ = ["NOT_DEFINITE_ALONE", "SaddleFactor", "factor_saddle", "factor_values"]
+__all__ = ["SaddleFactor", "factor_precision", "factor_saddle"]
 
 LARGE_MULTIPLIER = 1e4
 """Entry of L from which an order is chosen anew for the values at hand."""
@@ -35,12 +36,6 @@ TOGETHER = 8
 """Vectors that are solved for at once."""
 ZERO = 1e-10
 """Eigenvalue of S, scaled to one, that is none."""
-
-NOT_DEFINITE_ALONE = (
-    "precision_matrix: expected a positive semidefinite Q, from which alone noise can be drawn, "
-    "got one with negative eigenvalues; give precision_root, a D with Q = D'D, or add c A'A to Q, "
-    "which changes nothing where A x = k."
-)
 
 
 class SaddleFactor:
@@ -76,11 +71,14 @@ class SaddleFactor:
         return np.zeros(0) if self._factor is None else self._factor.U.diagonal()
 
     @property
+    def is_in_order(self) -> bool:
+        """Whether K11 is L D L': where a pivot is zero, SuperLU exchanges rows without a word."""
+        return self._factor is None or _is_identity(self._factor.perm_r)
+
+    @property
     def is_stable(self) -> bool:
         """Whether the order serves these values."""
-        if self._factor is not None and not _is_identity(self._factor.perm_r):
-            return False  # a pivot was zero, and rows were exchanged
-        if not (np.abs(self.pivots) >= SMALL_PIVOT).all():
+        if not (self.is_in_order and (np.abs(self.pivots) >= SMALL_PIVOT).all()):
             return False
         return bool((np.abs(self.lower.data) < LARGE_MULTIPLIER).all())
 
@@ -186,6 +184,7 @@ def _balance(size: np.ndarray) -> np.ndarray:
 
 _ORDERINGS: Cache[Ordering] = Cache(max_entries=64)
 _FACTORS: Cache[SaddleFactor] = Cache(max_entries=8)
+_PRECISIONS: Cache[SaddleFactor] = Cache(max_entries=8)
 
 
 def factor_saddle(pattern: SaddlePattern, q: np.ndarray, a: np.ndarray) -> SaddleFactor:
@@ -199,19 +198,30 @@ def factor_saddle(pattern: SaddlePattern, q: np.ndarray, a: np.ndarray) -> Saddl
 
 
 def _definite(pattern: SaddlePattern, q: np.ndarray, a: np.ndarray) -> SaddleFactor:
-    factor = factor_values(pattern, q, a)
+    factor = _factor_values(pattern, q, a)
     free, negative = factor.signs()
     if free or negative != pattern.num_rows:
         raise ParameterError(_not_definite(free, negative - pattern.num_rows))
     return factor
 
 
-def factor_values(pattern: SaddlePattern, q: np.ndarray, a: np.ndarray) -> SaddleFactor:
-    """K factored, whatever its signs.
+def factor_precision(pattern: SaddlePattern, q: np.ndarray) -> SaddleFactor:
+    """A positive semidefinite Q factored, by a pattern without rows; once for the same values.
 
     Raises:
-        ParameterError: values that are not finite.
+        ParameterError: Q has negative eigenvalues, or values that are not finite.
     """
+    return _PRECISIONS.get((pattern, Content(q)), lambda: _semidefinite(pattern, q))
+
+
+def _semidefinite(pattern: SaddlePattern, q: np.ndarray) -> SaddleFactor:
+    factor = _factor_values(pattern, q, np.zeros(0))
+    if factor.signs()[1]:
+        raise ParameterError(NOT_DEFINITE_ALONE)
+    return factor
+
+
+def _factor_values(pattern: SaddlePattern, q: np.ndarray, a: np.ndarray) -> SaddleFactor:
     values = pattern.values(q, a)
     if not np.isfinite(values).all():
         raise ParameterError(
@@ -228,9 +238,12 @@ def factor_values(pattern: SaddlePattern, q: np.ndarray, a: np.ndarray) -> Saddl
             return factor
     ordering = _ORDERINGS.put(pattern, order_saddle(pattern, scaled))
     try:
-        return SaddleFactor(ordering, values, scale)
+        factor = SaddleFactor(ordering, values, scale)
     except RuntimeError as error:  # as below, whatever the order
         raise ParameterError(_not_definite(1, 0)) from error
+    if not factor.is_in_order:
+        raise ParameterError(_not_definite(1, 0))
+    return factor
 
 
 def _try(ordering: Ordering, values: np.ndarray, scale: np.ndarray) -> SaddleFactor | None:

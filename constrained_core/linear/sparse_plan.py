@@ -10,7 +10,8 @@ from scipy import sparse
 from constrained_core.errors import ConstraintError
 from constrained_core.linear.elimination import Elimination
 from constrained_core.linear.plan import Plan
-from constrained_core.linear.saddle import SaddlePattern
+from constrained_core.linear.saddle_pattern import SaddlePattern
+from constrained_core.linear.symmetric_pattern import saddle_of_rows
 from constrained_core.sparse import SparsePattern
 
 __all__ = ["SparsePlan"]
@@ -46,22 +47,10 @@ class SparsePlan(Plan):
         entries = self.values, (self.pattern.row, self.pattern.column)
         return sparse.csc_array(entries, shape=self.pattern.shape)
 
-    @cached_property
+    @property
     def saddle(self) -> SaddlePattern:
         """Where [[Q, A'], [A, 0]] with diagonal Q has entries."""
-        diagonal = np.arange(self.num_variables)
-        return self.saddle_with(diagonal, diagonal)
-
-    def saddle_with(self, q_row: np.ndarray, q_column: np.ndarray) -> SaddlePattern:
-        """Where [[Q, A'], [A, 0]] has entries, for any Q."""
-        return SaddlePattern(
-            q_row=q_row,
-            q_column=q_column,
-            a_row=self.pattern.row,
-            a_column=self.pattern.column,
-            num_variables=self.num_variables,
-            num_rows=self.rank,
-        )
+        return saddle_of_rows(self.pattern)
 
     @property
     def pivots(self) -> np.ndarray:
@@ -127,6 +116,6 @@ class SparsePlan(Plan):
         return stacked[place]
 
     def __getstate__(self) -> dict[str, Any]:
-        # A factor of SuperLU cannot be pickled, a hash is that of one process: they are made again.
+        # A factor of SuperLU cannot be pickled: it is made again.
         state = super().__getstate__()
-        return {name: state[name] for name in state if name not in ("_eliminated", "saddle")}
+        return {name: state[name] for name in state if name != "_eliminated"}

@@ -9,7 +9,7 @@ from constrained_core.errors import ConstraintError
 from constrained_core.linear.saddle_pattern import SaddlePattern
 from constrained_core.sparse import SparsePattern
 
-__all__ = ["SymmetricPattern", "saddle_of", "symmetric_pattern", "union_of"]
+__all__ = ["SymmetricPattern", "saddle_of", "saddle_of_rows", "symmetric_pattern", "union_of"]
 
 
 class SymmetricPattern(NamedTuple):
@@ -68,6 +68,13 @@ def saddle_of(precision: SparsePattern, rows: SparsePattern | None) -> SaddlePat
         num_variables=precision.shape[1],
         num_rows=0 if rows is None else rows.shape[0],
     )
+
+
+@lru_cache(maxsize=64)
+def saddle_of_rows(rows: SparsePattern) -> SaddlePattern:
+    """Where [[Q, A'], [A, 0]] with diagonal Q has entries."""
+    diagonal = np.arange(rows.shape[1])
+    return saddle_of(SparsePattern(diagonal, diagonal, (rows.shape[1],) * 2), rows)
 
 
 @lru_cache(maxsize=16)

@@ -200,4 +200,8 @@ def test_what_is_not_finite_is_refused():
     pattern, q, a = pattern_of(sparse.eye_array(2), sparse.csr_array([[1.0, 1.0]]))
     with pytest.raises(ParameterError, match="finite"):
         saddle_solve(pattern, q * np.nan, a, np.zeros(3))
+    alone, *_ = pattern_of(sparse.eye_array(2), sparse.csr_array((0, 2)))
+    with pytest.raises(ParameterError, match="finite"):
+        precision_noise(alone, q * np.nan, np.ones(2))
+    assert np.isnan(precision_noise(alone, q * np.nan, np.ones(2), strict=False)).all()
     assert np.isnan(saddle_solve(pattern, q * np.nan, a, np.zeros(3), strict=False)).all()

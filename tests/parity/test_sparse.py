@@ -132,3 +132,20 @@ def test_gradients_of_a_precision():
     torch, jax = (backend.gradients(density(backend), at) for backend in BACKENDS)
     for name in at:
         assert_close(torch[name], jax[name], 1e-11)
+
+
+def test_divergence_of_independent_variables_from_a_field():
+    """Against dense algebra in coordinates of the subspace."""
+    basis = np.linalg.svd(BALANCE.toarray())[2][5:].T
+    found = []
+    for backend in BACKENDS:
+        p, q = (LAWS[name](backend, BALANCE) for name in ("normal", "proper field"))
+        found.append(backend.numpy(backend.kl(p, q)))
+    one, other = (basis.T @ S @ basis for S in (np.diag(SCALE**-2), PROPER.toarray()))
+    gap = backend.value(p, "mean") - backend.value(q, "mean")
+    distance = gap @ PROPER @ gap
+    trace = np.trace(np.linalg.solve(one, other))
+    log_ratio = np.linalg.slogdet(one)[1] - np.linalg.slogdet(other)[1]
+    expected = 0.5 * (trace + distance - len(one) + log_ratio)
+    assert_close(found[0], expected, 1e-11)
+    assert_close(found[1], expected, 1e-11)

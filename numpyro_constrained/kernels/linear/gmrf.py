@@ -10,11 +10,17 @@ import numpy as np
 from jax import Array
 
 from constrained_core.errors import ParameterError
+from constrained_core.linear.field_words import NO_ROOT, NOT_PROPER
 from constrained_core.linear.symmetric_pattern import saddle_of, symmetric_pattern, union_of
 from constrained_core.sparse import SparsePattern
 from numpyro_constrained.kernels.arrays.leaves import folded
 from numpyro_constrained.kernels.arrays.linalg import lift
-from numpyro_constrained.kernels.linear.conditional import Conditional, leading_identity
+from numpyro_constrained.kernels.linear.conditional import (
+    Conditional,
+    DiagonalConditional,
+    UniformConditional,
+    leading_identity,
+)
 from numpyro_constrained.kernels.linear.constraint import LinearConstraint
 from numpyro_constrained.kernels.linear.rows import DenseRows, GroupRows, Rows, SingleRow
 from numpyro_constrained.kernels.linear.saddle import (
@@ -28,12 +34,6 @@ from numpyro_constrained.kernels.linear.saddle import (
 from numpyro_constrained.kernels.linear.sparse_rows import SparseRows
 
 __all__ = ["FieldConditional"]
-
-NOT_PROPER = (
-    "precision_matrix: expected Q to be positive definite, as the law without the constraint asks "
-    "for, got one that is not; a Q that is singular off the null space of A has no such law: "
-    "adding c A'A to Q, c > 0, gives it one and leaves the law given A x = k as it is."
-)
 
 
 class FieldConditional(Conditional):
@@ -169,6 +169,8 @@ class FieldConditional(Conditional):
         return jnp.moveaxis(self.covariance_matvec(identity), 0, -2)
 
     def precision_trace(self, other: Conditional) -> Array:
+        if isinstance(other, DiagonalConditional | UniformConditional):
+            other = self._field_of(other)
         if not isinstance(other, FieldConditional):
             covariance = jnp.moveaxis(other.covariance(), -2, 0)
             return jnp.trace(self.precision.apply(covariance), axis1=0, axis2=-1)
@@ -183,6 +185,13 @@ class FieldConditional(Conditional):
         ndim = max(values.ndim, covariance.ndim)
         return (lift(values, ndim) * lift(covariance, ndim)).sum(-1)
 
+    def _field_of(self, law: DiagonalConditional | UniformConditional) -> "FieldConditional":
+        """A law of independent variables, as a field on the subspace that both share."""
+        every = np.arange(self.loc.shape[-1])
+        pattern = SparsePattern(every, every, (len(every), len(every)))
+        precision = SparseRows(pattern, 1 / jnp.square(law.size))
+        return FieldConditional(law.loc, precision, None, self.constraint)
+
     @property
     def size(self) -> Array:
         """``(*batch, n)`` standard deviations given all other variables."""
@@ -192,10 +201,7 @@ class FieldConditional(Conditional):
     def to_base(self, value: Array) -> Array:
         # D'z = Q (x - loc) conditions to x, whatever Q is off the null space of A.
         if self.root is None:
-            raise ParameterError(
-                "precision_root: expected D with Q = D'D, for the noise of a given value, got "
-                "none; give D (fields have theirs)."
-            )
+            raise ParameterError(NO_ROOT)
         return self.root.apply(value - lift(self.loc, value.ndim))
 
 

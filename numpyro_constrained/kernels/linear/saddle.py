@@ -18,7 +18,6 @@ from jax.custom_derivatives import SymbolicZero
 from constrained_core.errors import ConstraintError
 from constrained_core.linear import saddle
 from constrained_core.linear.saddle import SaddlePattern
-from constrained_core.sparse import SparsePattern
 from numpyro_constrained.kernels.arrays.host import HostFunction, host_call
 from numpyro_constrained.kernels.arrays.linalg import lift
 from numpyro_constrained.kernels.arrays.segments import Segments
@@ -29,20 +28,12 @@ __all__ = [
     "require_law",
     "saddle_inverse",
     "saddle_log_det",
-    "saddle_of_rows",
     "saddle_solve",
 ]
 
 
 Matrix = Array | np.ndarray
 """Values of a matrix, which may be constants of a plan."""
-
-
-@lru_cache(maxsize=64)
-def saddle_of_rows(a: SparsePattern) -> SaddlePattern:
-    """That of a diagonal Q and an A."""
-    diagonal = np.arange(a.shape[1])
-    return SaddlePattern(diagonal, diagonal, a.row, a.column, a.shape[1], a.shape[0])
 
 
 def is_known(*arrays: Any) -> bool:

@@ -7,6 +7,7 @@ from jax.lax import stop_gradient
 
 from constrained_core.checks import INDEPENDENT_ROWS, no_factor
 from constrained_core.errors import ParameterError
+from constrained_core.linear.symmetric_pattern import saddle_of_rows
 from constrained_core.sparse import SparsePattern
 from numpyro_constrained.kernels.arrays.linalg import lift
 from numpyro_constrained.kernels.arrays.segments import entries_of
@@ -16,7 +17,6 @@ from numpyro_constrained.kernels.linear.saddle import (
     is_known,
     saddle_inverse,
     saddle_log_det,
-    saddle_of_rows,
     saddle_solve,
 )
 

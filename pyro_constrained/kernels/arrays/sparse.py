@@ -13,7 +13,7 @@ from torch.autograd import forward_ad
 
 from constrained_core.errors import ConstraintError
 from constrained_core.inputs import refuse_complex
-from constrained_core.linear.saddle import SaddlePattern
+from constrained_core.linear.symmetric_pattern import saddle_of_rows
 from constrained_core.sparse import SparseMatrix, SparsePattern
 from pyro_constrained.kernels.arrays.groups import Groups
 from pyro_constrained.kernels.arrays.inspection import are_known, outside_transforms
@@ -39,10 +39,7 @@ class SparseIndex:
         self.columns = Groups(torch.tensor(pattern.column, device=device), num_variables)
         self._by_rows = _Compressed(pattern.row, pattern.column, pattern.shape, device)
         self._by_columns = _Compressed(pattern.column, pattern.row, pattern.shape[::-1], device)
-        diagonal = np.arange(num_variables)
-        self.saddle = SaddlePattern(
-            diagonal, diagonal, pattern.row, pattern.column, num_variables, num_rows
-        )
+        self.saddle = saddle_of_rows(pattern)
 
     def apply(self, values: Tensor, vector: Tensor) -> Tensor:
         """The matrix of these values times a vector."""

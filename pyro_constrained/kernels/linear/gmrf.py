@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from constrained_core.errors import ParameterError
+from constrained_core.linear.field_words import NO_ROOT, NOT_PROPER
 from constrained_core.linear.symmetric_pattern import saddle_of, symmetric_pattern, union_of
 from constrained_core.sparse import SparseMatrix, SparsePattern
 from pyro_constrained.kernels.arrays.errors import TensorParameterError
@@ -33,12 +34,6 @@ from pyro_constrained.kernels.linear.saddle import (
 from pyro_constrained.kernels.linear.sparse_rows import SparseRows, joined
 
 __all__ = ["FieldConditional"]
-
-NOT_PROPER = (
-    "precision_matrix: expected Q to be positive definite, as the law without the constraint asks "
-    "for, got one that is not; a Q that is singular off the null space of A has no such law: "
-    "adding c A'A to Q, c > 0, gives it one and leaves the law given A x = k as it is."
-)
 
 
 class FieldConditional(Conditional):
@@ -187,10 +182,7 @@ class FieldConditional(Conditional):
     def to_base(self, value: Tensor) -> Tensor:
         # D'z = Q (x - loc) conditions to x, whatever Q is off the null space of A.
         if self._root is None:
-            raise TensorParameterError(
-                "precision_root: expected D with Q = D'D, for the noise of a given value, got "
-                "none; give D (fields have theirs)."
-            )
+            raise TensorParameterError(NO_ROOT)
         return self._root.apply(value - self.loc)
 
 

@@ -1,0 +1,20 @@
+"""What is wrong with a precision matrix, in words."""
+
+__all__ = ["NOT_DEFINITE_ALONE", "NOT_PROPER", "NO_ROOT"]
+
+NOT_PROPER = (
+    "precision_matrix: expected Q to be positive definite, as the law without the constraint asks "
+    "for, got one that is not; a Q that is singular off the null space of A has no such law: "
+    "adding c A'A to Q, c > 0, gives it one and leaves the law given A x = k as it is."
+)
+
+NO_ROOT = (
+    "precision_root: expected D with Q = D'D, for the noise of a given value, got none; give D "
+    "(fields have theirs)."
+)
+
+NOT_DEFINITE_ALONE = (
+    "precision_matrix: expected a positive semidefinite Q, from which alone noise can be drawn, "
+    "got one with negative eigenvalues; give precision_root, a D with Q = D'D, or add c A'A to Q, "
+    "which changes nothing where A x = k."
+)
