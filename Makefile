@@ -22,7 +22,7 @@ PYTEST   := $(SINGLE_THREADED) $(BIN)/python -m pytest -n $(JOBS) --dist workste
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo tutorials data experiments test test-experiments test-slow lint format bench docs clean
+.PHONY: help venv demo tutorials data experiments test test-experiments test-slow test-accelerator lint format bench docs clean
 
 help: ## print this menu
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -74,6 +74,10 @@ test-experiments: $(VENV)/.installed-experiments ## run the tests of the experim
 
 test-slow: $(VENV)/.installed-experiments ## run the statistical checks that take minutes
 	XLA_FLAGS= $(PYTEST) -m slow $(ARGS)
+
+test-accelerator: $(VENV)/.installed ## run the tests of the laws on a GPU (needs builds of torch and jax with CUDA)
+	TORCH_DEVICE=cuda JAX_PLATFORMS=cuda,cpu XLA_FLAGS= XLA_PYTHON_CLIENT_PREALLOCATE=false \
+	  $(PYTEST) tests/laws -p no:cacheprovider $(ARGS)
 
 lint: $(VENV)/.installed ## check style and types, change nothing
 	$(BIN)/ruff check .

@@ -16,6 +16,7 @@ from scipy.sparse.csgraph import connected_components
 
 from constrained_core.errors import ConstraintError
 from constrained_core.groups import GroupSum
+from constrained_core.inputs import on_host
 from constrained_core.linear.saddle import SaddlePattern, saddle_inverse
 from constrained_core.sparse import SparseMatrix
 
@@ -255,7 +256,7 @@ def _read_graph(adjacency: Any, num_nodes: int | None) -> sparse.csr_array:
     """W, from a matrix or from edges."""
     if sparse.issparse(adjacency):
         return _checked_weights(sparse.csr_array(adjacency))
-    array = np.asarray(adjacency)
+    array = np.asarray(on_host(adjacency))
     is_square = array.ndim == 2 and array.shape[0] == array.shape[1] and num_nodes is None
     is_two_edges = array.shape == (2, 2) and (array.diagonal().any() or (array != array.T).any())
     if is_square and not is_two_edges:

@@ -9,6 +9,7 @@ import numpy as np
 
 from constrained_core.cache import ByContent
 from constrained_core.errors import ConstraintError
+from constrained_core.inputs import on_host
 
 __all__ = ["GroupSum"]
 
@@ -102,7 +103,7 @@ def _checked_number(num_groups: Any) -> int:
 
 
 def _checked_index(index: Any, num_groups: int) -> np.ndarray:
-    index = np.asarray(index)
+    index = np.asarray(on_host(index))
     if index.ndim != 1 or (index.size and not np.issubdtype(index.dtype, np.integer)):
         raise ConstraintError(
             "GroupSum: expected index of shape (n,) with integer group numbers, got shape "
@@ -121,7 +122,7 @@ def _checked_weights(weights: Any, num_variables: int) -> np.ndarray | None:
     if weights is None:
         return None
     try:
-        weights = np.asarray(weights, dtype=np.float64)
+        weights = np.asarray(on_host(weights), dtype=np.float64)
     except Exception as error:
         raise ConstraintError(
             "GroupSum: expected weights that are known numbers, got "

@@ -7,7 +7,13 @@ from scipy import sparse
 
 from constrained_core.errors import ConstraintError
 
-__all__ = ["read_array", "refuse_complex", "refuse_sparse"]
+__all__ = ["on_host", "read_array", "refuse_complex", "refuse_sparse"]
+
+
+def on_host(value: Any) -> Any:
+    """A tensor that lies on an accelerator where NumPy can read it; anything else as it is."""
+    copy = getattr(value, "cpu", None)  # of PyTorch; NumPy reads JAX's arrays wherever they are
+    return copy() if callable(copy) else value
 
 
 def read_array(name: str, value: Any) -> np.ndarray:
@@ -19,7 +25,7 @@ def read_array(name: str, value: Any) -> np.ndarray:
     if sparse.issparse(value):
         refuse_sparse(name, type(value).__name__)
     try:
-        array = np.array(np.asarray(value))  # a copy, which tensors cannot be asked for
+        array = np.array(np.asarray(on_host(value)))  # a copy, which tensors cannot be asked for
     except (TypeError, ValueError) as error:
         raise ConstraintError(
             f"{name}: expected an array of numbers, got {type(value).__name__}; convert it."

@@ -10,7 +10,7 @@ from scipy import sparse
 from constrained_core.cache import ByContent
 from constrained_core.errors import ConstraintError
 from constrained_core.groups import GroupSum
-from constrained_core.inputs import read_array, refuse_complex
+from constrained_core.inputs import on_host, read_array, refuse_complex
 
 __all__ = ["SparseMatrix", "SparsePattern"]
 
@@ -117,7 +117,7 @@ class SparseMatrix:
 
     def to_scipy(self) -> sparse.csr_array:
         """The matrix of ``scipy.sparse``, where values are known and no batch."""
-        values = np.asarray(self.values, dtype=np.float64)
+        values = np.asarray(on_host(self.values), dtype=np.float64)
         return sparse.csr_array((values, (self.row, self.column)), shape=self.pattern.shape)
 
     def to_dense(self) -> np.ndarray:
@@ -130,7 +130,7 @@ class SparseMatrix:
 
 def _checked_pattern(row: Any, column: Any, shape: tuple[int, int]) -> SparsePattern:
     m, n = _checked_shape(shape)
-    row, column = np.asarray(row), np.asarray(column)
+    row, column = np.asarray(on_host(row)), np.asarray(on_host(column))
     is_integer = all(not a.size or np.issubdtype(a.dtype, np.integer) for a in (row, column))
     if row.ndim != 1 or row.shape != column.shape or not is_integer:
         raise ConstraintError(

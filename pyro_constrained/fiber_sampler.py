@@ -64,7 +64,7 @@ class FiberSampler:
     def __init__(self, base_distribution: Any, A: Any, k: Any, *, moves: Any = None) -> None:
         self.base_dist = base_distribution
         self._parameter = _parameter(base_distribution)
-        known = self._parameter.detach().cpu().numpy()
+        known = self._parameter.numpy(force=True)
         weights = TableWeights(known) if known.ndim == 2 else CountWeights(known)
         self._plan = plan_walk(A, k, weights, moves)
         self._first = self._plan.start
@@ -92,14 +92,14 @@ class FiberSampler:
         """
         plan, weights = self._plan, bind_weights(self._plan, self._parameter)
         seed = int(torch.randint(2**31 - 1, ()))
-        start = torch.as_tensor(plan.starts(num_chains, seed))
-        draws = start[:, None].repeat(1, num_draws, 1)
+        start = plan.starts(num_chains, seed)
+        draws = np.repeat(start[:, None], num_draws, axis=1)
         if plan.num_steps:
             scan, steps = scan_of(plan), plan.num_steps
             warm = walk(weights, scan, start[:, plan.active], 1, warmup * steps)
             points = walk(weights, scan, warm[:, -1], num_draws, thinning * steps)
             draws[..., plan.active] = points
-        self._draws = self._with_free(draws, self.base_dist).to(self._parameter.dtype)
+        self._draws = self._with_free(torch.as_tensor(draws).to(self._parameter), self.base_dist)
         return self._draws
 
     def diagnostics(self) -> Diagnostics:
@@ -121,7 +121,7 @@ class FiberSampler:
         """
         if self._draws is None:
             raise no_draws()
-        return diagnose(np.asarray(self._draws), self._plan.active)
+        return diagnose(self._draws.numpy(force=True), self._plan.active)
 
     def move(self, value: Tensor, base_distribution: Any = None, num_sweeps: int = 1) -> Tensor:
         """A point further along the walk, ``(n,)``: one Gibbs update.
@@ -137,14 +137,13 @@ class FiberSampler:
         plan = self._plan
         base = self.base_dist if base_distribution is None else base_distribution
         weights = bind_weights(plan, _parameter(base))
-        x = torch.as_tensor(self._first)
-        x = value.to(x, copy=True) if self._is_inside(value) else x.clone()
+        start = value.numpy(force=True) if self._is_inside(value) else self._first
+        x = start.astype(self._first.dtype)  # a copy
         if plan.num_steps:
             # As many exchanges as a basis has columns, so that every basis can be met.
             steps = num_sweeps * max(plan.num_steps, len(plan.matrix) + 1)
-            points = walk(weights, scan_of(plan), x[None, plan.active], 1, steps)
-            x[plan.active] = points[0, 0]
-        return self._with_free(x, base).to(value.dtype)
+            x[plan.active] = walk(weights, scan_of(plan), x[None, plan.active], 1, steps)[0, 0]
+        return self._with_free(torch.as_tensor(x).to(value), base)
 
     def gibbs_kernel(
         self,
@@ -195,7 +194,7 @@ class FiberSampler:
         plan = self._plan
         is_counted = np.setdiff1d(np.arange(len(self._first)), plan.free)
         low, high = plan.bounds[:, is_counted]
-        part = value.detach().cpu().numpy()[is_counted]
+        part = value.numpy(force=True)[is_counted]
         sums = plan.matrix[:, is_counted] @ part
         return bool((sums == plan.k).all() and ((part >= low) & (part <= high)).all())
 

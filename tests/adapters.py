@@ -138,7 +138,7 @@ class TorchBackend(Backend):
         return self.torch.tensor(np.asarray(value), dtype=getattr(self.torch, dtype))
 
     def numpy(self, value):
-        return np.asarray(self.torch.as_tensor(value).detach())
+        return self.torch.as_tensor(value).numpy(force=True)
 
     def sample(self, law, seed, shape=()):
         self.torch.manual_seed(seed)

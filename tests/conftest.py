@@ -19,6 +19,8 @@ from hypothesis import HealthCheck, settings
 from tests.long_compilations import compiles_long
 
 SEED = 20240229
+TORCH_DEVICE = os.environ.get("TORCH_DEVICE")
+"""Where PyTorch makes the tensors of tests; JAX takes its own from JAX_PLATFORMS."""
 MAX_RESIDENT = 5e9
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -87,6 +89,8 @@ def _strict_torch() -> Iterator[None]:
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     torch.manual_seed(SEED)
+    if TORCH_DEVICE:
+        torch.set_default_device(TORCH_DEVICE)
     try:
         yield
     finally:

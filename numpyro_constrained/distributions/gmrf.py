@@ -188,15 +188,21 @@ def _each(matrix: SparseMatrix) -> list[sparse.csr_array]:
     return [SparseMatrix.on(matrix.pattern, one).to_scipy() for one in each]
 
 
+def _largest(matrix: sparse.csr_array) -> float:
+    """The largest size of an entry; 0 where there is none."""
+    return float(np.abs(matrix.data).max(initial=0.0))
+
+
 def _check_symmetric(precision: SparseMatrix) -> None:
     if isinstance(precision.values, Tracer):
         return
     tolerance = np.finfo(precision.values.dtype).eps ** 0.5
     for matrix in _each(precision):
-        if abs(matrix - matrix.T).max() > tolerance * abs(matrix).max():
+        gap = _largest(matrix - matrix.T)
+        if gap > tolerance * _largest(matrix):
             raise ParameterError(
                 "precision_matrix: expected a symmetric matrix, got one that differs from its "
-                f"transpose by {abs(matrix - matrix.T).max():.3g}; use (Q + Q.T) / 2."
+                f"transpose by {gap:.3g}; use (Q + Q.T) / 2."
             )
 
 
@@ -208,8 +214,8 @@ def _check_root(precision: SparseMatrix, root: SparseMatrix | None) -> None:
     matrices, roots = _each(precision), _each(root)
     for i in range(max(len(matrices), len(roots))):
         matrix, factor = matrices[i % len(matrices)], roots[i % len(roots)]
-        gap = abs(factor.T @ factor - matrix).max()
-        if gap > tolerance * abs(matrix).max():
+        gap = _largest(factor.T @ factor - matrix)
+        if gap > tolerance * _largest(matrix):
             raise ParameterError(
                 "precision_root: expected D with D'D = precision_matrix, got one whose D'D differs "
                 f"from it by {gap:.3g}; correct D, or leave it out."

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 from jax.core import Tracer
 from jax.lax import stop_gradient
 
@@ -25,6 +25,7 @@ __all__ = [
     "matmul",
     "matvec",
     "positive_qr",
+    "power_of_two_below",
     "solve_lower",
     "solve_lower_adjoint",
     "solve_lower_matrix",
@@ -209,6 +210,15 @@ def _over_columns(operation: Callable, matrix: Any, vector: Array) -> Array:
     return result.reshape(sample_shape + result.shape[1:])
 
 
+def power_of_two_below(size: Array) -> Array:
+    """The largest power of two of at most each size ``>= 0``; 1 for zero. No gradient."""
+    # The number without its mantissa. Not by ``ldexp``, which takes a power: accelerators round it.
+    exponents = np.array(np.inf, size.dtype).view(f"i{size.dtype.itemsize}")
+    bits = lax.bitcast_convert_type(stop_gradient(size), exponents.dtype) & exponents
+    power = lax.bitcast_convert_type(bits, size.dtype)
+    return jnp.where(power > 0, power, 1)
+
+
 def split_exactly(value: Array, bits: int) -> tuple[Array, Array]:
     """``value = high + low`` where products of high with rows of ``bits`` bits are exact.
 
@@ -219,7 +229,7 @@ def split_exactly(value: Array, bits: int) -> tuple[Array, Array]:
     if bits + 3 > mantissa or value.size == 0:
         return value, jnp.zeros_like(value)
     fixed = stop_gradient(value)
-    _, exponent = jnp.frexp(jnp.abs(fixed).max(-1, keepdims=True))
-    unit = jnp.ldexp(jnp.ones_like(fixed[..., :1]), exponent - (mantissa - bits))
+    largest = power_of_two_below(jnp.abs(fixed).max(-1, keepdims=True))
+    unit = largest * 2.0 ** (1 + bits - mantissa)
     high = jnp.round(fixed / unit) * unit
     return high, value - high

@@ -3,13 +3,12 @@
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
-from jax.lax import stop_gradient
 
 from constrained_core.checks import INDEPENDENT_ROWS, no_factor
 from constrained_core.errors import ParameterError
 from constrained_core.linear.symmetric_pattern import saddle_of_rows
 from constrained_core.sparse import SparsePattern
-from numpyro_constrained.kernels.arrays.linalg import lift
+from numpyro_constrained.kernels.arrays.linalg import lift, power_of_two_below
 from numpyro_constrained.kernels.arrays.segments import entries_of
 from numpyro_constrained.kernels.linear.gram import Gram
 from numpyro_constrained.kernels.linear.rows import Rows
@@ -81,9 +80,7 @@ class SparseGram(Gram):
     """
 
     def __init__(self, rows: SparseRows) -> None:
-        norms = stop_gradient(rows.norms())
-        _, exponent = jnp.frexp(norms)
-        self._unit = jnp.where(norms > 0, jnp.ldexp(jnp.ones_like(norms), 1 - exponent), 1.0)
+        self._unit = 1 / power_of_two_below(rows.norms())
         self._values = jnp.asarray(rows.scaled_rows(self._unit).values)
         self._saddle = saddle_of_rows(rows.pattern)
         self._ones = jnp.ones(rows.num_variables, self._values.dtype)

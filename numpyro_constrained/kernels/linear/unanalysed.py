@@ -17,6 +17,7 @@ from numpyro_constrained.kernels.arrays.linalg import (
     lift,
     matmul,
     matvec,
+    power_of_two_below,
     solve_lower_matrix,
     take,
 )
@@ -198,8 +199,7 @@ def _require_reference(traced: Array, reference: Any) -> None:
 def _power_of_two_scale(matrix: Array) -> Array:
     """``(*batch, m, 1)`` factors that bring the lengths of rows into [1, 2); 1 for zero rows."""
     norms = jnp.linalg.vector_norm(stop_gradient(matrix), axis=-1, keepdims=True)
-    _, exponent = jnp.frexp(norms)
-    return jnp.where(norms > 0, jnp.ldexp(jnp.ones_like(norms), 1 - exponent), 1.0)
+    return 1 / power_of_two_below(norms)
 
 
 def _rank(is_kept: Array) -> int | Array:

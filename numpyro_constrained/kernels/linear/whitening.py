@@ -21,6 +21,7 @@ from numpyro_constrained.kernels.arrays.linalg import (
     identity_like,
     if_everywhere,
     lift,
+    power_of_two_below,
     solve_lower,
     solve_lower_matrix,
     take,
@@ -169,8 +170,7 @@ class BalancedRows(_Rows):
         self.constraint, matrix = constraint, constraint.matrix
         self._dtype = jax.dtypes.canonicalize_dtype(np.float64)  # float32 unless x64 is enabled
         # Powers of two, by which products and quotients are exact.
-        _, exponent = jnp.frexp(stop_gradient(size).astype(self._dtype))
-        self._scale = jnp.ldexp(jnp.ones(size.shape, self._dtype), exponent)
+        self._scale = power_of_two_below(size.astype(self._dtype))
         exact = matrix.exact_rows.dense().astype(self._dtype)
         ndim = max(exact.ndim, self._scale.ndim + 1)
         exact, scale = lift(exact, ndim), lift(self._scale, ndim - 1)

@@ -21,6 +21,7 @@ __all__ = [
     "inner",
     "matvec",
     "positive_qr",
+    "power_of_two_below",
     "solve_lower",
     "solve_lower_adjoint",
     "split_exactly",
@@ -158,6 +159,14 @@ def _over_columns(operation, matrix, vector):
     return result.reshape(sample_shape + result.shape[1:])
 
 
+def power_of_two_below(size: Tensor) -> Tensor:
+    """The largest power of two of at most each size ``>= 0``; 1 for zero. No gradient."""
+    # Not by ``ldexp``, which takes a power: accelerators round it.
+    size = size.detach()
+    mantissa, _ = torch.frexp(size)
+    return torch.where(size > 0, size / (2 * mantissa), 1.0)
+
+
 @quiet_under_trace
 def split_exactly(value: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     """``value = high + low`` where products of high with rows of ``bits`` bits are exact.
@@ -168,7 +177,7 @@ def split_exactly(value: Tensor, bits: int) -> tuple[Tensor, Tensor]:
     mantissa = 1 - int(np.log2(torch.finfo(value.dtype).eps))
     if bits + 3 > mantissa or value.shape[-1] == 0:
         return value, torch.zeros_like(value)
-    _, exponent = torch.frexp(value.detach().abs().amax(-1, keepdim=True))
-    unit = torch.ldexp(torch.ones_like(value[..., :1]), exponent - (mantissa - bits))
+    largest = power_of_two_below(value.abs().amax(-1, keepdim=True))
+    unit = largest * 2.0 ** (1 + bits - mantissa)
     high = torch.round(value.detach() / unit) * unit
     return high, value - high

@@ -36,7 +36,8 @@ def _one_by_one(weights: Tensor, totals: Tensor, num_samples: int, largest: int)
     """By inversion of the distribution function."""
     shape, num_categories = broadcast_shapes(weights.shape[:-1], totals.shape), weights.shape[-1]
     cumulative = expanded(weights.cumsum(-1), shape + (num_categories,)).contiguous()
-    uniform = torch.rand(shape + (num_samples * largest,)).to(weights)
+    size = shape + (num_samples * largest,)
+    uniform = torch.rand(size, dtype=weights.dtype, device=weights.device)
     threshold = below(uniform, cumulative[..., -1:])
     index = torch.searchsorted(cumulative, threshold, right=True)
     index = index.clamp_max_(num_categories - 1).unflatten(-1, (num_samples, largest))

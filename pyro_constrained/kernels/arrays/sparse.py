@@ -177,4 +177,4 @@ def dense_form(matrix: Any) -> Any:
     )
     entries = as_sparse("A", matrix)
     dense = sparse_index(entries.pattern, entries.values.device).dense(entries.values)
-    return dense.numpy() if is_known else dense
+    return dense.numpy(force=True) if is_known else dense

@@ -150,7 +150,7 @@ class LinearConstraint:
             closing: from a point to a step that closes its gap; the shortest unless given.
             count: how many steps.
         """
-        closing = closing or self._closing
+        closing = self._closing if closing is None else closing
         for _ in range(count):
             value = value + self._correction(value.detach(), closing)
         return value

@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
@@ -231,8 +232,7 @@ class _Pivots(torch.autograd.Function):
         array = vector.numpy(force=True)
         if transposed:
             return torch.as_tensor(plan.complete_adjoint(array)[0])
-        zeros = torch.zeros(plan.free_size, dtype=torch.float64).numpy()
-        return torch.as_tensor(plan.complete(array, zeros))
+        return torch.as_tensor(plan.complete(array, np.zeros(plan.free_size)))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:

@@ -5,6 +5,7 @@ covariance, and det K = det(A A') times the determinant of the precision on the 
 may be singular off that space.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
@@ -167,7 +168,7 @@ class FieldConditional(Conditional):
 
     def _field_of(self, law: DiagonalConditional | UniformConditional) -> "FieldConditional":
         """A law of independent variables, as a field on the subspace that both share."""
-        every = torch.arange(self.loc.shape[-1]).numpy()
+        every = np.arange(self.loc.shape[-1])
         pattern = SparsePattern(every, every, (len(every), len(every)))
         precision = SparseMatrix.on(pattern, law.size.double().square().reciprocal())
         return FieldConditional(law.loc, precision, None, self.constraint)

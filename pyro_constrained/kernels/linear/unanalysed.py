@@ -6,7 +6,13 @@ from torch import Tensor
 from constrained_core.errors import ConstraintError
 from pyro_constrained.kernels.arrays.inspection import are_known
 from pyro_constrained.kernels.arrays.lazy import lazy_property
-from pyro_constrained.kernels.arrays.linalg import diagonal, identity_like, matvec, take
+from pyro_constrained.kernels.arrays.linalg import (
+    diagonal,
+    identity_like,
+    matvec,
+    power_of_two_below,
+    take,
+)
 from pyro_constrained.kernels.linear.completion import pivots_first
 from pyro_constrained.kernels.linear.gram import DenseGram, DiagonalGram
 from pyro_constrained.kernels.linear.matrix import BoundMatrix
@@ -181,8 +187,7 @@ class UnanalysedMatrix(BoundMatrix):
 def _power_of_two_scale(matrix: Tensor) -> Tensor:
     """``(*batch, m, 1)`` factors that bring the lengths of rows into [1, 2); 1 for zero rows."""
     norms = torch.linalg.vector_norm(matrix.detach(), dim=-1, keepdim=True)
-    _, exponent = torch.frexp(norms)
-    return torch.where(norms > 0, torch.ldexp(torch.ones_like(norms), 1 - exponent), 1.0)
+    return 1 / power_of_two_below(norms)
 
 
 def _rank(is_kept: Tensor) -> int | Tensor:

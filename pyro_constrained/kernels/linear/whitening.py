@@ -12,7 +12,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from pyro_constrained.kernels.arrays.linalg import diagonal, solve_lower, take
+from pyro_constrained.kernels.arrays.linalg import (
+    diagonal,
+    power_of_two_below,
+    solve_lower,
+    take,
+)
 from pyro_constrained.kernels.linear.completion import factor_by_size
 from pyro_constrained.kernels.linear.constraint import LinearConstraint
 from pyro_constrained.kernels.linear.gram import DenseGram, Gram
@@ -87,7 +92,8 @@ class BalancedRows(WhiteRows):
 
     def __init__(self, constraint: LinearConstraint, times_root: TimesRoot, size: Tensor) -> None:
         self.constraint, matrix = constraint, constraint.matrix
-        self._scale = size.detach().to(torch.float64)
+        # Powers of two, by which products and quotients are exact, on accelerators too.
+        self._scale = power_of_two_below(size.to(torch.float64))
         exact = matrix.exact_rows.dense().to(torch.float64)
         packed, order = factor_by_size(exact.detach() * self._scale[..., None, :])
         self._place = torch.argsort(order, -1)

@@ -111,11 +111,13 @@ def bind_weights(plan: WalkPlan, parameter: Tensor) -> LogWeights:
         plan: the plan of the walk.
         parameter: ``(n,)`` rates of counts, or ``(n, C)`` log weights of values.
     """
-    known = parameter.detach().cpu().numpy()
+    known = parameter.numpy(force=True)
     return _CountWeights(plan, known) if known.ndim == 1 else _TableWeights(plan, known)
 
 
-def walk(weights: LogWeights, scan: Scan, start: Tensor, num_draws: int, num_steps: int) -> Tensor:
+def walk(
+    weights: LogWeights, scan: Scan, start: np.ndarray, num_draws: int, num_steps: int
+) -> np.ndarray:
     """Walk chains and keep points of them.
 
     Args:
@@ -128,16 +130,17 @@ def walk(weights: LogWeights, scan: Scan, start: Tensor, num_draws: int, num_ste
     Returns:
         The points ``(chains, num_draws, p)``, of which the last is the end.
     """
-    x, shared = start.numpy().T.copy(), scan.num_uniform
+    x, shared = start.T.copy(), scan.num_uniform
     points = np.empty((num_draws, *x.shape), x.dtype)
     num_chains = len(start)
     for draw in range(num_draws):
-        uniform = torch.rand((num_steps, shared + 2 * num_chains), dtype=torch.float64).numpy()
+        size = (num_steps, shared + 2 * num_chains)
+        uniform = torch.rand(size, dtype=torch.float64, device="cpu").numpy()
         own = uniform[:, shared:].reshape(num_steps, 2, num_chains)
         for numbers, two in zip(uniform[:, :shared].tolist(), own, strict=True):
             step(weights, x, scan.next(numbers), two)
         points[draw] = x
-    return torch.from_numpy(points).permute(2, 0, 1)
+    return points.transpose(2, 0, 1)
 
 
 def step(weights: LogWeights, x: np.ndarray, direction: Direction, uniform: np.ndarray) -> None:
