@@ -4,12 +4,16 @@ A framework is touched only if the test's own module imported it, so that tests 
 one package run where the other framework is not installed.
 """
 
+import gc
 import os
 import platform
 import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import lru_cache
+from importlib import import_module
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +69,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if compiles_long(item.nodeid):
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish() -> None:
+    """What importing has left lives to the end: the garbage collector need not look at it again."""
+    if "jax" in sys.modules:
+        _share_contexts()
+    gc.collect()
+    gc.freeze()
+
+
+def _share_contexts(computations: int = 100) -> None:
+    """One context of MLIR serves a hundred computations; JAX makes one for each, which takes a
+    quarter of the time in which a small one is compiled.
+
+    The function is JAX's own and may go with a release: tests then take longer, nothing else.
+    """
+    mlir = import_module("jax._src.interpreters.mlir")
+    make = getattr(mlir, "make_ir_context", None)
+    if make is not None:
+        served = count()
+        numbered = lru_cache(maxsize=1)(lambda number: make())
+        mlir.make_ir_context = lambda: numbered(next(served) // computations)
 
 
 def _share_compilations(config: pytest.Config) -> None:

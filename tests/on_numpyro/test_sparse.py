@@ -1,6 +1,7 @@
 """A sparse A: the laws, supports and coordinates are those of its dense form."""
 
 import pickle
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -208,11 +209,11 @@ def summary(loc, scale, k, values, is_sparse):
 
 def test_gradients():
     arguments = tuple(map(jnp.asarray, (LOC, SCALE, CONSTANT, PATTERN.values)))
-    gradient = jax.grad(summary, (0, 1, 2, 3))
-    expected = jax.jit(gradient, static_argnums=4)(*arguments, False)
+    gradient = jax.jit(jax.grad(summary, (0, 1, 2, 3)), static_argnums=4)
+    expected = gradient(*arguments, False)
     assert_close(gradient(*arguments, True), expected, 1e-9)
     direction = tuple(jnp.cos(jnp.arange(a.size, dtype=a.dtype)) for a in arguments)
-    _, along = jax.jvp(lambda *args: summary(*args, True), arguments, direction)
+    _, along = jax.jit(partial(jax.jvp, lambda *args: summary(*args, True)))(arguments, direction)
     inner = sum((one * other).sum() for one, other in zip(expected, direction, strict=True))
     assert_close(along, inner, 1e-9)
 
