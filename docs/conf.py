@@ -54,6 +54,7 @@ nb_render_markdown_format = "myst"
 
 # Figures are made by the scripts in figures/, with what the pages tell of.
 
+plot_basedir = str(ROOT / "docs")
 plot_include_source = False
 plot_html_show_formats = False
 plot_html_show_source_link = False

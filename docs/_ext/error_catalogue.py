@@ -137,7 +137,7 @@ class ErrorCatalogue(SphinxDirective):
         for head in sorted(messages, key=lambda text: text.lstrip("… :").lower()):
             item = nodes.definition_list_item()
             item += nodes.term("", "", nodes.literal(text=head))
-            remedy = messages[head] or "The message says all that is known."
+            remedy = messages[head] or "Give what is expected."
             item += nodes.definition("", nodes.paragraph(text=remedy))
             entries += item
         section += entries

@@ -1,5 +1,6 @@
 import jax
 import jax.numpy as jnp
+
 from numpyro_constrained import ConstrainedBernoulli
 
 # Exactly two of four, of unequal odds.

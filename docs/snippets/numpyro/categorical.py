@@ -1,4 +1,5 @@
 import jax.numpy as jnp
+
 from numpyro_constrained import ConstrainedCategorical
 
 # Three dice, values 0 to 5, that show 12 in all.

@@ -1,5 +1,6 @@
-import numpyro.distributions as dist
 import jax.numpy as jnp
+import numpyro.distributions as dist
+
 from numpyro_constrained import ConstrainedMultivariateNormal, constrain
 
 base = dist.Normal(jnp.zeros(3), jnp.array([1.0, 1.0, 2.0])).to_event(1)

@@ -1,6 +1,7 @@
-import numpyro.distributions as dist
 import jax
 import jax.numpy as jnp
+import numpyro.distributions as dist
+
 from numpyro_constrained import FiberSampler
 
 # A 4 x 4 table with margins of 900: more than 10^23 tables, too many for a sum over them.

@@ -1,5 +1,6 @@
 import jax.numpy as jnp
 import numpyro
+
 from numpyro_constrained import ConstrainedNormal
 
 

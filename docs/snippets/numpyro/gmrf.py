@@ -1,5 +1,6 @@
 import jax
 import jax.numpy as jnp
+
 from numpyro_constrained import ConstrainedGMRF, fields
 
 # An intrinsic field on a 20 x 20 lattice: neighbours differ by a standard normal, the sum is zero.

@@ -1,4 +1,5 @@
 import jax.numpy as jnp
+
 from numpyro_constrained import ConstrainedLowRankMultivariateNormal
 
 # Six returns that move with one market factor, in a portfolio whose weighted sum is known.

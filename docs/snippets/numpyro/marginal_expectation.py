@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpyro
+
 from numpyro_constrained import ConstrainedBernoulli, MarginalExpectationReparam
 
 

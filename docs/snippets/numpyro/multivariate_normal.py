@@ -1,7 +1,8 @@
 import jax
 import jax.numpy as jnp
-from numpyro_constrained import ConstrainedMultivariateNormal
 from numpyro.distributions import kl_divergence
+
+from numpyro_constrained import ConstrainedMultivariateNormal
 
 A = jnp.array([[1.0, 1.0, 1.0], [1.0, -1.0, 0.0]])  # a total and a balance
 k = jnp.array([6.0, 0.0])

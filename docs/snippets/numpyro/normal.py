@@ -1,4 +1,5 @@
 import jax.numpy as jnp
+
 from numpyro_constrained import ConstrainedNormal
 
 loc, scale = jnp.array([1.0, 1.0, 1.0]), jnp.array([1.0, 1.0, 2.0])

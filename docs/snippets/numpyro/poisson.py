@@ -1,5 +1,6 @@
 import jax
 import jax.numpy as jnp
+
 from numpyro_constrained import ConstrainedPoisson
 
 # A 2 x 2 table of counts of which both margins are known; three of the four sums are independent.

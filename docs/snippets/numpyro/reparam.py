@@ -4,6 +4,7 @@ import numpyro
 import numpyro.distributions as dist
 from numpyro.infer import SVI, Trace_ELBO
 from numpyro.infer.autoguide import AutoNormal
+
 from numpyro_constrained import ConstrainedNormal, auto_reparam
 
 

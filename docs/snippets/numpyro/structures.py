@@ -1,7 +1,8 @@
-import numpy as np
 import jax.numpy as jnp
-from numpyro_constrained import ConstrainedNormal, GroupSum, SparseMatrix, fields, summing_matrix
+import numpy as np
 from scipy import sparse
+
+from numpyro_constrained import ConstrainedNormal, GroupSum, SparseMatrix, fields, summing_matrix
 
 # Disjoint sums by an index, O(n) for everything.
 groups = GroupSum([0, 0, 1, 1, 1], num_groups=2)

@@ -1,4 +1,5 @@
 import jax.numpy as jnp
+
 from numpyro_constrained import ConstrainedMultivariateStudentT, GroupSum
 
 loc, scale = jnp.zeros(5), jnp.ones(5)

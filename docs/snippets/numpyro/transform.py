@@ -1,6 +1,7 @@
 import jax.numpy as jnp
-from numpyro_constrained import LinearEqualityTransform, constraints
 from numpyro.distributions import biject_to
+
+from numpyro_constrained import LinearEqualityTransform, constraints
 
 A, k = jnp.ones(3), jnp.array(6.0)
 isometry = LinearEqualityTransform(A, k)

@@ -1,4 +1,5 @@
 import torch
+
 from pyro_constrained import ConstrainedBernoulli
 
 # Exactly two of four, of unequal odds.

@@ -1,4 +1,5 @@
 import torch
+
 from pyro_constrained import ConstrainedCategorical
 
 # Three dice, values 0 to 5, that show 12 in all.

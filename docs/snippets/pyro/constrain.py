@@ -1,5 +1,6 @@
 import pyro.distributions as dist
 import torch
+
 from pyro_constrained import ConstrainedMultivariateNormal, constrain
 
 base = dist.Normal(torch.zeros(3), torch.tensor([1.0, 1.0, 2.0])).to_event(1)

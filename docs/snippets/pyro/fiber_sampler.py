@@ -1,5 +1,6 @@
 import pyro.distributions as dist
 import torch
+
 from pyro_constrained import FiberSampler
 
 # A 4 x 4 table with margins of 900: more than 10^23 tables, too many for a sum over them.

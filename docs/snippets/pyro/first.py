@@ -1,5 +1,6 @@
 import pyro
 import torch
+
 from pyro_constrained import ConstrainedNormal
 
 

@@ -1,4 +1,5 @@
 import torch
+
 from pyro_constrained import ConstrainedGMRF, fields
 
 # An intrinsic field on a 20 x 20 lattice: neighbours differ by a standard normal, the sum is zero.

@@ -1,4 +1,5 @@
 import torch
+
 from pyro_constrained import ConstrainedLowRankMultivariateNormal
 
 # Six returns that move with one market factor, in a portfolio whose weighted sum is known.

@@ -1,5 +1,6 @@
 import pyro
 import torch
+
 from pyro_constrained import ConstrainedBernoulli, MarginalExpectationReparam
 
 logits = torch.tensor([0.5, 0.0, -0.5, 1.0], requires_grad=True)

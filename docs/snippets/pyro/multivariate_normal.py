@@ -1,6 +1,7 @@
 import torch
-from pyro_constrained import ConstrainedMultivariateNormal
 from torch.distributions import kl_divergence
+
+from pyro_constrained import ConstrainedMultivariateNormal
 
 A = torch.tensor([[1.0, 1.0, 1.0], [1.0, -1.0, 0.0]])  # a total and a balance
 k = torch.tensor([6.0, 0.0])

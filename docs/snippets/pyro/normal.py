@@ -1,4 +1,5 @@
 import torch
+
 from pyro_constrained import ConstrainedNormal
 
 loc, scale = torch.tensor([1.0, 1.0, 1.0]), torch.tensor([1.0, 1.0, 2.0])

@@ -1,4 +1,5 @@
 import torch
+
 from pyro_constrained import ConstrainedPoisson
 
 # A 2 x 2 table of counts of which both margins are known; three of the four sums are independent.

@@ -3,6 +3,7 @@ import pyro.distributions as dist
 import torch
 from pyro.infer import SVI, Trace_ELBO
 from pyro.infer.autoguide import AutoNormal
+
 from pyro_constrained import ConstrainedNormal, auto_reparam
 
 

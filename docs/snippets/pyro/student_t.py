@@ -1,4 +1,5 @@
 import torch
+
 from pyro_constrained import ConstrainedMultivariateStudentT, GroupSum
 
 loc, scale = torch.zeros(5), torch.ones(5)

@@ -1,6 +1,7 @@
 import torch
-from pyro_constrained import LinearEqualityTransform, constraints
 from torch.distributions import biject_to
+
+from pyro_constrained import LinearEqualityTransform, constraints
 
 A, k = torch.ones(3), torch.tensor(6.0)
 isometry = LinearEqualityTransform(A, k)
