@@ -9,6 +9,7 @@ import ast
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -38,6 +39,8 @@ for path in sorted(Path(sys.argv[1]).glob("*.py")):
         except Exception:
             print(traceback.format_exc())
     printed[path.stem] = out.getvalue().splitlines()
+    if "jax" in sys.modules:  # a setting of the whole process
+        sys.modules["jax"].config.update("jax_enable_x64", False)
 print(json.dumps(printed))
 """
 
@@ -67,12 +70,11 @@ def _decimals(number: str) -> int:
     return len(number.partition("e")[0].partition(".")[2])
 
 
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_snippets(backend: str):
-    pytest.importorskip(BACKENDS[backend])
+def faults(folder: Path) -> list[str]:
+    """The examples of a folder, run in one process, that do not print what they say."""
     inherited = {name: v for name, v in os.environ.items() if name != "JAX_ENABLE_X64"}
     done = subprocess.run(
-        [sys.executable, "-c", RUN, str(SNIPPETS / backend)],
+        [sys.executable, "-c", RUN, str(folder)],
         env=inherited | {"PYTHONPATH": str(ROOT), "MPLBACKEND": "agg"},
         capture_output=True,
         text=True,
@@ -80,12 +82,27 @@ def test_snippets(backend: str):
     )
     assert done.returncode == 0, done.stderr
     assert "constrained" not in done.stderr, f"a warning of ours:\n{done.stderr}"
-    faults = []
-    for name, printed in json.loads(done.stdout).items():
-        said = list(expected((SNIPPETS / backend / f"{name}.py").read_text()))
+    found = []
+    for name, printed in json.loads(done.stdout.splitlines()[-1]).items():
+        said = list(expected((folder / f"{name}.py").read_text()))
         if len(said) != len(printed) or not all(map(agrees, said, printed)):
-            faults.append("\n".join([name, "said:", *said, "printed:", *printed]))
-    assert not faults, "\n\n".join(faults)
+            found.append("\n".join([name, "said:", *said, "printed:", *printed]))
+    return found
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_snippets(backend: str):
+    pytest.importorskip(BACKENDS[backend])
+    assert not faults(SNIPPETS / backend)
+
+
+@pytest.mark.parametrize("name", ["cvxpylayers", "hierarchicalforecast"])
+def test_other_tools(name: str, tmp_path: Path):
+    """The answers of others that the pages compare with, where they are installed."""
+    pytest.importorskip(name)
+    for path in (SNIPPETS / "other").glob(f"{name}_*.py"):
+        shutil.copy(path, tmp_path)
+    assert not faults(tmp_path)
 
 
 def test_snippets_are_twins():
@@ -101,7 +118,7 @@ def test_snippets_are_twins():
 
 def test_snippets_are_shown():
     shown = set(re.findall(r"\{twins\} (\w+)", "\n".join(PAGES.values())))
-    assert shown == {path.stem for path in SNIPPETS.glob("*/*.py")}
+    assert shown == {path.stem for path in SNIPPETS.glob("*pyro/*.py")}
 
 
 def test_numbers_are_compared_to_the_digits_that_are_said():
