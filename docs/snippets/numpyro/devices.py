@@ -20,6 +20,6 @@ def draw(key, loc):
 
 
 x, residual = draw(jax.random.key(0), loc)
-print(
-    x.sharding.is_equivalent_to(sharding, 2), x.shape, bool(abs(residual).max() < 1e-5)
-)  # True (512, 6) True
+print(x.sharding.is_equivalent_to(sharding, 2))  # True
+print(x.shape)  # (512, 6)
+print(bool(abs(residual).max() < 1e-5))  # True

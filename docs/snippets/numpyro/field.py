@@ -6,9 +6,8 @@ from numpyro_constrained import ConstrainedGMRF, auto_reparam, fields
 
 # Counts along a line of eight places, with a smooth effect that sums to zero.
 field = fields.besag([[i, i + 1] for i in range(7)], scaled=True)
-print(
-    field.precision, field.A
-)  # SparseMatrix(shape=(8, 8), 22 entries) GroupSum(8 variables, num_groups=1, unweighted)
+print(field.precision)  # SparseMatrix(shape=(8, 8), 22 entries)
+print(field.A)  # GroupSum(8 variables, num_groups=1, unweighted)
 
 
 def smooth(counts, expected):

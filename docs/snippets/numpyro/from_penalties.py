@@ -14,6 +14,6 @@ def penalised(eps):
     return f"{mean.sum() - k:.3f}", f"{jnp.linalg.cond(precision):.0f}"
 
 
-print(
-    [penalised(eps) for eps in (1.0, 0.1, 0.03)]
-)  # [('-0.500', '11'), ('-0.005', '739'), ('-0.000', '8185')]
+print(penalised(1.0))  # ('-0.500', '11')
+print(penalised(0.1))  # ('-0.005', '739')
+print(penalised(0.03))  # ('-0.000', '8185')

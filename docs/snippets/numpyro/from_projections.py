@@ -14,6 +14,5 @@ print(law.mean)  # [1.0020 2.1996 2.7984]
 
 # Projected draws have another law: their deviations are not the conditional ones.
 P = jnp.eye(3) - jnp.ones((3, 3)) / 3
-print(
-    jnp.sqrt(jnp.diagonal(P @ Sigma @ P)), law.stddev
-)  # [0.7483 0.9434 1.3748 ] [0.0999 0.8947 0.8980]
+print(jnp.sqrt(jnp.diagonal(P @ Sigma @ P)))  # [0.74833155 0.9433981 1.3747727 ]
+print(law.stddev)  # [0.09990015 0.8946503 0.89799064]

@@ -15,4 +15,5 @@ print(law.mean)  # [ 0.5273 0.4273 -0.9545 0.65 -0.65 ]
 # Weighted sums: masses that balance, here with coefficients 2 and 1.
 weights = jnp.array([2.0, 1.0, 1.0])
 balance = GroupSum([0, 0, 0], num_groups=1, weights=weights)
-print(ConstrainedNormal(0.0, jnp.ones(3), balance, jnp.array([6.0])).mean)  # [2. 1. 1.]
+law = ConstrainedNormal(0.0, jnp.ones(3), balance, jnp.array([6.0]))
+print(law.mean)  # [2. 1. 1.]

@@ -6,7 +6,8 @@ from numpyro_constrained import ConstrainedPoisson, IntractableConstraintError
 A = jnp.concatenate([jnp.repeat(jnp.eye(3), 4, 1), jnp.tile(jnp.eye(4), 3)])
 table = jnp.arange(1.0, 13.0) * 500
 rate = jnp.outer(jnp.array([1.0, 2.0, 3.0]), jnp.array([1.0, 2.0, 3.0, 4.0])).flatten()
-print(ConstrainedPoisson(rate, A, A @ table).mean[:4])  # [ 961.5385 1153.8462 1346.1539 1538.4615 ]
+law = ConstrainedPoisson(rate, A, A @ table)
+print(law.mean[:4])  # [ 961.5385 1153.8462 1346.1539 1538.4615 ]
 
 # ... one more sum needs a dynamic programme, and these counts are too large for it.
 A = jnp.concatenate([A, jnp.array([[1.0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 3, 0]])])

@@ -23,6 +23,5 @@ result = svi.run(jax.random.key(0), 20, seen, progress_bar=False)
 trace = numpyro.handlers.trace(numpyro.handlers.seed(model, 0)).get_trace(seen)
 total, parts = trace["total"]["value"], trace["parts"]["value"]
 print(bool(jnp.isclose(parts.sum(), total)))  # True
-print(
-    sorted(guide.sample_posterior(jax.random.key(1), result.params))
-)  # ['parts', 'parts_base', 'total']
+draw = guide.sample_posterior(jax.random.key(1), result.params)
+print(sorted(draw))  # ['parts', 'parts_base', 'total']

@@ -15,9 +15,8 @@ def model(y):  # two-way effects, each of which sums to zero
 
 seeded = numpyro.handlers.seed(model, 0)
 trace = numpyro.handlers.trace(seeded).get_trace(jnp.zeros((3, 4)))
-print(
-    [f"{abs(trace[name]['value'].sum()):.3f}" for name in ("rows", "columns")]
-)  # ['0.000', '0.000']
+print(f"{abs(trace['rows']['value'].sum()):.4f}")  # 0.0000
+print(f"{abs(trace['columns']['value'].sum()):.4f}")  # 0.0000
 
 # Interactions that sum to zero along both directions: one site, rank 3 + 4 - 1.
 both = jnp.concatenate([jnp.repeat(jnp.eye(3), 4, 1), jnp.tile(jnp.eye(4), 3)])

@@ -6,9 +6,9 @@ from pyro_constrained import ConstrainedNormal, ConstrainedPoisson
 # Parameters, k and a dense A broadcast; one analysis of A serves the batch.
 k = torch.tensor([1.0, 2.0, 3.0])
 law = ConstrainedNormal(torch.zeros(3, 4), torch.ones(4), torch.ones(4), k)
-print(
-    tuple(law.batch_shape), tuple(law.event_shape), law.mean[:, 0]
-)  # (3,) (4,) tensor([0.2500, 0.5000, 0.7500])
+print(tuple(law.batch_shape))  # (3,)
+print(tuple(law.event_shape))  # (4,)
+print(law.mean[:, 0])  # tensor([0.2500, 0.5000, 0.7500])
 
 
 def model(k):

@@ -4,7 +4,7 @@ from pyro_constrained import ConstrainedNormal
 
 x = torch.tensor([0.5, -1.0, 0.2, 0.3])  # sums to zero
 law = ConstrainedNormal(0.0, 1.5 * torch.ones(4), torch.ones(4), 0.0)
-print(f"{law.log_prob(x):.4f} {law.variance[0]:.4f}")  # -4.2799 1.6875
+print(law.log_prob(x), law.variance[0])  # tensor(-4.2799) tensor(1.6875)
 
 # What a ZeroSumNormal cannot say: unequal scales, weights, another sum, a learned scale of each.
 law = ConstrainedNormal(

@@ -15,6 +15,5 @@ print(law.mean)  # tensor([ 0.5273, 0.4273, -0.9545, 0.6500, -0.6500])
 # Weighted sums: masses that balance, here with coefficients 2 and 1.
 weights = torch.tensor([2.0, 1.0, 1.0])
 balance = GroupSum([0, 0, 0], num_groups=1, weights=weights)
-print(
-    ConstrainedNormal(0.0, torch.ones(3), balance, torch.tensor([6.0])).mean
-)  # tensor([2., 1., 1.])
+law = ConstrainedNormal(0.0, torch.ones(3), balance, torch.tensor([6.0]))
+print(law.mean)  # tensor([2., 1., 1.])

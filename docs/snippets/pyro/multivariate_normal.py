@@ -11,9 +11,9 @@ law = ConstrainedMultivariateNormal(torch.zeros(3), Sigma, A, k)
 torch.manual_seed(0)
 x = law.rsample((1000,))  # every draw obeys both rows
 print(bool(abs(law.residual(x)).max() < 1e-5))  # True
-print(
-    law.rank, law.mean, law.variance
-)  # 2 tensor([2.2129, 2.2129, 1.5742]) tensor([0.1466, 0.1466, 0.5864])
+print(law.rank)  # 2
+print(law.mean)  # tensor([2.2129, 2.2129, 1.5742])
+print(law.variance)  # tensor([0.1466, 0.1466, 0.5864])
 print(f"{law.log_prob(law.mean):.4f} {law.entropy():.4f}")  # -0.8548 1.3548
 print(f"{law.constraint_log_prob():.4f}")  # -6.3848
 

@@ -15,9 +15,8 @@ def model(y):  # two-way effects, each of which sums to zero
 
 pyro.set_rng_seed(0)
 trace = pyro.poutine.trace(model).get_trace(torch.zeros(3, 4))
-print(
-    [f"{abs(trace.nodes[name]['value'].sum()):.3f}" for name in ("rows", "columns")]
-)  # ['0.000', '0.000']
+print(f"{abs(trace.nodes['rows']['value'].sum()):.4f}")  # 0.0000
+print(f"{abs(trace.nodes['columns']['value'].sum()):.4f}")  # 0.0000
 
 # Interactions that sum to zero along both directions: one site, rank 3 + 4 - 1.
 both = torch.cat([torch.eye(3).repeat_interleave(4, 1), torch.eye(4).repeat(1, 3)])
