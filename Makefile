@@ -12,7 +12,6 @@ VENV     := .venv
 BIN      := $(VENV)/bin
 PIP      := $(BIN)/python -m pip --disable-pip-version-check
 TORCH    := $(shell grep '^torch==' constraints.txt)
-PACKAGES := constrained_core pyro_constrained numpyro_constrained
 PINS     := pyproject.toml constraints.txt
 EXPERIMENTS := two_dimensions super_resolution vae vae_pyro counts diffusion charges chemical_units portfolio gradient_estimators reconciliation hierarchy
 
@@ -91,8 +90,8 @@ format: $(VENV)/.installed ## format the code and repair what can be repaired
 bench: $(VENV)/.installed-bench ## measure against the frameworks' own laws, write tables to benchmarks/
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
-docs: $(VENV)/.installed-docs ## write the reference to build/docs
-	$(BIN)/pdoc --math -o build/docs $(PACKAGES)
+docs: $(VENV)/.installed-docs ## build the site in build/docs; open build/docs/index.html
+	$(SINGLE_THREADED) $(BIN)/python -m sphinx -W --keep-going -q -d build/doctrees docs build/docs $(ARGS)
 
 clean: ## remove caches and build products (.venv, data and outputs stay)
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
