@@ -105,6 +105,7 @@ def condition(plan: Plan) -> float | None:
 
 def fill(plan: SparsePlan) -> tuple[int, int]:
     """Entries of the factor of [[I, A'], [A, 0]] in the order chosen for it, and how many indices
-    come last, in a dense matrix."""
+    come last in that order, where the factor is dense."""
     factor = factor_saddle(plan.saddle, np.ones(plan.num_variables), plan.values)
-    return factor.lower.nnz, len(factor.ordering.late)
+    early, late = len(factor.ordering.early), len(factor.ordering.late)
+    return factor.lower.nnz + early * late + late**2, late

@@ -97,8 +97,8 @@ def _structure(found: ConstraintFacts) -> str:
     if not isinstance(found.plan, SparsePlan) or found.rank == 0:
         return found.structure
     entries, late = fill(found.plan)
-    size = f"the factor of [[I, A'], [A, 0]] has {entries:,} entries in its order"
-    return f"{found.structure}; {size}" + (f", {late:,} indices last and dense" if late else "")
+    size = f"[[I, A'], [A, 0]] has a factor of {entries:,} entries"
+    return f"{found.structure}; {size}" + (f"; {late:,} indices come last, dense" if late else "")
 
 
 def _scales(found: ConstraintFacts) -> str:
