@@ -14,6 +14,8 @@ PIP      := $(BIN)/python -m pip --disable-pip-version-check
 TORCH    := $(shell grep '^torch==' constraints.txt)
 PACKAGES := constrained_core pyro_constrained numpyro_constrained
 PINS     := pyproject.toml constraints.txt
+OLDEST   := .venv-oldest
+OLDEST_PINS := constraints-oldest.txt
 EXPERIMENTS := two_dimensions super_resolution vae vae_pyro counts diffusion charges chemical_units portfolio gradient_estimators reconciliation hierarchy
 
 # One thread per test worker, so that workers do not fight for cores.
@@ -22,7 +24,7 @@ PYTEST   := $(SINGLE_THREADED) $(BIN)/python -m pytest -n $(JOBS) --dist workste
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo tutorials data experiments test test-experiments test-slow lint format bench docs clean
+.PHONY: help venv demo tutorials data experiments test test-experiments test-slow test-oldest lint format bench docs dist clean
 
 help: ## print this menu
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -75,6 +77,16 @@ test-experiments: $(VENV)/.installed-experiments ## run the tests of the experim
 test-slow: $(VENV)/.installed-experiments ## run the statistical checks that take minutes
 	XLA_FLAGS= $(PYTEST) -m slow $(ARGS)
 
+# What is quick of everything; compiled steps have tests of their own, which take long at any version.
+test-oldest: $(OLDEST)/.installed ## run a choice of the tests with the oldest versions that are supported
+	$(SINGLE_THREADED) $(OLDEST)/bin/python -m pytest -n $(JOBS) --dist worksteal $(OLDEST_TESTS) $(ARGS)
+
+$(OLDEST)/.installed: pyproject.toml $(OLDEST_PINS)
+	@echo "making $(OLDEST) with the oldest versions (a large download the first time)"
+	@$(PYTHON) -m venv --clear $(OLDEST)
+	@$(OLDEST)/bin/python -m pip install $(PIP_FLAGS) -e '.[pyro,numpyro,diagnostics,test]' -c $(OLDEST_PINS)
+	@touch $@
+
 lint: $(VENV)/.installed ## check style and types, change nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -90,6 +102,11 @@ bench: $(VENV)/.installed-bench ## measure against the frameworks' own laws, wri
 docs: $(VENV)/.installed-docs ## write the reference to build/docs
 	$(BIN)/pdoc --math -o build/docs $(PACKAGES)
 
-clean: ## remove caches and build products (.venv, data and outputs stay)
+dist: $(VENV)/.installed-dist ## build wheel and source archive, and try the wheel in empty environments
+	rm -rf build dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python tests/try_wheel.py dist
+
+clean: ## remove caches and build products (environments, data and outputs stay)
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find . \( -path ./$(VENV) -o -path ./.git \) -prune -o -type d -name __pycache__ -exec rm -rf {} +
+	find . \( -path ./$(VENV) -o -path ./$(OLDEST) -o -path ./.git \) -prune -o -type d -name __pycache__ -exec rm -rf {} +

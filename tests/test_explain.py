@@ -1,5 +1,9 @@
 """``explain`` in both packages: what users give, the same words, and plans that the laws share."""
 
+import contextlib
+import io
+import re
+
 import numpy as np
 import pytest
 from scipy import sparse
@@ -7,6 +11,7 @@ from scipy import sparse
 import constrained_core
 from constrained_core import ConstraintError, SparseMatrix
 from tests.adapters import BACKENDS, each_backend
+from tests.sources import ROOT
 
 A = np.array([[1.0, 1, 0, 0], [0, 0, 1, 1], [1, 0, 1, 0], [0, 1, 0, 1]])
 K = np.array([3.0, 2, 4, 1])
@@ -135,3 +140,14 @@ def test_sparse_arrays_and_constants_of_a_trace():
 
     traced(1.0)
     assert ranks == [3]
+
+
+@each_backend
+def test_the_page_shows_what_is_printed(backend):
+    """docs/explain.md, up to where it cuts the text short."""
+    page = (ROOT / "docs" / "explain.md").read_text()
+    code, text = re.search(r"```python\n(.*?)```.*?```text\n(.*?)  \.\.\.", page, re.S).groups()
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(code.replace("pyro_constrained", backend.package), {})
+    assert printed.getvalue().startswith(text)

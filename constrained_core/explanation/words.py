@@ -46,7 +46,8 @@ def _sum(coefficients: dict[int, float]) -> str:
     terms = [_term(*pair) for pair in list(coefficients.items())[:SHOWN]]
     if len(coefficients) > SHOWN:
         terms.append(f"+ {plural(len(coefficients) - SHOWN, 'more row')}")
-    return " ".join(terms).removeprefix("+ ") or "0"
+    text = " ".join(terms).removeprefix("+ ") or "0"
+    return "-" + text[2:] if text.startswith("- ") else text
 
 
 def _term(row: int, size: float) -> str:
