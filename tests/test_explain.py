@@ -108,6 +108,7 @@ def test_values_that_are_not_known(backend, which):
         transformed(batch)
 
 
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta:UserWarning")
 def test_sparse_tensors_and_gradients():
     torch = pytest.importorskip("torch")
     from pyro_constrained import explain
