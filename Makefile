@@ -16,6 +16,8 @@ PACKAGES := constrained_core pyro_constrained numpyro_constrained
 PINS     := pyproject.toml constraints.txt
 OLDEST   := .venv-oldest
 OLDEST_PINS := constraints-oldest.txt
+OLDEST_TESTS := $(PACKAGES) tests/core tests/parity tests/test_architecture.py tests/test_explain.py \
+  tests/on_pyro/test_native.py tests/on_pyro/test_transformations.py tests/on_numpyro/test_native.py
 EXPERIMENTS := two_dimensions super_resolution vae vae_pyro counts diffusion charges chemical_units portfolio gradient_estimators reconciliation hierarchy
 
 # One thread per test worker, so that workers do not fight for cores.
@@ -77,7 +79,6 @@ test-experiments: $(VENV)/.installed-experiments ## run the tests of the experim
 test-slow: $(VENV)/.installed-experiments ## run the statistical checks that take minutes
 	XLA_FLAGS= $(PYTEST) -m slow $(ARGS)
 
-# What is quick of everything; compiled steps have tests of their own, which take long at any version.
 test-oldest: $(OLDEST)/.installed ## run a choice of the tests with the oldest versions that are supported
 	$(SINGLE_THREADED) $(OLDEST)/bin/python -m pytest -n $(JOBS) --dist worksteal $(OLDEST_TESTS) $(ARGS)
 

@@ -16,7 +16,7 @@ from constrained_core.explanation.rows import (
 from constrained_core.explanation.words import lines_of
 from constrained_core.fiber.lattice import as_integers, integer_weights
 from constrained_core.groups import GroupSum
-from constrained_core.linear.plan import GroupPlan, Plan
+from constrained_core.linear.plan import DensePlan, Plan
 from constrained_core.linear.planner import check_consistency, plan_constraint
 from constrained_core.linear.sparse_plan import SparsePlan
 from constrained_core.sparse import SparseMatrix
@@ -96,7 +96,7 @@ def explain(
             check_consistency(plan, sides)
         except InfeasibleConstraintError as error:
             disagreement = str(error)
-    laws, notes = tuple[Exactness, ...](), (*notes, *_hints(plan, form))
+    laws, notes = tuple[Exactness, ...](), (*notes, *_hints(plan))
     try:
         laws = whole_number_laws(_integers(matrix), sides, num_categories, max_transitions)
     except ConstraintError as error:
@@ -161,19 +161,11 @@ def _integers(matrix: np.ndarray | GroupSum | SparseMatrix) -> np.ndarray | Grou
     return as_integers("A", matrix)
 
 
-def _hints(plan: Plan, form: str) -> list[str]:
+def _hints(plan: Plan) -> list[str]:
     """What would be better."""
-    if form in ("dense", "sparse") and plan.rank > 1 and not isinstance(plan, GroupPlan):
-        touched = _touched(plan)
-        if touched.max(initial=0) == 1:
-            return [
-                "no variable is in two independent rows: as a GroupSum, every operation costs O(n)"
-            ]
-    return []
-
-
-def _touched(plan: Plan) -> np.ndarray:
-    """``(n,)`` in how many of the rows that are kept each variable is."""
-    if isinstance(plan, SparsePlan):
-        return np.bincount(plan.pattern.column, minlength=plan.num_variables)
-    return np.count_nonzero(getattr(plan, "rows", np.zeros((0, 0))), axis=0)
+    if plan.rank < 2 or not isinstance(plan, DensePlan | SparsePlan):
+        return []
+    column = plan.pattern.column if isinstance(plan, SparsePlan) else plan.rows.nonzero()[1]
+    if np.bincount(column).max() > 1:
+        return []
+    return ["no variable is in two independent rows: as a GroupSum, every operation costs O(n)"]
