@@ -13,7 +13,11 @@ BIN      := $(VENV)/bin
 PIP      := $(BIN)/python -m pip --disable-pip-version-check
 TORCH    := $(shell grep '^torch==' constraints.txt)
 PINS     := pyproject.toml constraints.txt
-EXPERIMENTS := two_dimensions super_resolution vae vae_pyro counts diffusion charges chemical_units portfolio gradient_estimators reconciliation hierarchy
+OLDEST   := .venv-oldest
+OLDEST_PINS := constraints-oldest.txt
+OLDEST_TESTS := constrained_core pyro_constrained numpyro_constrained tests/core tests/parity tests/test_architecture.py tests/test_explain.py \
+  tests/on_pyro/test_native.py tests/on_pyro/test_transformations.py tests/on_numpyro/test_native.py
+EXPERIMENTS := two_dimensions super_resolution vae vae_pyro counts diffusion charges chemical_units portfolio gradient_estimators reconciliation disease_mapping hierarchy large_hierarchy
 
 # One thread per test worker, so that workers do not fight for cores.
 SINGLE_THREADED := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
@@ -21,7 +25,7 @@ PYTEST   := $(SINGLE_THREADED) $(BIN)/python -m pytest -n $(JOBS) --dist workste
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo tutorials data experiments test test-experiments test-slow test-accelerator lint format bench docs clean
+.PHONY: help venv demo tutorials data experiments test test-experiments test-slow test-accelerator test-oldest lint format bench docs dist clean
 
 help: ## print this menu
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,6 +82,15 @@ test-accelerator: $(VENV)/.installed ## run the tests of the laws on a GPU (need
 	TORCH_DEVICE=cuda JAX_PLATFORMS=cuda,cpu XLA_FLAGS= XLA_PYTHON_CLIENT_PREALLOCATE=false \
 	  $(PYTEST) tests/laws -p no:cacheprovider $(ARGS)
 
+test-oldest: $(OLDEST)/.installed ## run a choice of the tests with the oldest versions that are supported
+	$(SINGLE_THREADED) $(OLDEST)/bin/python -m pytest -n $(JOBS) --dist worksteal $(OLDEST_TESTS) $(ARGS)
+
+$(OLDEST)/.installed: pyproject.toml $(OLDEST_PINS)
+	@echo "making $(OLDEST) with the oldest versions (a large download the first time)"
+	@$(PYTHON) -m venv --clear $(OLDEST)
+	@$(OLDEST)/bin/python -m pip install $(PIP_FLAGS) -e '.[pyro,numpyro,diagnostics,test]' -c $(OLDEST_PINS)
+	@touch $@
+
 lint: $(VENV)/.installed ## check style and types, change nothing
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -93,6 +106,11 @@ bench: $(VENV)/.installed-bench ## measure against the frameworks' own laws, wri
 docs: $(VENV)/.installed-docs ## build the site in build/docs; open build/docs/index.html
 	$(SINGLE_THREADED) $(BIN)/python -m sphinx -W --keep-going -q -d build/doctrees docs build/docs $(ARGS)
 
-clean: ## remove caches and build products (.venv, data and outputs stay)
+dist: $(VENV)/.installed-dist ## build wheel and source archive, and try the wheel in empty environments
+	rm -rf build dist
+	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python tests/try_wheel.py dist
+
+clean: ## remove caches and build products (environments, data and outputs stay)
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find . \( -path ./$(VENV) -o -path ./.git \) -prune -o -type d -name __pycache__ -exec rm -rf {} +
+	find . \( -path ./$(VENV) -o -path ./$(OLDEST) -o -path ./.git \) -prune -o -type d -name __pycache__ -exec rm -rf {} +

@@ -9,6 +9,7 @@ from constrained_core.errors import (
     ParameterError,
     UnboundedSupportError,
 )
+from constrained_core.explanation.explanation import Explanation, explain
 from constrained_core.fiber.disjoint_groups import DisjointGroups
 from constrained_core.fiber.lattice import as_integers
 from constrained_core.fiber.plan import FiberPlan
@@ -26,6 +27,7 @@ __all__ = [
     "MAX_TRANSITIONS",
     "ConstraintError",
     "DisjointGroups",
+    "Explanation",
     "FiberPlan",
     "FiberSamplerWarning",
     "GroupSum",
@@ -42,6 +44,7 @@ __all__ = [
     "check_lattice",
     "count_fiber",
     "enumerate_fiber",
+    "explain",
     "fields",
     "plan_constraint",
     "plan_fiber",

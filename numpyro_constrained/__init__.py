@@ -27,6 +27,7 @@ from numpyro_constrained.distributions import (
     ConstrainedPoisson,
     constrain,
 )
+from numpyro_constrained.explanation import explain
 from numpyro_constrained.fiber_sampler import FiberSampler
 from numpyro_constrained.reparam import (
     ConstrainedNormalReparam,
@@ -61,6 +62,7 @@ __all__ = [
     "constrain",
     "constraints",
     "errors",
+    "explain",
     "fields",
     "reparam",
     "summing_matrix",

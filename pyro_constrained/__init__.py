@@ -27,6 +27,7 @@ from pyro_constrained.distributions import (
     ConstrainedPoisson,
     constrain,
 )
+from pyro_constrained.explanation import explain
 from pyro_constrained.fiber_sampler import FiberSampler
 from pyro_constrained.reparam import (
     ConstrainedNormalReparam,
@@ -61,6 +62,7 @@ __all__ = [
     "constrain",
     "constraints",
     "errors",
+    "explain",
     "fields",
     "reparam",
     "summing_matrix",

@@ -126,7 +126,7 @@ PUBLIC = [
     *("UnboundedSupportError", "errors.InfeasibleConstraintError"),
     *("FiberSampler", "FiberSamplerWarning", "errors.FiberSamplerWarning"),
     *("errors.IntractableConstraintError", "errors.UnboundedSupportError"),
-    *("ParameterError", "errors.ParameterError"),
+    *("ParameterError", "errors.ParameterError", "explain"),
 ]
 MEMBERS = [
     *("A", "k", "rank", "base_dist", "mean", "variance", "support", "log_prob", "sample"),
@@ -139,7 +139,7 @@ NOT_OF_STUDENT_T = {"expected_l1", "crps"}
 
 LAYERS = [["_requirements", "kernels"], ["constraints", "transforms", "estimators"]]
 LAYERS += [["distributions"]]
-LAYERS += [["reparam", "registry", "fiber_sampler", "fiber_gibbs"], [""]]
+LAYERS += [["reparam", "registry", "fiber_sampler", "fiber_gibbs", "explanation"], [""]]
 FOREIGN = {CORE: {"numpy", "scipy"}, TORCH: {"torch", "pyro"}, JAX: {"jax", "numpyro"}}
 
 

@@ -14,12 +14,15 @@ from numpyro.distributions import Distribution, constraints
 
 from constrained_core import GroupSum, SparseMatrix, plan_constraint
 from constrained_core.checks import check_value_shape, inferred_shapes, off_subspace
+from constrained_core.explanation.law import law_card
 from numpyro_constrained.constraints import linear_equality
+from numpyro_constrained.distributions.card import facts_of
 from numpyro_constrained.kernels.arrays.inputs import floating
 from numpyro_constrained.kernels.arrays.leaves import (
     AxesLayout,
     Layout,
     folded,
+    leaf_shape,
     unstacked,
     untraced_property,
 )
@@ -49,6 +52,7 @@ class ConstrainedDistribution(Distribution):
     pytree_aux_fields: tuple[str, ...] = ("_layout", "_support_tolerance")
 
     _event_dims: dict[str, int] = {}
+    _covariance_form: str | None = None
 
     def __init__(
         self,
@@ -205,17 +209,21 @@ class ConstrainedDistribution(Distribution):
         check_value_shape(value.shape, "an array", self.event_shape[0], self._batch_shape)
         return lift(value, 1 + len(self._batch_shape))
 
+    @property
+    def _known_plan(self) -> Any:
+        """What is planned of A, for the card of the law; None where there is no plan, or where the
+        law was rebuilt from leaves and has not asked for it yet."""
+        conditional = self.__dict__.get("_conditional")
+        return None if conditional is None else conditional.constraint.matrix.plan
+
+    def _repr_html_(self) -> str:
+        return law_card(facts_of(self))
+
     def __repr__(self) -> str:
-        parts = [f"{name}: {_shape(getattr(self, name))}" for name in self._given()]
-        parts += [f"A: {_shape(self.A)}", f"k: {_shape(self.k)}", f"rank: {self._layout.rank}"]
+        parts = [f"{name}: {leaf_shape(getattr(self, name))}" for name in self._given()]
+        parts += [f"A: {leaf_shape(self.A)}", f"k: {leaf_shape(self.k)}"]
+        parts.append(f"rank: {self._layout.rank}")
         return f"{type(self).__name__}({', '.join(parts)})"
-
-
-def _shape(leaf: Any) -> tuple[int, ...] | None:
-    """The shape of a leaf; None where a transformation of JAX put something else in its place."""
-    if isinstance(leaf, SparseMatrix) and not hasattr(leaf.values, "shape"):
-        return None
-    return tuple(leaf.shape) if hasattr(leaf, "shape") else None
 
 
 def _broadcasts_to(shape: tuple[int, ...], larger: tuple[int, ...]) -> bool:

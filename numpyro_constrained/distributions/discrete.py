@@ -122,6 +122,10 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         return None
 
     @property
+    def _known_plan(self) -> Any:
+        return self._plan
+
+    @property
     def _parts(self) -> Sequence[Part]:
         return self._make_parts(self._parameter, self._edge)
 

@@ -84,6 +84,7 @@ class ConstrainedGMRF(ConstrainedGaussian):
     pytree_data_fields = ("_precision", "_root")
     pytree_aux_fields = ("_pattern", "_root_pattern")
     _event_dims = {"loc": 1, "precision_matrix": 2, "precision_root": 2}
+    _covariance_form = "sparse precision"
 
     _conditional: FieldConditional
 

@@ -75,6 +75,7 @@ class ConstrainedLowRankMultivariateNormal(ConstrainedGaussian):
     reparametrized_params = ["loc", "cov_factor", "cov_diag", "k"]
     pytree_data_fields = ("cov_factor", "cov_diag")
     _event_dims = {"loc": 1, "cov_factor": 2, "cov_diag": 1}
+    _covariance_form = "low rank"
 
     def __init__(
         self,

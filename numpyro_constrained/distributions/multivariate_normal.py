@@ -86,6 +86,7 @@ class ConstrainedMultivariateNormal(ConstrainedGaussian):
     pytree_data_fields = ("_factor",)
     pytree_aux_fields = ("_is_precise",)
     _event_dims = {"loc": 1, "covariance_matrix": 2, "precision_matrix": 2, "scale_tril": 2}
+    _covariance_form = "dense"
 
     def __init__(
         self,

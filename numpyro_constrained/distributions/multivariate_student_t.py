@@ -137,6 +137,10 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
         return ["df", "loc", "scale_tril" if self._is_dense else "scale"]
 
     @property
+    def _covariance_form(self) -> str:  # type: ignore[override]  # as the scale is given
+        return "dense" if self._is_dense else "diagonal"
+
+    @property
     def scale_tril(self) -> Array:
         """``(*batch, n, n)`` L, the parameter; diagonal where ``scale`` was given."""
         if self._is_dense:

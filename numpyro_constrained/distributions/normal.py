@@ -74,6 +74,7 @@ class ConstrainedNormal(ConstrainedGaussian):
     reparametrized_params = ["loc", "scale", "k"]
     pytree_data_fields = ("scale",)
     _event_dims = {"loc": 1, "scale": 1}
+    _covariance_form = "diagonal"
 
     def __init__(
         self,

@@ -11,8 +11,10 @@ from torch.distributions import constraints
 
 from constrained_core import GroupSum
 from constrained_core.checks import STALE_SUPPORT, check_value_shape, inferred_shapes, off_subspace
+from constrained_core.explanation.law import law_card
 from constrained_core.sparse import SparseMatrix
 from pyro_constrained.constraints import linear_equality
+from pyro_constrained.distributions.card import facts_of
 from pyro_constrained.kernels.arrays.autocast import in_full_precision
 from pyro_constrained.kernels.arrays.inspection import are_known
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes
@@ -34,6 +36,7 @@ class ConstrainedDistribution(TorchDistribution):
     """
 
     _event_dims: dict[str, int] = {}
+    _covariance_form: str | None = None
 
     def __init__(
         self,
@@ -134,6 +137,14 @@ class ConstrainedDistribution(TorchDistribution):
         shape = value.shape if isinstance(value, Tensor) else None
         n = self._constraint.num_variables
         check_value_shape(shape, type(value).__name__, n, self._batch_shape)
+
+    @property
+    def _known_plan(self) -> Any:
+        """What is planned of A, for the card of the law; None where there is no plan."""
+        return self._constraint.matrix.plan
+
+    def _repr_html_(self) -> str:
+        return law_card(facts_of(self))
 
     def __repr__(self) -> str:
         names = [name for name in self.arg_constraints if name in self.__dict__]

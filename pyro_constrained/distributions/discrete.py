@@ -79,6 +79,10 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         """``(*batch,)`` expectation of those terms under this law."""
         return 0.0
 
+    @property
+    def _known_plan(self) -> Any:
+        return self._constraint.plan
+
     @lazy_property
     def _parts(self) -> Sequence[Part]:
         return self._make_parts(self._parameter)

@@ -86,6 +86,7 @@ class ConstrainedGMRF(ConstrainedGaussian):
         "k": constraints.dependent(is_discrete=False, event_dim=1),
     }
     _event_dims = {"loc": 1, "precision_matrix": 2, "precision_root": 2}
+    _covariance_form = "sparse precision"
 
     @quiet_under_trace
     def __init__(

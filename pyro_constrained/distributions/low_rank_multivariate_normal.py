@@ -77,6 +77,7 @@ class ConstrainedLowRankMultivariateNormal(ConstrainedGaussian):
         "k": constraints.dependent(is_discrete=False, event_dim=1),
     }
     _event_dims = {"loc": 1, "cov_factor": 2, "cov_diag": 1}
+    _covariance_form = "low rank"
 
     @quiet_under_trace
     def __init__(

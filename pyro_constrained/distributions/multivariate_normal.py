@@ -88,6 +88,7 @@ class ConstrainedMultivariateNormal(ConstrainedGaussian):
         "k": constraints.dependent(is_discrete=False, event_dim=1),
     }
     _event_dims = {"loc": 1, "covariance_matrix": 2, "precision_matrix": 2, "scale_tril": 2}
+    _covariance_form = "dense"
 
     @quiet_under_trace
     def __init__(

@@ -124,6 +124,10 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
         super().__init__(law, batch_shape, gradient_estimator, support_tolerance, validate_args)
 
     @property
+    def _covariance_form(self) -> str:  # type: ignore[override]  # as the scale is given
+        return "dense" if "scale_tril" in self.__dict__ else "diagonal"
+
+    @property
     def base_dist(self) -> dist.MultivariateStudentT:
         """The law without the constraint.
 

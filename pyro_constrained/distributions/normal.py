@@ -70,6 +70,7 @@ class ConstrainedNormal(ConstrainedGaussian):
         "k": constraints.dependent(is_discrete=False, event_dim=1),
     }
     _event_dims = {"loc": 1, "scale": 1}
+    _covariance_form = "diagonal"
 
     @quiet_under_trace
     def __init__(

@@ -10,12 +10,15 @@ from jax.core import Tracer
 from jax.lax import stop_gradient
 from numpyro.distributions.util import lazy_property
 
+from constrained_core.sparse import SparseMatrix
+
 __all__ = [
     "AxesLayout",
     "Layout",
     "derived_property",
     "evaluated",
     "folded",
+    "leaf_shape",
     "unstacked",
     "untraced_property",
     "where_needed",
@@ -124,6 +127,13 @@ class AxesLayout(Layout):
 
     def __hash__(self) -> int:
         return hash(self[:3])
+
+
+def leaf_shape(leaf: Any) -> tuple[int, ...] | None:
+    """The shape of a leaf; None where a transformation of JAX put something else in its place."""
+    if isinstance(leaf, SparseMatrix) and not hasattr(leaf.values, "shape"):
+        return None
+    return tuple(leaf.shape) if hasattr(leaf, "shape") else None
 
 
 def unstacked(leaf: Any, event_dims: int, own_batch: int, batch_dims: int) -> Any:
