@@ -396,6 +396,6 @@ COMPILED = select(
     "student_tril-row",
 )
 """Of every law and every kind of constraint and batch: JAX is held to oracles on these, and to
-PyTorch, whose values are held to oracles on all cases, on all."""
+PyTorch on all cases, which is held to oracles on all of them."""
 DIFFERENTIATED = select("covariance-dense", "diagonal-weighted_groups", "student_tril-row")
 """The same, for what compiles long."""
