@@ -287,7 +287,8 @@ def each_case(cases: tuple[Any, ...]) -> pytest.MarkDecorator:
 def each_law(cases: tuple[Any, ...], compiled: tuple[Any, ...]) -> pytest.MarkDecorator:
     """Each backend with each case. JAX compiles for seconds: cases not `compiled` are slow there.
 
-    `compiled` must have a case of each kind; tests/parity holds JAX to PyTorch on all of them.
+    `compiled` must have a case of each kind; tests/parity holds JAX to PyTorch on the others, on a
+    few of them only in `make test-slow`.
     """
     pairs = [(backend, case) for case in cases for backend in BACKENDS]
     is_slow = [backend.name == "jax" and case not in compiled for backend, case in pairs]

@@ -83,14 +83,26 @@ def _share_contexts(computations: int = 100) -> None:
     """One context of MLIR serves a hundred computations; JAX makes one for each, which takes a
     quarter of the time in which a small one is compiled.
 
-    The function is JAX's own and may go with a release: tests then take longer, nothing else.
+    A computation that is met while another one is built keeps a context of its own: in a common
+    one, its operations would be inserted into those of the other. The function is JAX's own and
+    may go with a release: tests then take longer, nothing else.
     """
     mlir = import_module("jax._src.interpreters.mlir")
     make = getattr(mlir, "make_ir_context", None)
-    if make is not None:
-        served = count()
-        numbered = lru_cache(maxsize=1)(lambda number: make())
-        mlir.make_ir_context = lambda: numbered(next(served) // computations)
+    if make is None:
+        return
+    served = count()
+    numbered = lru_cache(maxsize=1)(lambda number: make())
+
+    def is_building() -> bool:
+        try:
+            return mlir.ir.Context.current is not None
+        except ValueError:  # no context is in use
+            return False
+
+    mlir.make_ir_context = lambda: (
+        make() if is_building() else numbered(next(served) // computations)
+    )
 
 
 def _share_compilations(config: pytest.Config) -> None:

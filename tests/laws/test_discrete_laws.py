@@ -10,7 +10,7 @@ from tests.discrete_cases import BOUND_K, CASES, FINITE, UNBOUNDED, DiscreteCase
 TIGHT = 1e-11
 DRAWS = 8000
 COMPILED = select("poisson-margins", "poisson-outer", "bernoulli-mixed", "categorical-batch_k")
-"""All kinds of parts and batches; tests/parity compares values and gradients on all cases."""
+"""All kinds of parts and batches; tests/parity compares values and gradients with PyTorch."""
 
 
 def log_prob(backend, law, x):
