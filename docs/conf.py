@@ -35,6 +35,7 @@ extensions = [
 exclude_patterns = ["_ext", "_static", "_templates", "figures", "snippets", "**/.ipynb_checkpoints"]
 templates_path = ["_templates"]
 nitpicky = False
+smartquotes = False  # a prime is a transpose
 suppress_warnings = [
     # Pages that code hosts show as well have links of their kind, to files that are no pages here.
     "myst.xref_missing",
@@ -90,6 +91,7 @@ napoleon_custom_sections = [("Shapes", "notes_style")]
 
 html_theme = "pydata_sphinx_theme"
 html_title = project
+toc_object_entries_show_parents = "hide"
 html_context = {"default_mode": "auto"}
 html_favicon = "_static/favicon.svg"
 html_static_path = ["_static"]

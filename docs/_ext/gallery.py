@@ -16,9 +16,11 @@ from twins import BACKENDS
 
 THEMES = {
     "Begin here": ("01", "02", "03"),
-    "Images and networks that obey a law": ("04", "07", "08", "11"),
+    "Images": ("04", "08"),
+    "Networks whose outputs obey a law": ("07", "11"),
     "Counts and subsets": ("05", "06"),
-    "Fields, networks and hierarchies": ("09", "10"),
+    "Fields, flows and hierarchies": ("09", "10", "12"),
+    "A base law of one's own": ("13",),
 }
 WIDTH = 480
 
@@ -90,7 +92,14 @@ class Gallery(SphinxDirective):
         for theme, numbers in themes.items():
             cards = [self._card(found[n], outdir) for n in numbers if n in found]
             if cards:
-                lines += [f"## {theme}", "", ":::::{grid} 1 2 3 3", *cards, ":::::", ""]
+                lines += [
+                    f"## {theme}",
+                    "",
+                    ":::::{grid} 1 2 3 3\n:gutter: 3\n",
+                    *cards,
+                    ":::::",
+                    "",
+                ]
         pages = [_page(path) for twins in found.values() for path in twins.values()]
         lines += ["```{toctree}", ":hidden:", "", *pages, "```"]
         return self.parse_text_to_nodes("\n".join(lines), allow_section_headings=True)
