@@ -111,6 +111,7 @@ html_theme_options = {
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
-html_sidebars = {"index": [], "errors": [], "bibliography": []}
+ALONE = "index which_law gallery performance experiments errors how_it_works contributing changelog"
+html_sidebars = {page: [] for page in (*ALONE.split(), "bibliography")}  # pages without a section
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True

@@ -38,7 +38,7 @@ def notebooks(srcdir: Path) -> dict[str, dict[str, Path]]:
     for backend in BACKENDS:
         for path in sorted((srcdir / "notebooks" / backend).glob("[0-9][0-9]_*.ipynb")):
             found.setdefault(path.name[:2], {})[backend] = path
-    return found
+    return dict(sorted(found.items()))
 
 
 def title_of(notebook: dict[str, Any]) -> str:
@@ -95,12 +95,16 @@ class Gallery(SphinxDirective):
                 lines += [
                     f"## {theme}",
                     "",
-                    ":::::{grid} 1 2 3 3\n:gutter: 3\n",
+                    ":::::{grid} 1 2 2 2\n:gutter: 3\n",
                     *cards,
                     ":::::",
                     "",
                 ]
-        pages = [_page(path) for twins in found.values() for path in twins.values()]
+        pages = [
+            f"{title_of(json.loads(path.read_text()))} ({BACKENDS[backend]}) <{_page(path)}>"
+            for twins in found.values()
+            for backend, path in twins.items()
+        ]
         lines += ["```{toctree}", ":hidden:", "", *pages, "```"]
         return self.parse_text_to_nodes("\n".join(lines), allow_section_headings=True)
 
