@@ -35,6 +35,7 @@ extensions = [
 exclude_patterns = ["_ext", "_static", "_templates", "figures", "snippets", "**/.ipynb_checkpoints"]
 templates_path = ["_templates"]
 nitpicky = False
+smartquotes = False  # a prime is a transpose
 suppress_warnings = [
     # Pages that code hosts show as well have links of their kind, to files that are no pages here.
     "myst.xref_missing",
@@ -90,6 +91,7 @@ napoleon_custom_sections = [("Shapes", "notes_style")]
 
 html_theme = "pydata_sphinx_theme"
 html_title = project
+toc_object_entries_show_parents = "hide"
 html_context = {"default_mode": "auto"}
 html_favicon = "_static/favicon.svg"
 html_static_path = ["_static"]
@@ -109,6 +111,7 @@ html_theme_options = {
     "pygments_light_style": "a11y-high-contrast-light",
     "pygments_dark_style": "a11y-high-contrast-dark",
 }
-html_sidebars = {"index": [], "errors": [], "bibliography": []}
+ALONE = "index which_law gallery performance experiments errors how_it_works contributing changelog"
+html_sidebars = {page: [] for page in (*ALONE.split(), "bibliography")}  # pages without a section
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True

@@ -16,9 +16,11 @@ from twins import BACKENDS
 
 THEMES = {
     "Begin here": ("01", "02", "03"),
-    "Images and networks that obey a law": ("04", "07", "08", "11"),
+    "Images": ("04", "08"),
+    "Networks whose outputs obey a law": ("07", "11"),
     "Counts and subsets": ("05", "06"),
-    "Fields, networks and hierarchies": ("09", "10"),
+    "Fields, flows and hierarchies": ("09", "10", "12"),
+    "A base law of one's own": ("13",),
 }
 WIDTH = 480
 
@@ -36,7 +38,7 @@ def notebooks(srcdir: Path) -> dict[str, dict[str, Path]]:
     for backend in BACKENDS:
         for path in sorted((srcdir / "notebooks" / backend).glob("[0-9][0-9]_*.ipynb")):
             found.setdefault(path.name[:2], {})[backend] = path
-    return found
+    return dict(sorted(found.items()))
 
 
 def title_of(notebook: dict[str, Any]) -> str:
@@ -90,8 +92,19 @@ class Gallery(SphinxDirective):
         for theme, numbers in themes.items():
             cards = [self._card(found[n], outdir) for n in numbers if n in found]
             if cards:
-                lines += [f"## {theme}", "", ":::::{grid} 1 2 3 3", *cards, ":::::", ""]
-        pages = [_page(path) for twins in found.values() for path in twins.values()]
+                lines += [
+                    f"## {theme}",
+                    "",
+                    ":::::{grid} 1 2 2 2\n:gutter: 3\n",
+                    *cards,
+                    ":::::",
+                    "",
+                ]
+        pages = [
+            f"{title_of(json.loads(path.read_text()))} ({BACKENDS[backend]}) <{_page(path)}>"
+            for twins in found.values()
+            for backend, path in twins.items()
+        ]
         lines += ["```{toctree}", ":hidden:", "", *pages, "```"]
         return self.parse_text_to_nodes("\n".join(lines), allow_section_headings=True)
 
