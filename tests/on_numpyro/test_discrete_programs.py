@@ -14,6 +14,7 @@ from numpyro_constrained import (
     ConstrainedBernoulli,
     ConstrainedPoisson,
     ConstraintError,
+    InfeasibleConstraintError,
     MarginalExpectationReparam,
     auto_reparam,
 )
@@ -128,6 +129,22 @@ def test_masked_sites_do_not_count():
 def test_jit_of_a_model():
     drawn = jax.jit(lambda key: seed(guide, key)())(KEY)
     assert drawn is None
+
+
+@pytest.mark.parametrize("matrix", [jnp.array, lambda A: jnp.ones(A.shape, int) * A])
+def test_a_matrix_made_inside_a_model(matrix):
+    """A constant, though JAX traces it: the fiber is planned, and known sums are checked."""
+    A, k, rate = np.array([[1, 1, 1], [0, 1, 1]]), np.array([4, 3]), array([0.5, 1.0, 2.0])
+
+    def score(rate, k=k):
+        return ConstrainedPoisson(rate, matrix(A), jnp.array(k)).constraint_log_prob()
+
+    outside = ConstrainedPoisson(rate, A, k).constraint_log_prob()
+    assert_close(jax.jit(score)(rate), outside)
+    with pytest.raises(InfeasibleConstraintError, match="-1"):
+        jax.jit(lambda rate: score(rate, np.array([4, -1])))(rate)
+    with pytest.raises(ConstraintError, match="traced array whose values are not known"):
+        jax.jit(lambda A: ConstrainedPoisson(rate, A, k).mean)(A)
 
 
 def test_learning_with_infinite_logits():

@@ -10,7 +10,7 @@ from jax.core import Tracer
 from jax.experimental.sparse import JAXSparse
 
 from constrained_core.inputs import read_array, refuse_complex, refuse_sparse
-from numpyro_constrained.kernels.arrays.known import known_value
+from numpyro_constrained.kernels.arrays.known import seen
 
 __all__ = ["floating", "host_or_traced", "on_host"]
 
@@ -20,13 +20,11 @@ def host_or_traced(name: str, value: Any) -> Any:
     if isinstance(value, JAXSparse):  # whose parts may be traced
         refuse_sparse(name, type(value).__name__)
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value)):
-        traced = jnp.asarray(value)
-        known = known_value(traced)
-        if known is None:
-            if jnp.issubdtype(traced.dtype, jnp.complexfloating):
-                refuse_complex(name, traced.dtype)
-            return traced
-        value = known
+        value = seen(jnp.asarray(value))
+        if isinstance(value, Tracer):
+            if jnp.issubdtype(value.dtype, jnp.complexfloating):
+                refuse_complex(name, value.dtype)
+            return value
     array = on_host(name, value)
     if array.dtype.kind == "f" and array.dtype.itemsize >= 4:
         return array

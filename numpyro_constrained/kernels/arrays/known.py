@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
-__all__ = ["known_value"]
+__all__ = ["known_value", "seen"]
 
 MAX_OPERATIONS = 1000
 OPAQUE = ("jaxpr", "branches", "cond_jaxpr", "call_jaxpr")
@@ -23,6 +23,14 @@ def known_value(value: Any) -> np.ndarray | None:
     except _Unknown:
         return None
     return np.asarray(found)
+
+
+def seen(value: Any) -> Any:
+    """The known value where there is one behind a tracer, else what is given."""
+    if not isinstance(value, Tracer):
+        return value
+    known = known_value(value)
+    return value if known is None else known
 
 
 class _Unknown(Exception):

@@ -25,6 +25,7 @@ from constrained_core.fiber.tables import TwoWayTable
 from constrained_core.fiber.trellis import Trellis
 from numpyro_constrained.kernels.arrays.groups import Groups
 from numpyro_constrained.kernels.arrays.inputs import on_host
+from numpyro_constrained.kernels.arrays.known import seen
 from numpyro_constrained.kernels.arrays.leaves import Layout, unstacked
 from numpyro_constrained.kernels.arrays.linalg import lift, matvec
 from numpyro_constrained.kernels.arrays.plans import plan_index
@@ -266,7 +267,7 @@ def bind_fiber(
     """Plan ``A x = k`` exactly and bind it to ``like``.
 
     Args:
-        A: ``(m, n)``, ``(n,)`` for one row, or a ``GroupSum``; whole numbers, not traced.
+        A: ``(m, n)``, ``(n,)`` for one row, or a ``GroupSum``; whole numbers that are known.
         k: ``(*batch, m)``; ``(*batch,)`` for one row; whole numbers.
         like: the parameter of the law.
         upper: largest value by the base law, or None.
@@ -281,9 +282,10 @@ def bind_fiber(
         UnboundedSupportError: infinitely many points.
         IntractableConstraintError: a plan past its budget.
         ParameterError: a plan past its budget, and parameters that leave no point.
-        ConstraintError: shapes that do not fit, numbers that are not whole, a traced A.
+        ConstraintError: shapes that do not fit, numbers that are not whole, an A that is not known.
     """
     A = dense_form("A", A) if is_sparse(A) else A
+    A, k = seen(A), seen(k)
     matrix, k, layout, integers = _read(A, k)
     num_variables = matrix.shape[-1]
     options: dict[str, Any] = {
@@ -330,9 +332,10 @@ def bind_integers(A: Any, k: Any, upper: int | None = None) -> IntegerConstraint
 
     Raises:
         InfeasibleConstraintError: no integer x, of any sign, satisfies it.
-        ConstraintError: shapes that do not fit, numbers that are not whole, a traced A.
+        ConstraintError: shapes that do not fit, numbers that are not whole, an A that is not known.
     """
     A = dense_form("A", A) if is_sparse(A) else A
+    A, k = seen(A), seen(k)
     matrix, k, layout, integers = _read(A, k)
     if integers is not None:
         lattice_of(matrix).check(integers)
@@ -402,7 +405,7 @@ def _known_matrix(A: Any) -> np.ndarray:
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(A)):
         raise ConstraintError(
             "A: expected a constant matrix of whole numbers for a discrete law, got a traced "
-            "array; its fiber is planned exactly from the values of A, so make A outside jit, "
-            "vmap and grad, as a NumPy array."
+            "array whose values are not known; its fiber is planned exactly from the values of A, "
+            "so make A outside jit, vmap and grad, as a NumPy array."
         )
     return on_host("A", A)
