@@ -18,6 +18,10 @@ OLDEST   := .venv-oldest
 OLDEST_PINS := constraints-oldest.txt
 OLDEST_TESTS := $(PACKAGES) tests/core tests/parity tests/test_architecture.py tests/test_explain.py \
   tests/on_pyro/test_native.py tests/on_pyro/test_transformations.py tests/on_numpyro/test_native.py
+# What an older PyTorch does not do, as docs/supported_versions.md says: compiled steps; groups are mapped over slowly.
+COMPILED := tests/on_pyro/test_transformations.py::test_
+OLDEST_OPTIONS := --deselect $(COMPILED)a_compiled_step --deselect $(COMPILED)export \
+  -W 'ignore:There is a performance drop:UserWarning'
 EXPERIMENTS := two_dimensions super_resolution vae vae_pyro counts diffusion charges chemical_units portfolio gradient_estimators reconciliation hierarchy
 
 # One thread per test worker, so that workers do not fight for cores.
@@ -80,7 +84,7 @@ test-slow: $(VENV)/.installed-experiments ## run the statistical checks that tak
 	XLA_FLAGS= $(PYTEST) -m slow $(ARGS)
 
 test-oldest: $(OLDEST)/.installed ## run a choice of the tests with the oldest versions that are supported
-	$(SINGLE_THREADED) $(OLDEST)/bin/python -m pytest -n $(JOBS) --dist worksteal $(OLDEST_TESTS) $(ARGS)
+	$(SINGLE_THREADED) $(OLDEST)/bin/python -m pytest -n $(JOBS) --dist worksteal $(OLDEST_TESTS) $(OLDEST_OPTIONS) $(ARGS)
 
 $(OLDEST)/.installed: pyproject.toml $(OLDEST_PINS)
 	@echo "making $(OLDEST) with the oldest versions (a large download the first time)"
