@@ -10,23 +10,12 @@ from torch.distributions.utils import lazy_property
 
 __all__ = ["full_precision", "in_full_precision"]
 
-
-def _has_autocast(device: str) -> bool:
-    """Whether this PyTorch casts there: on "mps" it does from 2.5."""
-    try:
-        torch.is_autocast_enabled(device)
-    except RuntimeError:
-        return False
-    return True
-
-
-DEVICES = tuple(device for device in ("cpu", "cuda", "xpu", "mps") if _has_autocast(device))
-HAS_MPS = "mps" in DEVICES
+DEVICES = ("cpu", "cuda", "xpu", "mps")
 
 
 def _is_on() -> bool:
     """Whether autocast is on anywhere: one question for most devices, as it is asked often."""
-    return torch._C._is_any_autocast_enabled() or (HAS_MPS and torch.is_autocast_enabled("mps"))
+    return torch._C._is_any_autocast_enabled() or torch.is_autocast_enabled("mps")
 
 
 def full_precision(function: Callable) -> Callable:
