@@ -58,14 +58,15 @@ def noised(key, x, t, k, is_free=False):
 
 # %%
 def tiles(images, columns):
-    return np.vstack([np.hstack(row) for row in np.asarray(images).reshape(-1, columns, 8, 8)])
+    rows = np.pad(np.asarray(images).reshape(-1, columns, 8, 8), [(0, 0)] * 2 + [(0, 1)] * 2)
+    return np.vstack([np.hstack(row) for row in rows])
 
 
 times, one, its_sums = jnp.array([1, 8, 16, 24, 32, 40]), x[:1], k[:1]
 paths = [noised(random.key(1), one, times, its_sums, is_free) for is_free in (False, True)]
 figure, axis = plt.subplots(figsize=(8, 2.6), layout="constrained")
 axis.imshow(tiles(np.concatenate(paths), 6), cmap="Greys", interpolation="nearest")
-axis.set(yticks=[3.5, 11.5], yticklabels=["given the sums", "ordinary"], xticks=[])
+axis.set(yticks=[4, 13], yticklabels=["given the sums", "ordinary"], xticks=[])
 plt.show()
 print("sums off:", *(abs(law_of(one, 1.0, its_sums).residual(path)).max(-1) for path in paths))
 
@@ -122,8 +123,6 @@ def draw(key, weights, k, is_free):
 
 
 ours, free = (draw(random.key(2), train(is_free), given, is_free) for is_free in (False, True))
-target = law_of(free, 1.0, given)
-
 # %% [markdown]
 # ## What was drawn
 #
@@ -132,7 +131,7 @@ target = law_of(free, 1.0, given)
 
 # %%
 everything = {"real": images[-64:], "given the sums": ours, "ordinary": free}
-everything["repaired"] = target.project(free)
+everything["repaired"] = (target := law_of(free, 1.0, given)).project(free)
 figure, axes = plt.subplots(1, 4, figsize=(9, 2.7), layout="constrained")
 for axis, (name, drawn) in zip(axes, everything.items(), strict=True):
     miss, outside = abs(target.residual(drawn)).max(), jnp.maximum(abs(drawn) - 1, 0).mean()

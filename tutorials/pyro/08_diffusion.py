@@ -58,14 +58,15 @@ def noised(x, t, k, is_free=False):
 
 # %%
 def tiles(images, columns):
-    return np.vstack([np.hstack(row) for row in np.asarray(images).reshape(-1, columns, 8, 8)])
+    rows = np.pad(np.asarray(images).reshape(-1, columns, 8, 8), [(0, 0)] * 2 + [(0, 1)] * 2)
+    return np.vstack([np.hstack(row) for row in rows])
 
 
 times, (one, its_sums) = torch.tensor([1, 8, 16, 24, 32, 40]), (x[:1].expand(6, 64), k[:1])
 paths = [noised(one, times, its_sums.expand(6, 4), is_free) for is_free in (False, True)]
 figure, axis = plt.subplots(figsize=(8, 2.6), layout="constrained")
 axis.imshow(tiles(torch.cat(paths), 6), cmap="Greys", interpolation="nearest")
-axis.set(yticks=[3.5, 11.5], yticklabels=["given the sums", "ordinary"], xticks=[])
+axis.set(yticks=[4, 13], yticklabels=["given the sums", "ordinary"], xticks=[])
 plt.show()
 for path in paths:
     print("sums off:", law_of(one, 1.0, its_sums).residual(path).abs().amax(-1).numpy().round(6))
