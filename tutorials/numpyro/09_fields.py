@@ -55,20 +55,16 @@ print(f"sum of a draw {float(draw.sum()):.0e}")
 assert abs(draw.sum()) < 1e-9 and fixed.variance.mean() > 1.3 * phi_law.variance.mean()
 
 
-def maps(columns, **style):
+def maps(**columns):
     _, axes = plt.subplots(1, len(columns), figsize=(9, 1.7), layout="constrained")
     for axis, (name, values) in zip(axes, columns.items(), strict=True):
-        counties.plot(
-            np.asarray(values), ax=axis, legend=True, legend_kwds={"shrink": 0.6}, **style
-        )
-        axis.set_title(name, fontsize=9)
+        counties.plot(np.asarray(values), ax=axis, legend=True, legend_kwds={"shrink": 0.6})
+        axis.set_title(name.replace("_", " "), fontsize=9)
         axis.axis("off")
     plt.show()
 
 
-maps(
-    {"a draw": draw, "variance, sum zero": phi_law.variance, "variance, west fixed": fixed.variance}
-)
+maps(a_draw=draw, variance_given_the_sum=phi_law.variance, west_fixed=fixed.variance)
 
 # %% [markdown]
 # ## The model, and its posterior by NUTS
@@ -108,7 +104,7 @@ assert abs(parts["phi"].sum(-1)).max() < 1e-9
 
 # %%
 risk, raised = np.exp(log_risk).mean(0), (log_risk > 0).mean(0)
-maps({"deaths over expected": deaths / expected, "risk": risk, "P(risk > 1)": raised})
+maps(deaths_over_expected=deaths / expected, risk=risk, probability_of_raised_risk=raised)
 assert risk.std() < (deaths / expected).std()  # small counties lean on their neighbours
 
 # %% [markdown]

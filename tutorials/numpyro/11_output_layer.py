@@ -38,8 +38,7 @@ x, y, x_test, y_test = coarse[:1500], fine[:1500], coarse[1500:], fine[1500:]
 # %% [markdown]
 # ## The layer
 #
-# It is the last line of the network: two heads, location and scale, and the law given the sums. The
-# right-hand side k is the input, another one for each image.
+# Two heads, location and scale; the last line is the law given the sums, another k for each image.
 
 
 # %%
@@ -63,8 +62,7 @@ class Sharpen(eqx.Module):
 
 # %%
 def half(network):
-    weights, rest = eqx.partition(network, eqx.is_array)
-    return eqx.combine(jax.tree.map(lambda each: each.astype(jnp.bfloat16), weights), rest)
+    return jax.tree.map(lambda w: w.astype(jnp.bfloat16) if eqx.is_array(w) else w, network)
 
 
 def train(network, loss):
@@ -103,17 +101,15 @@ def penalty(body, rows):
 
 body = train(eqx.nn.MLP(16, 64, 256, 1, jax.nn.silu, key=key), penalty)
 penalised = jax.vmap(body)(x_test.astype(jnp.bfloat16)).astype(jnp.float32)
-sums = x_test + law.residual(penalised)
-rescaled = penalised * (x_test / sums)[:, block]
+rescaled = penalised * (x_test / (x_test + law.residual(penalised)))[:, block]
 
 guesses = {"law": law.mean, "penalty": penalised, "rescaled": rescaled}
 for name, guess in guesses.items():
     error = float(((guess - y_test) ** 2).mean()) ** 0.5
     miss = float(abs(law.residual(guess)).max())
     print(f"{name:9} error {error:.4f}, sums missed by {miss:.0e}")
-    assert (miss > 0.01) if name == "penalty" else (miss < 1e-4)
+    assert (miss > 0.01) if name == "penalty" else (miss < 1e-3)
 
-# %%
 shown = {"coarse": x_test[:, block] / 4, **guesses, "truth": y_test}
 figure, axes = plt.subplots(1, 5, figsize=(9, 3.6), layout="constrained")
 for axis, (name, images) in zip(axes, shown.items(), strict=True):
@@ -140,17 +136,15 @@ assert (eqx.filter_jit(again)(x_test).mean == law.mean).all()
 # densities stay where their images are. `jax.config.update("jax_num_cpu_devices", 4)` tries it.
 
 # %%
-mesh = jax.make_mesh((jax.device_count(),), ("images",))
-spread = jax.NamedSharding(mesh, jax.P("images"))
-rows = len(x_test) // jax.device_count() * jax.device_count()
-on_all = eqx.filter_jit(network)(jax.device_put(x_test[:rows], spread)).mean
-print(f"{jax.device_count()} device(s), a mean on {len(on_all.sharding.device_set)}")
-assert jnp.allclose(on_all, law.mean[:rows], atol=1e-2)
+mesh = jax.sharding.Mesh(np.array(jax.devices()), ("images",))
+rows = jax.device_put(x_test[:256], jax.NamedSharding(mesh, jax.P("images")))
+on_all = eqx.filter_jit(network)(rows).mean
+print(f"a mean on {len(on_all.sharding.device_set)} of {jax.device_count()} devices")
+assert jnp.allclose(on_all, law.mean[:256], atol=1e-2)
 
 # %% [markdown]
 # ## What to try next
 #
 # - Train by `law.expected_l2(y)` or `law.crps(y)`, which are exact, in place of the likelihood.
 # - flax: `nnx.Module` in place of `eqx.Module`; the last line stays as it is.
-# - Redundant sums: rows and columns of the image at once; dependent rows are dropped.
 # - Nine ways to end a network, on process data and images: `experiments/chemical_units`, `vae`.

@@ -86,7 +86,8 @@ print(
 print(f"{(stddev < 1e-6).sum()} flows follow from demands alone")
 
 # %% [markdown]
-# A penalty instead lets balances be missed as a meter is, by 5 L/s: and they are missed.
+# A penalty instead lets balances be missed as a meter is, by 5 L/s: and they are missed. The map is
+# what the law does not know: of two wide links side by side (top) the sum is known, not the parts.
 
 # %%
 rows = sparse.vstack([balance, seen]) / noise
@@ -99,13 +100,15 @@ print("largest miss of a balance, L/s:", {name: f"{each:.1g}" for name, each in 
 assert missed["law"] < 1e-6 and missed["penalty"] > 1
 
 figure, axis = plt.subplots(figsize=(6, 4.5), layout="constrained")
-lines = LineCollection(np.stack([place[start], place[stop]], 1), array=stddev, cmap="viridis", lw=3)
+lines = LineCollection(
+    np.stack([place[start], place[stop]], 1), array=stddev, norm=plt.Normalize(0, 30), lw=3
+)
 axis.add_collection(lines)
 axis.plot(*(place[start] + place[stop])[meters].T / 2, "r^", label="meter")
 axis.set(xticks=[], yticks=[], title="standard deviation of each flow, L/s", aspect="equal")
 axis.autoscale()
 axis.legend()
-figure.colorbar(lines)
+figure.colorbar(lines, extend="max")
 plt.show()
 
 # %% [markdown]

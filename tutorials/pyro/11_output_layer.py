@@ -37,8 +37,7 @@ x, y, x_test, y_test = coarse[:1500], fine[:1500], coarse[1500:], fine[1500:]
 # %% [markdown]
 # ## The layer
 #
-# It is the last line of the network: two heads, location and scale, and the law given the sums. The
-# right-hand side k is the input, another one for each image.
+# Two heads, location and scale; the last line is the law given the sums, another k for each image.
 
 
 # %%
@@ -96,17 +95,15 @@ def penalty(body, rows):
 
 body = train(nn.Sequential(nn.Linear(16, 256), nn.SiLU(), nn.Linear(256, 64)), penalty)
 penalised = body(x_test).detach()
-sums = x_test + law.residual(penalised)
-rescaled = penalised * (x_test / sums)[:, block]
+rescaled = penalised * (x_test / (x_test + law.residual(penalised)))[:, block]
 
 guesses = {"law": law.mean, "penalty": penalised, "rescaled": rescaled}
 for name, guess in guesses.items():
     error = float(((guess - y_test) ** 2).mean()) ** 0.5
     miss = float(abs(law.residual(guess)).max())
     print(f"{name:9} error {error:.4f}, sums missed by {miss:.0e}")
-    assert (miss > 0.01) if name == "penalty" else (miss < 1e-4)
+    assert (miss > 0.01) if name == "penalty" else (miss < 1e-3)
 
-# %%
 shown = {"coarse": x_test[:, block] / 4, **guesses, "truth": y_test}
 figure, axes = plt.subplots(1, 5, figsize=(9, 3.6), layout="constrained")
 for axis, (name, images) in zip(axes, shown.items(), strict=True):
@@ -147,5 +144,4 @@ print("gradients of all weights:", all(each.grad is not None for each in network
 #
 # - Train by `law.expected_l2(y)` or `law.crps(y)`, which are exact, in place of the likelihood.
 # - `torch.compile(step, fullgraph=True)` of a training step: A is a constant of the graph.
-# - Redundant sums: rows and columns of the image at once; dependent rows are dropped.
 # - Nine ways to end a network, on process data and images: `experiments/chemical_units`, `vae`.
