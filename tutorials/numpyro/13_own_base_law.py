@@ -102,7 +102,8 @@ print(f"likeliest: rho {rho}, scale {scale:.0f}")
 # ## Months from quarters
 #
 # The usual shortcut gives each month a third of its quarter: right sums, and stairs. The law joins
-# quarters smoothly, says how sure it is, and draws whole years that add up.
+# quarters smoothly, and draws whole years that add up. It is less sure than it need be (grey), for
+# an autoregression takes the seasons for chance.
 
 # %%
 thirds = sums[quarter] / 3
