@@ -33,7 +33,7 @@ keys = random.split(random.key(0), 3)
 A = jnp.array([[1.0, -1, -1, 0, 0, 0], [0, 1, 0, -1, -1, 0], [0, 0, 1, 0, 1, -1]])
 k = jnp.zeros(3)
 truth = jnp.array([12.0, 7, 5, 4, 3, 8])
-metered, noise = jnp.array([0, 1, 2, 3, 5]), jnp.array([1.5, 0.8, 0.3, 0.5, 1.5])
+metered, noise = jnp.array([0, 1, 2, 3, 5]), jnp.array([1.5, 0.8, 0.3, 0.5, 0.5])
 readings = truth[metered] + noise * random.normal(keys[0], (8, 5))
 print("mean readings:", np.asarray(readings.mean(0)).round(2))
 
@@ -134,14 +134,14 @@ def leaky(readings):
 try:
     fit(leaky, AutoMultivariateNormal(leaky), leaky_readings)
 except ConstraintError as error:
-    print("stale support:", str(error)[-118:])
+    print("stale support:", str(error).rpartition(": ")[2])
 
 moving = reparam(leaky, config=auto_reparam)
 posterior = fit(moving, AutoMultivariateNormal(moving), leaky_readings)
 leak, flows = posterior["leak"], posterior["flows"]
 print(f"leak: {leak.mean():.3f} +- {leak.std():.3f}, in truth 0.2")
 assert jnp.allclose((1 - leak) * (flows @ into_last), flows @ out_of_last, atol=1e-3)
-assert SHORT or 0.1 < leak.mean() < 0.3
+assert SHORT or abs(leak.mean() - 0.2) < 3 * leak.std() < 0.3
 
 # %% [markdown]
 # ## What to try next

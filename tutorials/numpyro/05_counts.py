@@ -83,7 +83,7 @@ plt.show()
 # %%
 jobs = np.array([[1, 3, 10, 6], [2, 3, 10, 7], [1, 6, 14, 12], [0, 1, 9, 11]]).ravel()
 law = independence(jobs, 4, 4)
-tables, mean = np.asarray(law.sample(keys[0], (num_tables,))), law.mean.numpy()
+tables, mean = np.asarray(law.sample(keys[0], (num_tables,))), np.asarray(law.mean)
 statistic, observed = (((x - mean) ** 2 / mean).sum(-1) for x in (tables, jobs))
 exact, approximate = (statistic >= observed).mean(), stats.chi2(9).sf(observed)
 print(f"p of the draws {exact:.3f}, of the chi-square law {approximate:.3f}")

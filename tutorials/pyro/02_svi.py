@@ -32,7 +32,7 @@ pyro.set_rng_seed(0)
 A = torch.tensor([[1.0, -1, -1, 0, 0, 0], [0, 1, 0, -1, -1, 0], [0, 0, 1, 0, 1, -1]])
 k = torch.zeros(3)
 truth = torch.tensor([12.0, 7, 5, 4, 3, 8])
-metered, noise = torch.tensor([0, 1, 2, 3, 5]), torch.tensor([1.5, 0.8, 0.3, 0.5, 1.5])
+metered, noise = torch.tensor([0, 1, 2, 3, 5]), torch.tensor([1.5, 0.8, 0.3, 0.5, 0.5])
 readings = truth[metered] + noise * torch.randn(8, 5)
 print("mean readings:", readings.mean(0).numpy().round(2))
 
@@ -109,7 +109,7 @@ assert SHORT or torch.allclose(draws.std(0), exact.stddev, rtol=0.25)
 try:
     fit(model, without_the_law, readings)
 except ValueError as error:  # Pyro says where; the cause says what
-    print("without the law:", str(error.__cause__)[:105])
+    print("without the law:", str(error.__cause__).partition(";")[0])
 
 # %% [markdown]
 # ## A law that is learned
@@ -134,14 +134,14 @@ def leaky(readings):
 try:
     fit(leaky, AutoMultivariateNormal(leaky), leaky_readings)
 except ValueError as error:
-    print("stale support:", str(error.__cause__)[-118:])
+    print("stale support:", str(error.__cause__).rpartition(": ")[2])
 
 moving = poutine.reparam(leaky, config=auto_reparam)
 posterior = fit(moving, AutoMultivariateNormal(moving), leaky_readings)
 leak, flows = posterior["leak"].flatten(), posterior["flows"].reshape(-1, 6)
 print(f"leak: {leak.mean():.3f} +- {leak.std():.3f}, in truth 0.2")
 assert ((1 - leak) * (flows @ into_last) - flows @ out_of_last).abs().max() < 1e-3
-assert SHORT or 0.1 < leak.mean() < 0.3
+assert SHORT or abs(leak.mean() - 0.2) < 3 * leak.std() < 0.3
 
 # %% [markdown]
 # ## What to try next
