@@ -64,7 +64,7 @@ def maps(**columns):
     plt.show()
 
 
-maps(a_draw=draw, variance_given_the_sum=phi_law.variance, west_fixed=fixed.variance)
+maps(a_draw=draw, variance_given_sum=phi_law.variance, variance_west_fixed=fixed.variance)
 
 # %% [markdown]
 # ## The model, and its posterior by NUTS
@@ -98,7 +98,7 @@ mcmc.run(random.key(0))
 drawn = mcmc.get_samples()
 parts = {name: np.asarray(drawn[name]).reshape(len(drawn["phi"]), -1) for name in PRIOR}
 log_risk = log_risk_of(**parts)
-print({name: parts[name].mean().round(2) for name in ("intercept", "sigma", "share")})
+print({name: f"{parts[name].mean():.2f}" for name in ("intercept", "sigma", "share")})
 print(f"largest sum of phi: {abs(parts['phi'].sum(-1)).max():.0e}")
 assert abs(parts["phi"].sum(-1)).max() < 1e-9
 

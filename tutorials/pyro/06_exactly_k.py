@@ -17,8 +17,8 @@ from torch.nn.functional import cross_entropy
 
 from pyro_constrained import ConstrainedBernoulli
 
-SHORT = "SHORT" in os.environ  # a few steps, to see that it runs
 torch.manual_seed(0)
+SHORT = "SHORT" in os.environ  # a few steps, to see that it runs
 
 # %% [markdown]
 # ## The law of a subset

@@ -19,8 +19,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from pyro_constrained import ConstrainedNormal, GroupSum
 
-SHORT = "SHORT" in os.environ  # a few steps, to see that it runs
 torch.manual_seed(0)
+SHORT = "SHORT" in os.environ  # a few steps, to see that it runs
 
 # %% [markdown]
 # ## Fine and coarse
