@@ -101,7 +101,7 @@ def penalty(body, rows):
 
 body = train(eqx.nn.MLP(16, 64, 256, 1, jax.nn.silu, key=key), penalty)
 penalised = jax.vmap(body)(x_test.astype(jnp.bfloat16)).astype(jnp.float32)
-rescaled = penalised * (x_test / (x_test + law.residual(penalised)))[:, block]
+rescaled = penalised * ((x_test + 1e-6) / (x_test + law.residual(penalised) + 1e-6))[:, block]
 
 guesses = {"law": law.mean, "penalty": penalised, "rescaled": rescaled}
 for name, guess in guesses.items():

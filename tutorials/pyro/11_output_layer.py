@@ -93,7 +93,7 @@ def penalty(body, rows):
 
 body = train(nn.Sequential(nn.Linear(16, 256), nn.SiLU(), nn.Linear(256, 64)), penalty)
 penalised = body(x_test).detach()
-rescaled = penalised * (x_test / (x_test + law.residual(penalised)))[:, block]
+rescaled = penalised * ((x_test + 1e-6) / (x_test + law.residual(penalised) + 1e-6))[:, block]
 
 guesses = {"law": law.mean, "penalty": penalised, "rescaled": rescaled}
 for name, guess in guesses.items():
