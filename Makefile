@@ -1,12 +1,13 @@
 # The menu of this repository: `make` prints it. Needs Python 3.11 or newer and a package index.
 
 PYTHON    ?= python3
-BACKEND   ?= pyro
+BACKEND   ?=
 JOBS      ?= 2
 ARGS      ?=
 PIP_FLAGS ?= --quiet
 STORY     ?=
 NAME      ?=
+FULL      ?=
 
 VENV     := .venv
 BIN      := $(VENV)/bin
@@ -29,13 +30,13 @@ PYTEST   := $(SINGLE_THREADED) $(BIN)/python -m pytest -n $(JOBS) --dist workste
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo tutorials data experiments test test-experiments test-slow test-accelerator test-oldest lint format bench docs dist clean
+.PHONY: help venv demo tutorials notebooks data experiments test test-experiments test-slow test-accelerator test-oldest lint format bench docs dist clean
 
 help: ## print this menu
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  PYTHON=python3.12  interpreter of a new $(VENV)     JOBS=4   test workers"
-	@echo "  ARGS='...'         passed on to demo, tutorials, test, bench  PIP_FLAGS=  show what pip does"
+	@echo "  ARGS='...'         passed on to demo, test, bench  PIP_FLAGS=  show what pip does"
 
 venv: $(VENV)/.installed ## make .venv with the pinned packages (the other targets do it when needed)
 	@echo "ready: $(BIN)/python"
@@ -58,13 +59,16 @@ $(VENV)/.installed-%: $(VENV)/.installed
 	@touch $@
 
 demo: $(VENV)/.installed ## train a VAE whose images obey a linear law (BACKEND=pyro or numpyro)
-	@case '$(BACKEND)' in pyro|numpyro) ;; \
+	@case '$(or $(BACKEND),pyro)' in pyro|numpyro) ;; \
 	  *) echo "Expected BACKEND=pyro or BACKEND=numpyro, got '$(BACKEND)'"; exit 2;; esac
-	$(BIN)/python -m tutorials.$(BACKEND).01_digits_vae $(ARGS)
+	$(BIN)/python -m demo.vae_$(or $(BACKEND),pyro) $(ARGS)
 
-tutorials: $(VENV)/.installed ## run all tutorials of a backend (STORY=02 for one, ARGS=--short to try)
-	@set -e; for script in tutorials/$(BACKEND)/$(STORY)*.py; do \
-	  echo "$$script"; $(BIN)/python -m "$$(basename "$$script" .py | sed 's/^/tutorials.$(BACKEND)./')" $(ARGS); done
+STORIES := $(if $(STORY),--story $(STORY)) $(if $(BACKEND),--backend $(BACKEND))
+tutorials: $(VENV)/.installed ## run all tutorials, shortened (FULL=1 in full, STORY=02 BACKEND=pyro for one)
+	$(BIN)/python -m tutorials.stories run $(STORIES) --jobs $(JOBS) $(if $(FULL),,--short)
+
+notebooks: $(VENV)/.installed ## run the tutorials and write docs/notebooks (STORY=02 BACKEND=pyro for one)
+	$(BIN)/python -m tutorials.stories build $(STORIES)
 
 data: $(VENV)/.installed ## fetch the larger image sets of the experiments (about 300 MB, kept under data/)
 	$(BIN)/python -m experiments.images.sources $(ARGS)

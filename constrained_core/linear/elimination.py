@@ -18,8 +18,10 @@ REFINEMENTS = 2
 MAX_FILL = 50
 """Followers are made where they have at most so many times the entries of A."""
 
-PERTURBATIONS = (0.0, 1e-15, 1e-13, 1e-11, 1e-9)
-"""Relative sizes of the noise that keeps later pivots from being zero, in turn."""
+PERTURBATIONS = (1e-15, 1e-13, 1e-11, 1e-9)
+"""Relative sizes of the noise that keeps later pivots from being zero, in turn. None of them is 0:
+of a matrix with several pivots that are exactly zero, SuperLU (SciPy 1.17) may read and write past
+the end of its arrays."""
 
 SHORT = 0.01
 """How much a short column counts beside a large entry: it decides between equal ones."""

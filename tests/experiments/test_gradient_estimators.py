@@ -7,14 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax import random
-from scipy import stats
+from scipy import special, stats
 
 from experiments.gradient_estimators.__main__ import main
 from experiments.gradient_estimators.estimators import ESTIMATORS, estimates
 from experiments.gradient_estimators.problems import Gaussian, Subset
 from rivals.scores_jax import sfess_as_published, sfess_corrected
 from tests.chance import assert_likely, of_means
-from tutorials.subsets import Problem as TenBits
 
 N = 6
 STEP = 1e-5
@@ -48,11 +47,13 @@ def test_exact_gradients_of_subsets(loss):
     np.testing.assert_allclose(problem.exact_gradient(loss), expected, rtol=1e-6, atol=1e-8)
 
 
-def test_the_tutorial_asks_the_same():
-    problem = Subset.draw(10, 3)
-    tutorial = TenBits(np.asarray(problem.parameters), np.asarray(problem.target))
+def test_squares_of_ten_bits_as_in_the_tutorial():
+    """The covariance of loss and subset, over all 252 subsets."""
+    problem, bits = Subset.draw(10, 3), every_subset(10, 5)
+    mass = special.softmax(bits @ np.asarray(problem.parameters))
+    losses = np.square(bits - np.asarray(problem.target)).sum(-1)
     found = problem.exact_gradient("squares")
-    np.testing.assert_allclose(found, tutorial.exact_gradient(), rtol=1e-9)
+    np.testing.assert_allclose(found, (mass * (losses - mass @ losses)) @ bits, rtol=1e-9)
 
 
 def gaussian_loss(problem, loss):

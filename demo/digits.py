@@ -1,4 +1,4 @@
-"""What both digits tutorials share and no framework is needed for: data, sensor, table, picture."""
+"""What both demos share and no framework is needed for: data, sensor, table, picture."""
 
 import argparse
 from collections.abc import Callable, Iterator

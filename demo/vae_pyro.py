@@ -47,8 +47,7 @@ from pyro.infer import SVI, TraceMeanField_ELBO
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from pyro_constrained import ConstrainedNormal
-from tutorials.digits import (
+from demo.digits import (
     GREY_LEVELS,
     NUM_PIXELS,
     SENSOR,
@@ -62,6 +61,7 @@ from tutorials.digits import (
     training_progress,
     violations,
 )
+from pyro_constrained import ConstrainedNormal
 
 CODE_SIZE, HIDDEN_SIZE, NUM_SUMS = 12, 256, 4
 SMALLEST_SCALE = 0.01

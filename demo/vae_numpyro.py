@@ -52,8 +52,7 @@ from jax import Array, lax, random
 from jax.nn import logsumexp, silu, softplus
 from numpyro.infer import SVI, TraceMeanField_ELBO
 
-from numpyro_constrained import ConstrainedNormal
-from tutorials.digits import (
+from demo.digits import (
     GREY_LEVELS,
     NUM_PIXELS,
     SENSOR,
@@ -67,6 +66,7 @@ from tutorials.digits import (
     training_progress,
     violations,
 )
+from numpyro_constrained import ConstrainedNormal
 
 CODE_SIZE, HIDDEN_SIZE, NUM_SUMS = 12, 256, 4
 SMALLEST_SCALE = 0.01

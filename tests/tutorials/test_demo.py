@@ -12,7 +12,7 @@ import pytest
 from scipy.linalg import null_space
 from scipy.stats import multivariate_normal
 
-from tutorials.digits import NUM_PIXELS, SENSOR_MATRIX, Settings
+from demo.digits import NUM_PIXELS, SENSOR_MATRIX, Settings
 
 CODE_SIZE, NUM_IMAGES = 2, 3
 SETTINGS = Settings(encoder_draws=8000, prior_draws=100_000)
@@ -99,7 +99,7 @@ class PyroDemo:
 
     def __init__(self):
         self.torch = pytest.importorskip("torch")
-        self.module = importlib.import_module("tutorials.pyro.01_digits_vae")
+        self.module = importlib.import_module("demo.vae_pyro")
 
     def in_float32(self):
         self.torch.set_default_dtype(self.torch.float32)
@@ -117,7 +117,7 @@ class NumPyroDemo:
 
     def __init__(self):
         self.jax = pytest.importorskip("jax")
-        self.module = importlib.import_module("tutorials.numpyro.01_digits_vae")
+        self.module = importlib.import_module("demo.vae_numpyro")
 
     def in_float32(self):
         self.jax.config.update("jax_enable_x64", False)
