@@ -138,7 +138,7 @@ def if_everywhere(
     """``then()`` if all of ``holds`` does, over the batch of any ``vmap`` as well; else
     ``otherwise()``. Only one of them is computed."""
     if not isinstance(holds, Tracer):
-        return then() if np.all(holds) else otherwise()
+        return then() if np.asarray(holds).all() else otherwise()
     return jax.lax.cond(_all(stop_gradient(holds)), then, jax.checkpoint(otherwise))
 
 
@@ -209,15 +209,16 @@ def _over_columns(operation: Callable, matrix: Any, vector: Array) -> Array:
     return result.reshape(sample_shape + result.shape[1:])
 
 
-def split_exactly(value: Array, bits: int) -> tuple[Array, Array]:
-    """``value = high + low`` where products of high with rows of ``bits`` bits are exact.
+def split_exactly(value: Array, bits: int) -> tuple[Array, Array | None]:
+    """``value = high + low`` where products of high with rows of ``bits`` bits are exact; low is
+    None where these are too many.
 
     Where rows depend on each other, the residual of one is the sum of those of others: it is
     small only if theirs are known beyond rounding (error-free splitting, Ozaki et al. 2012).
     """
     mantissa = 1 - int(np.log2(jnp.finfo(value.dtype).eps))
     if bits + 3 > mantissa or value.size == 0:
-        return value, jnp.zeros_like(value)
+        return value, None
     fixed = stop_gradient(value)
     _, exponent = jnp.frexp(jnp.abs(fixed).max(-1, keepdims=True))
     unit = jnp.ldexp(jnp.ones_like(fixed[..., :1]), exponent - (mantissa - bits))

@@ -182,6 +182,14 @@ class LinearConstraint:
     def _closing(self, value: Array) -> Array:
         return self.matrix.shortest(self.gap(value))
 
+    def own_step(self, value: Array) -> Array:
+        """A step of variables of one row each that closes the gap of a value."""
+        assert self.matrix.own is not None
+        variables, entries = self.matrix.own
+        gap = self.gap(value)
+        steps = (gap / lift(entries, gap.ndim)).astype(value.dtype)
+        return jnp.zeros_like(value).at[..., variables].set(steps)
+
     def nearest(self, value: Array) -> Array:
         """The point of the subspace nearest to ``value``."""
         value = self.lifted(value)

@@ -162,6 +162,13 @@ class LinearConstraint:
     def _closing(self, value: Tensor) -> Tensor:
         return self.matrix.shortest(self.gap(value))
 
+    def own_step(self, value: Tensor) -> Tensor:
+        """A step of variables of one row each that closes the gap of a value."""
+        assert self.matrix.own is not None
+        variables, entries = self.matrix.own
+        steps = (self.gap(value) / entries).to(value.dtype)
+        return torch.zeros_like(value).index_copy(-1, variables, steps)
+
     def nearest(self, value: Tensor) -> Tensor:
         """The point of the subspace nearest to ``value``."""
         return self.settle(value + self._closing(value))

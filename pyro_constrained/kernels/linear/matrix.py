@@ -58,6 +58,7 @@ class BoundMatrix(ABC):
         partition: the groups of a ``GroupSum``, or None.
         is_whole: whether A has whole numbers only, as far as it was looked at.
         is_sparse: whether rows are sparse, so that there is no orthonormal basis of the null space.
+        own: for every scaled row a variable that no other has, and its entry; or None.
     """
 
     plan: Plan | None = None
@@ -75,6 +76,7 @@ class BoundMatrix(ABC):
     partition: Partition | None = None
     is_whole: bool = False
     is_sparse: bool = False
+    own: tuple[Tensor, Tensor] | None = None
 
     @property
     def num_variables(self) -> int:

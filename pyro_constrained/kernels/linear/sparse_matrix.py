@@ -75,6 +75,9 @@ class SparseBoundMatrix(_SparseMatrix):
             self.kept = plan_tensor(plan, "kept", like, torch.int64)
             self._dropped = plan_tensor(plan, "dropped", like, torch.int64)
             self._dependence = _sparse_rows(SparseMatrix.of(plan.dependence), like)
+        if plan.has_own:
+            variables = plan_tensor(plan, "own_variables", like, torch.int64)
+            self.own = variables, plan_tensor(plan, "own_entries", like)
         if plan.determined.size:
             self.determined = plan_tensor(plan, "determined", like, torch.int64)
 
