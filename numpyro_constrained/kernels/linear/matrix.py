@@ -294,7 +294,8 @@ class DenseMatrix(BoundMatrix):
 def exact_gap(rows: Rows, scaled_k: Array, value: Array, bits: int) -> Array:
     """``scaled_k - rows value``, exact for the leading bits of ``value`` where ``bits`` are few."""
     high, low = split_exactly(value, bits)
-    return (lift(scaled_k, value.ndim) - rows.apply(high)) - rows.apply(low)
+    gap = lift(scaled_k, value.ndim) - rows.apply(high)
+    return gap if low is None else gap - rows.apply(low)
 
 
 def _elimination(plan: AnyPlan, like: Any) -> tuple[np.ndarray, np.ndarray]:

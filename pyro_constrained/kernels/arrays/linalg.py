@@ -159,15 +159,16 @@ def _over_columns(operation, matrix, vector):
 
 
 @quiet_under_trace
-def split_exactly(value: Tensor, bits: int) -> tuple[Tensor, Tensor]:
-    """``value = high + low`` where products of high with rows of ``bits`` bits are exact.
+def split_exactly(value: Tensor, bits: int) -> tuple[Tensor, Tensor | None]:
+    """``value = high + low`` where products of high with rows of ``bits`` bits are exact; low is
+    None where these are too many.
 
     Where rows depend on each other, the residual of one is the sum of those of others: it is
     small only if theirs are known beyond rounding (error-free splitting, Ozaki et al. 2012).
     """
     mantissa = 1 - int(np.log2(torch.finfo(value.dtype).eps))
     if bits + 3 > mantissa or value.shape[-1] == 0:
-        return value, torch.zeros_like(value)
+        return value, None
     _, exponent = torch.frexp(value.detach().abs().amax(-1, keepdim=True))
     unit = torch.ldexp(torch.ones_like(value[..., :1]), exponent - (mantissa - bits))
     high = torch.round(value.detach() / unit) * unit
