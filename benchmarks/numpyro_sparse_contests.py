@@ -14,7 +14,7 @@ from benchmarks.timing import Contest, Step
 from constrained_core import SparseMatrix
 from numpyro_constrained import ConstrainedGMRF, ConstrainedNormal
 
-__all__ = ["contests"]
+__all__ = ["contests", "field_steps"]
 
 KEY = random.key(0)
 
@@ -68,6 +68,11 @@ def _density(law: ConstrainedGMRF, x: Array) -> Array:
 
 def _draw(law: ConstrainedGMRF, _: Array) -> Array:
     return law.sample(KEY)
+
+
+def field_steps(problem: problems.SparseField, name: str) -> tuple[Step, Step]:
+    """Density or gradient of a field, and a factorisation of its precision."""
+    return _field(problem, _density, name == "gradient")
 
 
 def contests() -> Iterator[Contest]:

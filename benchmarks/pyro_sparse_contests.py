@@ -12,7 +12,7 @@ from benchmarks.timing import Contest, Step
 from constrained_core import SparseMatrix
 from pyro_constrained import ConstrainedGMRF, ConstrainedNormal
 
-__all__ = ["contests"]
+__all__ = ["contests", "field_steps"]
 
 
 def _network() -> tuple[Step, Step]:
@@ -66,6 +66,11 @@ def _gradient(law: ConstrainedGMRF, x: Tensor, values: Tensor) -> None:
 
 def _draw(law: ConstrainedGMRF, *_: Tensor) -> None:
     law.sample()
+
+
+def field_steps(problem: problems.SparseField, name: str) -> tuple[Step, Step]:
+    """Density or gradient of a field, and a factorisation of its precision."""
+    return _field(problem, _density if name == "density" else _gradient)
 
 
 def contests() -> Iterator[Contest]:
