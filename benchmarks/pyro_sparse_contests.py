@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import count
 
 import torch
 from torch import Tensor
@@ -32,19 +31,14 @@ def _network() -> tuple[Step, Step]:
         (law.log_prob(draw.detach()) + draw.sum()).backward()
         loc.grad = scale.grad = None
 
-    growth = _growth()
+    growth = problems.growth()
     return partial(step, A), partial(step, torch.as_tensor(A.toarray()))
-
-
-def _growth() -> Iterator[float]:
-    """Factors of parameters that are learned: no two steps share a factorisation."""
-    return (1 + 1e-6 * i for i in count())
 
 
 def _field(
     problem: problems.SparseField, use: Callable[[ConstrainedGMRF, Tensor, Tensor], None]
 ) -> tuple[Step, Step]:
-    growth = _growth()
+    growth = problems.growth()
     Q = SparseMatrix.of(problem.Q)
     values, x = (torch.as_tensor(array) for array in (Q.values, problem.x))
 

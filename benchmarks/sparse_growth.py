@@ -13,7 +13,7 @@ from benchmarks.timing import Step
 
 __all__ = ["save_growth", "slope"]
 
-SIDES = (40, 60, 90, 135, 200)
+SIDES = (40, 60, 90, 135)
 """Of a square lattice with one sum: the structure is the same, the number of nodes grows."""
 
 LEAST = 3
