@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import count
 
 import jax
 import jax.numpy as jnp
@@ -14,14 +13,9 @@ from benchmarks.timing import Contest, Step
 from constrained_core import SparseMatrix
 from numpyro_constrained import ConstrainedGMRF, ConstrainedNormal
 
-__all__ = ["contests"]
+__all__ = ["contests", "field_steps"]
 
 KEY = random.key(0)
-
-
-def _growth() -> Iterator[float]:
-    """Factors of parameters that are learned: no two steps share a factorisation."""
-    return (1 + 1e-6 * i for i in count())
 
 
 def _network() -> tuple[Step, Step]:
@@ -30,7 +24,7 @@ def _network() -> tuple[Step, Step]:
     rng = np.random.default_rng(0)
     loc, scale = (jnp.asarray(rng.uniform(0.5, 1.5, A.shape[1])) for _ in range(2))
     k = jnp.asarray(A @ rng.normal(size=A.shape[1]))
-    growth = _growth()
+    growth = problems.growth()
 
     def step(matrix: object) -> Step:
         def loss(loc: Array, scale: Array) -> Array:
@@ -48,7 +42,7 @@ Use = Callable[[ConstrainedGMRF, Array], Array]
 
 
 def _field(problem: problems.SparseField, use: Use, is_gradient: bool) -> tuple[Step, Step]:
-    growth, Q, x = _growth(), SparseMatrix.of(problem.Q), jnp.asarray(problem.x)
+    growth, Q, x = problems.growth(), SparseMatrix.of(problem.Q), jnp.asarray(problem.x)
 
     def value(values: Array) -> Array:
         law = ConstrainedGMRF(0.0, Q.with_values(values), problem.A, problem.k)
@@ -68,6 +62,11 @@ def _density(law: ConstrainedGMRF, x: Array) -> Array:
 
 def _draw(law: ConstrainedGMRF, _: Array) -> Array:
     return law.sample(KEY)
+
+
+def field_steps(problem: problems.SparseField, name: str) -> tuple[Step, Step]:
+    """Density or gradient of a field, and a factorisation of its precision."""
+    return _field(problem, _density, name == "gradient")
 
 
 def contests() -> Iterator[Contest]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import count
 
 import torch
 from torch import Tensor
@@ -12,7 +11,7 @@ from benchmarks.timing import Contest, Step
 from constrained_core import SparseMatrix
 from pyro_constrained import ConstrainedGMRF, ConstrainedNormal
 
-__all__ = ["contests"]
+__all__ = ["contests", "field_steps"]
 
 
 def _network() -> tuple[Step, Step]:
@@ -32,19 +31,14 @@ def _network() -> tuple[Step, Step]:
         (law.log_prob(draw.detach()) + draw.sum()).backward()
         loc.grad = scale.grad = None
 
-    growth = _growth()
+    growth = problems.growth()
     return partial(step, A), partial(step, torch.as_tensor(A.toarray()))
-
-
-def _growth() -> Iterator[float]:
-    """Factors of parameters that are learned: no two steps share a factorisation."""
-    return (1 + 1e-6 * i for i in count())
 
 
 def _field(
     problem: problems.SparseField, use: Callable[[ConstrainedGMRF, Tensor, Tensor], None]
 ) -> tuple[Step, Step]:
-    growth = _growth()
+    growth = problems.growth()
     Q = SparseMatrix.of(problem.Q)
     values, x = (torch.as_tensor(array) for array in (Q.values, problem.x))
 
@@ -66,6 +60,11 @@ def _gradient(law: ConstrainedGMRF, x: Tensor, values: Tensor) -> None:
 
 def _draw(law: ConstrainedGMRF, *_: Tensor) -> None:
     law.sample()
+
+
+def field_steps(problem: problems.SparseField, name: str) -> tuple[Step, Step]:
+    """Density or gradient of a field, and a factorisation of its precision."""
+    return _field(problem, _density if name == "density" else _gradient)
 
 
 def contests() -> Iterator[Contest]:

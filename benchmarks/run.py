@@ -18,6 +18,7 @@ from rich.table import Table
 from benchmarks import dp_cost, fiber_walk
 from benchmarks.memory import peak_mib
 from benchmarks.problems import diagonal
+from benchmarks.sparse_growth import save_growth
 from benchmarks.timing import Contest, Row, measure
 
 RESULTS = Path(__file__).parent / "results"
@@ -116,6 +117,8 @@ def main() -> None:
             run(backend, args, console)
     for backend in backends:  # last: from here on JAX computes in double precision
         run_sparse(backend, args, console)
+    if not args.only:
+        save_growth(RESULTS, backends)
     if not (args.only or args.sparse):
         dp_cost.save_picture(RESULTS / "dp_cost.png", backends, args.seconds)
         fiber_walk.save_table(RESULTS / "fiber_walk.md", backends)

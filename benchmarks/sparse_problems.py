@@ -1,5 +1,7 @@
 """Sparse laws that both backends are measured on."""
 
+from collections.abc import Iterator
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -8,9 +10,18 @@ from scipy.sparse.linalg import splu
 
 from constrained_core import SparseMatrix, fields
 
-__all__ = ["SparseField", "factor_precision", "lattice", "network", "space_time"]
+__all__ = ["SparseField", "factor_precision", "growth", "lattice", "network", "space_time"]
 
 NODES, LINKS = 1805, 2583
+
+
+_STEPS = count()
+
+
+def growth() -> Iterator[float]:
+    """Factors of parameters that are learned. No two steps of any line, in either backend, have the
+    same: factors of equal values are kept, and a later line would find those of an earlier one."""
+    return (1 + 1e-6 * i for i in _STEPS)
 
 
 class SparseField(NamedTuple):

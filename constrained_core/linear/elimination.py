@@ -23,6 +23,9 @@ PERTURBATIONS = (1e-15, 1e-13, 1e-11, 1e-9)
 of a matrix with several pivots that are exactly zero, SuperLU (SciPy 1.17) may read and write past
 the end of its arrays."""
 
+TIE = 1 - 1e-6
+"""A guess is kept where no entry is larger than it by more than this ratio says."""
+
 SHORT = 0.01
 """How much a short column counts beside a large entry: it decides between equal ones."""
 
@@ -158,7 +161,7 @@ def choose_pivots(rows: sparse.csr_array, order: np.ndarray) -> np.ndarray:
         perturbed.data *= 1 + perturbation * noise
         square = sparse.csc_array(sparse.hstack([perturbed[order].T, units], format="csr")[place])
         try:
-            factor = splu(square, permc_spec="NATURAL", diag_pivot_thresh=1.0)
+            factor = splu(square, permc_spec="NATURAL", diag_pivot_thresh=TIE)
         except RuntimeError:  # a later pivot is exactly zero
             continue
         row_of_pivot = np.argsort(factor.perm_r)

@@ -30,8 +30,9 @@ LARGE_MULTIPLIER = 1e4
 """Entry of L from which an order is chosen anew for the values at hand."""
 ROUNDING = 1e3 * float(np.finfo(np.float64).eps)
 """Share of the terms of S up to which their sum may be rounding."""
-FINE = 64 * float(np.finfo(np.float64).eps)
-"""Residual, over the size of solution and right-hand side, that needs no refinement."""
+FINE = 16 * float(np.finfo(np.float64).eps)
+"""Residual that needs no refinement, over the right-hand side and the solution times the largest
+sum of a row of |K|: rounding of K alone makes one of eps."""
 TOGETHER = 8
 """Vectors that are solved for at once."""
 ZERO = 1e-10
@@ -53,6 +54,7 @@ class SaddleFactor:
         row, column = self.pattern.entries
         scaled = values * scale[row] * scale[column]
         self._whole = self.pattern.filled(scaled)
+        self._norm = np.bincount(row, np.abs(scaled), minlength=self.pattern.size).max(initial=0.0)
         first, self._across, self._last = ordering.split(scaled)
         self._factor = factor_in_order(first) if first.shape[0] else None
         self._explained = self._solve_early(self._across)
@@ -115,8 +117,8 @@ class SaddleFactor:
     def _refined(self, scaled: np.ndarray) -> np.ndarray:
         solution = self._solve(scaled)
         rest = scaled - (self._whole @ solution.T).T
-        size = np.abs(solution).max(-1, initial=0.0) + np.abs(scaled).max(-1, initial=0.0)
-        coarse = ~(np.abs(rest).max(-1, initial=0.0) <= FINE * size)
+        rounding = FINE * (self._norm * _largest(solution) + _largest(scaled))
+        coarse = ~(_largest(rest) <= rounding)
         if coarse.any():
             solution[coarse] += self._solve(rest[coarse])
         return solution
@@ -167,6 +169,10 @@ class SaddleFactor:
     def _early_inverse(self) -> np.ndarray:
         store = self.ordering.spread(self.lower)
         return self.ordering.supernodes.inverse(store, self.pivots)
+
+
+def _largest(vectors: np.ndarray) -> np.ndarray:
+    return np.abs(vectors).max(-1, initial=0.0)
 
 
 def _is_identity(permutation: np.ndarray) -> bool:

@@ -16,6 +16,9 @@ from constrained_core.sparse import SparsePattern
 
 __all__ = ["SparsePlan"]
 
+SIZEABLE = 0.1
+"""Share of the largest entry of a row from which a variable can take what rounding left of it."""
+
 
 @dataclass(frozen=True, eq=False)
 class SparsePlan(Plan):
@@ -46,6 +49,32 @@ class SparsePlan(Plan):
         """``(r, n)`` the scaled rows."""
         entries = self.values, (self.pattern.row, self.pattern.column)
         return sparse.csc_array(entries, shape=self.pattern.shape)
+
+    @property
+    def has_own(self) -> bool:
+        """Whether every row has a variable that no other row has, as the sums of a hierarchy do,
+        with an entry that is not small beside its others."""
+        return len(self._own) == self.rank > 0
+
+    @property
+    def own_variables(self) -> np.ndarray:
+        """``(r,)`` these variables."""
+        return self.pattern.column[self._own]
+
+    @property
+    def own_entries(self) -> np.ndarray:
+        """``(r,)`` their entries of the scaled rows."""
+        return self.values[self._own]
+
+    @cached_property
+    def _own(self) -> np.ndarray:
+        """Entries of one such variable for every row that has one."""
+        row, column, size = self.pattern.row, self.pattern.column, np.abs(self.values)
+        count = np.bincount(column, minlength=self.num_variables)
+        largest = np.zeros(self.rank)
+        np.maximum.at(largest, row, size)
+        alone = np.flatnonzero((count[column] == 1) & (size >= SIZEABLE * largest[row]))
+        return alone[np.unique(row[alone], return_index=True)[1]]
 
     @property
     def saddle(self) -> SaddlePattern:

@@ -4,7 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from experiments.hierarchy.forecasts import Smoothing, likely_df, shrunk_covariance
+from experiments.hierarchy.forecasts import (
+    Smoothing,
+    likely_df,
+    shrunk_covariance,
+    split_covariance,
+)
 from experiments.hierarchy.laws import (
     Base,
     Forecast,
@@ -38,7 +43,12 @@ class Case:
         smoothing = Smoothing.fit(past)
         errors = smoothing.errors(horizon)
         covariance = shrunk_covariance(errors)
-        base = Base(smoothing.forecast(horizon), covariance, likely_df(errors, covariance))
+        base = Base(
+            smoothing.forecast(horizon),
+            covariance,
+            likely_df(errors, covariance),
+            split_covariance(errors, covariance, hierarchy.coherence),
+        )
         unit = np.abs(past[QUARTERS:] - past[:-QUARTERS]).mean(0)
         truth = hierarchy.series[origin + horizon - 1]
         return cls(base, truth, unit)

@@ -87,6 +87,30 @@ def shrunk_covariance(errors: np.ndarray) -> np.ndarray:
     return shrunk * np.outer(scale, scale)
 
 
+def split_covariance(errors: np.ndarray, covariance: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The covariance, with less between the part of the errors that adds up and the part that does
+    not: both are shrunk towards independence, by the intensity of their own correlations.
+
+    With none of it, the mean given ``rows x = 0`` is the nearest point, OLS: what forecasts miss in
+    their sums then tells nothing of the rest.
+
+    Args:
+        errors: ``(draws, n)``.
+        covariance: ``(n, n)`` of them.
+        rows: ``(m, n)`` of the sums.
+    """
+    across = np.linalg.pinv(rows) @ rows
+    along = np.eye(len(across)) - across
+    one, other = (
+        part / np.sqrt(np.square(part).mean(0)) for part in (errors @ along, errors @ rows.T)
+    )
+    products = one[:, :, None] * other[:, None, :]
+    noise = products.var(0, ddof=1).sum() / len(errors)
+    intensity = min(1.0, noise / np.square(products.mean(0)).sum())
+    cross = along @ covariance @ across
+    return covariance - intensity * (cross + cross.T)
+
+
 def likely_df(errors: np.ndarray, covariance: np.ndarray) -> float:
     """The most likely degrees of freedom of a Student-t law of ``(draws, n)`` errors with mean zero
     and this covariance."""

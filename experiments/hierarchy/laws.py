@@ -75,11 +75,14 @@ class Base(NamedTuple):
         mean: ``(n,)``.
         covariance: ``(n, n)`` of their errors.
         df: degrees of freedom of a Student-t law of the errors; only one method asks for it.
+        split: ``(n, n)`` the covariance with less between what adds up and what does not; only
+            one method asks for it.
     """
 
     mean: np.ndarray
     covariance: np.ndarray
     df: float
+    split: np.ndarray
 
 
 Method = Callable[[Hierarchy, Base], Forecast]
@@ -116,6 +119,11 @@ def conditional(hierarchy: Hierarchy, base: Base) -> Forecast:
     """Ours, its mean and covariance."""
     law = ours(hierarchy, base)
     return Forecast(np.asarray(law.mean), np.asarray(law.covariance))
+
+
+def conditional_split(hierarchy: Hierarchy, base: Base) -> Forecast:
+    """Ours, with errors whose part that adds up depends little on the part that does not."""
+    return conditional(hierarchy, base._replace(covariance=base.split))
 
 
 def conditional_without_correlation(hierarchy: Hierarchy, base: Base) -> Forecast:
@@ -161,6 +169,7 @@ METHODS: dict[str, Method] = {
     "MinT mean, base covariance": mean_only,
     "ours, independent errors": conditional_without_correlation,
     "ours, full covariance": conditional,
+    "ours, split covariance": conditional_split,
     "ours, Student-t": conditional_student,
 }
 

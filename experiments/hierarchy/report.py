@@ -51,6 +51,8 @@ origins of their mean over horizons (origins overlap, so that they are not indep
 - CRPS and absolute error: over each node's own mean difference from the quarter a year before,
   lower is better; log score: log density of the {regions} regions together, in nats, higher is
   better; in 50%, in 90%: share of all nodes inside their central intervals.
+- split covariance: the correlation between the part of the errors that adds up and the part that
+  does not is shrunk by an intensity of its own; with none left, the mean is OLS.
 - incoherence: root mean square of sum - parts over draws, in millions of nights.
 
 Ours against MinT as published: means differ by {from_mint:.0e} at most (relative), covariances by

@@ -18,6 +18,7 @@ from numpyro_constrained.kernels.arrays.linalg import lift
 from numpyro_constrained.kernels.linear.conditional import Conditional
 from numpyro_constrained.kernels.linear.constraint import LinearConstraint
 from numpyro_constrained.kernels.linear.losses import normal_expected_l2
+from numpyro_constrained.kernels.linear.made_points import is_made_on, made_on
 
 __all__ = ["LOG_TWO_PI", "ConstrainedLocationScale"]
 
@@ -97,6 +98,7 @@ class ConstrainedLocationScale(ConstrainedDistribution):
         key_noise, key_factor = jax.random.split(key)
         noise = jax.random.normal(key_noise, shape + (law.noise_size,), self.loc.dtype)
         draw = law.draw(noise * self._noise_factor(key_factor, shape))
+        draw = made_on(law.constraint, draw)
         if self.gradient_estimator == "pathwise":  # needs no mean
             return draw
         return with_gradient(self.gradient_estimator, draw, lift(law.mean, draw.ndim))
@@ -110,8 +112,10 @@ class ConstrainedLocationScale(ConstrainedDistribution):
             ConstraintError: the value is off the support, under ``validate_args``.
         """
         value = self._checked_value(value)
-        inside = self._on_support(value)
-        log_density = self._unless_point(self._log_density(self._distance(value)))
+        distance = self._distance(value)
+        is_made = self._support_tolerance is None and is_made_on(self._constraint, value)
+        inside = jnp.isfinite(distance) if is_made else self._on_support(value)
+        log_density = self._unless_point(self._log_density(distance))
         return self._expanded(jnp.where(inside, log_density, -jnp.inf), 0)
 
     def _distance(self, value: Array) -> Array:

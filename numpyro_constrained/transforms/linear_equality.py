@@ -13,6 +13,7 @@ from constrained_core.checks import check_basis, check_coordinates
 from numpyro_constrained.constraints import linear_equality
 from numpyro_constrained.kernels.arrays.inputs import floating
 from numpyro_constrained.kernels.linear.elimination import elimination_of
+from numpyro_constrained.kernels.linear.made_points import made_on
 
 __all__ = ["LinearEqualityTransform"]
 
@@ -94,8 +95,8 @@ class LinearEqualityTransform(Transform):
         bound = self._support.bind(x)
         self._require_shape(x.shape, bound.coordinate_size)
         if self.basis == "isometry":
-            return bound.embed(x)
-        return elimination_of(bound.matrix).embed(bound, x)
+            return made_on(bound, bound.embed(x))
+        return made_on(bound, elimination_of(bound.matrix).embed(bound, x))
 
     def _inverse(self, y: Any) -> Array:
         (y,) = floating(y)

@@ -16,6 +16,7 @@ from pyro_constrained.kernels.arrays.inspection import are_known
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 from pyro_constrained.kernels.linear.conditional import Conditional
 from pyro_constrained.kernels.linear.losses import normal_expected_l2
+from pyro_constrained.kernels.linear.made_points import is_made_on, made_on
 
 __all__ = ["LOG_TWO_PI", "ConstrainedLocationScale"]
 
@@ -86,7 +87,7 @@ class ConstrainedLocationScale(ConstrainedDistribution):
     def _draw(self, sample_shape: Any) -> Tensor:
         law, shape = self._conditional, torch.Size(sample_shape) + self._batch_shape
         noise = torch.randn(shape + (law.noise_size,), dtype=self.loc.dtype, device=self.loc.device)
-        draw = self._from_noise(noise)
+        draw = made_on(law.constraint, law.in_parts(self._from_noise, noise))
         if self.gradient_estimator == "pathwise":  # needs no mean
             return draw
         return with_gradient(self.gradient_estimator, draw, law.mean)
@@ -105,11 +106,18 @@ class ConstrainedLocationScale(ConstrainedDistribution):
             ConstraintError: the value is off the support, under ``validate_args``.
         """
         value = self._in_own_dtype(value)
-        inside = self._on_support(value)
-        log_density = self._unless_point(self._log_density(self._distance(value)))
+        distance = self._distance(value)
+        inside = None if self._is_made(value, distance) else self._on_support(value)
+        log_density = self._unless_point(self._log_density(distance))
         if inside is not None:
             log_density = torch.where(inside, log_density, -torch.inf)
         return self._expanded(log_density, 0)
+
+    def _is_made(self, value: Tensor, distance: Tensor) -> bool:
+        """Whether the value is a finite one that was made on the support."""
+        if self._support_tolerance is not None or not is_made_on(self._constraint, value):
+            return False
+        return are_known(distance) and bool(distance.isfinite().all())
 
     def _distance(self, value: Tensor) -> Tensor:
         """What the density takes of a value: its squared Mahalanobis distance from the mean."""

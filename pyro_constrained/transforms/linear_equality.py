@@ -15,6 +15,7 @@ from pyro_constrained.kernels.arrays.autocast import in_full_precision
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 from pyro_constrained.kernels.linear.elimination import elimination_of
+from pyro_constrained.kernels.linear.made_points import made_on
 
 __all__ = ["LinearEqualityTransform"]
 
@@ -107,11 +108,9 @@ class LinearEqualityTransform(Transform):
     def _call(self, x: Tensor) -> Tensor:
         bound = self._support.bind(x)
         self._require_size(x, bound.free_size)
-        return (
-            bound.embed(x)
-            if self.basis == "isometry"
-            else elimination_of(bound.matrix).embed(bound, x)
-        )
+        if self.basis == "isometry":
+            return made_on(bound, bound.embed(x))
+        return made_on(bound, elimination_of(bound.matrix).embed(bound, x))
 
     def _inverse(self, y: Tensor) -> Tensor:
         bound = self._support.bind(y)

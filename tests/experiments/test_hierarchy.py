@@ -6,7 +6,12 @@ from scipy import integrate, stats
 
 from experiments.hierarchy.__main__ import main
 from experiments.hierarchy.cases import Case
-from experiments.hierarchy.forecasts import Smoothing, likely_df, shrunk_covariance
+from experiments.hierarchy.forecasts import (
+    Smoothing,
+    likely_df,
+    shrunk_covariance,
+    split_covariance,
+)
 from experiments.hierarchy.laws import METHODS, Forecast, incoherence, minimum_trace, ours
 from experiments.hierarchy.tourism import load_hierarchy
 from numpyro_constrained import ConstrainedMultivariateStudentT
@@ -78,6 +83,26 @@ def test_shrinkage(rng):
     plain = errors.T @ errors / len(errors)
     expected = np.where(np.eye(4), plain, (1 - noise / square) * plain)
     np.testing.assert_allclose(found, expected, rtol=1e-12)
+
+
+def test_split_covariance(rng):
+    """Unrelated parts give the OLS projection; parts that determine each other stay as they are."""
+    rows = HIERARCHY.coherence
+    n = rows.shape[1]
+    along = np.eye(n) - np.linalg.pinv(rows) @ rows
+    errors = rng.normal(size=(2000, n))
+    covariance = errors.T @ errors / len(errors)
+    found = split_covariance(errors, covariance, rows)
+    np.testing.assert_allclose(found, found.T, atol=1e-14)
+    assert np.linalg.eigvalsh(found)[0] > 0
+    for part in (along, np.eye(n) - along):  # only what is between the parts is shrunk
+        np.testing.assert_allclose(part @ found @ part, part @ covariance @ part, atol=1e-12)
+    kept = np.sum(along @ found @ (along - np.eye(n)) * (along @ covariance @ (along - np.eye(n))))
+    whole = np.square(along @ covariance @ (along - np.eye(n))).sum()
+    assert abs(kept / whole) < 0.2  # of chance correlations next to nothing is left
+    tied = np.repeat(rng.normal(size=(2000, 1)), n, axis=1) * np.arange(1.0, n + 1)
+    whole = tied.T @ tied / len(tied)
+    np.testing.assert_allclose(split_covariance(tied, whole, rows), whole, rtol=0.02)
 
 
 def test_ours_is_minimum_trace(case):

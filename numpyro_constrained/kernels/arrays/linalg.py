@@ -139,7 +139,7 @@ def if_everywhere(
     """``then()`` if all of ``holds`` does, over the batch of any ``vmap`` as well; else
     ``otherwise()``. Only one of them is computed."""
     if not isinstance(holds, Tracer):
-        return then() if np.all(holds) else otherwise()
+        return then() if np.asarray(holds).all() else otherwise()
     return jax.lax.cond(_all(stop_gradient(holds)), then, jax.checkpoint(otherwise))
 
 
@@ -219,15 +219,16 @@ def power_of_two_below(size: Array) -> Array:
     return jnp.where(power > 0, power, 1)
 
 
-def split_exactly(value: Array, bits: int) -> tuple[Array, Array]:
-    """``value = high + low`` where products of high with rows of ``bits`` bits are exact.
+def split_exactly(value: Array, bits: int) -> tuple[Array, Array | None]:
+    """``value = high + low`` where products of high with rows of ``bits`` bits are exact; low is
+    None where these are too many.
 
     Where rows depend on each other, the residual of one is the sum of those of others: it is
     small only if theirs are known beyond rounding (error-free splitting, Ozaki et al. 2012).
     """
     mantissa = 1 - int(np.log2(jnp.finfo(value.dtype).eps))
     if bits + 3 > mantissa or value.size == 0:
-        return value, jnp.zeros_like(value)
+        return value, None
     fixed = stop_gradient(value)
     largest = power_of_two_below(jnp.abs(fixed).max(-1, keepdims=True))
     unit = largest * 2.0 ** (1 + bits - mantissa)

@@ -12,11 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.core import Tracer
+from jax.lax import stop_gradient
 
 from numpyro_constrained.kernels.arrays.leaves import folded
 from numpyro_constrained.kernels.arrays.linalg import (
     diagonal,
     gram_root,
+    if_everywhere,
     lift,
     matvec,
     solve_lower,
@@ -44,6 +46,9 @@ __all__ = [
     "UniformConditional",
     "leading_identity",
 ]
+
+EVEN = 1e3
+"""Ratio of scales up to which rounding of one variable is none to speak of for another."""
 
 
 class Conditional(ABC):
@@ -172,7 +177,18 @@ class Conditional(ABC):
 
     def settle(self, value: Array) -> Array:
         """Move a draw onto the subspace to the last bits, within the covariance; no gradient."""
-        return self._flushed(self.constraint.settle(value, self.closing, self.num_corrections()))
+        step, count = self.closing, self.num_corrections()
+        if self.constraint.matrix.own is not None:
+            step = self._own_step_if_even
+        return self._flushed(self.constraint.settle(value, step, count))
+
+    def _own_step_if_even(self, value: Array) -> Array:
+        """A step that moves a few variables by rounding of their own size, where scales are
+        similar; else one within the covariance."""
+        size = stop_gradient(self.size)
+        is_even = size.max(-1) <= EVEN * size.min(-1)
+        own_step = self.constraint.own_step
+        return if_everywhere(is_even, lambda: own_step(value), lambda: self.closing(value))
 
     def _flushed(self, value: Array) -> Array:
         """Exact zeros, where only rounding tells that the constraint holds a variable there."""
@@ -338,7 +354,9 @@ class UniformConditional(_ScaledConditional):
         return jnp.broadcast_to(self.scale, self.scale.shape[:-1] + self.loc.shape[-1:])
 
     def settle(self, value: Array) -> Array:
-        return self._flushed(self.constraint.settle(value, count=self.num_corrections()))
+        own = self.constraint.matrix.own is not None
+        step = self.constraint.own_step if own else None
+        return self._flushed(self.constraint.settle(value, step, self.num_corrections()))
 
     @property
     def null_space(self) -> NullSpace:

@@ -146,10 +146,17 @@ class LinearConstraint:
         index = self.matrix.determined
         if index is None:
             return correction
-        values = folded(self.matrix.determined_values)(stop_gradient(self.scaled_k))
-        is_zero = lift(values == 0, value.ndim)
+        is_zero = self._holds_at_zero()
+        if not isinstance(is_zero, Tracer) and not np.asarray(is_zero).any():
+            return correction
+        is_zero = lift(is_zero, value.ndim)
         exact = jnp.where(is_zero, -value[..., index], correction[..., index])
         return correction.at[..., index].set(exact)
+
+    @folded
+    def _holds_at_zero(self) -> Array:
+        """``(*batch, d)`` whether the variables that the constraint determines are zero."""
+        return self.matrix.determined_values(stop_gradient(self.scaled_k)) == 0
 
     @folded
     def null_space(self) -> NullSpace:
@@ -181,6 +188,14 @@ class LinearConstraint:
 
     def _closing(self, value: Array) -> Array:
         return self.matrix.shortest(self.gap(value))
+
+    def own_step(self, value: Array) -> Array:
+        """A step of variables of one row each that closes the gap of a value."""
+        assert self.matrix.own is not None
+        variables, entries = self.matrix.own
+        gap = self.gap(value)
+        steps = (gap / lift(entries, gap.ndim)).astype(value.dtype)
+        return jnp.zeros_like(value).at[..., variables].set(steps)
 
     def nearest(self, value: Array) -> Array:
         """The point of the subspace nearest to ``value``."""

@@ -11,14 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from scipy.linalg import solve_triangular
 
 from constrained_core.errors import ConstraintError
 from constrained_core.linear.plan import DensePlan, GroupPlan, RowPlan
 from constrained_core.linear.sparse_plan import SparsePlan
 from constrained_core.sparse import SparsePattern
 from numpyro_constrained.kernels.arrays.host import HostFunction, host_call
-from numpyro_constrained.kernels.arrays.leaves import evaluated
-from numpyro_constrained.kernels.arrays.linalg import matvec
+from numpyro_constrained.kernels.arrays.leaves import evaluated, folded
+from numpyro_constrained.kernels.arrays.linalg import lift, matvec
 from numpyro_constrained.kernels.arrays.plans import plan_index
 from numpyro_constrained.kernels.linear.constraint import LinearConstraint
 from numpyro_constrained.kernels.linear.matrix import BoundMatrix
@@ -54,11 +55,19 @@ class Elimination(ABC):
         def step(gap: Array) -> Array:
             return self._placed(self.pivots, self.solve(constraint.matrix, gap))
 
-        value = constraint.lifted(self._placed(self.free, coordinates))
-        moved = step(constraint.gap(value))
-        value = moved + value
+        value = self._point(constraint, coordinates)
         count = 1 if value.dtype == np.float64 else 2
-        return constraint.settle(value, lambda point: step(constraint.excess(point)), count)
+        return constraint.settle(value, lambda point: step(self._gap(constraint, point)), count)
+
+    def _gap(self, constraint: LinearConstraint, value: Array) -> Array:
+        """What the last steps close: none that is rounding, of variables that may be small."""
+        return constraint.excess(value)
+
+    def _point(self, constraint: LinearConstraint, coordinates: Array) -> Array:
+        """That point, up to rounding."""
+        value = constraint.lifted(self._placed(self.free, coordinates))
+        gap = constraint.gap(value)
+        return self._placed(self.pivots, self.solve(constraint.matrix, gap)) + value
 
     def extract(self, value: Array) -> Array:
         """The free variables of a point."""
@@ -90,11 +99,28 @@ class _DenseElimination(Elimination):
     def __init__(self, plan: DensePlan, like: Any) -> None:
         super().__init__(plan)
         columns = plan.basis[:, plan.pivots]
-        self._inverse = np.linalg.inv(columns).astype(like.dtype)
+        inverse = np.linalg.inv(columns)
+        if plan.triangle is not None:  # of the scaled rows themselves
+            inverse = solve_triangular(plan.triangle, inverse.T, lower=True, trans="T").T
+        self._inverse = inverse.astype(like.dtype)
+        self._followers = plan.followers.astype(like.dtype)
+        self._place = np.argsort(np.concatenate([plan.pivots, plan.free]))
         self.log_volume = plan.log_volume - float(np.linalg.slogdet(columns)[1])
 
+    def _point(self, constraint: LinearConstraint, coordinates: Array) -> Array:
+        coordinates = constraint.lifted(coordinates)
+        origin = folded(self.solve)(constraint.matrix, constraint.scaled_k)
+        moved = matvec(self._followers, coordinates)
+        pivots = lift(origin, moved.ndim) - moved
+        free = jnp.broadcast_to(coordinates, (*pivots.shape[:-1], coordinates.shape[-1]))
+        return jnp.concatenate([pivots, free], -1)[..., self._place]
+
+    def _gap(self, constraint: LinearConstraint, value: Array) -> Array:
+        # The steps are short: pivots have well conditioned columns.
+        return constraint.gap(value)
+
     def solve(self, matrix: BoundMatrix, gap: Array) -> Array:
-        return matvec(self._inverse, matrix.reduce(gap))
+        return matvec(self._inverse, gap)
 
 
 class _SparseElimination(Elimination):

@@ -148,9 +148,6 @@ class FieldConditional(Conditional):
     def closing(self, value: Array) -> Array:
         return self._upper(None, self._gap(value))
 
-    def settle(self, value: Array) -> Array:
-        return self.constraint.settle(value, self.closing, self.num_corrections())
-
     def mahalanobis(self, deviation: Array) -> Array:
         moved = self.precision.apply(deviation)
         return (lift(deviation, moved.ndim) * moved).sum(-1)
@@ -196,7 +193,8 @@ class FieldConditional(Conditional):
     def size(self) -> Array:
         """``(*batch, n)`` standard deviations given all other variables."""
         diagonal = symmetric_pattern(self.precision.pattern).diagonal
-        return 1 / jnp.sqrt(jnp.abs(self.precision.values[..., diagonal]))
+        squares = jnp.abs(self.precision.values[..., diagonal])
+        return 1 / jnp.sqrt(jnp.where(squares > 0, squares, 1.0))
 
     def to_base(self, value: Array) -> Array:
         # D'z = Q (x - loc) conditions to x, whatever Q is off the null space of A.

@@ -60,6 +60,7 @@ class BoundMatrix(ABC):
         determined: index of the variables that the constraint alone determines, or None.
         partition: the groups of a ``GroupSum``, or None.
         has_basis: whether there is an orthonormal basis of the null space.
+        own: for every scaled row a variable that no other has, and its entry; or None.
     """
 
     plan: AnyPlan | SparsePlan | None = None
@@ -76,6 +77,7 @@ class BoundMatrix(ABC):
     determined: np.ndarray | None = None
     partition: Partition | None = None
     has_basis = True
+    own: tuple[np.ndarray, np.ndarray] | None = None
 
     @property
     def num_variables(self) -> int:
@@ -292,7 +294,8 @@ class DenseMatrix(BoundMatrix):
 def exact_gap(rows: Rows, scaled_k: Array, value: Array, bits: int) -> Array:
     """``scaled_k - rows value``, exact for the leading bits of ``value`` where ``bits`` are few."""
     high, low = split_exactly(value, bits)
-    return (lift(scaled_k, value.ndim) - rows.apply(high)) - rows.apply(low)
+    gap = lift(scaled_k, value.ndim) - rows.apply(high)
+    return gap if low is None else gap - rows.apply(low)
 
 
 def _elimination(plan: AnyPlan, like: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -17,6 +17,7 @@ from numpyro_constrained.kernels.arrays.linalg import lift, matmul, matvec
 from numpyro_constrained.kernels.arrays.plans import plan_tensor
 from numpyro_constrained.kernels.linear.gram import DenseGram, DiagonalGram
 from numpyro_constrained.kernels.linear.null_space import GroupNullSpace, NullSpace, SingleNullSpace
+from numpyro_constrained.kernels.linear.weighted_gram import weighted_gram
 
 __all__ = ["DenseRows", "DisjointRows", "GroupRows", "Rows", "ScaledRows", "SingleRow"]
 
@@ -231,9 +232,7 @@ class ScaledRows(DenseRows):
     def gram_matrix(self) -> Array:
         squares = jnp.square(self.scale)
         if self.products is None:
-            matrix = lift(self.matrix, squares.ndim + 1)
-            squares = lift(squares, matrix.ndim - 1)
-            return matmul(matrix * squares[..., None, :], matrix.mT)
+            return weighted_gram(self.matrix, squares)
         return matmul(squares, self.products).reshape(*squares.shape[:-1], self.size, self.size)
 
     def dense(self) -> Array:

@@ -77,6 +77,9 @@ class PlannedSparseMatrix(SparseBoundMatrix):
         self._exact_bits = exact_bits(plan)
         if not plan.has_full_row_rank:
             self.kept = plan_tensor(plan, "kept", like, np.int32)
+        if plan.has_own:
+            variables = plan_tensor(plan, "own_variables", like, np.int32)
+            self.own = variables, plan_tensor(plan, "own_entries", like)
         if plan.determined.size:
             self.determined = plan_tensor(plan, "determined", like, np.int32)
 

@@ -15,6 +15,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.lax import stop_gradient
 
+from numpyro_constrained.kernels.arrays.leaves import folded
 from numpyro_constrained.kernels.arrays.linalg import (
     Result,
     diagonal,
@@ -151,6 +152,14 @@ class UniformRows(_Rows):
     def gap(self, value: Array) -> Array:
         gap = self.constraint.matrix.reduce(self.constraint.gap(value))
         return gap / lift(self.scale, gap.ndim)
+
+    def closing(self, value: Array) -> Array:
+        # A constant where the value is one, whatever the scale.
+        step = folded(self._shortest)(value)
+        return step / lift(self.scale, step.ndim)
+
+    def _shortest(self, value: Array) -> Array:
+        return self.constraint.matrix.shortest(self.constraint.gap(value))
 
 
 class BalancedRows(_Rows):

@@ -9,11 +9,19 @@ from torch import Tensor
 from torch._C._functorch import get_unwrapped, is_batchedtensor, is_functorch_wrapped_tensor
 from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _disable_current_modes
 
 from pyro_constrained.kernels.arrays.tracing import outside_trace
 
-__all__ = ["are_known", "has_values", "host_array", "is_constant", "outside_transforms"]
+__all__ = [
+    "are_known",
+    "are_plain",
+    "has_values",
+    "host_array",
+    "is_constant",
+    "outside_transforms",
+]
 
 
 def are_known(*tensors: Tensor) -> bool:
@@ -33,6 +41,14 @@ def has_values(tensor: Tensor) -> bool:
             return False
         tensor = get_unwrapped(tensor)
     return not isinstance(tensor, FakeTensor)
+
+
+def are_plain(*tensors: Tensor) -> bool:
+    """Whether values are known, and nothing differentiates or records what is made of them."""
+    if not are_known(*tensors) or forward_ad._current_level >= 0:
+        return False
+    with_gradient = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+    return not (with_gradient or any(map(is_functorch_wrapped_tensor, tensors)))
 
 
 @contextmanager

@@ -168,15 +168,16 @@ def power_of_two_below(size: Tensor) -> Tensor:
 
 
 @quiet_under_trace
-def split_exactly(value: Tensor, bits: int) -> tuple[Tensor, Tensor]:
-    """``value = high + low`` where products of high with rows of ``bits`` bits are exact.
+def split_exactly(value: Tensor, bits: int) -> tuple[Tensor, Tensor | None]:
+    """``value = high + low`` where products of high with rows of ``bits`` bits are exact; low is
+    None where these are too many.
 
     Where rows depend on each other, the residual of one is the sum of those of others: it is
     small only if theirs are known beyond rounding (error-free splitting, Ozaki et al. 2012).
     """
     mantissa = 1 - int(np.log2(torch.finfo(value.dtype).eps))
     if bits + 3 > mantissa or value.shape[-1] == 0:
-        return value, torch.zeros_like(value)
+        return value, None
     largest = power_of_two_below(value.abs().amax(-1, keepdim=True))
     unit = largest * 2.0 ** (1 + bits - mantissa)
     high = torch.round(value.detach() / unit) * unit

@@ -8,15 +8,13 @@ import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
-from torch._C._functorch import is_functorch_wrapped_tensor
-from torch.autograd import forward_ad
 
 from constrained_core.errors import ConstraintError
 from constrained_core.inputs import refuse_complex
 from constrained_core.linear.symmetric_pattern import saddle_of_rows
 from constrained_core.sparse import SparseMatrix, SparsePattern
 from pyro_constrained.kernels.arrays.groups import Groups
-from pyro_constrained.kernels.arrays.inspection import are_known, outside_transforms
+from pyro_constrained.kernels.arrays.inspection import are_plain, outside_transforms
 
 __all__ = ["SparseIndex", "as_sparse", "dense_form", "is_sparse", "sparse_index", "to_float"]
 
@@ -90,11 +88,7 @@ class _Compressed:
 
 def _are_plain_vectors(values: Tensor, vector: Tensor) -> bool:
     """Whether these are many vectors and one matrix, which nothing differentiates or records."""
-    if vector.ndim < 2 or values.ndim > 1 or not are_known(values, vector):
-        return False
-    with_gradient = torch.is_grad_enabled() and (values.requires_grad or vector.requires_grad)
-    is_wrapped = is_functorch_wrapped_tensor(values) or is_functorch_wrapped_tensor(vector)
-    return not (with_gradient or is_wrapped or forward_ad._current_level >= 0)
+    return vector.ndim >= 2 and values.ndim == 1 and are_plain(values, vector)
 
 
 _INDICES: WeakKeyDictionary[SparsePattern, dict[torch.device, SparseIndex]] = WeakKeyDictionary()

@@ -6,11 +6,12 @@ value that is scored, so each law computes it once.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from pyro_constrained.kernels.arrays.inspection import are_known
+from pyro_constrained.kernels.arrays.inspection import are_known, are_plain
 from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.linalg import (
     add_matvec,
@@ -39,6 +40,8 @@ __all__ = ["Conditional", "DenseConditional", "DiagonalConditional", "UniformCon
 
 EVEN = 1e3
 """Ratio of scales up to which one correction of a draw leaves nothing in float32."""
+TOGETHER = 8
+"""Draws of a sparse law that are made at once."""
 
 
 class Conditional(ABC):
@@ -78,6 +81,20 @@ class Conditional(ABC):
     def draw(self, noise: Tensor) -> Tensor:
         """Draw of x from white noise, on the subspace to the last bits."""
         return self.settle(self.mean + self.deviation(noise))
+
+    def in_parts(self, draw: Callable[[Tensor], Tensor], noise: Tensor) -> Tensor:
+        """``draw(noise)``; of sparse laws few at once, so that what is made on the way stays in the
+        cache."""
+        num_samples = noise.ndim - self.loc.ndim
+        is_plain = self.constraint.matrix.is_sparse and are_plain(noise, self.loc)
+        if num_samples < 1 or not is_plain or noise.device.type != "cpu":
+            return draw(noise)
+        at_once = max(1, TOGETHER // max(1, self.loc[..., 0].numel()))
+        samples = noise.flatten(0, num_samples - 1)
+        if len(samples) <= at_once:
+            return draw(noise)
+        drawn = torch.cat([draw(part) for part in samples.split(at_once)])
+        return drawn.unflatten(0, noise.shape[:num_samples])
 
     def generic_point(self) -> Tensor:
         """``(*batch, n)`` a point of the subspace that is not special."""
@@ -157,7 +174,19 @@ class Conditional(ABC):
 
     def settle(self, value: Tensor) -> Tensor:
         """Move a draw onto the subspace to the last bits, within the covariance; no gradient."""
-        return self._flushed(self.constraint.settle(value, self.closing, self.num_corrections()))
+        step, count = self.closing, self.num_corrections()
+        if self.constraint.matrix.own is not None and self.is_even():
+            step = self.constraint.own_step  # moves what it moves by rounding of its own size
+        return self._flushed(self.constraint.settle(value, step, count))
+
+    def is_even(self) -> bool:
+        """Whether scales are seen to be of similar size."""
+        with torch.set_grad_enabled(False):
+            size = self.size
+            if not are_known(size) or size.numel() == 0:
+                return False
+            low, high = size.aminmax()
+        return float(high) <= EVEN * float(low)
 
     def _flushed(self, value: Tensor) -> Tensor:
         """Exact zeros, where only rounding tells that the constraint holds a variable there."""
@@ -257,16 +286,7 @@ class _WhitenedConditional(Conditional):
             # Accelerators solve by inverses of blocks, which leave a larger gap.
             return 2 if self.loc.device.type == "cpu" else 3
         count = super().num_corrections()
-        return 1 if count == 2 and self._is_even() else count
-
-    def _is_even(self) -> bool:
-        """Whether scales are seen to be of similar size."""
-        with torch.set_grad_enabled(False):
-            size = self.size
-            if not are_known(size) or size.numel() == 0:
-                return False
-            low, high = size.aminmax()
-        return float(high) <= EVEN * float(low)
+        return 1 if count == 2 and self.is_even() else count
 
 
 class _ScaledConditional(_WhitenedConditional):
@@ -350,7 +370,9 @@ class UniformConditional(_ScaledConditional):
         return self.scale.expand(self.scale.shape[:-1] + self.loc.shape[-1:])
 
     def settle(self, value: Tensor) -> Tensor:
-        return self._flushed(self.constraint.settle(value, count=self.num_corrections()))
+        own = self.constraint.matrix.own is not None
+        step = self.constraint.own_step if own else None
+        return self._flushed(self.constraint.settle(value, step, self.num_corrections()))
 
     @lazy_property
     def null_space(self) -> NullSpace | None:

@@ -9,12 +9,17 @@ from torch import Tensor
 
 from constrained_core import GroupSum
 from constrained_core.sparse import SparseMatrix
+from pyro_constrained.kernels.arrays.inspection import are_known
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes
 from pyro_constrained.kernels.arrays.tracing import constant
 from pyro_constrained.kernels.linear.matrix import BoundMatrix
 from pyro_constrained.kernels.linear.null_space import NullSpace
 
 __all__ = ["LinearConstraint", "default_tolerance"]
+
+
+MANY = 2**14
+"""Variables from which a look at a result costs less than a pass over A."""
 
 
 def default_tolerance(dtype: torch.dtype) -> float:
@@ -83,7 +88,12 @@ class LinearConstraint:
     def contains(self, value: Tensor, tolerance: float) -> Tensor:
         """Whether ``|A x - k| <= tolerance (|A| |x| + |k|)`` in every row."""
         with torch.set_grad_enabled(False):
-            holds = self.residual(value).abs() <= tolerance * self._size(value)
+            gap = self.residual(value).abs()
+            if self.num_variables >= MANY:  # where |k| alone is large enough, |A| is not read
+                holds = gap <= tolerance * self.k.abs()
+                if are_known(holds) and bool(holds.all()):
+                    return holds if self.is_vector else holds.all(-1)
+            holds = gap <= tolerance * self._size(value)
             return holds if self.is_vector else holds.all(-1)
 
     def contains_solution(self, value: Tensor) -> Tensor:
@@ -161,6 +171,13 @@ class LinearConstraint:
 
     def _closing(self, value: Tensor) -> Tensor:
         return self.matrix.shortest(self.gap(value))
+
+    def own_step(self, value: Tensor) -> Tensor:
+        """A step of variables of one row each that closes the gap of a value."""
+        assert self.matrix.own is not None
+        variables, entries = self.matrix.own
+        steps = (self.gap(value) / entries).to(value.dtype)
+        return torch.zeros_like(value).index_copy(-1, variables, steps)
 
     def nearest(self, value: Tensor) -> Tensor:
         """The point of the subspace nearest to ``value``."""

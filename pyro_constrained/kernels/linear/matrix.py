@@ -58,6 +58,7 @@ class BoundMatrix(ABC):
         partition: the groups of a ``GroupSum``, or None.
         is_whole: whether A has whole numbers only, as far as it was looked at.
         is_sparse: whether rows are sparse, so that there is no orthonormal basis of the null space.
+        own: for every scaled row a variable that no other has, and its entry; or None.
     """
 
     plan: Plan | None = None
@@ -75,6 +76,7 @@ class BoundMatrix(ABC):
     partition: Partition | None = None
     is_whole: bool = False
     is_sparse: bool = False
+    own: tuple[Tensor, Tensor] | None = None
 
     @property
     def num_variables(self) -> int:
@@ -217,7 +219,8 @@ class DenseMatrix(BoundMatrix):
             plan_tensor(plan, "basis", like),
             plan_tensor(plan, "products", like) if products else None,
         )
-        self.scaled_rows = DenseRows(plan_tensor(plan, "rows", like))
+        is_scaled = plan.triangle is None
+        self.scaled_rows = self.rows if is_scaled else DenseRows(plan_tensor(plan, "rows", like))
         self._exact_half_log_det = plan.log_volume + plan.log_triangle
         self.row_scale = plan_tensor(plan, "row_scale", like)
         self.is_plain, self._exact_bits = plan.is_plain, plan.exact_bits
@@ -226,7 +229,8 @@ class DenseMatrix(BoundMatrix):
         self.gram = DenseGram(
             torch.as_tensor(plan.log_volume).to(like), plan_tensor(plan, "gram_inverse", like)
         )
-        self._right_inverse = plan_tensor(plan, "right_inverse", like)
+        is_small = plan.basis.size <= MAX_PRODUCTS
+        self._right_inverse = plan_tensor(plan, "right_inverse", like) if is_small else None
         if not plan.has_full_row_rank:
             self.kept = plan_tensor(plan, "kept", like, torch.int64)
             self._dependence = _dependence(plan, like)
@@ -252,12 +256,15 @@ class DenseMatrix(BoundMatrix):
         if self.is_plain:
             return scaled_k - self.rows.apply(value)
         high, low = split_exactly(value, self._exact_bits)
-        return (scaled_k - self.scaled_rows.apply(high)) - self.scaled_rows.apply(low)
+        gap = scaled_k - self.scaled_rows.apply(high)
+        return gap if low is None else gap - self.scaled_rows.apply(low)
 
     def reduce(self, gap: Tensor) -> Tensor:
         return gap if self._triangle is None else solve_lower(self._triangle, gap)
 
     def shortest(self, gap: Tensor) -> Tensor:
+        if self._right_inverse is None:  # another array of the size of A
+            return super().shortest(gap)
         return matvec(self._right_inverse, gap)
 
     def full_rank_rows(self) -> DenseRows:

@@ -18,6 +18,7 @@ from pyro_constrained.kernels.arrays.linalg import add_matvec, matvec, sum_of_sq
 from pyro_constrained.kernels.arrays.plans import plan_tensor
 from pyro_constrained.kernels.linear.gram import DenseGram, DiagonalGram, Gram
 from pyro_constrained.kernels.linear.null_space import GroupNullSpace, NullSpace, SingleNullSpace
+from pyro_constrained.kernels.linear.weighted_gram import weighted_gram
 
 __all__ = ["DenseRows", "GroupRows", "Rows", "ScaledRows", "SingleRow"]
 
@@ -276,7 +277,7 @@ class ScaledRows(DenseRows):
     def gram_matrix(self) -> Tensor:
         squares = self.scale.square()
         if self.products is None:
-            return (self.matrix * squares[..., None, :]) @ self.matrix.mT
+            return weighted_gram(self.matrix, squares)
         return (squares @ self.products).unflatten(-1, (self.size, self.size))
 
     def dense(self) -> Tensor:

@@ -75,6 +75,9 @@ class SparseBoundMatrix(_SparseMatrix):
             self.kept = plan_tensor(plan, "kept", like, torch.int64)
             self._dropped = plan_tensor(plan, "dropped", like, torch.int64)
             self._dependence = _sparse_rows(SparseMatrix.of(plan.dependence), like)
+        if plan.has_own:
+            variables = plan_tensor(plan, "own_variables", like, torch.int64)
+            self.own = variables, plan_tensor(plan, "own_entries", like)
         if plan.determined.size:
             self.determined = plan_tensor(plan, "determined", like, torch.int64)
 
@@ -87,9 +90,11 @@ class SparseBoundMatrix(_SparseMatrix):
         return torch.ones_like(k, dtype=torch.bool).index_copy(-1, self._dropped, agrees)
 
     def gap(self, scaled_k: Tensor, value: Tensor) -> Tensor:
-        parts = torch.stack(split_exactly(value.double(), self._exact_bits))
-        high, low = self.rows.exactly(parts)
-        return (scaled_k - high) - low
+        high, low = split_exactly(value.double(), self._exact_bits)
+        if low is None:
+            return scaled_k - self.rows.exactly(high)
+        first, rest = self.rows.exactly(torch.stack([high, low]))
+        return (scaled_k - first) - rest
 
     def determined_values(self, scaled_k: Tensor) -> Tensor:
         return self._solution.apply(scaled_k)

@@ -1,0 +1,46 @@
+"""``A diag(s) A'`` for a wide A, read once: what is made on the way stays in the cache."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from numpyro_constrained.kernels.arrays.linalg import lift, matmul
+
+__all__ = ["weighted_gram"]
+
+BLOCK = 2**16
+"""Entries of A that are multiplied at once."""
+
+WIDE = 2**20
+"""Entries of A from which that pays."""
+
+
+def weighted_gram(matrix: Any, weights: Array) -> Array:
+    """``(*batch, r, r)`` of a matrix ``(*batch, r, n)`` and weights ``(*batch, n)``."""
+    if matrix.ndim == 2 and weights.ndim == 1 and matrix.size > WIDE:
+        return _by_blocks(matrix, weights)
+    matrix = lift(matrix, weights.ndim + 1)
+    weights = lift(weights, matrix.ndim - 1)
+    return matmul(matrix * weights[..., None, :], matrix.mT)
+
+
+def _by_blocks(matrix: Any, weights: Array) -> Array:
+    num_rows, num_columns = matrix.shape
+    width = max(BLOCK // num_rows, 1)
+    count = num_columns // width
+    matrix = jnp.asarray(matrix)
+
+    @jax.checkpoint  # derivatives read A again; kept products would be another array of its size
+    def add(total: Array, block: tuple[Array, Array]) -> tuple[Array, None]:
+        number, part = block
+        columns = jax.lax.dynamic_slice_in_dim(matrix, number * width, width, 1)
+        return total + matmul(columns * part[None], columns.mT), None
+
+    first, rest = jnp.split(weights, [count * width])
+    blocks = jnp.arange(count), first.reshape(count, width)
+    total = jnp.zeros((num_rows, num_rows), jnp.result_type(matrix, weights))
+    total, _ = jax.lax.scan(add, total, blocks)
+    columns = matrix[:, count * width :]
+    return total + matmul(columns * rest[None], columns.mT)

@@ -1,0 +1,85 @@
+"""``A diag(s) A'`` for a wide constant A, read once: what is made on the way stays in the cache."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
+from torch.autograd import forward_ad
+
+from pyro_constrained.kernels.arrays.functions import described
+from pyro_constrained.kernels.arrays.inspection import are_known
+
+__all__ = ["weighted_gram"]
+
+BLOCK = 2**16
+"""Entries of A that are multiplied at once."""
+
+
+def weighted_gram(matrix: Tensor, weights: Tensor) -> Tensor:
+    """``(*batch, r, r)`` of a matrix ``(r, n)`` and weights ``(*batch, n)``."""
+    if _is_wide(matrix, weights):
+        return _Gram.apply(matrix, weights)
+    return (matrix * weights[..., None, :]) @ matrix.mT
+
+
+def _is_wide(matrix: Tensor, weights: Tensor) -> bool:
+    """Whether blocks pay, and nothing but reverse derivatives of the weights is asked for."""
+    if weights.ndim > 1 or matrix.ndim > 2 or matrix.numel() <= BLOCK or matrix.requires_grad:
+        return False
+    if not are_known(matrix, weights) or forward_ad._current_level >= 0:
+        return False
+    return not (is_functorch_wrapped_tensor(matrix) or is_functorch_wrapped_tensor(weights))
+
+
+def _blocks(matrix: Tensor) -> list[slice]:
+    num_rows, num_columns = matrix.shape
+    width = max(BLOCK // num_rows, 1)
+    return [slice(start, start + width) for start in range(0, num_columns, width)]
+
+
+# Both functions are linear, and each other's adjoint.
+
+
+class _Gram(torch.autograd.Function):
+    """``A diag(s) A'``."""
+
+    @staticmethod
+    @described
+    def forward(matrix: Tensor, weights: Tensor) -> Tensor:
+        total = matrix.new_zeros(matrix.shape[:1] * 2)
+        for block in _blocks(matrix):
+            part = matrix[:, block]
+            total.addmm_(part * weights[block], part.mT)
+        return total
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        ctx.save_for_backward(inputs[0])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple:
+        (matrix,) = ctx.saved_tensors
+        return None, _Diagonal.apply(matrix, gradients[0])
+
+
+class _Diagonal(torch.autograd.Function):
+    """``diag(A' G A)``."""
+
+    @staticmethod
+    @described
+    def forward(matrix: Tensor, inner: Tensor) -> Tensor:
+        diagonal = matrix.new_empty(matrix.shape[1])
+        for block in _blocks(matrix):
+            part = matrix[:, block]
+            torch.sum((inner @ part).mul_(part), 0, out=diagonal[block])
+        return diagonal
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        ctx.save_for_backward(inputs[0])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple:
+        (matrix,) = ctx.saved_tensors
+        return None, _Gram.apply(matrix, gradients[0])
