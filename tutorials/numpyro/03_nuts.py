@@ -57,14 +57,14 @@ land = np.array([0.5, 0.3, 0.2])  # suppose that the varieties share the fields 
 
 def model(y, interact=True):
     mean = numpyro.sample("mean", dist.Normal(1.0, 0.5))
-    spread = numpyro.sample("spread", dist.HalfNormal(0.3).expand([4]).to_event(1))
+    spread = numpyro.sample("spread", dist.HalfNormal(0.2))
     sigma = numpyro.sample("sigma", dist.HalfNormal(0.3))
-    blocks = numpyro.sample("blocks", ConstrainedNormal(0.0, spread[0], np.ones(6), 0.0))
-    doses = numpyro.sample("doses", ConstrainedNormal(0.0, spread[1], np.ones(4), 0.0))
-    varieties = numpyro.sample("varieties", ConstrainedNormal(mean, spread[2], land, mean))
+    blocks = numpyro.sample("blocks", ConstrainedNormal(0.0, 0.3, np.ones(6), 0.0))
+    doses = numpyro.sample("doses", ConstrainedNormal(0.0, 0.3, np.ones(4), 0.0))
+    varieties = numpyro.sample("varieties", ConstrainedNormal(mean, 0.3, land, mean))
     fit = varieties[variety] + blocks[block] + doses[dose]
     if interact:
-        both = numpyro.sample("both", ConstrainedNormal(0.0, spread[3], table, np.zeros(7)))
+        both = numpyro.sample("both", ConstrainedNormal(0.0, spread, table, np.zeros(7)))
         fit = fit + both[4 * variety + dose]
     numpyro.deterministic("fit", fit)
     with numpyro.plate("plots", len(fit)):
@@ -76,7 +76,7 @@ def model(y, interact=True):
 #
 # `varieties` are yields: their average over the land, a weighted sum, equals `mean`, and `mean` is
 # sampled, so `k` moves. `auto_reparam` *whitens*: each law becomes standard noise and a smooth map
-# of it, right for a moving `k`, and the cure for spreads near zero.
+# of it, right for a moving `k`, and the cure for a `spread` near zero.
 
 
 # %%

@@ -55,14 +55,14 @@ land = np.array([0.5, 0.3, 0.2])  # suppose that the varieties share the fields 
 
 def model(y, interact=True):
     mean = pyro.sample("mean", dist.Normal(1.0, 0.5))
-    spread = pyro.sample("spread", dist.HalfNormal(0.3).expand([4]).to_event(1))
+    spread = pyro.sample("spread", dist.HalfNormal(0.2))
     sigma = pyro.sample("sigma", dist.HalfNormal(0.3))
-    blocks = pyro.sample("blocks", ConstrainedNormal(0.0, spread[0], np.ones(6), 0.0))
-    doses = pyro.sample("doses", ConstrainedNormal(0.0, spread[1], np.ones(4), 0.0))
-    varieties = pyro.sample("varieties", ConstrainedNormal(mean, spread[2], land, mean))
+    blocks = pyro.sample("blocks", ConstrainedNormal(0.0, 0.3, np.ones(6), 0.0))
+    doses = pyro.sample("doses", ConstrainedNormal(0.0, 0.3, np.ones(4), 0.0))
+    varieties = pyro.sample("varieties", ConstrainedNormal(mean, 0.3, land, mean))
     fit = varieties[variety] + blocks[block] + doses[dose]
     if interact:
-        both = pyro.sample("both", ConstrainedNormal(0.0, spread[3], table, np.zeros(7)))
+        both = pyro.sample("both", ConstrainedNormal(0.0, spread, table, np.zeros(7)))
         fit = fit + both[4 * variety + dose]
     pyro.deterministic("fit", fit)
     pyro.sample("y", dist.Normal(fit, sigma).to_event(1), obs=y)
@@ -73,7 +73,7 @@ def model(y, interact=True):
 #
 # `varieties` are yields: their average over the land, a weighted sum, equals `mean`, and `mean` is
 # sampled, so `k` moves. `auto_reparam` *whitens*: each law becomes standard noise and a smooth map
-# of it, right for a moving `k`, and the cure for spreads near zero.
+# of it, right for a moving `k`, and the cure for a `spread` near zero.
 
 # %%
 SITES = ["mean", "spread", "sigma", "blocks", "doses", "varieties", "fit", "y"]
