@@ -106,7 +106,7 @@ figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
 effects = full.posterior["doses"].to_numpy().reshape(-1, 4)
 left.violinplot(effects, positions=range(4), showextrema=False)
 left.set(xlabel="dose of nitrogen", ylabel="effect on yield / 100", xticks=range(4))
-az.plot_ppc(full, num_pp_samples=20, ax=right)
+az.plot_ppc(full, num_pp_samples=20, textsize=9, ax=right)
 plt.show()
 assert SHORT or (effects[:, 3] > effects[:, 0]).mean() > 0.99
 
@@ -130,7 +130,8 @@ if not SHORT:  # it needs more draws than a few
 first = random.normal(keys[2], (4000, 3))
 by_hand = jnp.concatenate([first, -first.sum(-1, keepdims=True)], -1)
 law = ConstrainedNormal(0.0, jnp.ones(4), np.ones(4), 0.0)
-print("left out:", by_hand.std(0).round(2), " given the law:", law.stddev.round(2))
+spreads = (np.asarray(x).round(2) for x in (by_hand.std(0), law.stddev))
+print("by hand, given the law:", *spreads)
 assert by_hand.std(0)[3] > 1.5 and jnp.allclose(law.stddev, 0.75**0.5)
 
 # %% [markdown]

@@ -113,7 +113,7 @@ figure, (left, right) = plt.subplots(1, 2, figsize=(8, 3), layout="constrained")
 effects = full.posterior["doses"].to_numpy().reshape(-1, 4)
 left.violinplot(effects, positions=range(4), showextrema=False)
 left.set(xlabel="dose of nitrogen", ylabel="effect on yield / 100", xticks=range(4))
-az.plot_ppc(full, num_pp_samples=20, ax=right)
+az.plot_ppc(full, num_pp_samples=20, textsize=9, ax=right)
 plt.show()
 assert SHORT or (effects[:, 3] > effects[:, 0]).mean() > 0.99
 
