@@ -46,7 +46,8 @@ def notebook_path(script: Path) -> Path:
 def environment(**variables: str) -> dict[str, str]:
     """That of a reader who runs the packages beside this folder, on one core."""
     one_thread = dict.fromkeys(["OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"], "1")
-    inherited = {name: value for name, value in os.environ.items() if name != SHORT}
+    ours = SHORT, "JAX_ENABLE_X64"  # the second is a setting of the tests
+    inherited = {name: value for name, value in os.environ.items() if name not in ours}
     return inherited | one_thread | {"PYTHONPATH": str(ROOT)} | variables
 
 

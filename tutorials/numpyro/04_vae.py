@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import numpyro
 import numpyro.distributions as dist
-from jax import lax, random
+from jax import jit, lax, random
 from jax.nn import silu, softplus
 from numpyro.infer import SVI, TraceMeanField_ELBO
 from scipy.linalg import null_space
@@ -89,8 +89,9 @@ def train(obeys, penalty=0.0):
     options = {"initial": initial, "obeys": obeys, "penalty": penalty}
     svi = SVI(model, guide, numpyro.optim.ClippedAdam(3e-3), TraceMeanField_ELBO(), **options)
     state = svi.init(keys[0], known[:100])
+    epoch = jit(lambda state, batches: lax.scan(svi.update, state, batches))
     for key in keys[2:]:
-        state, _ = lax.scan(svi.update, state, random.permutation(key, known).reshape(14, 100, 64))
+        state, _ = epoch(state, random.permutation(key, known).reshape(14, 100, 64))
     return svi.get_params(state)["vae"]
 
 
@@ -134,8 +135,7 @@ def bound(vae, obeys):
         basis = null_space(A)
         covariance = basis.T @ (law.variance[..., None] * basis)
         fit = dist.MultivariateNormal(law.mean @ basis, covariance).log_prob(held_out @ basis)
-    prior = dist.Normal(jnp.zeros(8), 1.0).to_event(1)
-    return (fit + prior.log_prob(z) - code.log_prob(z)).mean().item()
+    return (fit - dist.kl_divergence(code, dist.Normal(jnp.zeros(8), 1).to_event(1))).mean().item()
 
 
 bounds = {name: bound(vae, name == "law") for name, vae in vaes.items()}
