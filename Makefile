@@ -30,7 +30,7 @@ PYTEST   := $(SINGLE_THREADED) $(BIN)/python -m pytest -n $(JOBS) --dist workste
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo tutorials notebooks data experiments test test-experiments test-slow test-accelerator test-oldest lint format bench docs dist clean
+.PHONY: help venv demo tutorials notebooks data experiments test test-stories test-experiments test-slow test-accelerator test-oldest lint format bench docs dist clean
 
 help: ## print this menu
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -78,7 +78,10 @@ experiments: $(VENV)/.installed-experiments ## scientific applications beside th
 	  echo "experiments.$$name"; $(BIN)/python -m experiments.$$name $(ARGS); done
 
 test: $(VENV)/.installed ## run the tests and the examples in the docstrings
-	$(PYTEST) --ignore=tests/experiments --durations=10 $(ARGS)
+	$(PYTEST) --ignore=tests/experiments --ignore=tests/tutorials --ignore=tests/test_docs.py --durations=10 $(ARGS)
+
+test-stories: $(VENV)/.installed ## run the tutorials in short mode, and the examples of the site
+	$(PYTEST) tests/tutorials tests/test_docs.py --durations=10 $(ARGS)
 
 test-experiments: $(VENV)/.installed-experiments ## run the tests of the experiments, which need more packages
 	$(PYTEST) tests/experiments $(ARGS)

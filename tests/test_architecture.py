@@ -30,7 +30,7 @@ from tests.sources import (
 
 CORE, TORCH, JAX = "constrained_core", "pyro_constrained", "numpyro_constrained"
 TWINS = (TORCH, JAX)
-EXAMPLES = ("benchmarks", "experiments", "tutorials")
+EXAMPLES = ("benchmarks", "demo", "experiments", "tutorials")
 """Folders beside the packages; what two of them need is in ``rivals``."""
 
 WINGS = {"arrays": (), "linear": ("arrays",), "fiber": ("arrays",), "walk": ("arrays", "fiber")}
