@@ -114,7 +114,7 @@ class ConstrainedLocationScale(ConstrainedDistribution):
         value = self._checked_value(value)
         distance = self._distance(value)
         is_made = self._support_tolerance is None and is_made_on(self._constraint, value)
-        inside = jnp.isfinite(distance) if is_made else self._on_support(value)
+        inside = jnp.isfinite(value).all(-1) if is_made else self._on_support(value)
         log_density = self._unless_point(self._log_density(distance))
         return self._expanded(jnp.where(inside, log_density, -jnp.inf), 0)
 
