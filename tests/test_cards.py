@@ -9,7 +9,7 @@ from scipy import sparse
 
 from constrained_core import fields
 from tests import cases, discrete_cases
-from tests.adapters import each_backend
+from tests.adapters import each_backend, each_law
 
 VOID = {"br"}
 LAWS = (*cases.CASES, *discrete_cases.CASES)
@@ -55,11 +55,8 @@ def normal(backend, matrix, k, **options):
     return backend.library.ConstrainedNormal(ones, ones, matrix, k, **options)
 
 
-@each_backend
-@pytest.mark.parametrize("case", LAWS, ids=repr)
+@each_law(LAWS, (*cases.COMPILED, *discrete_cases.CASES))
 def test_every_law_has_one(backend, case):
-    if backend.name == "jax" and case not in (*cases.COMPILED, *discrete_cases.CASES):
-        pytest.skip("compiles for long")
     law = backend.law(case)
     found = card(law)
     assert found.title == case.law

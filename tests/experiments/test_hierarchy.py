@@ -102,7 +102,9 @@ def test_split_covariance(rng):
     assert abs(kept / whole) < 0.2  # of chance correlations next to nothing is left
     tied = np.repeat(rng.normal(size=(2000, 1)), n, axis=1) * np.arange(1.0, n + 1)
     whole = tied.T @ tied / len(tied)
-    np.testing.assert_allclose(split_covariance(tied, whole, rows), whole, rtol=0.02)
+    # The intensity is 2 / draws, what a product of two normals varies by; entries differ in size.
+    atol = 0.005 * whole.max()
+    np.testing.assert_allclose(split_covariance(tied, whole, rows), whole, rtol=0, atol=atol)
 
 
 def test_ours_is_minimum_trace(case):
