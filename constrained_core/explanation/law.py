@@ -1,7 +1,9 @@
 """The card of a law: what is known of it without computing anything."""
 
+import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -9,11 +11,27 @@ from constrained_core.explanation.card import Line, as_html, listed, plural
 from constrained_core.explanation.exactness import parts_of_plan
 from constrained_core.explanation.methods import method, structure
 from constrained_core.fiber.plan import FiberPlan
+from constrained_core.groups import GroupSum
 from constrained_core.linear.plan import Plan
+from constrained_core.sparse import SparseMatrix
 
-__all__ = ["LawFacts", "law_card"]
+__all__ = ["LawFacts", "form_of", "law_card", "summary_of"]
 
 Shape = tuple[int, ...]
+
+
+def summary_of(law: Any) -> str:
+    """The first sentence on the class of a law."""
+    return (inspect.getdoc(type(law)) or "").partition("\n")[0]
+
+
+def form_of(A: Any, is_vector: bool) -> str:
+    """How A was given."""
+    if isinstance(A, GroupSum):
+        return "GroupSum"
+    if isinstance(A, SparseMatrix):
+        return f"sparse, {len(A.row):,} entries"
+    return "one row" if is_vector else "dense"
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -1,13 +1,12 @@
 """What a law knows of itself, for its card in a notebook."""
 
-import inspect
 from typing import Any
 
 import jax
 from jax.core import Tracer
 
-from constrained_core import GroupSum, SparseMatrix
-from constrained_core.explanation.law import LawFacts
+from constrained_core import SparseMatrix
+from constrained_core.explanation.law import LawFacts, form_of, summary_of
 from numpyro_constrained.kernels.arrays.leaves import leaf_shape
 
 __all__ = ["facts_of"]
@@ -19,11 +18,11 @@ def facts_of(law: Any) -> LawFacts:
     values = _values(parameters[0][1] if parameters else law.k)
     return LawFacts(
         name=type(law).__name__,
-        summary=(inspect.getdoc(type(law)) or "").partition("\n")[0],
+        summary=summary_of(law),
         batch_shape=tuple(law.batch_shape),
         event_shape=tuple(law.event_shape),
         parameters=[(name, leaf_shape(leaf)) for name, leaf in parameters],
-        form=_form(law.A, law._layout),
+        form=form_of(law.A, law._layout.is_vector),
         matrix_shape=leaf_shape(law.A),
         k_shape=leaf_shape(law.k),
         rank=getattr(law._known_plan, "rank", getattr(law._layout, "rank", None)),
@@ -37,14 +36,6 @@ def facts_of(law: Any) -> LawFacts:
 
 def _values(leaf: Any) -> Any:
     return leaf.values if isinstance(leaf, SparseMatrix) else leaf
-
-
-def _form(A: Any, layout: Any) -> str:
-    if isinstance(A, GroupSum):
-        return "GroupSum"
-    if isinstance(A, SparseMatrix):
-        return f"sparse, {len(A.row):,} entries"
-    return "one row" if layout.is_vector else "dense"
 
 
 def _device(values: Any) -> str | None:

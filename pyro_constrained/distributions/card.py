@@ -1,10 +1,8 @@
 """What a law knows of itself, for its card in a notebook."""
 
-import inspect
 from typing import Any
 
-from constrained_core.explanation.law import LawFacts
-from constrained_core.groups import GroupSum
+from constrained_core.explanation.law import LawFacts, form_of, summary_of
 from constrained_core.sparse import SparseMatrix
 
 __all__ = ["facts_of"]
@@ -18,11 +16,11 @@ def facts_of(law: Any) -> LawFacts:
     A = law.A
     return LawFacts(
         name=type(law).__name__,
-        summary=(inspect.getdoc(type(law)) or "").partition("\n")[0],
+        summary=summary_of(law),
         batch_shape=tuple(law.batch_shape),
         event_shape=tuple(law.event_shape),
         parameters=[(name, tuple(law.__dict__[name].shape)) for name in names],
-        form=_form(A),
+        form=form_of(A, A.ndim == 1),
         matrix_shape=tuple(A.shape),
         k_shape=tuple(law.k.shape),
         rank=law.rank if isinstance(law.rank, int) else None,
@@ -32,11 +30,3 @@ def facts_of(law: Any) -> LawFacts:
         dtype=str(values.dtype),
         device=str(values.device),
     )
-
-
-def _form(A: Any) -> str:
-    if isinstance(A, GroupSum):
-        return "GroupSum"
-    if isinstance(A, SparseMatrix):
-        return f"sparse, {len(A.row):,} entries"
-    return "one row" if A.ndim == 1 else "dense"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
-from numpyro_constrained import ConstrainedNormal
+from numpyro_constrained import ConstrainedMultivariateStudentT, ConstrainedNormal, GroupSum
 from numpyro_constrained.kernels.linear import made_points
 from numpyro_constrained.transforms import LinearEqualityTransform
 
@@ -94,6 +94,37 @@ def test_a_traced_k():
     u, k = np.ones(3), jnp.array([1.0, 2.0])
     same, other = jax.jit(density)(u, k, k + 1.0)
     assert jnp.isfinite(same) and other == -jnp.inf
+
+
+@pytest.mark.parametrize("make", ["isometry", "elimination", "draw"])
+def test_a_traced_k_that_rows_disagree_on(make):
+    """No point was made: nothing is plausible there."""
+
+    def density(k):
+        law = ConstrainedNormal(LOC, SCALE, A, k)
+        if make == "draw":
+            return law.log_prob(law.sample(jax.random.key(0)))
+        return law.log_prob(LinearEqualityTransform(A, k, make)(jnp.ones(2)))
+
+    compiled = jax.jit(density)
+    assert jnp.isfinite(compiled(K[0]))
+    assert compiled(K[0] + np.array([0.0, 0.0, 1.0, 0.0])) == -jnp.inf
+
+
+def test_a_law_for_each_group():
+    """A point is made as a whole, not group by group."""
+    groups = GroupSum([0, 0, 1, 1, 1], 2)
+    law = ConstrainedMultivariateStudentT(
+        4.0, LOC, A=groups, k=jnp.ones(2), scale=SCALE, per_group=True
+    )
+
+    def density(key):
+        x = law.sample(key)
+        return x, law.log_prob(x)
+
+    x, found = jax.jit(density)(jax.random.key(0))
+    np.testing.assert_allclose(found, law.log_prob(x), rtol=1e-12)
+    assert found.shape == ()
 
 
 def test_what_is_not_a_number():

@@ -6,31 +6,24 @@ import jax
 import numpy as np
 from jax.core import Tracer
 
-__all__ = ["known_value", "seen"]
+__all__ = ["seen"]
 
 MAX_OPERATIONS = 1000
 OPAQUE = ("jaxpr", "branches", "cond_jaxpr", "call_jaxpr")
 
 
-def known_value(value: Any) -> np.ndarray | None:
-    """What a tracer stands for, if it was made from constants only; None where JAX does not tell.
+def seen(value: Any) -> Any:
+    """What a tracer stands for, if it was made from constants only; else what is given.
 
     Inside ``jax.jit``, ``jnp.array(A)`` of a known A is a tracer. JAX keeps the constant, and the
     operations on it, for the error messages of tracers.
     """
-    try:
-        found = _Search().value(value)
-    except _Unknown:
-        return None
-    return np.asarray(found)
-
-
-def seen(value: Any) -> Any:
-    """The known value where there is one behind a tracer, else what is given."""
     if not isinstance(value, Tracer):
         return value
-    known = known_value(value)
-    return value if known is None else known
+    try:
+        return np.asarray(_Search().value(value))
+    except _Unknown:
+        return value
 
 
 class _Unknown(Exception):

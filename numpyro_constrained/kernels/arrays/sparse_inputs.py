@@ -12,7 +12,7 @@ from scipy import sparse
 from constrained_core import SparseMatrix
 from constrained_core.errors import ConstraintError
 from numpyro_constrained.kernels.arrays.inputs import host_or_traced
-from numpyro_constrained.kernels.arrays.known import known_value
+from numpyro_constrained.kernels.arrays.known import seen
 from numpyro_constrained.kernels.arrays.leaves import unstacked
 from numpyro_constrained.kernels.arrays.segments import Segments
 
@@ -64,13 +64,13 @@ def _of_bcoo(name: str, value: BCOO) -> SparseMatrix:
 
 
 def _known_index(name: str, indices: Array) -> np.ndarray:
-    known = known_value(indices) if isinstance(indices, Tracer) else np.asarray(indices)
-    if known is None:
+    known = seen(indices)
+    if isinstance(known, Tracer):
         raise ConstraintError(
             f"{name}: expected indices with known values, for a static pattern, got traced ones; "
             "make the pattern outside jit, and the values inside, as SparseMatrix.with_values."
         )
-    return known.astype(np.int64)
+    return np.asarray(known, dtype=np.int64)
 
 
 def dense_form(name: str, value: Any) -> Any:
