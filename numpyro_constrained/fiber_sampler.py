@@ -10,7 +10,7 @@ import numpyro.distributions as dist
 from jax import Array
 from jax.nn import log_sigmoid, log_softmax
 
-from constrained_core.checks import no_draws, no_sampler
+from constrained_core.checks.laws import no_draws, no_sampler
 from constrained_core.walk.connectivity import Connectivity
 from constrained_core.walk.diagnostics import Diagnostics, diagnose
 from constrained_core.walk.plan import plan_walk

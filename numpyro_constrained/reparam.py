@@ -8,7 +8,7 @@ import numpyro.distributions as dist
 from numpyro.infer.reparam import Reparam
 
 from constrained_core import ConstraintError
-from constrained_core.checks import check_site
+from constrained_core.checks.arguments import check_site
 from numpyro_constrained.distributions.discrete import ConstrainedDiscrete
 from numpyro_constrained.distributions.gaussian import ConstrainedGaussian
 

@@ -10,7 +10,7 @@ from pyro.infer import NUTS
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from constrained_core.checks import no_draws, no_sampler
+from constrained_core.checks.laws import no_draws, no_sampler
 from constrained_core.walk.connectivity import Connectivity
 from constrained_core.walk.diagnostics import Diagnostics, diagnose
 from constrained_core.walk.plan import plan_walk

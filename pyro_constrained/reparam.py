@@ -7,7 +7,7 @@ import pyro.distributions as dist
 import torch
 from pyro.infer.reparam.reparam import Reparam
 
-from constrained_core.checks import check_site
+from constrained_core.checks.arguments import check_site
 from pyro_constrained.distributions.discrete import ConstrainedDiscrete
 from pyro_constrained.distributions.gaussian import ConstrainedGaussian
 

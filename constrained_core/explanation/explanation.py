@@ -5,7 +5,8 @@ from functools import cached_property
 
 import numpy as np
 
-from constrained_core.checks import check_shapes, infinite_sides
+from constrained_core.checks.shapes import check_shapes
+from constrained_core.checks.sides import infinite_sides
 from constrained_core.errors import ConstraintError, InfeasibleConstraintError, ParameterError
 from constrained_core.explanation.card import Line, as_html, as_text, plural
 from constrained_core.explanation.exactness import Exactness, whole_number_laws

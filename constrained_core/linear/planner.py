@@ -9,7 +9,7 @@ from scipy import sparse
 from scipy.linalg import lapack, qr, solve_triangular
 
 from constrained_core.cache import Cache, Content
-from constrained_core.checks import mostly_zeros
+from constrained_core.checks.sides import mostly_zeros
 from constrained_core.errors import ConstraintError, InfeasibleConstraintError
 from constrained_core.groups import GroupSum
 from constrained_core.linear.plan import AnyPlan, DensePlan, GroupPlan, Plan, RowPlan

@@ -3,7 +3,7 @@
 import numpy as np
 from scipy import sparse
 
-from constrained_core.checks import infinite_matrix
+from constrained_core.checks.sides import infinite_matrix
 from constrained_core.linear.elimination import Elimination, choose_pivots
 from constrained_core.linear.row_space import RowSpace
 from constrained_core.linear.sparse_plan import SparsePlan

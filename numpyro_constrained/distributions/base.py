@@ -13,7 +13,8 @@ from jax.core import Tracer
 from numpyro.distributions import Distribution, constraints
 
 from constrained_core import GroupSum, SparseMatrix, plan_constraint
-from constrained_core.checks import check_value_shape, inferred_shapes, off_subspace
+from constrained_core.checks.laws import off_subspace
+from constrained_core.checks.shapes import check_value_shape, inferred_shapes
 from constrained_core.explanation.law import law_card
 from numpyro_constrained.constraints import linear_equality
 from numpyro_constrained.distributions.card import facts_of

@@ -10,7 +10,7 @@ from jax.core import Tracer
 from jax.nn import log_sigmoid, sigmoid
 from numpyro.distributions import constraints
 
-from constrained_core.checks import exactly_one
+from constrained_core.checks.arguments import exactly_one
 from constrained_core.fiber.known import known_logits, known_probs
 from numpyro_constrained.distributions.finite import ConstrainedFinite
 from numpyro_constrained.distributions.parameters import (

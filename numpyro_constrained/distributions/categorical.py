@@ -10,7 +10,7 @@ from jax.core import Tracer
 from jax.nn import log_softmax
 from numpyro.distributions import constraints
 
-from constrained_core.checks import exactly_one
+from constrained_core.checks.arguments import exactly_one
 from constrained_core.fiber.known import known_categories, known_log_categories
 from numpyro_constrained.distributions.finite import ConstrainedFinite
 from numpyro_constrained.distributions.parameters import (

@@ -7,7 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 from numpyro.distributions import ExpandedDistribution, Independent
 
-from constrained_core.checks import unknown_base
+from constrained_core.checks.arguments import unknown_base
 
 __all__ = ["constrain"]
 

@@ -20,8 +20,8 @@ from constrained_core import (
     ParameterError,
     enumerate_fiber,
 )
-from constrained_core.checks import (
-    check_estimator,
+from constrained_core.checks.arguments import check_estimator
+from constrained_core.checks.laws import (
     different_supports,
     no_reparametrised_draw,
     off_fiber,

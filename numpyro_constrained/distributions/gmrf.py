@@ -11,7 +11,7 @@ from numpyro.distributions import constraints
 from scipy import sparse
 
 from constrained_core import ConstraintError, ParameterError, SparseMatrix
-from constrained_core.checks import check_columns
+from constrained_core.checks.shapes import check_columns
 from constrained_core.linear.symmetric_pattern import symmetric_pattern
 from numpyro_constrained.distributions.gaussian import ConstrainedGaussian
 from numpyro_constrained.distributions.parameters import (

@@ -11,7 +11,8 @@ from jax.core import Tracer
 from jax.lax import stop_gradient
 from numpyro.util import is_prng_key
 
-from constrained_core.checks import check_estimator, different_supports, no_reparametrised_draw
+from constrained_core.checks.arguments import check_estimator
+from constrained_core.checks.laws import different_supports, no_reparametrised_draw
 from numpyro_constrained.distributions.base import ConstrainedDistribution
 from numpyro_constrained.estimators import with_gradient
 from numpyro_constrained.kernels.arrays.linalg import lift

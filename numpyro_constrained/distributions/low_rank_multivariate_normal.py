@@ -7,7 +7,7 @@ import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions import constraints
 
-from constrained_core.checks import check_factor_shape
+from constrained_core.checks.shapes import check_factor_shape
 from numpyro_constrained.distributions.gaussian import ConstrainedGaussian
 from numpyro_constrained.distributions.parameters import (
     batch_shape_of,

@@ -8,7 +8,7 @@ from jax import Array
 from numpyro.distributions import constraints
 from numpyro.distributions.util import lazy_property
 
-from constrained_core.checks import exactly_one
+from constrained_core.checks.arguments import exactly_one
 from numpyro_constrained.distributions.gaussian import ConstrainedGaussian
 from numpyro_constrained.distributions.parameters import (
     batch_shape_of,

@@ -8,7 +8,8 @@ import numpyro.distributions as dist
 from jax import Array
 from numpyro.distributions import constraints
 
-from constrained_core.checks import check_per_group, exactly_one, no_joint_base
+from constrained_core.checks.arguments import check_per_group, exactly_one
+from constrained_core.checks.laws import no_joint_base
 from numpyro_constrained.distributions.location_scale import (
     LOG_TWO_PI,
     ConstrainedLocationScale,

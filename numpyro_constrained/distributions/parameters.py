@@ -12,8 +12,10 @@ from jax import Array
 from jax.core import Tracer
 from numpyro.distributions import constraints
 
-from constrained_core import ParameterError, checks
-from constrained_core.checks import Requirement, common_batch_shape, violation
+from constrained_core import ParameterError
+from constrained_core.checks import entries, shapes
+from constrained_core.checks.entries import Requirement, violation
+from constrained_core.checks.shapes import common_batch_shape
 from numpyro_constrained.kernels.bound import BoundConstraint
 
 __all__ = [
@@ -37,7 +39,7 @@ def require_event(
 ) -> Array:
     """``tensor`` if it ends in ``event_shape``; where ``stretch``, a number stands for all entries
     of a vector, and so does a last dimension of 1 for all variables."""
-    shape = checks.event_shape_of(name, tensor.shape, event_shape, stretch)
+    shape = shapes.event_shape_of(name, tensor.shape, event_shape, stretch)
     if shape == tensor.shape:
         return tensor
     with jax.ensure_compile_time_eval():
@@ -46,7 +48,7 @@ def require_event(
 
 def require_categories(name: str, tensor: Array) -> Array:
     """``tensor`` if it can be ``(*batch, n, C)``."""
-    checks.require_categories(name, tensor.shape)
+    shapes.require_categories(name, tensor.shape)
     return tensor
 
 
@@ -71,22 +73,22 @@ def _require(
 
 def check_finite(name: str, tensor: Array) -> None:
     """Raise if an entry is NaN or infinite."""
-    _require(name, checks.FINITE, tensor, np.isfinite)
+    _require(name, entries.FINITE, tensor, np.isfinite)
 
 
 def check_positive(name: str, tensor: Array) -> None:
     """Raise if an entry is not positive and finite."""
-    _require(name, checks.POSITIVE, tensor, lambda v: (v > 0) & np.isfinite(v))
+    _require(name, entries.POSITIVE, tensor, lambda v: (v > 0) & np.isfinite(v))
 
 
 def check_nonnegative(name: str, tensor: Array) -> None:
     """Raise if an entry is negative, NaN or infinite."""
-    _require(name, checks.NONNEGATIVE, tensor, lambda v: (v >= 0) & np.isfinite(v))
+    _require(name, entries.NONNEGATIVE, tensor, lambda v: (v >= 0) & np.isfinite(v))
 
 
 def check_probs(name: str, tensor: Array) -> None:
     """Raise if an entry is not in [0, 1]."""
-    _require(name, checks.PROBABILITY, tensor, lambda v: (v >= 0) & (v <= 1))
+    _require(name, entries.PROBABILITY, tensor, lambda v: (v >= 0) & (v <= 1))
 
 
 def check_category_probs(name: str, tensor: Array) -> None:
@@ -105,18 +107,18 @@ def check_category_probs(name: str, tensor: Array) -> None:
 def check_category_logits(name: str, tensor: Array) -> None:
     """Raise if an entry is NaN, or a row makes all categories impossible."""
     check_logits(name, tensor)
-    _require(name, checks.POSSIBLE_CATEGORY, tensor.max(-1), lambda largest: largest > -np.inf)
+    _require(name, entries.POSSIBLE_CATEGORY, tensor.max(-1), lambda largest: largest > -np.inf)
 
 
 def check_logits(name: str, tensor: Array) -> None:
     """Raise if an entry is NaN; infinite ones are probabilities of exactly 0 and 1."""
-    _require(name, checks.LOG_ODDS, tensor, lambda v: ~np.isnan(v))
+    _require(name, entries.LOG_ODDS, tensor, lambda v: ~np.isnan(v))
 
 
 def check_covariance(name: str, matrix: Array) -> None:
     """Raise if a matrix is not finite and symmetric; its Cholesky factor tells the rest."""
     check_finite(name, matrix)
-    _require(name, checks.SYMMETRIC, matrix, _is_symmetric)
+    _require(name, entries.SYMMETRIC, matrix, _is_symmetric)
 
 
 def _is_symmetric(matrix: np.ndarray) -> np.ndarray:
@@ -128,5 +130,5 @@ def _is_symmetric(matrix: np.ndarray) -> np.ndarray:
 def check_tril(name: str, matrix: Array) -> None:
     """Raise if a matrix is not lower triangular with a positive diagonal."""
     check_finite(name, matrix)
-    _require(name, checks.LOWER_TRIANGULAR, matrix, lambda v: (np.tril(v) == v).all((-2, -1)))
+    _require(name, entries.LOWER_TRIANGULAR, matrix, lambda v: (np.tril(v) == v).all((-2, -1)))
     check_positive(f"the diagonal of {name}", jnp.diagonal(matrix, axis1=-2, axis2=-1))

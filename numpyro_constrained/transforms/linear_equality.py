@@ -9,7 +9,8 @@ from numpyro.distributions.constraints import Constraint
 from numpyro.distributions.transforms import Transform
 
 from constrained_core import SparseMatrix
-from constrained_core.checks import check_basis, check_coordinates
+from constrained_core.checks.arguments import check_basis
+from constrained_core.checks.shapes import check_coordinates
 from numpyro_constrained.constraints import linear_equality
 from numpyro_constrained.kernels.arrays.inputs import floating
 from numpyro_constrained.kernels.linear.elimination import elimination_of

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from constrained_core import GroupSum
-from constrained_core.checks import STALE_SUPPORT, check_value_shape, inferred_shapes, off_subspace
+from constrained_core.checks.laws import STALE_SUPPORT, off_subspace
+from constrained_core.checks.shapes import check_value_shape, inferred_shapes
 from constrained_core.explanation.law import law_card
 from constrained_core.sparse import SparseMatrix
 from pyro_constrained.constraints import linear_equality

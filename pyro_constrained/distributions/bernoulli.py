@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.nn.functional import logsigmoid
 
-from constrained_core.checks import exactly_one
+from constrained_core.checks.arguments import exactly_one
 from constrained_core.fiber.known import Reader, known_logits, known_probs
 from pyro_constrained.distributions.finite import ConstrainedFinite
 from pyro_constrained.distributions.parameters import (

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from constrained_core.checks import exactly_one
+from constrained_core.checks.arguments import exactly_one
 from constrained_core.fiber.known import Reader, known_categories, known_log_categories
 from pyro_constrained.distributions.finite import ConstrainedFinite
 from pyro_constrained.distributions.parameters import (

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from constrained_core.checks import unknown_base
+from constrained_core.checks.arguments import unknown_base
 
 __all__ = ["constrain"]
 

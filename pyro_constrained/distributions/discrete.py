@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from constrained_core import enumerate_fiber
-from constrained_core.checks import (
-    check_estimator,
+from constrained_core.checks.arguments import check_estimator
+from constrained_core.checks.laws import (
     different_supports,
     no_reparametrised_draw,
     off_fiber,

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.distributions import constraints
 from torch.nn.functional import pad
 
-from constrained_core.checks import check_columns
+from constrained_core.checks.shapes import check_columns
 from constrained_core.errors import ConstraintError
 from constrained_core.linear.symmetric_pattern import symmetric_pattern
 from constrained_core.sparse import SparseMatrix

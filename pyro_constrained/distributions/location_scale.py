@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from constrained_core.checks import check_estimator, different_supports, no_reparametrised_draw
+from constrained_core.checks.arguments import check_estimator
+from constrained_core.checks.laws import different_supports, no_reparametrised_draw
 from pyro_constrained.distributions.base import ConstrainedDistribution
 from pyro_constrained.estimators import with_gradient
 from pyro_constrained.kernels.arrays.autocast import in_full_precision

@@ -6,7 +6,7 @@ import pyro.distributions as dist
 from torch import Tensor
 from torch.distributions import constraints
 
-from constrained_core.checks import check_factor_shape
+from constrained_core.checks.shapes import check_factor_shape
 from pyro_constrained.distributions.gaussian import ConstrainedGaussian
 from pyro_constrained.distributions.parameters import (
     batch_shape_of,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.distributions import constraints
 
-from constrained_core.checks import exactly_one
+from constrained_core.checks.arguments import exactly_one
 from pyro_constrained.distributions.gaussian import ConstrainedGaussian
 from pyro_constrained.distributions.parameters import (
     batch_shape_of,

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Chi2, constraints
 
-from constrained_core.checks import check_per_group, exactly_one, no_joint_base
+from constrained_core.checks.arguments import check_per_group, exactly_one
+from constrained_core.checks.laws import no_joint_base
 from pyro_constrained.distributions.location_scale import (
     LOG_TWO_PI,
     ConstrainedLocationScale,

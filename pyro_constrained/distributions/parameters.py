@@ -9,8 +9,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from constrained_core import checks
-from constrained_core.checks import Requirement, common_batch_shape, violation
+from constrained_core.checks import entries, shapes
+from constrained_core.checks.entries import Requirement, violation
+from constrained_core.checks.shapes import common_batch_shape
 from pyro_constrained.kernels.arrays.errors import TensorParameterError
 from pyro_constrained.kernels.arrays.inspection import are_known
 from pyro_constrained.kernels.arrays.shapes import expanded
@@ -37,12 +38,12 @@ def require_event(
 ) -> Tensor:
     """``tensor`` if it ends in ``event_shape``; where ``stretch``, a number stands for all entries
     of a vector, and so does a last dimension of 1 for all variables."""
-    return expanded(tensor, checks.event_shape_of(name, tensor.shape, event_shape, stretch))
+    return expanded(tensor, shapes.event_shape_of(name, tensor.shape, event_shape, stretch))
 
 
 def require_categories(name: str, tensor: Tensor) -> Tensor:
     """``tensor`` if it can be ``(*batch, n, C)``."""
-    checks.require_categories(name, tensor.shape)
+    shapes.require_categories(name, tensor.shape)
     return tensor
 
 
@@ -61,7 +62,7 @@ def _require(name: str, requirement: Requirement, tensor: Tensor, holds: Tensor)
 def check_finite(name: str, tensor: Tensor) -> None:
     """Raise if an entry is NaN or infinite."""
     if are_known(tensor) and not math.isfinite(float(tensor.detach().sum())):
-        _require(name, checks.FINITE, tensor, tensor.isfinite())
+        _require(name, entries.FINITE, tensor, tensor.isfinite())
 
 
 def check_positive(name: str, tensor: Tensor) -> None:
@@ -70,7 +71,7 @@ def check_positive(name: str, tensor: Tensor) -> None:
         return
     low, high = tensor.detach().aminmax()
     if not 0 < float(low) <= float(high) < math.inf:
-        _require(name, checks.POSITIVE, tensor, (tensor > 0) & tensor.isfinite())
+        _require(name, entries.POSITIVE, tensor, (tensor > 0) & tensor.isfinite())
 
 
 def check_nonnegative(name: str, tensor: Tensor) -> None:
@@ -79,12 +80,12 @@ def check_nonnegative(name: str, tensor: Tensor) -> None:
         return
     low, high = tensor.detach().aminmax()
     if not 0 <= float(low) <= float(high) < math.inf:
-        _require(name, checks.NONNEGATIVE, tensor, (tensor >= 0) & tensor.isfinite())
+        _require(name, entries.NONNEGATIVE, tensor, (tensor >= 0) & tensor.isfinite())
 
 
 def check_probs(name: str, tensor: Tensor) -> None:
     """Raise if an entry is not in [0, 1]."""
-    _require(name, checks.PROBABILITY, tensor, (tensor >= 0) & (tensor <= 1))
+    _require(name, entries.PROBABILITY, tensor, (tensor >= 0) & (tensor <= 1))
 
 
 def check_category_probs(name: str, tensor: Tensor) -> None:
@@ -101,12 +102,12 @@ def check_category_logits(name: str, tensor: Tensor) -> None:
     """Raise if an entry is NaN, or a row makes all categories impossible."""
     check_logits(name, tensor)
     largest = tensor.amax(-1)
-    _require(name, checks.POSSIBLE_CATEGORY, largest, largest > -torch.inf)
+    _require(name, entries.POSSIBLE_CATEGORY, largest, largest > -torch.inf)
 
 
 def check_logits(name: str, tensor: Tensor) -> None:
     """Raise if an entry is NaN; infinite ones are probabilities of exactly 0 and 1."""
-    _require(name, checks.LOG_ODDS, tensor, ~tensor.isnan())
+    _require(name, entries.LOG_ODDS, tensor, ~tensor.isnan())
 
 
 def check_covariance(name: str, matrix: Tensor) -> None:
@@ -118,7 +119,7 @@ def check_covariance(name: str, matrix: Tensor) -> None:
     scale = matrix.abs().amax((-2, -1))
     gap = (matrix - matrix.mT).abs().amax((-2, -1))
     holds = gap <= torch.finfo(matrix.dtype).eps ** 0.5 * scale
-    _require(name, checks.SYMMETRIC, matrix, holds)
+    _require(name, entries.SYMMETRIC, matrix, holds)
 
 
 def check_tril(name: str, matrix: Tensor) -> None:
@@ -126,5 +127,5 @@ def check_tril(name: str, matrix: Tensor) -> None:
     check_finite(name, matrix)
     if are_known(matrix) and not torch.equal(lower := matrix.detach().tril(), matrix):
         holds = (lower == matrix).all(-1).all(-1)
-        _require(name, checks.LOWER_TRIANGULAR, matrix, holds)
+        _require(name, entries.LOWER_TRIANGULAR, matrix, holds)
     check_positive(f"the diagonal of {name}", matrix.diagonal(dim1=-2, dim2=-1))

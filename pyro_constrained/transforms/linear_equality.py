@@ -8,7 +8,8 @@ from torch.distributions import Transform, constraints
 from torch.distributions.constraints import Constraint
 
 from constrained_core import ConstraintError
-from constrained_core.checks import check_basis, check_coordinates
+from constrained_core.checks.arguments import check_basis
+from constrained_core.checks.shapes import check_coordinates
 from constrained_core.sparse import SparseMatrix
 from pyro_constrained.constraints import linear_equality
 from pyro_constrained.kernels.arrays.autocast import in_full_precision

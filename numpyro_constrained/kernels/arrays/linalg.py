@@ -11,7 +11,7 @@ from jax import Array, lax
 from jax.core import Tracer
 from jax.lax import stop_gradient
 
-from constrained_core.checks import Requirement, no_factor
+from constrained_core.checks.entries import Requirement, no_factor
 from constrained_core.errors import ParameterError
 
 __all__ = [

@@ -17,7 +17,8 @@ from constrained_core import (
     check_lattice,
     plan_fiber,
 )
-from constrained_core.checks import check_exact_shapes, require_both_sides
+from constrained_core.checks.arguments import require_both_sides
+from constrained_core.checks.shapes import check_exact_shapes
 from constrained_core.fiber.disjoint_groups import DisjointGroups
 from constrained_core.fiber.known import Reader
 from constrained_core.fiber.lattice import joint_relations, lattice_of, same_solutions

@@ -9,13 +9,9 @@ from jax import Array
 from jax.core import Tracer
 
 from constrained_core import GroupSum, SparseMatrix, check_consistency, plan_constraint
-from constrained_core.checks import (
-    check_shapes,
-    infinite_matrix,
-    infinite_sides,
-    require_both_sides,
-    row_disagrees,
-)
+from constrained_core.checks.arguments import require_both_sides
+from constrained_core.checks.shapes import check_shapes
+from constrained_core.checks.sides import infinite_matrix, infinite_sides, row_disagrees
 from constrained_core.errors import ParameterError
 from constrained_core.linear.plan import DensePlan
 from numpyro_constrained.kernels.arrays.inputs import host_or_traced

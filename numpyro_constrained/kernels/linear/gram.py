@@ -10,7 +10,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.lax import stop_gradient
 
-from constrained_core.checks import INDEPENDENT_ROWS, no_factor
+from constrained_core.checks.entries import INDEPENDENT_ROWS, no_factor
 from constrained_core.errors import ParameterError
 from numpyro_constrained.kernels.arrays.linalg import (
     WIDE_ANGLE,

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from constrained_core.checks import Requirement, no_factor
+from constrained_core.checks.entries import Requirement, no_factor
 from pyro_constrained.kernels.arrays.errors import TensorParameterError
 from pyro_constrained.kernels.arrays.inspection import are_known
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace

@@ -3,14 +3,14 @@
 import torch
 from torch import Tensor
 
-from constrained_core import checks
+from constrained_core.checks import shapes as core_shapes
 
 __all__ = ["broadcast_shapes", "expanded"]
 
 
 def broadcast_shapes(*shapes: tuple[int, ...]) -> torch.Size:
     """The common shape; ``ValueError`` where there is none."""
-    return torch.Size(checks.broadcast_shapes(*shapes))
+    return torch.Size(core_shapes.broadcast_shapes(*shapes))
 
 
 def expanded(tensor: Tensor, shape: tuple[int, ...]) -> Tensor:

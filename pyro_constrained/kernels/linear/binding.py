@@ -11,13 +11,9 @@ from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
 from constrained_core import ConstraintError, GroupSum, check_consistency, plan_constraint
-from constrained_core.checks import (
-    check_shapes,
-    infinite_matrix,
-    infinite_sides,
-    require_both_sides,
-    row_disagrees,
-)
+from constrained_core.checks.arguments import require_both_sides
+from constrained_core.checks.shapes import check_shapes
+from constrained_core.checks.sides import infinite_matrix, infinite_sides, row_disagrees
 from constrained_core.sparse import SparseMatrix
 from pyro_constrained.kernels.arrays.errors import TensorParameterError
 from pyro_constrained.kernels.arrays.inputs import as_tensor, cast, read_matrix

@@ -1,0 +1,95 @@
+"""Errors about values of a law, and about what a law does not have."""
+
+from typing import Any
+
+from constrained_core.errors import ConstraintError
+
+__all__ = [
+    "STALE_SUPPORT",
+    "different_supports",
+    "no_draws",
+    "no_joint_base",
+    "no_reparametrised_draw",
+    "no_sampler",
+    "off_fiber",
+    "off_subspace",
+    "several_sides",
+    "unbounded_variable",
+]
+
+STALE_SUPPORT = (
+    "If A or k is itself sampled or learned, or changes with the minibatch: autoguides and MCMC "
+    "keep the subspace that they saw first; use reparam.auto_reparam."
+)
+
+
+def off_subspace(tolerance: float, gap: str) -> ConstraintError:
+    """A value that is not on the support of a law with a density."""
+    return ConstraintError(
+        f"value: expected A x = k within the relative tolerance {tolerance:.1e}, got a largest "
+        f"residual |A x - k| of {gap}; if the value obeys the law but for rounding or noise, pass "
+        f"it through project(value), or give a larger support_tolerance. {STALE_SUPPORT}"
+    )
+
+
+def off_fiber(gap: float, least: float, largest: float) -> ConstraintError:
+    """A value that is not on the support of a discrete law."""
+    return ConstraintError(
+        "value: expected whole numbers 0 <= x <= upper with A x = k, got a largest residual "
+        f"|A x - k| of {gap:g} and values from {least:g} to {largest:g}; check the value, or where "
+        "k changed after it was drawn."
+    )
+
+
+def different_supports(support: str, one: Any, other: Any) -> ConstraintError:
+    """Two laws, on a ``support`` each, between which there is no finite divergence."""
+    return ConstraintError(
+        f"kl_divergence: expected two laws on the same {support} A x = k, got {one!r} and "
+        f"{other!r}, which differ in A or k; the divergence is infinite."
+    )
+
+
+def no_reparametrised_draw(remedy: str) -> NotImplementedError:
+    """``rsample`` of a law that scores its draws."""
+    return NotImplementedError(
+        "a law with gradient_estimator='score_function' has no reparametrised draw; use sample, "
+        f"or {remedy}."
+    )
+
+
+def unbounded_variable(asked: str, variable: int) -> ConstraintError:
+    """A table over all values of a variable that has infinitely many."""
+    return ConstraintError(
+        f"{asked}: expected a largest value of every variable, but variable {variable} is in no "
+        "row of A and unbounded; ask its base law, or leave it out of the constrained one."
+    )
+
+
+def several_sides(count: int) -> ConstraintError:
+    """One enumeration of different fibers."""
+    return ConstraintError(
+        f"enumerate_support: expected one k for the whole batch, got {count} different ones, whose "
+        "fibers differ; enumerate a law of each k, or use a plate in sequence."
+    )
+
+
+def no_joint_base() -> NotImplementedError:
+    """``base_dist`` of a Student-t law for each group, a law that no framework has a class for."""
+    return NotImplementedError(
+        "base_dist: without the constraint, a law per group is a product of multivariate t laws of "
+        "groups of any size, which has no class; make one of each group."
+    )
+
+
+def no_sampler(base: Any, event_shape: Any, batch_shape: Any) -> ConstraintError:
+    """A base law of which ``FiberSampler`` knows no weights."""
+    return ConstraintError(
+        "base_distribution: expected Poisson, Bernoulli or Categorical with to_event(1), event "
+        f"shape (n,) and no batch, got {type(base).__name__} with event shape {event_shape} and "
+        f"batch shape {batch_shape}; make a sampler of each law."
+    )
+
+
+def no_draws() -> ConstraintError:
+    """Diagnostics of a sampler that has not run."""
+    return ConstraintError("diagnostics: expected draws, got none; call run first.")
