@@ -2,11 +2,13 @@
 
 PyTorch differentiates ``index_select`` by ``index_add`` and ``scatter_add`` by ``gather``; the two
 fast ones of these four are ``scatter_add`` and ``index_select``. Long vectors on a CPU are summed
-by a sparse product, in half the time of ``scatter_add``. For short ones all that takes time is to
-call derivatives of our own: PyTorch's are faster.
+by a sparse product, in three quarters of the time of ``scatter_add``, where the members of a group
+lie together; where they are all over the vector it would read that in leaps. For short ones all
+that takes time is to call derivatives of our own: PyTorch's are faster.
 """
 
 import warnings
+from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -59,7 +61,7 @@ class Groups:
 
     def sum(self, vector: Tensor) -> Tensor:
         """``totals``, differentiated by PyTorch."""
-        if self._is_long(vector):
+        if self._is_long(vector) and self._is_ordered:
             return self._product(vector)
         totals = vector.new_zeros(vector.shape[:-1] + (self.size,))
         return totals.scatter_add_(-1, self.index.expand(vector.shape), vector)
@@ -69,6 +71,10 @@ class Groups:
         if _is_recorded():
             return False
         return vector.ndim == 1 and vector.shape[0] > LONG and vector.is_cpu
+
+    @cached_property
+    def _is_ordered(self) -> bool:
+        return bool((self.index.diff() >= 0).all())
 
     def _product(self, vector: Tensor) -> Tensor:
         if vector.dtype not in self._incidence:
