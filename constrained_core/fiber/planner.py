@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -45,11 +46,15 @@ class _Request:
     edges: bool
     max_transitions: int
 
+    @cached_property
+    def _matrix_content(self) -> Hashable:
+        return content(self.matrix)
+
     @property
     def key(self) -> Hashable:
-        arrays = (self.matrix, self.k, self.upper, self.k_max)
+        arrays = (self.k, self.upper, self.k_max)
         options = (self.merge, self.grouped, self.edges, self.max_transitions)
-        return (*map(content, arrays), *options)
+        return (self._matrix_content, *map(content, arrays), *options)
 
     @property
     def is_grouped(self) -> bool:
@@ -67,7 +72,7 @@ class _Request:
 
     def facts(self, known: Callable[[], Known | None] | None) -> Facts:
         """What parameters say of the constraint; they are not asked where it is of no use."""
-        key = (content(self.matrix), self.is_grouped)
+        key = (self._matrix_content, self.is_grouped)
         whole = _WHOLE.get(key, lambda: self.parts(self.integers()))
         is_bounded = self.upper is not None
         is_useful = whole.variables.size or (whole.free.size and not is_bounded)

@@ -25,6 +25,7 @@ from constrained_core.fiber.trellis import Trellis
 from pyro_constrained.kernels.arrays.errors import TensorParameterError
 from pyro_constrained.kernels.arrays.groups import plan_groups
 from pyro_constrained.kernels.arrays.inputs import as_tensor, cast
+from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.linalg import matvec
 from pyro_constrained.kernels.arrays.plans import plan_tensor
 from pyro_constrained.kernels.arrays.sparse import dense_form
@@ -67,8 +68,13 @@ class IntegerConstraint:
             if self.A.weights is not None:
                 value = value * plan_tensor(self.A, "weights", value)
             return plan_groups(self.A, "index", self.A.num_groups, value).totals(value)
-        matrix = cast(self.A, value.dtype)
+        matrix = self._exact_matrix if value.dtype == torch.double else cast(self.A, value.dtype)
         return value @ matrix if self.is_vector else matvec(matrix, value)
+
+    @lazy_property
+    def _exact_matrix(self) -> Tensor:
+        assert isinstance(self.A, Tensor)
+        return self.A.double()
 
     def contains(self, value: Tensor) -> Tensor:
         """``(*batch,)`` whether every entry is a whole number in range and the sums are right."""

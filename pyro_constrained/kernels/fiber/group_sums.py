@@ -89,7 +89,9 @@ def draw_members(
         largest: a bound of the sums, if there is one: small sums are drawn one by one.
     """
     rates = by_group(groups, rate, 0.0)
-    require_possible((rates.sum(-1) > 0) | (counts == 0))
+    possible = rates.sum(-1) > 0
+    if not bool(possible.all()):
+        require_possible(possible | (counts == 0))
     drawn = multinomial_draw(rates, counts, math.prod(sample_shape), largest)
     return in_order(groups, drawn.reshape(tuple(sample_shape) + drawn.shape[1:]))
 
