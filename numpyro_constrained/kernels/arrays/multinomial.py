@@ -14,6 +14,9 @@ __all__ = ["multinomial_draw"]
 FEW = 512
 """Totals up to here are drawn one by one whatever the number of categories."""
 
+MANY = 2**22
+"""Units up to which the memory of drawing one by one is none to speak of."""
+
 WIDTH = 16
 """Categories are split by binomials about so many steps: each holds 1 / WIDTH of them."""
 
@@ -31,8 +34,11 @@ def multinomial_draw(
     Returns:
         ``(L, num_samples, N)``.
     """
-    if largest is not None and largest <= max(FEW, 4 * len(weights)):
-        return _one_by_one(key, weights, totals, num_samples, largest)
+    if largest is not None:
+        # A binomial costs about as much as sixteen units, which need their memory at once.
+        each = 16 if num_samples * len(totals) * largest <= MANY else 4
+        if largest <= max(FEW, each * len(weights)):
+            return _one_by_one(key, weights, totals, num_samples, largest)
     return _by_halves(key, weights, totals, num_samples)
 
 
