@@ -48,7 +48,7 @@ class Rows(ABC):
     def dense(self) -> Array:
         """``(*batch, r, n)`` B as a matrix."""
 
-    def transform(self, matrix: Array) -> "DenseRows":
+    def transform(self, matrix: Array) -> "Rows":
         """``B matrix`` for matrix ``(*batch, n, p)``."""
         return DenseRows(jnp.moveaxis(self.apply(jnp.moveaxis(matrix, -1, 0)), 0, -1))
 
@@ -108,6 +108,12 @@ class SingleRow(DisjointRows):
 
     def scaled(self, scale: Array) -> "SingleRow":
         return SingleRow(scale if self.plain else lift(self.weights, scale.ndim) * scale)
+
+    def transform(self, matrix: Array) -> "SingleRow":
+        if self.plain:
+            return SingleRow(matrix.sum(-2))
+        weights = lift(self.weights, matrix.ndim - 1)
+        return SingleRow(matmul(weights[..., None, :], matrix)[..., 0, :])
 
     def totals(self, vector: Array) -> Array:
         return vector.sum(-1, keepdims=True)
