@@ -27,6 +27,7 @@ from experiments.vae.speed import steps_to_time, summary
 from experiments.vae_pyro.methods import (
     VAE,
     Completion,
+    JointStart,
     Likelihood,
     LowRank,
     LowRankLikelihood,
@@ -47,6 +48,8 @@ METHODS: dict[str, type[VAE]] = {
     "projection layer": ProjectionLayer,
     "constrained layer": Completion,
     "ours, likelihood": Likelihood,
+    "ours, likelihood and constraint": VAE,
+    "ours, joint start": JointStart,
     "low rank, plain": LowRank,
     "low rank, ours, likelihood": LowRankLikelihood,
     "ladder, plain": VAE,

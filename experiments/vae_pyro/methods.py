@@ -30,7 +30,12 @@ class VAE(nn.Module):
     Args:
         method: of ``experiments.vae``, whose nets these are; it judges what is learned here.
         split: the images.
+
+    Attributes:
+        steps: of training that are done.
     """
+
+    steps = 0
 
     def __init__(self, method: Method, split: Split) -> None:
         super().__init__()
@@ -124,6 +129,14 @@ class Likelihood(VAE):
         pyro.sample("x", law, obs=x)
 
 
+class JointStart(Likelihood):
+    """Ours: the first steps by the density of pixels and sums together, which is the plain one."""
+
+    def observe(self, told: Told, k: Tensor, x: Tensor) -> None:
+        law = VAE if self.steps < self.settings.joint_steps else Likelihood
+        law.observe(self, told, k, x)
+
+
 class LowRank(VAE):
     """Normal pixels whose covariance is a factor of few columns and a diagonal."""
 
@@ -167,4 +180,5 @@ def fit(make: type[VAE], method: Method, split: Split, seed: int) -> VAE:
     for part in batches(split, seed, settings.steps, settings.batch_size):
         for x in torch.as_tensor(part):
             svi.step(x, vae.sums_of(x))
+            vae.steps += 1
     return vae

@@ -1,6 +1,7 @@
 """Image VAEs in Pyro: the same models as in NumPyro, and a short run."""
 
 from dataclasses import replace
+from itertools import product
 
 import jax.numpy as jnp
 import numpy as np
@@ -41,9 +42,10 @@ def test_nets_and_models_are_those_of_numpyro(name, rng):
     np.testing.assert_allclose(k, known.k, rtol=1e-12)
 
     arguments = parameters, jnp.asarray(x), known
-    for program in ("model", "guide"):
+    for program, steps in product(("model", "guide"), (0, SETTINGS.joint_steps)):
+        vae.steps = steps
         found = log_prob_in_pyro(getattr(vae, program), codes, images, k)
-        expected, _ = log_density(getattr(method, program), arguments, {}, codes)
+        expected, _ = log_density(getattr(method.at_step(steps), program), arguments, {}, codes)
         np.testing.assert_allclose(found.item(), expected, rtol=1e-10)
     pyro.clear_param_store()
 
