@@ -12,7 +12,9 @@ from experiments.vae.cures import (
 from experiments.vae.methods import LowRank, Method
 from experiments.vae.ours import (
     ExpectedLoss,
+    JointStart,
     Likelihood,
+    LikelihoodAndConstraint,
     LowRankLikelihood,
     MarginalExpectation,
     Pathwise,
@@ -39,6 +41,8 @@ METHODS: dict[str, Maker] = {
     "ours, marginal expectation": MarginalExpectation,
     "ours, expected loss": ExpectedLoss,
     "ours, likelihood": Likelihood,
+    "ours, likelihood and constraint": LikelihoodAndConstraint,
+    "ours, joint start": JointStart,
     "low rank, plain": LowRank,
     "low rank, ours, likelihood": LowRankLikelihood,
     "ladder, plain": with_ladder(Method),

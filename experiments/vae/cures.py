@@ -48,7 +48,7 @@ class ProjectionAfterTraining(ProjectionLayer):
 
     @property
     def trained_as(self) -> Method:
-        return Method(self.side, self.block, self.settings, self.has_ladder)
+        return self.plain
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from jax import Array, random
 from constrained_core import GroupSum
 from rivals.layers_jax import complete, last_of_each_row, projected
 
-__all__ = ["CompletedNormal", "ProjectedNormal", "half_log_volume"]
+__all__ = ["CompletedNormal", "ProjectedNormal", "half_log_volume", "pixels_that_follow"]
 
 LOG_TWO_PI = math.log(2 * math.pi)
 
@@ -94,9 +94,8 @@ class CompletedNormal(CuredNormal):
     """
 
     @property
-    def dependent(self) -> Any:
-        """``(m,)`` the pixels that follow."""
-        return last_of_each_row(self.A.to_dense(), from_the_edge(self.A.shape[1]))
+    def dependent(self) -> np.ndarray:
+        return pixels_that_follow(self.A)
 
     def cured(self, values: Array) -> Array:
         A, dependent = self.A.to_dense(), self.dependent
@@ -106,6 +105,11 @@ class CompletedNormal(CuredNormal):
         terms = dist.Normal(self.loc, self.scale, validate_args=False).log_prob(value)
         free = jnp.ones(value.shape[-1], value.dtype).at[self.dependent].set(0.0)
         return terms @ free - half_log_volume(self.A)
+
+
+def pixels_that_follow(A: GroupSum) -> np.ndarray:
+    """``(m,)`` of each group the pixel nearest to the middle of the image."""
+    return last_of_each_row(A.to_dense(), from_the_edge(A.shape[1]))
 
 
 def from_the_edge(pixels: int) -> list[int]:

@@ -65,8 +65,17 @@ class Method:
         return Ladder(*sizes, self.settings.top_code) if self.has_ladder else OneCode(*sizes)
 
     @property
+    def plain(self) -> "Method":
+        """The plain VAE with the same codes."""
+        return Method(self.side, self.block, self.settings, self.has_ladder)
+
+    @property
     def trained_as(self) -> "Method":
         """The method whose training this one takes over."""
+        return self
+
+    def at_step(self, step: int) -> "Method":
+        """The method whose loss is learned by after so many steps."""
         return self
 
     def heads(self) -> dict[str, int]:

@@ -26,6 +26,26 @@ class Likelihood(Method):
 
 
 @dataclass(frozen=True)
+class LikelihoodAndConstraint(Likelihood):
+    """By the density of pixels and sums together, log p(x | A x = k) + log p(A x = k).
+
+    Bayes' theorem makes of it that of the plain VAE, whose nets these are, but for a constant.
+    """
+
+    @property
+    def trained_as(self) -> Method:
+        return self.plain
+
+
+@dataclass(frozen=True)
+class JointStart(Likelihood):
+    """The first steps by the density of pixels and sums together, the others by the law's alone."""
+
+    def at_step(self, step: int) -> Method:
+        return self.plain if step < self.settings.joint_steps else self
+
+
+@dataclass(frozen=True)
 class LowRankLikelihood(LowRank):
     """Low-rank normal pixels given A x = k, by the likelihood of that law."""
 

@@ -43,14 +43,16 @@ digits of scikit-learn, 16 of the other sets) or the total. Log-likelihood: nats
 Hausdorff measure on the subspace A x = k; importance weighted, {encoder_draws} codes per image.
 Laws that break it ("plain", "soft penalty", "semantic loss") are conditioned afterwards, log p(x) -
 log p(A x = k) - 1/2 log det A A', the second term from {both_draws} codes; that flatters them, if
-anything. ELBO: the same with the mean of logs. Methods trained by squared error ("pathwise",
-"marginal expectation", "expected loss") learn no scale of use; theirs was fitted by likelihood
-afterwards around the same mean, {spread_steps} steps, all else held fast, and is what images are
-drawn with. Reconstruction error: root mean square, of the mean at the mean code. Violation: |A x -
-k|, the largest of {test_images} images (at most) drawn from the prior, one for the k of each test
-image; the same are scored by FID, precision, recall, density and coverage, on the 32 features of a
-small classifier. Class agreement: how often it finds the image in the class of the one whose k was
-given. Time: of a training step over the plain VAE of the same family, methods in turns, median.
+anything. "Likelihood and constraint" has the nets of the plain VAE and draws pixels given A x = k;
+"joint start" learns as the plain VAE in its first {joint_steps} steps. ELBO: with the mean of logs.
+Methods trained by squared error ("pathwise", "marginal expectation", "expected loss") learn no
+scale of use; theirs was fitted by likelihood afterwards around the same mean, {spread_steps} steps,
+all else held fast, and is what images are drawn with. Reconstruction error: root mean square, of
+the mean at the mean code. Violation: |A x - k|, the largest of {test_images} images (at most) drawn
+from the prior, one for the k of each test image; the same are scored by FID, precision, recall,
+density and coverage, on the 32 features of a small classifier. Class agreement: how often it finds
+the image in the class of the one whose k was given. Time: of a training step over the plain VAE of
+the same family, methods in turns, median.
 Nets: single precision."""
 
 

@@ -121,8 +121,10 @@ def run_stage(
     """Nets after a stage of training."""
     settings, scaling = method.settings, scaling_of(method, split)
     state = start(method, stage, parameters, seed)
-    for images in batches(split, seed, steps_of(stage, settings), settings.batch_size):
-        state, loss = take_steps(method, stage, state, images, scaling)
+    parts = batches(split, seed, steps_of(stage, settings), settings.batch_size)
+    for part, images in enumerate(parts):
+        current = method.at_step(part * STEPS_PER_CALL)
+        state, loss = take_steps(current, stage, state, images, scaling)
         if not np.isfinite(loss):
             raise FloatingPointError(f"Expected a finite loss of {method}, got {loss}")
     return state.parameters

@@ -24,7 +24,19 @@ from experiments.vae.report import write_report
 from experiments.vae.scoring import score
 from experiments.vae.settings import Settings
 from experiments.vae.speed import steps_to_time, summary
-from experiments.vae_pyro.methods import VAE, Likelihood, SemanticLoss, SoftPenalty, fit, trainer
+from experiments.vae_pyro.methods import (
+    VAE,
+    Completion,
+    JointStart,
+    Likelihood,
+    LowRank,
+    LowRankLikelihood,
+    ProjectionLayer,
+    SemanticLoss,
+    SoftPenalty,
+    fit,
+    trainer,
+)
 
 NAME = "vae_pyro"
 
@@ -33,7 +45,16 @@ METHODS: dict[str, type[VAE]] = {
     "projection after training": VAE,
     "soft penalty": SoftPenalty,
     "semantic loss": SemanticLoss,
+    "projection layer": ProjectionLayer,
+    "constrained layer": Completion,
     "ours, likelihood": Likelihood,
+    "ours, likelihood and constraint": VAE,
+    "ours, joint start": JointStart,
+    "low rank, plain": LowRank,
+    "low rank, ours, likelihood": LowRankLikelihood,
+    "ladder, plain": VAE,
+    "ladder, projection layer": ProjectionLayer,
+    "ladder, ours, likelihood": Likelihood,
 }
 
 

@@ -11,6 +11,7 @@ from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm
 
 from experiments.images.data import load
+from experiments.vae import beginnings
 from experiments.vae.__main__ import main
 from experiments.vae.comparison import METHODS, plain_of
 from experiments.vae.laws import CompletedNormal, ProjectedNormal, half_log_volume
@@ -25,7 +26,7 @@ from experiments.vae.methods import Scaling
 from experiments.vae.ours import SPREAD
 from experiments.vae.scoring import pictures
 from experiments.vae.settings import Settings
-from experiments.vae.training import FIT, FIT_SPREAD, batches, loss_of, run_stage
+from experiments.vae.training import FIT, FIT_SPREAD, batches, fit, loss_of, run_stage
 from tests.chance import assert_likely, of_means
 
 pytestmark = pytest.mark.rank_promotion("allow")  # nets work on batches
@@ -223,6 +224,23 @@ def test_a_spread_is_fitted_around_the_same_mean():
     assert not np.allclose(made[0].drawn, made[1].drawn)
 
 
+def test_a_joint_start_learns_as_the_plain_vae_first():
+    split = load("digits", num_test=20)
+
+    def learned(name, joint_steps):
+        settings = replace(SETTINGS, steps=200, joint_steps=joint_steps)
+        return jax.tree.leaves(fit(METHODS[name](8, 4, settings), split, 0))
+
+    def are_same(one, other):
+        return all(np.array_equal(*pair) for pair in zip(one, other, strict=True))
+
+    start = "ours, joint start"
+    all_steps, half, none = (learned(start, steps) for steps in (200, 100, 0))
+    assert are_same(all_steps, learned("plain", 200))
+    assert are_same(none, learned("ours, likelihood", 0))
+    assert not are_same(half, all_steps) and not are_same(half, none)
+
+
 def test_batches_are_noised_images():
     split = load("digits")
     parts = list(batches(split, 0, 150, 8))
@@ -245,3 +263,13 @@ def test_short_run_goes_on_where_it_was(tmp_path):
     assert first["violation"].max() < 1e-4
     assert (tmp_path / "vae.png").stat().st_size > 10_000
     assert "Hausdorff" in (tmp_path / "vae.md").read_text()
+
+
+def test_beginnings_in_short(tmp_path):
+    torch.set_default_dtype(torch.float32)  # of the critic; put back by the strict setting
+    command = ["--short", "--folder", str(tmp_path), "--only", "moved"]
+    first, again = beginnings.main(command), beginnings.main(command)
+    assert list(first["method"]) == 2 * ["plain, moved", "ours, moved"]
+    assert first.equals(again)
+    assert first["gap"].max() < 1e-4  # the mean obeys before it is conditioned
+    assert "vae.md" in (tmp_path / "vae_beginnings.md").read_text()
