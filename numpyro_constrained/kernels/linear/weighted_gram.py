@@ -26,9 +26,17 @@ def weighted_gram(matrix: Any, weights: Array) -> Array:
     return matmul(matrix * weights[..., None, :], matrix.mT)
 
 
+def _width(num_rows: int, num_columns: int) -> int:
+    """Of a block: one that divides the columns, if there is such, as to put the derivatives of
+    others together takes long."""
+    width = max(BLOCK // num_rows, 1)
+    divisors = (w for w in range(width, width // 2, -1) if num_columns % w == 0)
+    return next(divisors, width)
+
+
 def _by_blocks(matrix: Any, weights: Array) -> Array:
     num_rows, num_columns = matrix.shape
-    width = max(BLOCK // num_rows, 1)
+    width = _width(num_rows, num_columns)
     count = num_columns // width
     matrix = jnp.asarray(matrix)
 
