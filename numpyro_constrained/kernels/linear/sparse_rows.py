@@ -8,7 +8,7 @@ from constrained_core.checks import INDEPENDENT_ROWS, no_factor
 from constrained_core.errors import ParameterError
 from constrained_core.linear.symmetric_pattern import saddle_of_rows
 from constrained_core.sparse import SparsePattern
-from numpyro_constrained.kernels.arrays.linalg import lift, power_of_two_below
+from numpyro_constrained.kernels.arrays.linalg import lift, matvec, power_of_two_below
 from numpyro_constrained.kernels.arrays.segments import entries_of
 from numpyro_constrained.kernels.linear.gram import Gram
 from numpyro_constrained.kernels.linear.rows import Rows
@@ -20,6 +20,11 @@ from numpyro_constrained.kernels.linear.saddle import (
 )
 
 __all__ = ["SparseGram", "SparseRows"]
+
+FEW = 2**14
+"""Places up to which a dense matrix multiplies faster than a sparse one."""
+MAX_SUM = 128
+"""Entries of a row that are added in any order: rounding errors stay those of few."""
 
 
 class SparseRows(Rows):
@@ -34,13 +39,18 @@ class SparseRows(Rows):
         self.pattern, self.values = pattern, values
         self.size, self.num_variables = pattern.shape
         self._entries = entries_of(pattern)
+        self._matrix = _few(pattern, values)
 
     def apply(self, vector: Array) -> Array:
+        if self._matrix is not None:
+            return matvec(self._matrix, vector)
         ndim = max(vector.ndim, self.values.ndim)
         products = lift(vector, ndim)[..., self._entries.column] * lift(self.values, ndim)
         return self._entries.by_row.totals(products)
 
     def adjoint(self, vector: Array) -> Array:
+        if self._matrix is not None:
+            return matvec(self._matrix.mT, vector)
         ndim = max(vector.ndim, self.values.ndim)
         products = lift(vector, ndim)[..., self._entries.row] * lift(self.values, ndim)
         return self._entries.by_column.totals(products)
@@ -51,7 +61,9 @@ class SparseRows(Rows):
         return SparseRows(self.pattern, lift(self.values, ndim) * scale)
 
     def absolute(self) -> "SparseRows":
-        return SparseRows(self.pattern, jnp.abs(self.values))
+        values = self.values
+        is_constant = isinstance(values, np.ndarray)
+        return SparseRows(self.pattern, np.abs(values) if is_constant else jnp.abs(values))
 
     def dense(self) -> Array:
         zeros = jnp.zeros(self.values.shape[:-1] + self.pattern.shape, self.values.dtype)
@@ -70,6 +82,17 @@ class SparseRows(Rows):
     def gram(self) -> "SparseGram":
         """Factor of ``B B'``."""
         return SparseGram(self)
+
+
+def _few(pattern: SparsePattern, values: Array | np.ndarray) -> np.ndarray | None:
+    """The rows as a dense matrix where that multiplies faster, and adds few in a row."""
+    if not isinstance(values, np.ndarray) or values.ndim > 1 or np.prod(pattern.shape) > FEW:
+        return None
+    if np.bincount(pattern.row, minlength=1).max() > MAX_SUM:
+        return None
+    matrix = np.zeros(pattern.shape, values.dtype)
+    np.add.at(matrix, (pattern.row, pattern.column), values)
+    return matrix
 
 
 class SparseGram(Gram):
