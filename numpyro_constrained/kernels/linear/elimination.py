@@ -23,10 +23,10 @@ from numpyro_constrained.kernels.arrays.leaves import evaluated, folded
 from numpyro_constrained.kernels.arrays.linalg import lift, matvec
 from numpyro_constrained.kernels.arrays.plans import plan_index
 from numpyro_constrained.kernels.linear.constraint import LinearConstraint
-from numpyro_constrained.kernels.linear.matrix import BoundMatrix
+from numpyro_constrained.kernels.linear.matrix import BoundMatrix, exact_gap
 from numpyro_constrained.kernels.linear.rows import DenseRows, Rows
 from numpyro_constrained.kernels.linear.saddle import is_known
-from numpyro_constrained.kernels.linear.sparse_rows import SparseRows
+from numpyro_constrained.kernels.linear.sparse_rows import SPARSE, SparseRows
 
 __all__ = ["Elimination", "elimination_of"]
 
@@ -114,14 +114,27 @@ class _DenseElimination(Elimination):
             inverse = solve_triangular(plan.triangle, inverse.T, lower=True, trans="T").T
         self._inverse = inverse.astype(like.dtype)
         self._followers = DenseRows(plan.followers.astype(like.dtype))
+        self._rows, self._exact_bits = _if_sparse(plan, like), plan.exact_bits
         self.log_volume = plan.log_volume - float(np.linalg.slogdet(columns)[1])
 
     def _gap(self, constraint: LinearConstraint, value: Array) -> Array:
         # The steps are short: pivots have well conditioned columns.
-        return constraint.gap(value)
+        if self._rows is None:
+            return constraint.gap(value)
+        return exact_gap(self._rows, constraint.scaled_k, value, self._exact_bits)
 
     def solve(self, matrix: BoundMatrix, gap: Array) -> Array:
         return matvec(self._inverse, gap)
+
+
+def _if_sparse(plan: DensePlan, like: Any) -> SparseRows | None:
+    """The scaled rows of a network, say, whose gaps take few entries."""
+    rows = plan.basis if plan.triangle is None else plan.rows
+    if SPARSE * np.count_nonzero(rows) > rows.size:
+        return None
+    row, column = np.nonzero(rows)
+    pattern = SparsePattern(row, column, rows.shape)
+    return SparseRows(pattern, rows[row, column].astype(like.dtype))
 
 
 class _SparseElimination(Elimination):

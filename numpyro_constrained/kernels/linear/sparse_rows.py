@@ -19,10 +19,16 @@ from numpyro_constrained.kernels.linear.saddle import (
     saddle_solve,
 )
 
-__all__ = ["SparseGram", "SparseRows"]
+__all__ = ["SPARSE", "SparseGram", "SparseRows"]
 
 FEW = 2**14
 """Places up to which a dense matrix multiplies faster than a sparse one."""
+SPARSE = 8
+"""Places for each entry from which it is not faster to multiply by all of them."""
+MAX_WIDTH = 32
+"""Entries of a row up to which rows are filled up to the longest."""
+MAX_FILL = 4
+"""How many times the entries are held then."""
 MAX_SUM = 128
 """Entries of a row that are added in any order: rounding errors stay those of few."""
 
@@ -39,9 +45,13 @@ class SparseRows(Rows):
         self.pattern, self.values = pattern, values
         self.size, self.num_variables = pattern.shape
         self._entries = entries_of(pattern)
+        self._grid = _grid(pattern, values)
         self._matrix = _few(pattern, values)
 
     def apply(self, vector: Array) -> Array:
+        if self._grid is not None:
+            column, weight = self._grid
+            return (vector[..., column] * lift(weight, vector.ndim + 1)).sum(-1)
         if self._matrix is not None:
             return matvec(self._matrix, vector)
         ndim = max(vector.ndim, self.values.ndim)
@@ -82,6 +92,29 @@ class SparseRows(Rows):
     def gram(self) -> "SparseGram":
         """Factor of ``B B'``."""
         return SparseGram(self)
+
+
+def _grid(
+    pattern: SparsePattern, values: Array | np.ndarray
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """``(r, width)`` columns and values of each row, filled up with zeros times a variable of its
+    own, where rows are short and alike."""
+    if not isinstance(values, np.ndarray) or values.ndim > 1 or 0 in (*pattern.shape, values.size):
+        return None
+    count = np.bincount(pattern.row, minlength=pattern.shape[0])
+    width = int(count.max())
+    if width > MAX_WIDTH or width * len(count) > MAX_FILL * values.size:
+        return None
+    if width * SPARSE > pattern.shape[1]:
+        return None
+    order = np.argsort(pattern.row, kind="stable")
+    row = pattern.row[order]
+    within = np.arange(len(row)) - (np.cumsum(count) - count)[row]
+    column = np.zeros((len(count), width), np.int32)
+    weight = np.zeros((len(count), width), values.dtype)
+    column[row] = pattern.column[order][:, None]
+    column[row, within], weight[row, within] = pattern.column[order], values[order]
+    return column, weight
 
 
 def _few(pattern: SparsePattern, values: Array | np.ndarray) -> np.ndarray | None:
