@@ -12,7 +12,7 @@ from functools import partial
 import numpy as np
 
 from constrained_core.errors import ParameterError
-from constrained_core.linear.saddle_factor import SaddleFactor, factor_precision, factor_saddle
+from constrained_core.linear.saddle_factor import SaddleFactor, factor_for_noise, factor_saddle
 from constrained_core.linear.saddle_pattern import SaddlePattern
 
 __all__ = [
@@ -107,22 +107,19 @@ def _along(
 
 
 def precision_noise(
-    pattern: SaddlePattern, q: np.ndarray, noise: np.ndarray, strict: bool = True
+    pattern: SaddlePattern, q: np.ndarray, a: np.ndarray, noise: np.ndarray, strict: bool = True
 ) -> np.ndarray:
     """``(*sample, *batch, n)`` w ~ N(0, Q) from white noises, for a semidefinite Q.
 
-    Args:
-        pattern: of Q, without rows.
-
     Raises:
-        ParameterError: Q has negative eigenvalues (NaN if not strict).
+        ParameterError: Q has negative eigenvalues too (NaN if not strict).
     """
-    batch, pairs = _pairs(q, np.zeros(0))
-    shape = np.broadcast_shapes(noise.shape[:-1], batch) + (pattern.size,)
+    batch, pairs = _pairs(q, a)
+    shape = np.broadcast_shapes(noise.shape[:-1], batch) + (pattern.num_variables,)
     noise = np.broadcast_to(noise.astype(np.float64, copy=False), shape)
     drawn = np.full(shape, np.nan)
-    for where, one_q, _ in pairs:
-        factor = _try(partial(factor_precision, pattern, one_q), strict)
+    for where, one_q, one_a in pairs:
+        factor = _try(partial(factor_for_noise, pattern, one_q, one_a), strict)
         if factor is not None:
             place = _of_vectors(batch, where)
             drawn[place] = factor.root(noise[place])

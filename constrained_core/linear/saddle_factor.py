@@ -24,7 +24,7 @@ from constrained_core.linear.saddle_ordering import (
 )
 from constrained_core.linear.saddle_pattern import SaddlePattern
 
-__all__ = ["SaddleFactor", "factor_precision", "factor_saddle"]
+__all__ = ["SaddleFactor", "factor_for_noise", "factor_saddle"]
 
 LARGE_MULTIPLIER = 1e4
 """Entry of L from which an order is chosen anew for the values at hand."""
@@ -62,10 +62,8 @@ class SaddleFactor:
 
     @cached_property
     def lower(self) -> sparse.csc_array:
-        """L."""
-        if self._factor is None:
-            return sparse.csc_array((0, 0))
-        return self._factor.L.tocsc().sorted_indices()
+        """L, as SuperLU has it: rows are in no order."""
+        return sparse.csc_array((0, 0)) if self._factor is None else self._factor.L.tocsc()
 
     @cached_property
     def pivots(self) -> np.ndarray:
@@ -82,7 +80,9 @@ class SaddleFactor:
         """Whether the order serves these values."""
         if not (self.is_in_order and (np.abs(self.pivots) >= SMALL_PIVOT).all()):
             return False
-        return bool((np.abs(self.lower.data) < LARGE_MULTIPLIER).all())
+        entries = self.lower.data
+        smallest, largest = entries.min(initial=0.0), entries.max(initial=0.0)
+        return bool(-LARGE_MULTIPLIER < smallest and largest < LARGE_MULTIPLIER)
 
     @cached_property
     def _late(self) -> tuple[np.ndarray, np.ndarray]:
@@ -142,17 +142,34 @@ class SaddleFactor:
         scale = _balance(np.abs(self._rest))
         return scale[:, None] * np.linalg.inv(scale[:, None] * self._rest * scale) * scale
 
+    @property
+    def has_root_of_precision(self) -> bool:
+        """Whether what is factored first is a positive definite Q."""
+        first = self.pivots[: self.pattern.num_variables]
+        return self.ordering.has_variables_first and bool((first > 0).all())
+
     def root(self, noise: np.ndarray) -> np.ndarray:
-        """``(..., n + r)`` of covariance K, where that is positive semidefinite, from white
-        noise."""
+        """``(..., n)`` of covariance Q from white noise, where Q is factored first, or where it is
+        positive semidefinite and all of K."""
+        n = self.pattern.num_variables
+        white = noise.reshape(-1, n).T
+        drawn = self._root_of_first(white) if self.has_root_of_precision else self._root(white)
+        return (drawn.T / self.scale[:n]).reshape(noise.shape)
+
+    def _root_of_first(self, white: np.ndarray) -> np.ndarray:
+        n = self.pattern.num_variables
+        lower = self.lower if len(self.pivots) == n else self.lower[:n, :n]
+        drawn = np.empty_like(white)
+        drawn[self.ordering.early[:n]] = lower @ (np.sqrt(self.pivots[:n])[:, None] * white)
+        return drawn
+
+    def _root(self, white: np.ndarray) -> np.ndarray:
         late, scale = self._late
         values, vectors = np.linalg.eigh(late)
-        white = noise.reshape(-1, self.pattern.size).T
         first, last = np.split(white, [len(self.ordering.early)])
         early = self.lower @ (np.sqrt(self.pivots)[:, None] * first)
         own = (vectors * np.sqrt(np.maximum(values, 0.0))) @ (vectors.T @ last) / scale[:, None]
-        drawn = np.concatenate([early, self._explained.T @ early + own])[self.ordering.place]
-        return (drawn.T / self.scale).reshape(noise.shape)
+        return np.concatenate([early, self._explained.T @ early + own])[self.ordering.place]
 
     @cached_property
     def selected_inverse(self) -> tuple[np.ndarray, np.ndarray]:
@@ -167,7 +184,7 @@ class SaddleFactor:
         return values[: len(self.pattern.q_row)], values[len(self.pattern.q_row) :]
 
     def _early_inverse(self) -> np.ndarray:
-        store = self.ordering.spread(self.lower)
+        store = self.ordering.spread(self.lower.sorted_indices())
         return self.ordering.supernodes.inverse(store, self.pivots)
 
 
@@ -211,13 +228,17 @@ def _definite(pattern: SaddlePattern, q: np.ndarray, a: np.ndarray) -> SaddleFac
     return factor
 
 
-def factor_precision(pattern: SaddlePattern, q: np.ndarray) -> SaddleFactor:
-    """A positive semidefinite Q factored, by a pattern without rows; once for the same values.
+def factor_for_noise(pattern: SaddlePattern, q: np.ndarray, a: np.ndarray) -> SaddleFactor:
+    """One with a root of Q: that of K where it has one, else that of Q alone.
 
     Raises:
-        ParameterError: Q has negative eigenvalues, or values that are not finite.
+        ParameterError: as ``factor_saddle``; or Q has negative eigenvalues.
     """
-    return _PRECISIONS.get((pattern, Content(q)), lambda: _semidefinite(pattern, q))
+    factor = factor_saddle(pattern, q, a)
+    if factor.has_root_of_precision:
+        return factor
+    alone = pattern.of_precision
+    return _PRECISIONS.get((alone, Content(q)), lambda: _semidefinite(alone, q))
 
 
 def _semidefinite(pattern: SaddlePattern, q: np.ndarray) -> SaddleFactor:

@@ -60,6 +60,12 @@ class Ordering:
         return np.argsort(self.order)
 
     @cached_property
+    def has_variables_first(self) -> bool:
+        """Whether all variables are early, before any row."""
+        n = self.pattern.num_variables
+        return len(self.early) >= n and bool((self.early[:n] < n).all())
+
+    @cached_property
     def _blocks(self) -> tuple["_Block", "_Block", "_Block"]:
         row, column = (self.place[index] for index in self.pattern.entries)
         first, last = len(self.early), len(self.late)

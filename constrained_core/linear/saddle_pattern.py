@@ -42,6 +42,12 @@ class SaddlePattern(ByContent):
         row = np.concatenate([self.q_row, below, self.a_column])
         return row, np.concatenate([self.q_column, self.a_column, below])
 
+    @cached_property
+    def of_precision(self) -> "SaddlePattern":
+        """That of Q alone."""
+        none = np.zeros(0, dtype=np.int64)
+        return SaddlePattern(self.q_row, self.q_column, none, none, self.num_variables, 0)
+
     @property
     def inverse_entries(self) -> tuple[np.ndarray, np.ndarray]:
         """``(nq + na,)`` rows and columns of those of Q and A."""

@@ -108,19 +108,52 @@ def test_against_dense_algebra(seed):
     close(tangent, -(inverse @ moved @ inverse)[row, column], condition**2)
 
 
+@pytest.mark.parametrize("holds_all", [False, True])
 @pytest.mark.parametrize("seed", [s for s in range(60) if KINDS[s % 5] != "indefinite"])
-def test_noise_has_the_precision_as_covariance(seed):
+def test_noise_has_the_precision_as_covariance(seed, holds_all):
     Q, A = random_case(seed)
-    pattern, q, _ = pattern_of(Q, A[:0])
-    root = precision_noise(pattern, q, np.eye(Q.shape[0]))
+    smallest = smallest_on_null_space(Q, A)
+    if holds_all or smallest is None or smallest < 1e-9:
+        A = sparse.eye_array(Q.shape[0]).tocsr()  # a law for any Q
+    pattern, q, a = pattern_of(Q, A)
+    root = precision_noise(pattern, q, a, np.eye(Q.shape[0]))
     np.testing.assert_allclose(root.T @ root, Q.toarray(), atol=1e-13 * abs(Q).max())
 
 
+SUMS = {
+    "one sum": np.ones((1, 400)),
+    "sums of lines": np.kron(np.eye(20), np.ones(20)),
+    "sums of pairs": np.kron(np.eye(200), np.ones(2)),
+    "two values": np.eye(400)[[3, 57]],
+}
+
+
+@pytest.mark.parametrize("rows", SUMS)
+@pytest.mark.parametrize("diagonal", [1e-2, 1e-12, 0.0])
+def test_noise_whatever_comes_first(rows, diagonal):
+    """By a factor of K where its variables come before its rows, and of Q elsewhere."""
+    Q, A = lattice(20, 20) + diagonal * sparse.eye_array(400), sparse.csr_array(SUMS[rows])
+    pattern, q, a = pattern_of(Q, A)
+    scale = np.array([1.0, 3e5])
+    roots = precision_noise(pattern, q * scale[:, None], a, np.eye(400)[:, None])
+    for i in range(2):
+        covariance = roots[:, i].T @ roots[:, i] / scale[i]
+        np.testing.assert_allclose(covariance, Q.toarray(), atol=1e-12)
+
+
+def test_one_factor_serves_the_noise_of_a_proper_field_with_one_sum(monkeypatch):
+    Q = lattice(10, 40) + sparse.eye_array(400)  # no other test chooses its order
+    pattern, q, a = pattern_of(Q, sparse.csr_array(SUMS["one sum"]))
+    monkeypatch.setattr("constrained_core.linear.saddle_factor._semidefinite", None)
+    precision_noise(pattern, q, a, np.ones(400))
+
+
 def test_no_noise_of_an_indefinite_precision():
-    pattern, q, _ = pattern_of(sparse.diags_array([1.0, -1.0]), sparse.csr_array((0, 2)))
-    with pytest.raises(ParameterError, match="precision_root"):
-        precision_noise(pattern, q, np.ones(2))
-    assert np.isnan(precision_noise(pattern, q, np.ones(2), strict=False)).all()
+    for A in (sparse.csr_array((0, 2)), sparse.csr_array([[0.0, 1.0]])):
+        pattern, q, a = pattern_of(sparse.diags_array([1.0, -1.0]), A)
+        with pytest.raises(ParameterError, match=r"precision_root|positive definite on"):
+            precision_noise(pattern, q, a, np.ones(2))
+        assert np.isnan(precision_noise(pattern, q, a, np.ones(2), strict=False)).all()
 
 
 @pytest.mark.parametrize("islands", [2, 3, 20])
@@ -202,6 +235,6 @@ def test_what_is_not_finite_is_refused():
         saddle_solve(pattern, q * np.nan, a, np.zeros(3))
     alone, *_ = pattern_of(sparse.eye_array(2), sparse.csr_array((0, 2)))
     with pytest.raises(ParameterError, match="finite"):
-        precision_noise(alone, q * np.nan, np.ones(2))
-    assert np.isnan(precision_noise(alone, q * np.nan, np.ones(2), strict=False)).all()
+        precision_noise(alone, q * np.nan, a[:0], np.ones(2))
+    assert np.isnan(precision_noise(alone, q * np.nan, a[:0], np.ones(2), strict=False)).all()
     assert np.isnan(saddle_solve(pattern, q * np.nan, a, np.zeros(3), strict=False)).all()

@@ -347,3 +347,16 @@ def test_programs_agree():
     svi = SVI(programs[1], AutoNormal(programs[1]), numpyro.optim.Adam(0.02), Trace_ELBO())
     losses = np.asarray(svi.run(KEY, 600, progress_bar=False).losses)
     assert np.isfinite(losses).all() and losses[-50:].mean() < losses[:50].mean()
+
+
+def test_a_draw_without_a_root_has_derivatives_in_a_learned_matrix():
+    rows = SparseMatrix.of(sparse.csr_array(np.eye(2, N) + np.ones((2, N)) * [[1.0], [0.0]]))
+
+    def drawn(values):
+        law = ConstrainedGMRF(jnp.zeros(N), PROPER, rows.with_values(values), jnp.ones(2))
+        return (law.sample(jax.random.key(0)) * jnp.arange(N)).sum()
+
+    values, step = jnp.asarray(rows.values), 1e-6
+    ends = [[drawn(values.at[i].add(by)) for by in (-step, step)] for i in range(len(values))]
+    differences = [(high - low) / (2 * step) for low, high in ends]
+    np.testing.assert_allclose(jax.grad(drawn)(values), differences, atol=1e-6)

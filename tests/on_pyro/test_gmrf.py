@@ -422,3 +422,22 @@ def test_coordinates_of_the_support():
         value = law.sample()
         _assert_same(transform(transform.inv(value)), value)
         assert transform.basis == ("elimination" if constraint == "sparse" else "isometry")
+
+
+def test_a_draw_without_a_root_has_derivatives_in_a_learned_matrix():
+    Q = sparse.diags_array([[-1.0] * 5, [2.5] * 6, [-1.0] * 5], offsets=[-1, 0, 1]).tocsr()
+    rows = SparseMatrix.of(sparse.csr_array([[1.0] * 6, [0.0, 1, 0, 2, 0, 0]]))
+    weight = torch.arange(6, dtype=torch.float64)
+
+    def drawn(values):
+        torch.manual_seed(0)
+        zero = torch.zeros(6, dtype=torch.float64)
+        law = ConstrainedGMRF(zero, Q, rows.with_values(values), torch.ones(2).double())
+        return law.rsample() @ weight
+
+    values = torch.tensor(rows.values, requires_grad=True)
+    (found,) = torch.autograd.grad(drawn(values), values)
+    steps = 1e-6 * torch.eye(len(values), dtype=torch.float64)
+    with torch.no_grad():
+        differences = [(drawn(values + by) - drawn(values - by)).item() / 2e-6 for by in steps]
+    np.testing.assert_allclose(found, differences, atol=1e-6)

@@ -180,15 +180,28 @@ class Conditional(ABC):
         step, count = self.closing, self.num_corrections()
         if self.constraint.matrix.own is not None:
             step = self._own_step_if_even
+        if count == 2 and self.constraint.matrix.rows.is_large:
+            value = self.constraint.settle(value, step)
+            step, count = self._step_if_uneven, 1
         return self._flushed(self.constraint.settle(value, step, count))
+
+    @property
+    def _is_even(self) -> Array:
+        """``(*batch,)`` whether scales are of similar size."""
+        size = stop_gradient(self.size)
+        return size.max(-1) <= EVEN * size.min(-1)
+
+    def _step_if_uneven(self, value: Array) -> Array:
+        """A second step, where scales differ: elsewhere the first leaves nothing."""
+        return if_everywhere(
+            self._is_even, lambda: jnp.zeros_like(value), lambda: self.closing(value)
+        )
 
     def _own_step_if_even(self, value: Array) -> Array:
         """A step that moves a few variables by rounding of their own size, where scales are
         similar; else one within the covariance."""
-        size = stop_gradient(self.size)
-        is_even = size.max(-1) <= EVEN * size.min(-1)
         own_step = self.constraint.own_step
-        return if_everywhere(is_even, lambda: own_step(value), lambda: self.closing(value))
+        return if_everywhere(self._is_even, lambda: own_step(value), lambda: self.closing(value))
 
     def _flushed(self, value: Array) -> Array:
         """Exact zeros, where only rounding tells that the constraint holds a variable there."""
@@ -246,7 +259,7 @@ class _WhitenedConditional(Conditional):
         return self._multiply(self._projected(noise))
 
     def draw(self, noise: Array) -> Array:
-        white = noise + self.whitened.closing_with(self.loc, noise)
+        white = self.whitened.kriged(noise, self.loc, self.white_gap)
         return self.settle(lift(self.loc, noise.ndim) + self._multiply(white))
 
     def closing(self, value: Array) -> Array:

@@ -12,7 +12,7 @@ from jax.lax import stop_gradient
 
 from constrained_core import GroupSum, SparseMatrix
 from numpyro_constrained.kernels.arrays.leaves import Layout, folded
-from numpyro_constrained.kernels.arrays.linalg import lift
+from numpyro_constrained.kernels.arrays.linalg import if_everywhere, lift
 from numpyro_constrained.kernels.linear.matrix import BoundMatrix
 from numpyro_constrained.kernels.linear.null_space import NullSpace
 from numpyro_constrained.kernels.linear.rows import Rows
@@ -107,7 +107,17 @@ class LinearConstraint:
     def contains(self, value: Array, tolerance: float) -> Array:
         """Whether ``|A x - k| <= tolerance (|A| |x| + |k|)`` in every row."""
         value = stop_gradient(self.lifted(value))
-        holds = stop_gradient(jnp.abs(self.residual(value)) <= tolerance * self._size(value))
+        gap = stop_gradient(jnp.abs(self.residual(value)))
+
+        def exactly() -> Array:
+            return gap <= tolerance * stop_gradient(self._size(value))
+
+        if self.matrix.given.is_large:
+            # Where |k| alone is large enough, |A| is not read.
+            holds = gap <= tolerance * stop_gradient(jnp.abs(lift(self.k, gap.ndim)))
+            holds = if_everywhere(holds, lambda: holds, exactly)
+        else:
+            holds = exactly()
         return holds if self.is_vector else holds.all(-1)
 
     def contains_solution(self, value: Array) -> Array:
@@ -143,20 +153,19 @@ class LinearConstraint:
     def pin(self, value: Array, correction: Array) -> Array:
         """The correction of a value, made exact where the constraint alone holds a variable at
         zero: a rounding error has no scale there to be small against."""
-        index = self.matrix.determined
-        if index is None:
+        if self.matrix.determined is None:
             return correction
         is_zero = self._holds_at_zero()
         if not isinstance(is_zero, Tracer) and not np.asarray(is_zero).any():
             return correction
-        is_zero = lift(is_zero, value.ndim)
-        exact = jnp.where(is_zero, -value[..., index], correction[..., index])
-        return correction.at[..., index].set(exact)
+        return jnp.where(lift(is_zero, value.ndim), -value, correction)
 
     @folded
     def _holds_at_zero(self) -> Array:
-        """``(*batch, d)`` whether the variables that the constraint determines are zero."""
-        return self.matrix.determined_values(stop_gradient(self.scaled_k)) == 0
+        """``(*batch, n)`` whether the constraint alone determines a variable, to be zero."""
+        is_zero = self.matrix.determined_values(stop_gradient(self.scaled_k)) == 0
+        nowhere = jnp.zeros((*is_zero.shape[:-1], self.num_variables), bool)
+        return nowhere.at[..., self.matrix.determined].set(is_zero)
 
     @folded
     def null_space(self) -> NullSpace:

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from scipy import sparse
 from scipy.linalg import solve_triangular
 
 from constrained_core.errors import ConstraintError
@@ -22,9 +23,10 @@ from numpyro_constrained.kernels.arrays.leaves import evaluated, folded
 from numpyro_constrained.kernels.arrays.linalg import lift, matvec
 from numpyro_constrained.kernels.arrays.plans import plan_index
 from numpyro_constrained.kernels.linear.constraint import LinearConstraint
-from numpyro_constrained.kernels.linear.matrix import BoundMatrix
+from numpyro_constrained.kernels.linear.matrix import BoundMatrix, exact_gap
+from numpyro_constrained.kernels.linear.rows import DenseRows, Rows
 from numpyro_constrained.kernels.linear.saddle import is_known
-from numpyro_constrained.kernels.linear.sparse_rows import SparseRows
+from numpyro_constrained.kernels.linear.sparse_rows import SPARSE, SparseRows
 
 __all__ = ["Elimination", "elimination_of"]
 
@@ -40,9 +42,11 @@ class Elimination(ABC):
         log_volume: 1/2 log det W'W, what the map from u to x does to volumes.
     """
 
+    _followers: Rows | None = None
+
     def __init__(self, plan: Any) -> None:
         self.pivots, self.free = plan_index(plan, "pivots"), plan_index(plan, "free")
-        self._num_variables = plan.num_variables
+        self._place = np.argsort(np.concatenate([self.pivots, self.free]))
         self.log_volume: float = 0.0
 
     @abstractmethod
@@ -52,12 +56,12 @@ class Elimination(ABC):
     def embed(self, constraint: LinearConstraint, coordinates: Array) -> Array:
         """The point ``(..., n)`` whose free variables are these ``(..., n - r)``."""
 
-        def step(gap: Array) -> Array:
-            return self._placed(self.pivots, self.solve(constraint.matrix, gap))
+        def step(point: Array) -> Array:
+            pivots = self.solve(constraint.matrix, self._gap(constraint, point))
+            return self._whole(pivots, jnp.zeros((*pivots.shape[:-1], len(self.free)), point.dtype))
 
         value = self._point(constraint, coordinates)
-        count = 1 if value.dtype == np.float64 else 2
-        return constraint.settle(value, lambda point: step(self._gap(constraint, point)), count)
+        return constraint.settle(value, step, count=1 if value.dtype == np.float64 else 2)
 
     def _gap(self, constraint: LinearConstraint, value: Array) -> Array:
         """What the last steps close: none that is rounding, of variables that may be small."""
@@ -65,18 +69,24 @@ class Elimination(ABC):
 
     def _point(self, constraint: LinearConstraint, coordinates: Array) -> Array:
         """That point, up to rounding."""
-        value = constraint.lifted(self._placed(self.free, coordinates))
-        gap = constraint.gap(value)
-        return self._placed(self.pivots, self.solve(constraint.matrix, gap)) + value
+        coordinates = constraint.lifted(coordinates)
+        if self._followers is not None:
+            origin = folded(self.solve)(constraint.matrix, constraint.scaled_k)
+            moved = self._followers.apply(coordinates)
+            return self._whole(lift(origin, moved.ndim) - moved, coordinates)
+        zeros = jnp.zeros((*coordinates.shape[:-1], len(self.pivots)), coordinates.dtype)
+        gap = constraint.gap(self._whole(zeros, coordinates))
+        return self._whole(self.solve(constraint.matrix, gap), coordinates)
 
     def extract(self, value: Array) -> Array:
         """The free variables of a point."""
         return value[..., self.free]
 
-    def _placed(self, index: np.ndarray, entries: Array) -> Array:
-        """``(..., n)`` with these entries, zero elsewhere."""
-        zeros = jnp.zeros((*entries.shape[:-1], self._num_variables), entries.dtype)
-        return zeros.at[..., index].set(entries)
+    def _whole(self, pivots: Array, free: Array) -> Array:
+        """``(..., n)`` of pivots and free variables."""
+        batch = jnp.broadcast_shapes(pivots.shape[:-1], free.shape[:-1])
+        parts = (jnp.broadcast_to(part, (*batch, part.shape[-1])) for part in (pivots, free))
+        return jnp.concatenate(list(parts), -1)[..., self._place]
 
 
 class _DisjointElimination(Elimination):
@@ -103,24 +113,28 @@ class _DenseElimination(Elimination):
         if plan.triangle is not None:  # of the scaled rows themselves
             inverse = solve_triangular(plan.triangle, inverse.T, lower=True, trans="T").T
         self._inverse = inverse.astype(like.dtype)
-        self._followers = plan.followers.astype(like.dtype)
-        self._place = np.argsort(np.concatenate([plan.pivots, plan.free]))
+        self._followers = DenseRows(plan.followers.astype(like.dtype))
+        self._rows, self._exact_bits = _if_sparse(plan, like), plan.exact_bits
         self.log_volume = plan.log_volume - float(np.linalg.slogdet(columns)[1])
-
-    def _point(self, constraint: LinearConstraint, coordinates: Array) -> Array:
-        coordinates = constraint.lifted(coordinates)
-        origin = folded(self.solve)(constraint.matrix, constraint.scaled_k)
-        moved = matvec(self._followers, coordinates)
-        pivots = lift(origin, moved.ndim) - moved
-        free = jnp.broadcast_to(coordinates, (*pivots.shape[:-1], coordinates.shape[-1]))
-        return jnp.concatenate([pivots, free], -1)[..., self._place]
 
     def _gap(self, constraint: LinearConstraint, value: Array) -> Array:
         # The steps are short: pivots have well conditioned columns.
-        return constraint.gap(value)
+        if self._rows is None:
+            return constraint.gap(value)
+        return exact_gap(self._rows, constraint.scaled_k, value, self._exact_bits)
 
     def solve(self, matrix: BoundMatrix, gap: Array) -> Array:
         return matvec(self._inverse, gap)
+
+
+def _if_sparse(plan: DensePlan, like: Any) -> SparseRows | None:
+    """The scaled rows of a network, say, whose gaps take few entries."""
+    rows = plan.basis if plan.triangle is None else plan.rows
+    if SPARSE * np.count_nonzero(rows) > rows.size:
+        return None
+    row, column = np.nonzero(rows)
+    pattern = SparsePattern(row, column, rows.shape)
+    return SparseRows(pattern, rows[row, column].astype(like.dtype))
 
 
 class _SparseElimination(Elimination):
@@ -131,6 +145,7 @@ class _SparseElimination(Elimination):
         self._plan, self._columns = plan, _columns(plan, like)
         self.log_volume = plan.log_volume - plan.log_pivot_volume
         self._inverse = _inverse(plan, like) if plan.rank <= MAX_INVERSE else None
+        self._followers = None if self._inverse is None else _followers(plan, like)
 
     def solve(self, matrix: BoundMatrix, gap: Array) -> Array:
         if self._inverse is not None:
@@ -173,6 +188,15 @@ def _inverse(plan: SparsePlan, like: Any) -> SparseRows:
     row, column = np.nonzero(inverse)
     pattern = SparsePattern(row, column, inverse.shape)
     return SparseRows(pattern, inverse[row, column].astype(like.dtype))
+
+
+def _followers(plan: SparsePlan, like: Any) -> SparseRows | None:
+    """What free variables take from the pivots."""
+    if plan.followers is None:
+        return None
+    entries = sparse.coo_array(plan.followers)
+    pattern = SparsePattern(entries.row, entries.col, entries.shape)
+    return SparseRows(pattern, entries.data.astype(like.dtype))
 
 
 @evaluated

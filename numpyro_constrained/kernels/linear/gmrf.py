@@ -135,8 +135,7 @@ class FieldConditional(Conditional):
         """``(..., n)`` of law N(0, Q)."""
         if self.root is not None:
             return self.root.adjoint(noise)
-        pattern = saddle_of(self.precision.pattern, None)
-        return precision_noise(pattern, self.precision.values, noise)
+        return precision_noise(self._saddle, self.precision.values, self._rows.values, noise)
 
     def deviation(self, noise: Array) -> Array:
         return self._upper(self._colored(noise), None)

@@ -13,7 +13,8 @@ from jax import Array
 
 from constrained_core.linear.plan import GroupPlan
 from numpyro_constrained.kernels.arrays.groups import Groups
-from numpyro_constrained.kernels.arrays.linalg import lift, matmul, matvec
+from numpyro_constrained.kernels.arrays.held import held_matvec, is_large
+from numpyro_constrained.kernels.arrays.linalg import lift, matmul
 from numpyro_constrained.kernels.arrays.plans import plan_tensor
 from numpyro_constrained.kernels.linear.gram import DenseGram, DiagonalGram
 from numpyro_constrained.kernels.linear.null_space import GroupNullSpace, NullSpace, SingleNullSpace
@@ -27,6 +28,11 @@ class Rows(ABC):
 
     size: int
     num_variables: int
+
+    @property
+    def is_large(self) -> bool:
+        """Whether the rows are a constant, and a pass over it takes long."""
+        return False
 
     @abstractmethod
     def apply(self, vector: Array) -> Array:
@@ -193,11 +199,15 @@ class DenseRows(Rows):
         self.matrix, self.products = matrix, products
         self.size, self.num_variables = matrix.shape[-2:]
 
+    @property
+    def is_large(self) -> bool:
+        return is_large(self.matrix)
+
     def apply(self, vector: Array) -> Array:
-        return matvec(self.matrix, vector)
+        return held_matvec(self.matrix, vector)
 
     def adjoint(self, vector: Array) -> Array:
-        return matvec(self.matrix.mT, vector)
+        return held_matvec(self.matrix, vector, transposed=True)
 
     def scaled(self, scale: Array) -> "ScaledRows":
         return ScaledRows(self.matrix, scale, self.products if scale.ndim > 1 else None)
@@ -229,10 +239,10 @@ class ScaledRows(DenseRows):
         self.scale = scale
 
     def apply(self, vector: Array) -> Array:
-        return matvec(self.matrix, lift(self.scale, vector.ndim) * vector)
+        return super().apply(lift(self.scale, vector.ndim) * vector)
 
     def adjoint(self, vector: Array) -> Array:
-        moved = matvec(self.matrix.mT, vector)
+        moved = super().adjoint(vector)
         return lift(self.scale, moved.ndim) * moved
 
     def gram_matrix(self) -> Array:

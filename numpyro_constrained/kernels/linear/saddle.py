@@ -5,6 +5,7 @@ law: Q not positive definite on the null space of A, or rows of A that depend on
 and reverse derivatives of any order exist, of the selected inverse of the first.
 """
 
+from collections.abc import Callable
 from functools import lru_cache, partial
 from typing import Any
 
@@ -68,21 +69,22 @@ def saddle_solve(pattern: SaddlePattern, q: Matrix, a: Matrix, right: Array) -> 
     return jax.lax.custom_linear_solve(product, right, solve, solve, symmetric=True)
 
 
-def precision_noise(pattern: SaddlePattern, q: Matrix, noise: Array) -> Array:
-    """``(*sample, *batch, n)`` w ~ N(0, Q) from white noises, by a factor of Q on the host.
+def precision_noise(pattern: SaddlePattern, q: Matrix, a: Matrix, noise: Array) -> Array:
+    """``(*sample, *batch, n)`` w ~ N(0, Q) from white noises, by a factor on the host.
 
     Raises:
         ConstraintError: derivatives are asked for.
     """
-    q, noise = _of_one_rank(q, noise)
-    return _noise(pattern, q, noise)
+    # Which factor it is, A decides; its root of Q is the same whatever A is.
+    q, a, noise = _of_one_rank(q, jax.lax.stop_gradient(a), noise)
+    return _noise(pattern, q, a, noise)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _noise(pattern: SaddlePattern, q: Array, noise: Array) -> Array:
-    shape = (*jnp.broadcast_shapes(q.shape[:-1], noise.shape[:-1]), noise.shape[-1])
+def _noise(pattern: SaddlePattern, q: Array, a: Array, noise: Array) -> Array:
+    batch = jnp.broadcast_shapes(q.shape[:-1], a.shape[:-1], noise.shape[:-1])
     function = HostFunction(_noise_on_host, pattern)
-    return host_call(function, (shape,), noise.dtype, q, noise)[0]
+    return host_call(function, ((*batch, noise.shape[-1]),), noise.dtype, q, a, noise)[0]
 
 
 def _noise_jvp(pattern: SaddlePattern, primals: tuple, tangents: tuple) -> tuple:
@@ -223,18 +225,21 @@ def _of_one_rank(*arrays: Any) -> list[Array]:
 
 
 def _solve_on_host(pattern: Any, q: np.ndarray, a: np.ndarray, right: np.ndarray) -> tuple:
+    return _with_vectors(saddle.saddle_solve, pattern, q, a, right)
+
+
+def _with_vectors(
+    function: Callable, pattern: Any, q: np.ndarray, a: np.ndarray, vectors: np.ndarray
+) -> tuple:
     batch = np.broadcast_shapes(q.shape[:-1], a.shape[:-1])
-    own, order, right = _samples_first(batch, right)
+    own, order, vectors = _samples_first(batch, vectors)
     one_q, one_a = (v.reshape(tuple(v.shape[axis] for axis in own) + v.shape[-1:]) for v in (q, a))
-    found = saddle.saddle_solve(pattern, one_q, one_a, right, strict=False)
+    found = function(pattern, one_q, one_a, vectors, strict=False)
     return (found.transpose(np.argsort(order)),)
 
 
-def _noise_on_host(pattern: Any, q: np.ndarray, noise: np.ndarray) -> tuple:
-    own, order, noise = _samples_first(q.shape[:-1], noise)
-    one_q = q.reshape(tuple(q.shape[axis] for axis in own) + q.shape[-1:])
-    found = saddle.precision_noise(pattern, one_q, noise, strict=False)
-    return (found.transpose(np.argsort(order)),)
+def _noise_on_host(pattern: Any, q: np.ndarray, a: np.ndarray, noise: np.ndarray) -> tuple:
+    return _with_vectors(saddle.precision_noise, pattern, q, a, noise)
 
 
 def _samples_first(batch: tuple[int, ...], vectors: np.ndarray) -> tuple[list, list, np.ndarray]:

@@ -8,7 +8,7 @@ from constrained_core.checks.entries import INDEPENDENT_ROWS, no_factor
 from constrained_core.errors import ParameterError
 from constrained_core.linear.symmetric_pattern import saddle_of_rows
 from constrained_core.sparse import SparsePattern
-from numpyro_constrained.kernels.arrays.linalg import lift, power_of_two_below
+from numpyro_constrained.kernels.arrays.linalg import lift, matvec, power_of_two_below
 from numpyro_constrained.kernels.arrays.segments import entries_of
 from numpyro_constrained.kernels.linear.gram import Gram
 from numpyro_constrained.kernels.linear.rows import Rows
@@ -19,7 +19,18 @@ from numpyro_constrained.kernels.linear.saddle import (
     saddle_solve,
 )
 
-__all__ = ["SparseGram", "SparseRows"]
+__all__ = ["SPARSE", "SparseGram", "SparseRows"]
+
+FEW = 2**14
+"""Places up to which a dense matrix multiplies faster than a sparse one."""
+SPARSE = 8
+"""Places for each entry from which it is not faster to multiply by all of them."""
+MAX_WIDTH = 32
+"""Entries of a row up to which rows are filled up to the longest."""
+MAX_FILL = 4
+"""How many times the entries are held then."""
+MAX_SUM = 128
+"""Entries of a row that are added in any order: rounding errors stay those of few."""
 
 
 class SparseRows(Rows):
@@ -34,13 +45,22 @@ class SparseRows(Rows):
         self.pattern, self.values = pattern, values
         self.size, self.num_variables = pattern.shape
         self._entries = entries_of(pattern)
+        self._grid = _grid(pattern, values)
+        self._matrix = _few(pattern, values)
 
     def apply(self, vector: Array) -> Array:
+        if self._grid is not None:
+            column, weight = self._grid
+            return (vector[..., column] * lift(weight, vector.ndim + 1)).sum(-1)
+        if self._matrix is not None:
+            return matvec(self._matrix, vector)
         ndim = max(vector.ndim, self.values.ndim)
         products = lift(vector, ndim)[..., self._entries.column] * lift(self.values, ndim)
         return self._entries.by_row.totals(products)
 
     def adjoint(self, vector: Array) -> Array:
+        if self._matrix is not None:
+            return matvec(self._matrix.mT, vector)
         ndim = max(vector.ndim, self.values.ndim)
         products = lift(vector, ndim)[..., self._entries.row] * lift(self.values, ndim)
         return self._entries.by_column.totals(products)
@@ -51,7 +71,9 @@ class SparseRows(Rows):
         return SparseRows(self.pattern, lift(self.values, ndim) * scale)
 
     def absolute(self) -> "SparseRows":
-        return SparseRows(self.pattern, jnp.abs(self.values))
+        values = self.values
+        is_constant = isinstance(values, np.ndarray)
+        return SparseRows(self.pattern, np.abs(values) if is_constant else jnp.abs(values))
 
     def dense(self) -> Array:
         zeros = jnp.zeros(self.values.shape[:-1] + self.pattern.shape, self.values.dtype)
@@ -70,6 +92,40 @@ class SparseRows(Rows):
     def gram(self) -> "SparseGram":
         """Factor of ``B B'``."""
         return SparseGram(self)
+
+
+def _grid(
+    pattern: SparsePattern, values: Array | np.ndarray
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """``(r, width)`` columns and values of each row, filled up with zeros times a variable of its
+    own, where rows are short and alike."""
+    if not isinstance(values, np.ndarray) or values.ndim > 1 or 0 in (*pattern.shape, values.size):
+        return None
+    count = np.bincount(pattern.row, minlength=pattern.shape[0])
+    width = int(count.max())
+    if width > MAX_WIDTH or width * len(count) > MAX_FILL * values.size:
+        return None
+    if width * SPARSE > pattern.shape[1]:
+        return None
+    order = np.argsort(pattern.row, kind="stable")
+    row = pattern.row[order]
+    within = np.arange(len(row)) - (np.cumsum(count) - count)[row]
+    column = np.zeros((len(count), width), np.int32)
+    weight = np.zeros((len(count), width), values.dtype)
+    column[row] = pattern.column[order][:, None]
+    column[row, within], weight[row, within] = pattern.column[order], values[order]
+    return column, weight
+
+
+def _few(pattern: SparsePattern, values: Array | np.ndarray) -> np.ndarray | None:
+    """The rows as a dense matrix where that multiplies faster, and adds few in a row."""
+    if not isinstance(values, np.ndarray) or values.ndim > 1 or np.prod(pattern.shape) > FEW:
+        return None
+    if np.bincount(pattern.row, minlength=1).max() > MAX_SUM:
+        return None
+    matrix = np.zeros(pattern.shape, values.dtype)
+    np.add.at(matrix, (pattern.row, pattern.column), values)
+    return matrix
 
 
 class SparseGram(Gram):

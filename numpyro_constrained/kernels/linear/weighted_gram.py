@@ -15,20 +15,36 @@ BLOCK = 2**16
 
 WIDE = 2**20
 """Entries of A from which that pays."""
+VERY_WIDE = 2**17, 64
+"""The same where rows are so many times longer than columns."""
 
 
 def weighted_gram(matrix: Any, weights: Array) -> Array:
     """``(*batch, r, r)`` of a matrix ``(*batch, r, n)`` and weights ``(*batch, n)``."""
-    if matrix.ndim == 2 and weights.ndim == 1 and matrix.size > WIDE:
+    if matrix.ndim == 2 and weights.ndim == 1 and _is_wide(*matrix.shape):
         return _by_blocks(matrix, weights)
     matrix = lift(matrix, weights.ndim + 1)
     weights = lift(weights, matrix.ndim - 1)
     return matmul(matrix * weights[..., None, :], matrix.mT)
 
 
+def _is_wide(num_rows: int, num_columns: int) -> bool:
+    least, ratio = VERY_WIDE
+    size = num_rows * num_columns
+    return size > WIDE or (size > least and num_columns > ratio * num_rows)
+
+
+def _width(num_rows: int, num_columns: int) -> int:
+    """Of a block: one that divides the columns, if there is such, as to put the derivatives of
+    others together takes long."""
+    width = max(BLOCK // num_rows, 1)
+    divisors = (w for w in range(width, width // 2, -1) if num_columns % w == 0)
+    return next(divisors, width)
+
+
 def _by_blocks(matrix: Any, weights: Array) -> Array:
     num_rows, num_columns = matrix.shape
-    width = max(BLOCK // num_rows, 1)
+    width = _width(num_rows, num_columns)
     count = num_columns // width
     matrix = jnp.asarray(matrix)
 

@@ -15,6 +15,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.lax import stop_gradient
 
+from numpyro_constrained.kernels.arrays.held import held
 from numpyro_constrained.kernels.arrays.leaves import folded
 from numpyro_constrained.kernels.arrays.linalg import (
     Result,
@@ -64,9 +65,9 @@ class WhiteRows(ABC):
     def closing(self, value: Array) -> Array:
         """The shortest white step that closes the gap of a value."""
 
-    @abstractmethod
-    def closing_with(self, value: Array, noise: Array) -> Array:
-        """``closing(value) - explained(noise)``."""
+    def kriged(self, noise: Array, loc: Array, white_gap: Array) -> Array:
+        """White noise conditioned on the constraint, for ``white_gap = closing(loc)``."""
+        return noise + lift(white_gap, noise.ndim) - self.explained(noise)
 
     @abstractmethod
     def of_loc(self, loc: Array) -> tuple[Array, Array]:
@@ -96,11 +97,6 @@ class _Rows(WhiteRows):
 
     def closing(self, value: Array) -> Array:
         return self.rows.adjoint(self.gram.solve(self.gap(value)))
-
-    def closing_with(self, value: Array, noise: Array) -> Array:
-        moved = self.rows.apply(noise)
-        gap = lift(self.gap(value), moved.ndim) - moved
-        return self.rows.adjoint(self.gram.solve(gap))
 
 
 class PlainRows(_Rows):
@@ -136,9 +132,10 @@ class SparseWhiteRows(_Rows):
     def closing(self, value: Array) -> Array:
         return self.gram.shortest(self.gap(value))
 
-    def closing_with(self, value: Array, noise: Array) -> Array:
+    def kriged(self, noise: Array, loc: Array, white_gap: Array) -> Array:
+        # One solution by the host, where a draw is all that is asked for.
         moved = self.rows.apply(noise)
-        return self.gram.shortest(lift(self.gap(value), moved.ndim) - moved)
+        return noise + self.gram.shortest(lift(self.gap(loc), moved.ndim) - moved)
 
 
 class UniformRows(_Rows):
@@ -180,7 +177,9 @@ class BalancedRows(_Rows):
         self._dtype = jax.dtypes.canonicalize_dtype(np.float64)  # float32 unless x64 is enabled
         # Powers of two, by which products and quotients are exact.
         self._scale = power_of_two_below(size.astype(self._dtype))
-        exact = matrix.exact_rows.dense().astype(self._dtype)
+        rows = matrix.exact_rows
+        exact = held(rows.matrix, size) if isinstance(rows, DenseRows) else rows.dense()
+        exact = exact.astype(self._dtype)
         ndim = max(exact.ndim, self._scale.ndim + 1)
         exact, scale = lift(exact, ndim), lift(self._scale, ndim - 1)
         packed, order = factor_by_size(stop_gradient(exact) * scale[..., None, :])
@@ -189,9 +188,9 @@ class BalancedRows(_Rows):
         self._triangle = matrix.padded(jnp.tril(self._top))
         self._eliminated = DenseRows(self._eliminate_rows(exact).astype(size.dtype))
         self._target = self._eliminate(constraint.scaled_k).astype(size.dtype)
-        rows = times_root(self._eliminated)
-        assert isinstance(rows, DenseRows)
-        self.rows, self.gram = rows, DenseGram.of(matrix.padded(rows.gram_matrix()))
+        white = times_root(self._eliminated)
+        assert isinstance(white, DenseRows)
+        self.rows, self.gram = white, DenseGram.of(matrix.padded(white.gram_matrix()))
         log_det = jnp.log(jnp.abs(diagonal(self._triangle))).sum(-1).astype(size.dtype)
         half_log_det = self.gram.half_log_det + lift(log_det, self.gram.half_log_det.ndim)
         self.half_log_det = half_log_det - lift(matrix.exact_half_log_det, half_log_det.ndim)
@@ -252,9 +251,6 @@ class SwitchedRows(WhiteRows):
 
     def closing(self, value: Array) -> Array:
         return self._either(lambda rows: rows.closing(value))
-
-    def closing_with(self, value: Array, noise: Array) -> Array:
-        return self._either(lambda rows: rows.closing_with(value, noise))
 
     def settle(self, value: Array) -> Array:
         return self._either(lambda rows: rows.settle(value))

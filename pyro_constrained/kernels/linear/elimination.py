@@ -6,7 +6,7 @@ and u is read off x without an error. Volumes are stretched by a constant.
 
 import math
 from abc import ABC, abstractmethod
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -58,8 +58,11 @@ class Elimination(ABC):
     free: Tensor
     log_volume: Tensor | float
 
+    _followers: Rows | None = None
+
     def __init__(self, matrix: BoundMatrix) -> None:
         self.matrix = matrix
+        self._origins: WeakKeyDictionary[LinearConstraint, Tensor] = WeakKeyDictionary()
 
     @abstractmethod
     def solve(self, gap: Tensor) -> Tensor:
@@ -85,8 +88,27 @@ class Elimination(ABC):
 
     def _point(self, constraint: LinearConstraint, coordinates: Tensor) -> Tensor:
         """That point, up to rounding."""
+        if self._followers is not None:
+            pivots = self._origin(constraint) - self._followers.apply(coordinates)
+            return joined(pivots, coordinates).index_select(-1, self._place)
         value = self._placed(self.free, coordinates)
         return value + self._step(constraint.gap(value)).to(value.dtype)
+
+    @cached_property
+    def _place(self) -> Tensor:
+        with outside_transforms():  # it serves later calls
+            return torch.argsort(torch.cat([self.pivots, self.free]))
+
+    def _origin(self, constraint: LinearConstraint) -> Tensor:
+        """``(*batch, r)`` the pivots where all free variables are zero."""
+        if constraint in self._origins:
+            return self._origins[constraint]
+        scaled_k = constraint.scaled_k
+        if not is_constant(scaled_k):
+            return self.solve(scaled_k).to(scaled_k.dtype)
+        with outside_transforms():  # it serves later calls
+            self._origins[constraint] = self.solve(scaled_k).to(scaled_k.dtype)
+        return self._origins[constraint]
 
     def extract(self, value: Tensor) -> Tensor:
         """The free variables of a point."""
@@ -135,6 +157,7 @@ class _DenseElimination(Elimination):
             self.pivots = plan_tensor(matrix.plan, "pivots", like, torch.int64)
             self.free = plan_tensor(matrix.plan, "free", like, torch.int64)
             columns = rows.index_select(-1, self.pivots)
+            self._followers = DenseRows(plan_tensor(matrix.plan, "followers", like))
         else:
             assert isinstance(matrix, UnanalysedMatrix)
             order, columns = matrix.pivot_columns()
@@ -159,27 +182,8 @@ class _SparseElimination(Elimination):
         self._plan = plan
         self.pivots = plan_tensor(plan, "pivots", like, torch.int64)
         self.free = plan_tensor(plan, "free", like, torch.int64)
-        self._place = torch.argsort(torch.cat([self.pivots, self.free]))
         self.log_volume = plan.log_volume - plan.log_pivot_volume
         self._followers = None if plan.followers is None else _rows_of(plan.followers, like)
-        self._origins: WeakKeyDictionary[LinearConstraint, Tensor] = WeakKeyDictionary()
-
-    def _point(self, constraint: LinearConstraint, coordinates: Tensor) -> Tensor:
-        if self._followers is None:
-            return super()._point(constraint, coordinates)
-        pivots = self._origin(constraint) - self._followers.apply(coordinates)
-        return joined(pivots, coordinates).index_select(-1, self._place)
-
-    def _origin(self, constraint: LinearConstraint) -> Tensor:
-        """``(*batch, r)`` the pivots where all free variables are zero."""
-        if constraint in self._origins:
-            return self._origins[constraint]
-        scaled_k = constraint.scaled_k
-        if not is_constant(scaled_k):
-            return self.solve(scaled_k).to(scaled_k.dtype)
-        with outside_transforms():  # it serves later calls
-            self._origins[constraint] = self.solve(scaled_k).to(scaled_k.dtype)
-        return self._origins[constraint]
 
     def solve(self, gap: Tensor) -> Tensor:
         return _Pivots.apply(self._plan, False, gap.cpu().double()).to(gap.device)

@@ -121,8 +121,8 @@ class FieldConditional(Conditional):
         """``(..., n)`` of law N(0, Q)."""
         if self._root is not None:
             return self._root.index.adjoint(self._root.values, noise)
-        pattern = saddle_of(self._symmetric.pattern, None)
-        return precision_noise(pattern, self._q, noise.double()).to(self.loc.device)
+        drawn = precision_noise(self._saddle, self._q, self._rows.values, noise.double())
+        return drawn.to(self.loc.device)
 
     def deviation(self, noise: Tensor) -> Tensor:
         return self._upper(self._coloured(noise), self._zeros(self._rows.size))

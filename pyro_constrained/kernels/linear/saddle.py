@@ -59,9 +59,10 @@ def saddle_inverse(pattern: SaddlePattern, q: Tensor, a: Tensor) -> tuple[Tensor
     return on_q.to(q), on_a.to(q)
 
 
-def precision_noise(pattern: SaddlePattern, q: Tensor, noise: Tensor) -> Tensor:
+def precision_noise(pattern: SaddlePattern, q: Tensor, a: Tensor, noise: Tensor) -> Tensor:
     """w ~ N(0, Q) from white noise ``(*sample, *batch, n)``; no derivative reaches ``q``."""
-    return _PrecisionNoise.apply(pattern, _exact(q), _exact(noise)).to(noise)
+    # Which factor it is, A decides; its root of Q is the same whatever A is.
+    return _PrecisionNoise.apply(pattern, _exact(q), _exact(a.detach()), _exact(noise)).to(noise)
 
 
 def _exact(values: Tensor) -> Tensor:
@@ -229,8 +230,8 @@ class _PrecisionNoise(torch.autograd.Function):
 
     @staticmethod
     @described
-    def forward(pattern: SaddlePattern, q: Tensor, noise: Tensor) -> Tensor:
-        return host_solve(saddle.precision_noise, pattern, q, noise)
+    def forward(pattern: SaddlePattern, q: Tensor, a: Tensor, noise: Tensor) -> Tensor:
+        return host_solve(saddle.precision_noise, pattern, q, a, noise)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -246,12 +247,13 @@ class _PrecisionNoise(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple, *arguments: Any) -> tuple[Tensor, int]:
-        pattern, q, noise = arguments
-        if in_dims[1] is None:
-            return _PrecisionNoise.apply(pattern, q, _leading(noise, in_dims[2], q.ndim - 1)), 0
-        depth = _depth(in_dims[1:2], q)
-        noise = _inside(noise, in_dims[2], depth)
-        draw = _PrecisionNoise.apply(pattern, _leading(q, in_dims[1], depth), noise)
+        pattern, q, a, noise = arguments
+        depth = _depth(in_dims[1:3], q, a)
+        if in_dims[1] is None and in_dims[2] is None:
+            noise = _leading(noise, in_dims[3], depth)
+            return _PrecisionNoise.apply(pattern, q, a, noise), 0
+        q, a = _leading(q, in_dims[1], depth), _leading(a, in_dims[2], depth)
+        draw = _PrecisionNoise.apply(pattern, q, a, _inside(noise, in_dims[3], depth))
         return draw, draw.ndim - depth - 2
 
 

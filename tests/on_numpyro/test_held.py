@@ -1,0 +1,105 @@
+"""Large constants: laws with them are the same laws, and no derivative keeps a copy."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from numpyro_constrained import ConstrainedMultivariateNormal, ConstrainedNormal
+from numpyro_constrained.kernels.arrays import held
+
+KEY = jax.random.key(0)
+N = 12
+GENERATOR = np.random.default_rng(0)
+LOC, SCALE = GENERATOR.normal(size=N), GENERATOR.uniform(0.5, 2.0, N)
+ROOT = np.linalg.cholesky(np.cov(GENERATOR.normal(size=(N, 40))))
+
+
+def matrix():
+    return np.random.default_rng(1).normal(size=(3, N))  # a new array: nothing is compiled for it
+
+
+def narrow(scale):
+    """Scales of which one dominates all rows."""
+    return scale * np.where(np.arange(N) == 4, 1e6, 1.0)
+
+
+def loss(A, form):
+    k = np.array([0.3, -1.0, 2.0])
+
+    def of(loc, scale):
+        if form == "dense":
+            law = ConstrainedMultivariateNormal(loc, scale_tril=ROOT * scale[:, None], A=A, k=k)
+        else:
+            law = ConstrainedNormal(loc, narrow(scale) if form == "narrow" else scale, A, k)
+        draw = law.sample(KEY)
+        score = law.log_prob(jax.lax.stop_gradient(draw))
+        return score + law.constraint_log_prob() + (jnp.cos(jnp.arange(N)) * draw).sum()
+
+    return of
+
+
+DERIVATIVES = {
+    "value": lambda f: jax.jit(f)(LOC, SCALE),
+    "gradient": lambda f: jax.jit(jax.grad(f, (0, 1)))(LOC, SCALE),
+    "forward": lambda f: jax.jvp(f, (LOC, SCALE), (np.cos(LOC), np.sin(LOC)))[1],
+    "second": lambda f: jax.jvp(jax.grad(f, (0, 1)), (LOC, SCALE), (np.cos(LOC), np.sin(LOC)))[1],
+    "mapped": lambda f: jax.vmap(jax.grad(f, 1))(np.stack([LOC, -LOC]), np.stack([SCALE] * 2)),
+}
+
+
+@pytest.mark.parametrize("form", ["wide", "narrow", "dense"])
+@pytest.mark.parametrize("name", DERIVATIVES)
+def test_derivatives_are_those_of_small_constants(monkeypatch, form, name):
+    expected = DERIVATIVES[name](loss(matrix(), form))
+    monkeypatch.setattr(held, "LARGE", 1)
+    found = DERIVATIVES[name](loss(matrix(), form))
+    size = 1e6 if form == "narrow" else 1.0
+    for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-9 * size)
+
+
+def test_no_branch_returns_the_constant(monkeypatch):
+    monkeypatch.setattr(held, "LARGE", 1)
+    program = jax.make_jaxpr(jax.grad(loss(matrix(), "wide"), (0, 1)))(LOC, SCALE)
+    branches = [e for e in equations(program.jaxpr) if e.primitive.name == "cond"]
+    assert branches
+    shapes = {out.aval.shape for branch in branches for out in branch.outvars}
+    assert not shapes & {(3, N), (N, 3)}
+
+
+def equations(jaxpr):
+    """All of a program, those inside of others too."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for inner in jax.tree.leaves(
+            list(equation.params.values()), is_leaf=lambda p: hasattr(p, "eqns")
+        ):
+            inner = getattr(inner, "jaxpr", inner)
+            if hasattr(inner, "eqns"):
+                yield from equations(inner)
+
+
+@pytest.mark.parametrize("k", [0.0, 1e4])
+@pytest.mark.parametrize("spread", [0, 6])
+def test_few_passes_over_a_large_matrix(k, spread):
+    """In float32 a second step is made where scales differ, and |A| is read where k is small."""
+    n = 2**14
+    A = GENERATOR.normal(size=(5, n)).astype(np.float32)
+    sums = np.full(5, k, np.float32)
+    scale = (10.0 ** GENERATOR.uniform(-spread, spread, n)).astype(np.float32)
+
+    @jax.jit
+    def draw(scale):
+        law = ConstrainedNormal(np.ones(n, np.float32), scale, A, sums)
+        value = law.sample(KEY)
+        by = jnp.array([0.0, 1.0, jnp.nan])[:, None]
+        moved = value[None] + by * (1 + jnp.abs(value))[None]
+        return value, law.log_prob(value), jax.vmap(law.log_prob)(moved)
+
+    value, score, (same, outside, undefined) = draw(scale)
+    gap = abs(A.astype(np.float64) @ np.asarray(value, np.float64) - k)
+    assert (gap <= 4 * np.finfo(np.float32).eps * (abs(A) @ abs(value) + k)).all()
+    np.testing.assert_allclose(score, same, rtol=1e-5)
+    assert np.isfinite(score)
+    assert outside == undefined == -np.inf
