@@ -9,7 +9,12 @@ import pytest
 from jax import Array
 from numpyro.distributions import biject_to
 
-from numpyro_constrained import ConstrainedNormal, GroupSum, LinearEqualityTransform
+from numpyro_constrained import (
+    ConstrainedMultivariateNormal,
+    ConstrainedNormal,
+    GroupSum,
+    LinearEqualityTransform,
+)
 from tests.on_numpyro.models import KEY, array, assert_close
 from tests.on_numpyro.test_native import BATCH_K, COV, GROUPS, LOC, SCALE, TABLE, A, K, build
 
@@ -317,3 +322,14 @@ def test_what_is_known_is_factored_when_a_trace_is_made(is_known, rank):
 
     program = jax.make_jaxpr(jax.value_and_grad(density))(array(np.ones(n - rank)), array(2.0))
     assert not [name for name in FACTORISATIONS if f" {name}[" in str(program)]
+
+
+@pytest.mark.parametrize("row", [np.ones((1, 3)), np.array([2.0, -1.0, 1.0])])
+def test_one_row_under_a_dense_covariance_needs_no_switch(row):
+    def step(loc: Array, covariance: Array) -> Array:
+        law = ConstrainedMultivariateNormal(loc, covariance, row, np.ones(row.shape[:-1]))
+        return law.log_prob(law.sample(KEY))
+
+    program = str(jax.make_jaxpr(jax.grad(step, (0, 1)))(LOC[:3], COV[:3, :3]))
+    assert "cholesky" in program
+    assert "cond[" not in program
