@@ -21,13 +21,13 @@ from numpyro_constrained.kernels.arrays.inputs import floating
 from numpyro_constrained.kernels.arrays.leaves import derived_property
 from numpyro_constrained.kernels.arrays.linalg import lift, lifted, matmul, solve_lower_matrix
 from numpyro_constrained.kernels.linear.binding import bind_constraint
-from numpyro_constrained.kernels.linear.conditional import DenseConditional
 from numpyro_constrained.kernels.linear.constraint import LinearConstraint
 from numpyro_constrained.kernels.linear.precision import (
     PrecisionConditional,
     covariance_tril,
     precision_tril,
 )
+from numpyro_constrained.kernels.linear.root_conditional import DenseConditional
 
 __all__ = ["ConstrainedMultivariateNormal"]
 

@@ -27,12 +27,12 @@ from numpyro_constrained.kernels.arrays.leaves import folded, untraced_property
 from numpyro_constrained.kernels.arrays.linalg import lift, lifted
 from numpyro_constrained.kernels.linear.binding import bind_constraint
 from numpyro_constrained.kernels.linear.blocks import Blocks, GroupBlocks, OneBlock
-from numpyro_constrained.kernels.linear.conditional import (
-    Conditional,
+from numpyro_constrained.kernels.linear.conditional import Conditional
+from numpyro_constrained.kernels.linear.constraint import LinearConstraint
+from numpyro_constrained.kernels.linear.root_conditional import (
     DenseConditional,
     DiagonalConditional,
 )
-from numpyro_constrained.kernels.linear.constraint import LinearConstraint
 
 __all__ = ["ConstrainedMultivariateStudentT"]
 

@@ -16,12 +16,12 @@ from numpyro_constrained.distributions.parameters import (
 from numpyro_constrained.kernels.arrays.inputs import floating
 from numpyro_constrained.kernels.arrays.linalg import lift, lifted
 from numpyro_constrained.kernels.linear.binding import bind_constraint
-from numpyro_constrained.kernels.linear.conditional import (
-    Conditional,
+from numpyro_constrained.kernels.linear.conditional import Conditional
+from numpyro_constrained.kernels.linear.constraint import LinearConstraint
+from numpyro_constrained.kernels.linear.root_conditional import (
     DiagonalConditional,
     UniformConditional,
 )
-from numpyro_constrained.kernels.linear.constraint import LinearConstraint
 
 __all__ = ["ConstrainedNormal"]
 

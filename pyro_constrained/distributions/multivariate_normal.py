@@ -23,12 +23,12 @@ from pyro_constrained.kernels.arrays.shapes import expanded
 from pyro_constrained.kernels.arrays.sparse import dense_form
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 from pyro_constrained.kernels.linear.binding import bind_constraint
-from pyro_constrained.kernels.linear.conditional import DenseConditional
 from pyro_constrained.kernels.linear.precision import (
     PrecisionConditional,
     covariance_tril,
     precision_tril,
 )
+from pyro_constrained.kernels.linear.root_conditional import DenseConditional
 
 __all__ = ["ConstrainedMultivariateNormal"]
 

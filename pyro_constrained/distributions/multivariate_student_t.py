@@ -29,7 +29,7 @@ from pyro_constrained.kernels.arrays.sparse import dense_form
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 from pyro_constrained.kernels.linear.binding import bind_constraint
 from pyro_constrained.kernels.linear.blocks import Blocks, GroupBlocks, OneBlock
-from pyro_constrained.kernels.linear.conditional import DenseConditional, DiagonalConditional
+from pyro_constrained.kernels.linear.root_conditional import DenseConditional, DiagonalConditional
 
 __all__ = ["ConstrainedMultivariateStudentT"]
 

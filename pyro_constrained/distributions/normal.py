@@ -17,7 +17,7 @@ from pyro_constrained.kernels.arrays.inputs import floating
 from pyro_constrained.kernels.arrays.shapes import expanded
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 from pyro_constrained.kernels.linear.binding import bind_constraint
-from pyro_constrained.kernels.linear.conditional import DiagonalConditional, UniformConditional
+from pyro_constrained.kernels.linear.root_conditional import DiagonalConditional, UniformConditional
 
 __all__ = ["ConstrainedNormal"]
 

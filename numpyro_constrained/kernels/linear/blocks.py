@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from jax import Array
 
 from numpyro_constrained.kernels.arrays.linalg import lift
-from numpyro_constrained.kernels.linear.conditional import Conditional, DiagonalConditional
+from numpyro_constrained.kernels.linear.conditional import Conditional
 from numpyro_constrained.kernels.linear.partition import Partition
+from numpyro_constrained.kernels.linear.root_conditional import DiagonalConditional
 
 __all__ = ["Blocks", "GroupBlocks", "OneBlock"]
 

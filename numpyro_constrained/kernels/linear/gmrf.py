@@ -15,13 +15,12 @@ from constrained_core.linear.symmetric_pattern import saddle_of, symmetric_patte
 from constrained_core.sparse import SparsePattern
 from numpyro_constrained.kernels.arrays.leaves import folded
 from numpyro_constrained.kernels.arrays.linalg import lift
-from numpyro_constrained.kernels.linear.conditional import (
-    Conditional,
+from numpyro_constrained.kernels.linear.conditional import Conditional, leading_identity
+from numpyro_constrained.kernels.linear.constraint import LinearConstraint
+from numpyro_constrained.kernels.linear.root_conditional import (
     DiagonalConditional,
     UniformConditional,
-    leading_identity,
 )
-from numpyro_constrained.kernels.linear.constraint import LinearConstraint
 from numpyro_constrained.kernels.linear.rows import DenseRows, GroupRows, Rows, SingleRow
 from numpyro_constrained.kernels.linear.saddle import (
     is_known,

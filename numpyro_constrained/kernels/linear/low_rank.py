@@ -14,8 +14,9 @@ from numpyro_constrained.kernels.arrays.linalg import (
     solve_lower_adjoint,
     solve_lower_matrix,
 )
-from numpyro_constrained.kernels.linear.conditional import Conditional, DiagonalConditional
+from numpyro_constrained.kernels.linear.conditional import Conditional
 from numpyro_constrained.kernels.linear.constraint import LinearConstraint
+from numpyro_constrained.kernels.linear.root_conditional import DiagonalConditional
 
 __all__ = ["LowRankConditional"]
 

@@ -14,9 +14,9 @@ from numpyro_constrained.kernels.arrays.linalg import (
     solve_lower,
     solve_lower_matrix,
 )
-from numpyro_constrained.kernels.linear.conditional import DenseConditional
 from numpyro_constrained.kernels.linear.constraint import LinearConstraint
 from numpyro_constrained.kernels.linear.matrix import BoundMatrix
+from numpyro_constrained.kernels.linear.root_conditional import DenseConditional
 
 __all__ = ["PrecisionConditional", "covariance_tril", "precision_tril"]
 

@@ -8,8 +8,9 @@ from abc import ABC, abstractmethod
 
 from torch import Tensor
 
-from pyro_constrained.kernels.linear.conditional import Conditional, DiagonalConditional
+from pyro_constrained.kernels.linear.conditional import Conditional
 from pyro_constrained.kernels.linear.partition import Partition
+from pyro_constrained.kernels.linear.root_conditional import DiagonalConditional
 
 __all__ = ["Blocks", "GroupBlocks", "OneBlock"]
 

@@ -18,13 +18,9 @@ from pyro_constrained.kernels.arrays.errors import TensorParameterError
 from pyro_constrained.kernels.arrays.inspection import host_array, is_constant
 from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.sparse import sparse_index
-from pyro_constrained.kernels.linear.conditional import (
-    Conditional,
-    DiagonalConditional,
-    UniformConditional,
-    leading_identity,
-)
+from pyro_constrained.kernels.linear.conditional import Conditional, leading_identity
 from pyro_constrained.kernels.linear.constraint import LinearConstraint
+from pyro_constrained.kernels.linear.root_conditional import DiagonalConditional, UniformConditional
 from pyro_constrained.kernels.linear.rows import DenseRows, GroupRows, Rows, SingleRow
 from pyro_constrained.kernels.linear.saddle import (
     precision_noise,

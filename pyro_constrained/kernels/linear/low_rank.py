@@ -13,8 +13,9 @@ from pyro_constrained.kernels.arrays.linalg import (
     solve_lower_adjoint,
     sum_of_squares,
 )
-from pyro_constrained.kernels.linear.conditional import Conditional, DiagonalConditional
+from pyro_constrained.kernels.linear.conditional import Conditional
 from pyro_constrained.kernels.linear.constraint import LinearConstraint
+from pyro_constrained.kernels.linear.root_conditional import DiagonalConditional
 
 __all__ = ["LowRankConditional"]
 

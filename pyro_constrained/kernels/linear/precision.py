@@ -11,9 +11,9 @@ from pyro_constrained.kernels.arrays.linalg import (
     matvec,
     solve_lower,
 )
-from pyro_constrained.kernels.linear.conditional import DenseConditional
 from pyro_constrained.kernels.linear.constraint import LinearConstraint
 from pyro_constrained.kernels.linear.matrix import BoundMatrix
+from pyro_constrained.kernels.linear.root_conditional import DenseConditional
 
 __all__ = ["PrecisionConditional", "covariance_tril", "precision_tril"]
 
