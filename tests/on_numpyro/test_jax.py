@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from jax import Array
 from numpyro.distributions import biject_to
+from scipy.stats import multivariate_normal
 
 from numpyro_constrained import (
     ConstrainedMultivariateNormal,
@@ -333,3 +334,29 @@ def test_one_row_under_a_dense_covariance_needs_no_switch(row):
     program = str(jax.make_jaxpr(jax.grad(step, (0, 1)))(LOC[:3], COV[:3, :3]))
     assert "cholesky" in program
     assert "cond[" not in program
+
+
+@pytest.mark.parametrize("row", [[1.0, 1.0, 1.0], [2.0, -1.0, 0.0], [1e6, 1.0, 1e-6]])
+def test_a_traced_row_under_a_dense_covariance(row):
+    """Alone and in a batch, against SciPy's density of the conditional law."""
+    loc, covariance, k = np.asarray(LOC[:3]), np.asarray(COV[:3, :3]), 0.3
+
+    def step(rows: Array) -> tuple[Array, Array]:
+        law = ConstrainedMultivariateNormal(loc, covariance, rows, k * jnp.ones(rows.shape[:-1]))
+        x = law.sample(KEY)
+        return x, law.log_prob(x)
+
+    rows = np.array([row, row[::-1]])
+    found = [
+        (rows[0], *jax.jit(step)(rows[0])),
+        *zip(rows, *jax.jit(step)(rows[:, None]), strict=True),
+    ]
+    for one, x, log_prob in found:
+        gain = covariance @ one / (one @ covariance @ one)
+        law = multivariate_normal(
+            loc + gain * (k - one @ loc),
+            covariance - np.outer(gain, covariance @ one),
+            allow_singular=True,
+        )
+        assert_close(log_prob, law.logpdf(np.asarray(x)), rtol=1e-9)
+        assert abs(one @ x - k) <= 4 * np.finfo(float).eps * (abs(one) @ abs(x) + k)
