@@ -99,6 +99,11 @@ class _WhitenedConditional(Conditional):
     def covariance_matvec(self, vector: Array) -> Array:
         return self.deviation(self._multiply_adjoint(vector))
 
+    @property
+    def base_size(self) -> int:
+        has_basis = self.constraint.has_fixed_basis
+        return self.constraint.coordinate_size if has_basis else self.noise_size
+
     def to_base(self, value: Array) -> Array:
         return self._projected(self._divide(value - lift(self.mean, value.ndim)))
 
@@ -129,11 +134,6 @@ class _ScaledConditional(_WhitenedConditional):
     @abstractmethod
     def null_space(self) -> NullSpace:
         """Orthonormal basis of the white noises that keep the constraint, smooth in the scale."""
-
-    @property
-    def base_size(self) -> int:
-        has_basis = self.constraint.has_fixed_basis
-        return self.constraint.coordinate_size if has_basis else self.noise_size
 
     def from_base(self, noise: Array) -> Array:
         if not self.constraint.has_fixed_basis:
@@ -226,11 +226,6 @@ class DenseConditional(_WhitenedConditional):
         ndim = max(basis.ndim, self.scale_tril.ndim)
         white = solve_lower_matrix(lift(self.scale_tril, ndim), lift(basis, ndim))
         return free, basis, gram_root(white)
-
-    @property
-    def base_size(self) -> int:
-        has_basis = self.constraint.has_fixed_basis
-        return self.constraint.coordinate_size if has_basis else self.noise_size
 
     def from_base(self, noise: Array) -> Array:
         if not self.constraint.has_fixed_basis:
