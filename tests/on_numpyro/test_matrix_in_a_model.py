@@ -15,6 +15,7 @@ import pytest
 from numpyro.distributions import kl_divergence
 from numpyro.infer import Predictive
 from numpyro.infer.autoguide import AutoNormal
+from scipy import stats
 
 from numpyro_constrained import (
     ConstrainedLowRankMultivariateNormal,
@@ -101,6 +102,47 @@ def test_rows_that_disagree_inside_a_trace():
     ):
         mean, draw, log_prob = found
         assert jnp.isnan(mean).all() and jnp.isnan(draw).all() and not jnp.isfinite(log_prob)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"), [*((name, (4,)) for name in LAWS), ("diagonal", (1, 4))]
+)
+def test_a_traced_row_of_zeros_constrains_nothing(name, shape):
+    """The density is SciPy's of the law without a constraint; k that is not zero has no law."""
+    cov = {"low rank": COV[:, :2] @ COV[:, :2].T + np.eye(4)}.get(name, COV)
+    cov = np.diag(SCALE**2) if name in ("diagonal", "student") else cov
+    normal, student = stats.multivariate_normal(LOC, cov), stats.multivariate_t(LOC, cov, 5)
+    expected = (student if name == "student" else normal).logpdf(POINT)
+
+    @jax.jit
+    def evaluate(A, k):
+        law = LAWS[name](1.0, A, k)
+        return law.log_prob(POINT), law.sample(KEY), law.mean
+
+    zeros, k = jnp.zeros(shape), jnp.zeros(shape[:-1])
+    log_prob, draw, mean = evaluate(zeros, k)
+    assert_close(log_prob, expected)
+    assert_close(mean, LOC)
+    assert jnp.isfinite(draw).all()
+    log_prob, draw, mean = evaluate(zeros, k + 0.5)
+    assert not jnp.isfinite(log_prob) and jnp.isnan(draw).all() and jnp.isnan(mean).all()
+
+
+@pytest.mark.parametrize("matrix", [[[0.0, 1, 2, 0]], [[0.0, 1, 1, 0], [1, 0, 0, 0]]])
+def test_coordinates_of_a_law_as_argument(matrix):
+    """The rows that were given choose the variables, also where they share none."""
+    matrix = np.array(matrix)
+    law = ConstrainedNormal(LOC, SCALE, matrix, matrix @ POINT)
+    noise = np.arange(4.0 - len(matrix))
+
+    @jax.jit
+    def there_and_back(law):
+        transform = dist.biject_to(law.support)
+        x = transform(noise)
+        return x, transform.inv(x), transform.log_abs_det_jacobian(noise, x)
+
+    x, back, log_det = there_and_back(law)
+    assert_close([matrix @ x, back, log_det], [matrix @ POINT, noise, 0.0])
 
 
 def test_gradient_in_a_traced_redundant_A():

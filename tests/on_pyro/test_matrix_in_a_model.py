@@ -11,6 +11,7 @@ import pytest
 import torch
 from pyro.infer import Predictive, Trace_ELBO
 from pyro.infer.autoguide import AutoNormal
+from scipy import stats
 from torch.distributions import kl_divergence
 from torch.func import grad, jacfwd, jacrev, vmap
 
@@ -63,6 +64,30 @@ def quantities(name, s, A, k):
 
 def close(found, expected):
     torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@each_law
+@pytest.mark.parametrize("shape", [(4,), (1, 4)], ids=["row", "matrix"])
+def test_a_learned_row_of_zeros_constrains_nothing(name, shape):
+    """The density is SciPy's of the law without a constraint; k that is not zero has no law."""
+    cov = {"low rank": COV[:, :2] @ COV[:, :2].mT + torch.eye(4)}.get(name, COV)
+    cov = np.asarray(SCALE.square().diag() if name in ("diagonal", "student") else cov)
+    normal, student = stats.multivariate_normal(LOC, cov), stats.multivariate_t(LOC, cov, 5)
+    expected = tensor((student if name == "student" else normal).logpdf(POINT))
+
+    def evaluate(A, k):
+        law = LAWS[name](1.0, A, k)
+        return law.log_prob(POINT), law.mean
+
+    zeros, k = torch.zeros(shape), torch.zeros(shape[:-1])
+    learned = zeros.clone().requires_grad_()
+    close(evaluate(learned, k), (expected, LOC))
+    with pytest.raises(InfeasibleConstraintError):
+        evaluate(learned, k + 0.5)
+    others = tensor([1.0, -1.0, 0.5, 2.0]).expand(shape)
+    log_prob, mean = vmap(evaluate, (0, None))(torch.stack([zeros, others]), k)
+    close((log_prob[0], mean[0]), (expected, LOC))
+    close(mean[1], LAWS[name](1.0, others, k).mean)
 
 
 @each_law

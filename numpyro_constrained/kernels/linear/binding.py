@@ -34,7 +34,8 @@ from numpyro_constrained.kernels.linear.unanalysed import UnanalysedMatrix, Unan
 __all__ = ["bind_constraint", "rebind_constraint"]
 
 MAX_PIVOTED = 2**22
-"""Entries of a dense A up to which its layout knows pivots, for when its values no longer do."""
+"""Products of two entries of rows up to which the layout of A knows pivots, for when its values no
+longer tell."""
 
 
 @folded
@@ -146,11 +147,10 @@ def _bind_matrix(A: Any, like: Array, layout: Layout) -> tuple[BoundMatrix, Layo
     if not isinstance(A, Tracer) and A.ndim == layout.row_dims:
         plan = plan_constraint(np.atleast_2d(A))
         layout = layout._replace(rank=plan.rank)
-        if isinstance(plan, DensePlan) and plan.products_size <= MAX_PIVOTED:
-            layout = layout._replace(
-                pivots=tuple(plan.pivots.tolist()),
-                exact_bits=0 if plan.has_full_row_rank else plan.exact_bits,
-            )
+        if not layout.is_vector and A.shape[-1] * plan.rank**2 <= MAX_PIVOTED:
+            layout = layout._replace(pivots=tuple(plan.pivots.tolist()))
+            if isinstance(plan, DensePlan) and not plan.has_full_row_rank:
+                layout = layout._replace(exact_bits=plan.exact_bits)
         return bind_plan(plan, A, like), layout
     if not isinstance(A, Tracer) and not np.isfinite(A).all():
         raise infinite_matrix()

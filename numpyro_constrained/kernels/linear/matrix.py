@@ -19,7 +19,7 @@ from numpyro_constrained.kernels.arrays.groups import Groups, plan_groups
 from numpyro_constrained.kernels.arrays.leaves import evaluated
 from numpyro_constrained.kernels.arrays.linalg import lift, matvec, solve_lower, split_exactly, take
 from numpyro_constrained.kernels.arrays.plans import plan_tensor
-from numpyro_constrained.kernels.linear.gram import DenseGram, Gram
+from numpyro_constrained.kernels.linear.gram import DenseGram, DiagonalGram, Gram
 from numpyro_constrained.kernels.linear.null_space import (
     BlockNullSpace,
     DenseNullSpace,
@@ -128,6 +128,10 @@ class BoundMatrix(ABC):
     def padded(self, square: Array) -> Array:
         """An r x r matrix made of the rows, with ones on the diagonal for those that are zero."""
         return square
+
+    def disjoint_gram(self, rows: DisjointRows) -> DiagonalGram:
+        """The Gram matrix of rows that share no variable, made of these."""
+        return rows.gram()
 
     def full_rank_rows(self) -> DenseRows | None:
         """Independent rows, with the fewest rounding errors; None if their number differs."""

@@ -82,9 +82,13 @@ class DisjointRows(Rows):
         total = self.members(self.totals(squares))
         return squares / jnp.where(total > 0, total, 1.0)
 
+    def squared_lengths(self) -> Array:
+        """The diagonal of ``B B'``."""
+        return self.totals(jnp.square(self.weights))
+
     def gram(self) -> DiagonalGram:
         """Factor of ``B B'``."""
-        return DiagonalGram(self.totals(jnp.square(self.weights)))
+        return DiagonalGram(self.squared_lengths())
 
     @abstractmethod
     def null_space(self) -> NullSpace:

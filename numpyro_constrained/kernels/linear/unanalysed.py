@@ -29,26 +29,35 @@ from numpyro_constrained.kernels.linear.null_space import (
     PlacedNullSpace,
     complementary_basis,
 )
-from numpyro_constrained.kernels.linear.rows import DenseRows, SingleRow
+from numpyro_constrained.kernels.linear.rows import DenseRows, DisjointRows, SingleRow
 
 __all__ = ["UnanalysedMatrix", "UnanalysedRow"]
 
 
 class UnanalysedRow(BoundMatrix):
-    """One row ``(*batch, n)``; B is R."""
+    """One row ``(*batch, n)``; B is R. A row of zeros constrains nothing."""
 
     rows: SingleRow
-    num_rows = rank = 1
+    num_rows = 1
 
     def __init__(self, A: Array, layout: Layout) -> None:
         self._layout, scale = layout, _power_of_two_scale(A)
         self.given, self.rows, self.row_scale = SingleRow(A), SingleRow(A * scale), scale
         self.scaled_rows = self.rows
-        self.half_log_det = jnp.log(jnp.linalg.vector_norm(self.rows.weights, axis=-1))
+        self._is_kept = stop_gradient(A != 0).any(-1, keepdims=True)
+        self.rank = _rank(self._is_kept)
+        self.half_log_det = self.gram.half_log_det
         self.log_range_volume = self.half_log_det - jnp.log(scale)[..., 0]
 
+    def padded(self, square: Array) -> Array:
+        return square + _missing(self._is_kept, square[..., 0])[..., None]
+
+    def disjoint_gram(self, rows: DisjointRows) -> DiagonalGram:
+        lengths = rows.squared_lengths()
+        return DiagonalGram(lengths + _missing(self._is_kept, lengths))
+
     def agrees(self, k: Array, scaled_k: Array) -> Array:
-        return jnp.ones(k.shape, bool)
+        return self._is_kept | (k == 0)
 
     def gap(self, scaled_k: Array, value: Array) -> Array:
         return lift(scaled_k, value.ndim) - self.rows.apply(value)
@@ -58,7 +67,7 @@ class UnanalysedRow(BoundMatrix):
 
     @property
     def gram(self) -> DiagonalGram:  # type: ignore[override]
-        return self.rows.gram()
+        return self.disjoint_gram(self.rows)
 
     def null_space(self) -> NullSpace:
         _require_reference(self.rows.weights, self._layout.rank)
@@ -102,8 +111,7 @@ class UnanalysedMatrix(BoundMatrix):
     def padded(self, square: Array) -> Array:
         if isinstance(self.rank, int) and self.rank == self.rows.size:
             return square
-        missing = lift(~self._is_kept, square.ndim - 1)[..., None].astype(square.dtype)
-        return square + missing * identity_like(square)
+        return square + _missing(self._is_kept, square[..., 0])[..., None] * identity_like(square)
 
     @property
     def gram(self) -> DenseGram:  # type: ignore[override]
@@ -185,6 +193,11 @@ class UnanalysedMatrix(BoundMatrix):
             take(basis.mT, place if place.ndim == 1 else place[..., None, :]), -1, -2
         )
         return order[..., rank:], moved
+
+
+def _missing(is_kept: Array, like: Array) -> Array:
+    """Ones where rows are zero, with the dimensions of ``like``."""
+    return lift(~is_kept, like.ndim).astype(like.dtype)
 
 
 def _require_reference(traced: Array, reference: Any) -> None:

@@ -271,7 +271,7 @@ def whiten(
         return SparseWhiteRows(constraint, rows)
     # Rows that share no variable are orthogonal under any scales.
     if isinstance(rows, DisjointRows):
-        return PlainRows(constraint, rows, rows.gram())
+        return PlainRows(constraint, rows, constraint.matrix.disjoint_gram(rows))
     assert isinstance(rows, DenseRows)
     gram = DenseGram.of(constraint.matrix.padded(rows.gram_matrix()), checked=False)
     plain = PlainRows(constraint, rows, gram)

@@ -16,7 +16,7 @@ from constrained_core.linear.structure import BlockReflector
 from pyro_constrained.kernels.arrays.groups import plan_groups
 from pyro_constrained.kernels.arrays.linalg import matvec, solve_lower, split_exactly
 from pyro_constrained.kernels.arrays.plans import plan_tensor
-from pyro_constrained.kernels.linear.gram import DenseGram, Gram
+from pyro_constrained.kernels.linear.gram import DenseGram, DiagonalGram, Gram
 from pyro_constrained.kernels.linear.null_space import (
     BlockNullSpace,
     DenseNullSpace,
@@ -132,6 +132,10 @@ class BoundMatrix(ABC):
     def padded(self, square: Tensor) -> Tensor:
         """An r x r matrix made of the rows, with ones on the diagonal for those that are zero."""
         return square
+
+    def disjoint_gram(self, rows: DisjointRows) -> DiagonalGram:
+        """The Gram matrix of rows that share no variable, made of these."""
+        return rows.gram()
 
     def determined_values(self, scaled_k: Tensor) -> Tensor:
         """Values of the determined variables, up to factors."""

@@ -85,9 +85,13 @@ class DisjointRows(Rows):
         total = self.members(self.totals(squares))
         return squares / torch.where(total > 0, total, 1.0)
 
+    def squared_lengths(self) -> Tensor:
+        """The diagonal of ``B B'``."""
+        return self.totals(self.weights.square())
+
     def gram(self) -> DiagonalGram:
         """Factor of ``B B'``."""
-        return DiagonalGram(self.totals(self.weights.square()))
+        return DiagonalGram(self.squared_lengths())
 
     @abstractmethod
     def null_space(self) -> NullSpace:
@@ -126,8 +130,8 @@ class SingleRow(DisjointRows):
     def scaled(self, scale: Tensor) -> "SingleRow":
         return SingleRow(scale if self.plain else self.weights * scale)
 
-    def gram(self) -> DiagonalGram:
-        return DiagonalGram(sum_of_squares(self.weights).unsqueeze(-1))
+    def squared_lengths(self) -> Tensor:
+        return sum_of_squares(self.weights).unsqueeze(-1)
 
     def transform(self, matrix: Tensor) -> "SingleRow":
         if self.plain:

@@ -21,7 +21,7 @@ from pyro_constrained.kernels.linear.null_space import (
     PlacedNullSpace,
     complementary_basis,
 )
-from pyro_constrained.kernels.linear.rows import DenseRows, SingleRow
+from pyro_constrained.kernels.linear.rows import DenseRows, DisjointRows, SingleRow
 
 __all__ = ["UnanalysedMatrix", "UnanalysedRow"]
 
@@ -30,21 +30,30 @@ SAFE = 1e-3
 
 
 class UnanalysedRow(BoundMatrix):
-    """One row ``(n,)``; B is R."""
+    """One row ``(n,)``; B is R. A row of zeros constrains nothing."""
 
     rows: SingleRow
-    num_rows = rank = 1
+    num_rows = 1
 
     def __init__(self, A: Tensor, like: Tensor) -> None:
         given = A.to(like.dtype)
         scale = _power_of_two_scale(given[None])[0]
         self.given, self.rows, self.row_scale = SingleRow(given), SingleRow(given * scale), scale
         self.scaled_rows = self.rows
-        self.half_log_det = torch.linalg.vector_norm(self.rows.weights).log()
+        self._is_kept = (A != 0).any(-1, keepdim=True)
+        self.rank = _rank(self._is_kept)
+        self.half_log_det = self.gram.half_log_det
         self.log_range_volume = self.half_log_det - scale[0].log()
 
+    def padded(self, square: Tensor) -> Tensor:
+        return square + torch.diag_embed((~self._is_kept).to(square))
+
+    def disjoint_gram(self, rows: DisjointRows) -> DiagonalGram:
+        lengths = rows.squared_lengths()
+        return DiagonalGram(lengths + (~self._is_kept).to(lengths))
+
     def agrees(self, k: Tensor, scaled_k: Tensor) -> Tensor:
-        return torch.ones_like(k, dtype=torch.bool)
+        return self._is_kept | (k == 0)
 
     def gap(self, scaled_k: Tensor, value: Tensor) -> Tensor:
         return scaled_k - self.rows.apply(value)
@@ -54,7 +63,7 @@ class UnanalysedRow(BoundMatrix):
 
     @lazy_property
     def gram(self) -> DiagonalGram:
-        return self.rows.gram()
+        return self.disjoint_gram(self.rows)
 
     def null_space(self) -> NullSpace:
         return self.rows.null_space()

@@ -146,7 +146,9 @@ def whiten(
     rows = times_root(constraint.matrix.rows)
     # Rows that share no variable are orthogonal under any scales; those of a saddle-point matrix
     # are not squared.
-    if isinstance(rows, DisjointRows | SparseRows):
+    if isinstance(rows, DisjointRows):
+        return PlainRows(constraint, rows, constraint.matrix.disjoint_gram(rows))
+    if isinstance(rows, SparseRows):
         return PlainRows(constraint, rows, rows.gram())
     assert isinstance(rows, DenseRows)
     gram = DenseGram.if_safe(constraint.matrix.padded(rows.gram_matrix()))
