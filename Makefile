@@ -22,6 +22,8 @@ OLDEST_TESTS := constrained_core pyro_constrained numpyro_constrained tests/core
 COMPILED := tests/on_pyro/test_transformations.py::test_
 OLDEST_OPTIONS := --deselect $(COMPILED)a_compiled_step --deselect $(COMPILED)export \
   -W 'ignore:There is a performance drop:UserWarning'
+# Where a value that is rounded in two ways, with a fused multiply-add and without, would be seen.
+DIGITS := $(addprefix tests/laws/test_,digits.py pinned.py support.py powers_of_two.py)
 EXPERIMENTS := two_dimensions super_resolution vae vae_pyro counts diffusion charges chemical_units portfolio gradient_estimators reconciliation disease_mapping hierarchy large_hierarchy
 
 # One thread per test worker, so that workers do not fight for cores.
@@ -30,7 +32,7 @@ PYTEST   := $(SINGLE_THREADED) $(BIN)/python -m pytest -n $(JOBS) --dist workste
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv demo tutorials notebooks data experiments test test-stories test-experiments test-slow test-accelerator test-oldest lint format bench docs dist clean
+.PHONY: help venv demo tutorials notebooks data experiments test test-stories test-experiments test-slow test-optimised test-accelerator test-oldest lint format bench docs dist clean
 
 help: ## print this menu
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -86,8 +88,11 @@ test-stories: $(VENV)/.installed ## run the tutorials in short mode, and the exa
 test-experiments: $(VENV)/.installed-experiments ## run the tests of the experiments, which need more packages
 	$(PYTEST) tests/experiments $(ARGS)
 
-test-slow: $(VENV)/.installed-experiments ## run the statistical checks that take minutes
-	XLA_FLAGS= $(PYTEST) -m slow $(ARGS)
+test-slow: $(VENV)/.installed-experiments ## run the statistical checks that take minutes, and more cases in JAX
+	$(PYTEST) -m slow --durations=10 $(ARGS)
+
+test-optimised: $(VENV)/.installed ## run JAX's tests of the last digits with all optimisations of XLA
+	XLA_FLAGS= $(PYTEST) $(DIGITS) -k jax -m 'slow or not slow' $(ARGS)
 
 test-accelerator: $(VENV)/.installed ## run the tests of the laws on a GPU (needs builds of torch and jax with CUDA)
 	TORCH_DEVICE=cuda JAX_PLATFORMS=cuda,cpu XLA_FLAGS= XLA_PYTHON_CLIENT_PREALLOCATE=false \

@@ -18,6 +18,7 @@ from scipy import sparse, stats
 
 from numpyro_constrained import (
     ConstrainedGMRF,
+    ConstrainedLowRankMultivariateNormal,
     ConstrainedMultivariateNormal,
     ConstraintError,
     ParameterError,
@@ -71,6 +72,18 @@ def test_same_figures_as_dense(matrix):
     found = figures(ConstrainedGMRF(LOC, PROPER, sparse.csr_array(rows), k), other)
     for name, value in expected.items():
         assert_close(found[name], value, 1e-10)
+
+
+def test_divergence_from_a_low_rank_law():
+    """As between dense laws of the same covariances, in a batch of them."""
+    factor, scale = np.cos(np.arange(2.0 * N)).reshape(N, 2), np.array([[0.5], [1.0]]) * np.ones(N)
+    low_rank = ConstrainedLowRankMultivariateNormal(LOC, factor, scale**2, A, K)
+    covariance = factor @ factor.T + np.array([np.diag(one**2) for one in scale])
+    p = ConstrainedMultivariateNormal(LOC, covariance, A, K)
+    field = ConstrainedGMRF(0.0, PROPER, A, K)
+    q = ConstrainedMultivariateNormal(0.0, A=A, k=K, precision_matrix=PROPER.toarray())
+    assert_close(kl_divergence(low_rank, field), kl_divergence(p, q), 1e-10)
+    assert_close(kl_divergence(field, low_rank), kl_divergence(q, p), 1e-10)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -16,6 +16,7 @@ from torch.distributions import biject_to, kl_divergence
 from constrained_core import ConstraintError, ParameterError, SparseMatrix
 from pyro_constrained import (
     ConstrainedGMRF,
+    ConstrainedLowRankMultivariateNormal,
     ConstrainedMultivariateNormal,
     ConstrainedNormal,
     GroupSum,
@@ -44,6 +45,7 @@ PROPER_ROOT = sparse.csr_array(sparse.vstack([DIFFERENCES, 0.6 * sparse.eye_arra
 PROPER = sparse.csr_array(PROPER_ROOT.T @ PROPER_ROOT)
 FIELDS = {"intrinsic": (INTRINSIC, DIFFERENCES), "proper": (PROPER, PROPER_ROOT)}
 LOC = torch.tensor(RNG.standard_normal(N))
+FACTOR = torch.linspace(-1, 1, 2 * N, dtype=torch.float64).cos().reshape(N, 2)
 
 REDUNDANT = np.stack([np.ones(N), np.eye(N)[0] - np.eye(N)[4], 2 * np.ones(N)])
 CONSTRAINTS = {
@@ -206,6 +208,9 @@ def test_divergences(field):
             _assert_same(kl_divergence(one, another), kl_divergence(first, second))
         _assert_same(kl_divergence(p, independent), kl_divergence(q, independent))
         _assert_same(kl_divergence(independent, p), kl_divergence(independent, q))
+        low_rank = ConstrainedLowRankMultivariateNormal(LOC, FACTOR, 0.5 * torch.ones(N), A, k)
+        _assert_same(kl_divergence(p, low_rank), kl_divergence(q, low_rank))
+        _assert_same(kl_divergence(low_rank, p), kl_divergence(low_rank, q))
         (slope,) = torch.autograd.grad(kl_divergence(p, other), tau)
         (expected,) = torch.autograd.grad(kl_divergence(q, dense_other), tau)
         _assert_same(slope, expected)

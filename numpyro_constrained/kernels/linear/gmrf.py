@@ -17,6 +17,7 @@ from numpyro_constrained.kernels.arrays.leaves import folded
 from numpyro_constrained.kernels.arrays.linalg import lift
 from numpyro_constrained.kernels.linear.conditional import Conditional, leading_identity
 from numpyro_constrained.kernels.linear.constraint import LinearConstraint
+from numpyro_constrained.kernels.linear.low_rank import LowRankConditional
 from numpyro_constrained.kernels.linear.root_conditional import (
     DiagonalConditional,
     UniformConditional,
@@ -164,6 +165,9 @@ class FieldConditional(Conditional):
         return jnp.moveaxis(self.covariance_matvec(identity), 0, -2)
 
     def precision_trace(self, other: Conditional) -> Array:
+        if isinstance(other, LowRankConditional):
+            low_rank = self.mahalanobis(jnp.moveaxis(other.loadings, -2, 0)).sum(0)
+            return self.precision_trace(other.diagonal) + low_rank
         if isinstance(other, DiagonalConditional | UniformConditional):
             other = self._field_of(other)
         if not isinstance(other, FieldConditional):

@@ -20,6 +20,7 @@ from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.sparse import sparse_index
 from pyro_constrained.kernels.linear.conditional import Conditional, leading_identity
 from pyro_constrained.kernels.linear.constraint import LinearConstraint
+from pyro_constrained.kernels.linear.low_rank import LowRankConditional
 from pyro_constrained.kernels.linear.root_conditional import DiagonalConditional, UniformConditional
 from pyro_constrained.kernels.linear.rows import DenseRows, GroupRows, Rows, SingleRow
 from pyro_constrained.kernels.linear.saddle import (
@@ -149,6 +150,9 @@ class FieldConditional(Conditional):
         return self.covariance_matvec(identity).movedim(0, -2)
 
     def precision_trace(self, other: Conditional) -> Tensor:
+        if isinstance(other, LowRankConditional):
+            low_rank = self.mahalanobis(other.loadings.movedim(-2, 0)).sum(0)
+            return self.precision_trace(other.diagonal) + low_rank
         if isinstance(other, DiagonalConditional | UniformConditional):
             other = self._field_of(other)
         if not isinstance(other, FieldConditional):
