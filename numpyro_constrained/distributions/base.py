@@ -110,7 +110,9 @@ class ConstrainedDistribution(Distribution):
     @property
     def stddev(self) -> Array:
         """``(*batch, n)`` square root of the variance."""
-        return jnp.sqrt(self.variance)
+        variance = self.variance
+        is_zero = variance == 0  # where a square root has no slope, though the law does not move
+        return jnp.where(is_zero, 0.0, jnp.sqrt(jnp.where(is_zero, 1.0, variance)))
 
     def residual(self, value: Any) -> Array:
         """``A value - k``: ``(*batch, m)``; ``(*batch,)`` where A is one row ``(n,)``."""

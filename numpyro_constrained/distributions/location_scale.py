@@ -15,7 +15,7 @@ from constrained_core.checks.arguments import check_estimator
 from constrained_core.checks.laws import different_supports, no_reparametrised_draw
 from numpyro_constrained.distributions.base import ConstrainedDistribution
 from numpyro_constrained.estimators import with_gradient
-from numpyro_constrained.kernels.arrays.linalg import lift
+from numpyro_constrained.kernels.arrays.linalg import diagonal, lift
 from numpyro_constrained.kernels.linear.conditional import Conditional
 from numpyro_constrained.kernels.linear.constraint import LinearConstraint
 from numpyro_constrained.kernels.linear.losses import normal_expected_l2
@@ -69,17 +69,23 @@ class ConstrainedLocationScale(ConstrainedDistribution):
     @property
     def variance(self) -> Array:
         """``(*batch, n)`` Var[x | A x = k]."""
-        variance, factor = self._conditional.variance(), self._variance_factor()
+        variance = self._conditional.variance()
+        factor = self._variance_factor(variance)
         return self._expanded(lift(variance, factor.ndim) * factor, 1)
 
     @property
     def covariance(self) -> Array:
         """``(*batch, n, n)`` Cov[x | A x = k], made when asked for; of rank n - r."""
-        covariance, factor = self._conditional.covariance(), self._variance_factor()[..., None]
-        return self._expanded(lift(covariance, factor.ndim) * factor, 2)
+        covariance = self._conditional.covariance()
+        factor = self._variance_factor(diagonal(covariance))[..., None]
+        covariance = lift(covariance, factor.ndim)
+        # Of a variable that is determined all are 0, also those with variables of none.
+        factor = jnp.where(diagonal(covariance)[..., None, :] == 0, 1.0, factor)
+        return self._expanded(covariance * factor, 2)
 
-    def _variance_factor(self) -> Array:
-        """``(*batch, 1)`` variance over squared scale."""
+    def _variance_factor(self, variance: Array) -> Array:
+        """``(*batch, 1)`` or ``(*batch, n)``: variance over what it is of the conditional normal
+        law."""
         return jnp.ones_like(self._conditional.loc[..., :1])
 
     def _noise_factor(self, key: Array, shape: tuple[int, ...]) -> Array | float:

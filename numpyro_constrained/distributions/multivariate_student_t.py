@@ -190,14 +190,15 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
     def mean(self) -> Array:
         """``(*batch, n)`` E[x | A x = k]; undefined (NaN) where nu + r <= 1."""
         exists = self._blocks.members(self._block_df()[0] > 1)
-        mean = super().mean
-        return jnp.where(lift(exists, mean.ndim), mean, jnp.nan)
+        centre = self.mode
+        return jnp.where(lift(exists, centre.ndim), centre, jnp.nan)
 
-    def _variance_factor(self) -> Array:
+    def _variance_factor(self, variance: Array) -> Array:
         df, spread = self._block_df()
         factor = spread / jnp.maximum(df - 2, jnp.finfo(df.dtype).tiny)
         factor = jnp.where(df > 2, factor, jnp.inf)
-        return self._blocks.members(jnp.where(df > 1, factor, jnp.nan))
+        factor = self._blocks.members(jnp.where(df > 1, factor, jnp.nan))
+        return jnp.where(lift(variance, factor.ndim) == 0, 1.0, factor)
 
     def _noise_factor(self, key: Array, shape: tuple[int, ...]) -> Array:
         df, spread = self._block_df()

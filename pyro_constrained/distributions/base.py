@@ -81,6 +81,13 @@ class ConstrainedDistribution(TorchDistribution):
         """The affine subspace ``{x : A x = k}``."""
         return linear_equality.of(self._constraint, self._support_tolerance)
 
+    @property
+    def stddev(self) -> Tensor:
+        """``(*batch, n)`` square root of the variance."""
+        variance = self.variance
+        is_zero = variance == 0  # where a square root has no slope, though the law does not move
+        return variance.masked_fill(is_zero, 1.0).sqrt().masked_fill(is_zero, 0.0)
+
     def residual(self, value: Tensor) -> Tensor:
         """``A value - k``: ``(*batch, m)``; ``(*batch,)`` where A is one row ``(n,)``."""
         return self._constraint.residual(value)

@@ -36,7 +36,7 @@ class ConstrainedGaussian(ConstrainedLocationScale):
         respect to Hausdorff measure on the range of A.
         """
         law = self._conditional
-        normaliser = law.constraint_half_log_det + 0.5 * law.constraint.rank * LOG_TWO_PI
+        normaliser = law.constraint_half_log_det + 0.5 * law.constraint.real_rank * LOG_TWO_PI
         log_volume = law.constraint.matrix.log_range_volume
         return self._expanded(-0.5 * law.surprise - normaliser - log_volume, 0)
 

@@ -14,6 +14,7 @@ from pyro_constrained.estimators import with_gradient
 from pyro_constrained.kernels.arrays.autocast import in_full_precision
 from pyro_constrained.kernels.arrays.inputs import cast
 from pyro_constrained.kernels.arrays.inspection import are_known
+from pyro_constrained.kernels.arrays.linalg import diagonal
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 from pyro_constrained.kernels.linear.conditional import Conditional
 from pyro_constrained.kernels.linear.losses import normal_expected_l2
@@ -62,16 +63,22 @@ class ConstrainedLocationScale(ConstrainedDistribution):
     @property
     def variance(self) -> Tensor:
         """``(*batch, n)`` Var[x | A x = k]."""
-        return self._expanded(self._conditional.variance() * self._variance_factor(), 1)
+        variance = self._conditional.variance()
+        return self._expanded(variance * self._variance_factor(variance), 1)
 
     @property
     def covariance(self) -> Tensor:
         """``(*batch, n, n)`` Cov[x | A x = k], made when asked for; of rank n - r."""
         covariance = self._conditional.covariance()
-        return self._expanded(covariance * self._variance_factor()[..., None], 2)
+        variance = diagonal(covariance)
+        factor = self._variance_factor(variance)[..., None]
+        # Of a variable that is determined all are 0, also those with variables of none.
+        factor = torch.where(variance[..., None, :] == 0, 1.0, factor)
+        return self._expanded(covariance * factor, 2)
 
-    def _variance_factor(self) -> Tensor:
-        """``(*batch, 1)`` variance over squared scale."""
+    def _variance_factor(self, variance: Tensor) -> Tensor:
+        """``(*batch, 1)`` or ``(*batch, n)``: variance over what it is of the conditional normal
+        law."""
         return self.loc.new_ones(1)
 
     def rsample(self, sample_shape: Any = torch.Size()) -> Tensor:

@@ -159,13 +159,14 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
     def mean(self) -> Tensor:
         """``(*batch, n)`` E[x | A x = k]; undefined (NaN) where nu + r <= 1."""
         exists = self._blocks.members((self._block_df[0] > 1).to(self.loc)) > 0
-        return torch.where(exists, super().mean, torch.nan)
+        return torch.where(exists, self.mode, torch.nan)
 
-    def _variance_factor(self) -> Tensor:
+    def _variance_factor(self, variance: Tensor) -> Tensor:
         df, spread = self._block_df
         factor = spread / (df - 2).clamp(min=torch.finfo(df.dtype).tiny)
         factor = torch.where(df > 2, factor, torch.inf)
-        return self._blocks.members(torch.where(df > 1, factor, torch.nan))
+        factor = self._blocks.members(torch.where(df > 1, factor, torch.nan))
+        return torch.where(variance == 0, 1.0, factor)
 
     def _from_noise(self, noise: Tensor) -> Tensor:
         df, spread = self._block_df

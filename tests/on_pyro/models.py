@@ -117,8 +117,9 @@ def run_nuts(
     return chain
 
 
-def assert_no_divergence(chain: MCMC) -> None:
-    assert chain.diagnostics()["divergences"] == {"chain 0": []}
+def assert_no_divergence(chain: MCMC, share: float = 0.0) -> None:
+    """None, or at most this share of the draws."""
+    assert len(chain.diagnostics()["divergences"]["chain 0"]) <= share * chain.num_samples
 
 
 def assert_moments(draws: np.ndarray, mean: np.ndarray, cov: np.ndarray, error: float) -> None:

@@ -196,7 +196,7 @@ def step(name, **kw):
     return run
 
 
-FAST_TO_COMPILE = ("redundant", "groups", "dense")
+FAST_TO_COMPILE = ("redundant", "groups", "dense", "student")
 
 
 @pytest.mark.parametrize(

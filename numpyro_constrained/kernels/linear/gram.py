@@ -124,4 +124,5 @@ def _solve(matrix: Array, inverse: Array, vector: Array) -> Array:
 def _solve_jvp(primals: tuple, tangents: tuple) -> tuple:
     solution = _solve(*primals)
     change = lift(tangents[2], solution.ndim) - matvec(tangents[0], solution)
-    return solution, _solve(*primals[:2], change)
+    # Not _solve of the change: what is transposed would no longer know that F^-1 moves with F.
+    return solution, matvec(_inverse(*primals[:2]), change)

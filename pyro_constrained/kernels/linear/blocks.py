@@ -58,7 +58,7 @@ class OneBlock(Blocks):
 
     def __init__(self, law: Conditional) -> None:
         self._law, constraint = law, law.constraint
-        self.shape, self.rank, self.free_size = (), constraint.rank, constraint.free_size
+        self.shape, self.rank, self.free_size = (), constraint.real_rank, constraint.free_size
         self.log_range_volume = constraint.matrix.log_range_volume
 
     @property

@@ -50,6 +50,10 @@ class LinearConstraint:
         return self.matrix.rank
 
     @property
+    def real_rank(self) -> Any:
+        return self.matrix.real_rank
+
+    @property
     def num_variables(self) -> int:
         return self.matrix.num_variables
 

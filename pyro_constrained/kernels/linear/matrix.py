@@ -84,10 +84,14 @@ class BoundMatrix(ABC):
         return int(self.rows.num_variables)
 
     @property
+    def real_rank(self) -> Any:
+        """r; a tensor in the dtype of the law where it is one."""
+        return self.rank.to(self.row_scale) if isinstance(self.rank, Tensor) else self.rank
+
+    @property
     def free_size(self) -> Any:
         """n - r, the dimension of the subspace; a tensor in the dtype of the law where r is one."""
-        size = self.num_variables - self.rank
-        return size.to(self.row_scale) if isinstance(size, Tensor) else size
+        return self.num_variables - self.real_rank
 
     def scale_k(self, k: Tensor) -> Tensor:
         """Right-hand sides ``(*batch, m)`` of A as those of R."""

@@ -71,7 +71,7 @@ class UniformRows(WhiteRows):
     def __init__(self, constraint: LinearConstraint, scale: Tensor) -> None:
         self.constraint, self.scale = constraint, scale
         self.rows, self.gram = constraint.matrix.rows, constraint.matrix.gram
-        self.half_log_det = constraint.rank * scale.log()[..., 0]
+        self.half_log_det = constraint.real_rank * scale.log()[..., 0]
 
     def gap(self, value: Tensor) -> Tensor:
         return self.constraint.matrix.reduce(self.constraint.gap(value)) / self.scale
