@@ -20,10 +20,15 @@ def read_array(name: str, value: Any) -> np.ndarray:
     """A copy of ``value`` as an array of numbers: lists, arrays, data frames.
 
     Raises:
-        ConstraintError: a sparse matrix, complex numbers, or no numbers at all.
+        ConstraintError: a sparse matrix, masked entries, complex numbers, or no numbers at all.
     """
     if sparse.issparse(value):
         refuse_sparse(name, type(value).__name__)
+    if np.ma.is_masked(value):
+        raise ConstraintError(
+            f"{name}: expected numbers everywhere, got a masked array with "
+            f"{np.ma.count_masked(value)} entries masked; fill them, or leave them out."
+        )
     try:
         array = np.array(np.asarray(on_host(value)))  # a copy, which tensors cannot be asked for
     except (TypeError, ValueError) as error:

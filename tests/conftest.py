@@ -122,10 +122,10 @@ def _strict_traces() -> Iterator[None]:
 
 
 @contextmanager
-def _strict_torch() -> Iterator[None]:
+def _strict_torch(default: str) -> Iterator[None]:
     torch = sys.modules["torch"]
     before = torch.get_default_dtype()
-    torch.set_default_dtype(torch.float64)
+    torch.set_default_dtype(getattr(torch, default))
     torch.manual_seed(SEED)
     if TORCH_DEVICE:
         torch.set_default_device(TORCH_DEVICE)
@@ -157,7 +157,9 @@ def strict(request: pytest.FixtureRequest) -> Iterator[None]:
     promotion = marker.args[0] if marker else "raise"
     with ExitStack() as stack:
         if "torch" in sys.modules:
-            stack.enter_context(_strict_torch())
+            # Laws of double precision take no digits from the default that users have.
+            default = "float32" if "laws" in request.path.parts else "float64"
+            stack.enter_context(_strict_torch(default))
             stack.enter_context(_strict_traces())
         if "pyro" in sys.modules:
             stack.enter_context(_strict_pyro())

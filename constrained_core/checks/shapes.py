@@ -39,6 +39,7 @@ def check_shapes(matrix_shape: Sequence[int], k_shape: Sequence[int]) -> None:
             "A: expected shape (*batch, m, n), or (n,) for one row, got a scalar; give one "
             "coefficient per variable."
         )
+    _require_variables(matrix_shape)
     if len(matrix_shape) == 1:
         return
     _check_sides(matrix_shape[-2], k_shape, k_shape)
@@ -60,9 +61,18 @@ def check_exact_shapes(matrix_shape: Sequence[int], k_shape: Sequence[int]) -> N
             f"{tuple(matrix_shape)}; a batch of matrices needs a law for each, as their fibers "
             "differ."
         )
+    _require_variables(matrix_shape)
     is_vector = len(matrix_shape) == 1
     rows = (*k_shape, 1) if is_vector else k_shape
     _check_sides(1 if is_vector else matrix_shape[0], rows, k_shape)
+
+
+def _require_variables(matrix_shape: Sequence[int]) -> None:
+    if matrix_shape[-1] == 0:
+        raise ConstraintError(
+            f"A: expected at least one variable, got shape {tuple(matrix_shape)}; a column of A "
+            "stands for each."
+        )
 
 
 def _check_sides(num_rows: int, rows: Sequence[int], k_shape: Sequence[int]) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from constrained_core.errors import ConstraintError, InfeasibleConstraintError
 
 __all__ = [
+    "dependent_rows",
     "infinite_matrix",
     "infinite_sides",
     "mostly_zeros",
@@ -17,6 +18,16 @@ Shape = tuple[int, ...]
 def infinite_matrix() -> ConstraintError:
     """NaN or infinity somewhere in A."""
     return ConstraintError("A: expected finite entries, got NaN or infinity; check how A is made.")
+
+
+def dependent_rows(rows: Sequence[int] = ()) -> ConstraintError:
+    """Rows of a sparse A without a plan that follow from others; which ones, where that is seen."""
+    which = f"rows {list(rows)} follow" if len(rows) else "some rows follow"
+    return ConstraintError(
+        "A: expected independent rows of a sparse matrix that is learned, traced or a batch, got "
+        f"one where {which} from the others or are zero; leave them out, or give A as a dense "
+        "array, of whatever rank."
+    )
 
 
 def mostly_zeros(shape: Shape, share: float) -> str:

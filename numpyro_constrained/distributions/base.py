@@ -100,7 +100,8 @@ class ConstrainedDistribution(Distribution):
         """
         if isinstance(self.A, GroupSum):
             return plan_constraint(self.A).rank
-        return self._constraint.rank if self._layout.rank is None else self._layout.rank
+        rank = self._constraint.rank
+        return rank if isinstance(rank, int) or self._layout.rank is None else self._layout.rank
 
     @constraints.dependent_property(is_discrete=False, event_dim=1)
     def support(self) -> linear_equality:

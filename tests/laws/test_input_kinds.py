@@ -164,6 +164,37 @@ def test_data_frames(backend, law):
 
 
 @each_backend
+def test_parameters_of_frames_keep_their_digits(backend):
+    """A frame has a dtype, as an array has, where a list takes that of others."""
+    pandas = pytest.importorskip("pandas")
+    scale = pandas.Series(np.linspace(0.1, 0.7, N))
+    found = backend.library.ConstrainedNormal(0.0, scale, np.ones(N), 1.0)
+    expected = backend.library.ConstrainedNormal(0.0, scale.to_numpy(), np.ones(N), 1.0)
+    np.testing.assert_array_equal(backend.numpy(found.scale), scale)
+    assert_close(backend.value(found, "variance"), backend.value(expected, "variance"), 0)
+
+
+@each_backend
+@each_law
+@pytest.mark.parametrize("which", ["A", "k"])
+def test_masked_entries_are_refused(backend, law, which):
+    given = {"A": np.ones((1, N)), "k": np.ones(1)}
+    given[which] = np.ma.masked_equal(given[which], 1.0)
+    with pytest.raises(ConstraintError, match=f"{which}: expected numbers everywhere, got a mask"):
+        laws(backend)[law](given["A"], given["k"])
+    no_mask = np.ma.masked_equal(np.ones((1, N)), 0.0)
+    assert backend.value(laws(backend)[law](no_mask, np.ones(1)), "mean").shape == (N,)
+
+
+@each_backend
+@pytest.mark.parametrize("law", ["ConstrainedNormal", "ConstrainedPoisson"])
+def test_no_variable(backend, law):
+    parameters = [backend.array(np.ones(0))] * (2 if law == "ConstrainedNormal" else 1)
+    with pytest.raises(ConstraintError, match="at least one variable"):
+        getattr(backend.library, law)(*parameters, np.zeros((1, 0)), np.zeros(1))
+
+
+@each_backend
 @each_law
 @pytest.mark.parametrize("which", ["A", "k"])
 def test_complex_numbers_are_refused(backend, law, which):

@@ -1,5 +1,7 @@
 """Rows that determine a variable, at zero above all, where relative figures have no scale."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -67,3 +69,24 @@ def test_a_pinned_variable_has_no_variance(backend: Backend, law: str, pin: str)
     built = backend.law(_case(law, pin))
     np.testing.assert_allclose(backend.value(built, "variance")[0], 0, atol=1e-14)
     np.testing.assert_allclose(np.ptp(backend.draws(built, 2, (20,))[:, 0]), 0, atol=1e-14)
+
+
+@each_backend
+@pytest.mark.parametrize("law", [NORMAL, STUDENT])
+def test_a_pinned_variable_gives_no_slope_to_deviations(backend: Backend, law: str):
+    """A square root has none at zero; against differences along all scales."""
+    case = _case(law, "a group of one")
+    if law == STUDENT:
+        params = {"loc": case.params["loc"], "df": np.array(3.0), "scale": np.ones(4)}
+        case = replace(case, params=params, k=np.array([0.3, 2.0]))
+
+    def total(arrays):
+        return backend.law(case, scale=arrays["scale"]).stddev.sum()
+
+    def at(factor):
+        return backend.value(backend.law(case, scale=factor * np.ones(4)), "stddev").sum()
+
+    slope = backend.gradients(total, {"scale": np.ones(4)})["scale"]
+    step = 1e-5
+    np.testing.assert_allclose(slope.sum(), (at(1 + step) - at(1 - step)) / (2 * step), rtol=1e-8)
+    assert slope[0] == 0 or law == STUDENT  # where what k says of one scale moves the others

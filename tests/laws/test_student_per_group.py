@@ -56,6 +56,14 @@ def test_density_and_evidence(backend):
 
 
 @each_backend
+def test_a_determined_variable_varies_not_where_others_have_no_variance(backend):
+    law = build(backend, df=0.5)
+    variance, covariance = backend.value(law, "variance"), backend.value(law, "covariance")
+    assert variance[6] == 0 and np.isinf(variance[:2]).all()
+    assert (covariance[6] == 0).all() and (covariance[:, 6] == 0).all()
+
+
+@each_backend
 def test_moments(backend):
     law = build(backend)
     mean, covariance = np.zeros(N), np.zeros((N, N))

@@ -100,6 +100,16 @@ def test_jit_with_the_law_as_closure_and_as_result(name):
     assert_close(found, (law.log_prob(x),) * 2)
 
 
+def test_a_replaced_leaf_has_its_own_rank():
+    law = ConstrainedNormal(
+        LOC, SCALE, np.array([[1.0, 1, 0, 0], [2, 2, 0, 0]]), np.ones(2) * [1, 2]
+    )
+    assert law.rank == 1
+    leaves, structure = jax.tree.flatten(law)
+    leaves = [A if leaf.shape == A.shape else leaf for leaf in leaves]
+    assert jax.tree.unflatten(structure, leaves).rank == 2
+
+
 def test_jit_compiles_once_for_equal_structures():
     """Another A with the same rank and pivots is no new program."""
     traced = []

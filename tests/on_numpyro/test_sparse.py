@@ -186,6 +186,13 @@ def test_batches():
     )
 
 
+def test_a_batch_of_dependent_rows():
+    values = SparseMatrix.of(sparse.csr_array(np.vstack([INDEPENDENT, INDEPENDENT.sum(0)])))
+    batch = values.with_values(values.values * np.array([[1.0], [2.0]]))
+    with pytest.raises(ConstraintError, match=r"independent rows .* some rows follow"):
+        ConstrainedNormal(LOC, SCALE, batch, np.zeros(4))
+
+
 PATTERN = SparseMatrix.of(sparse.csr_array(INDEPENDENT))
 CONSTANT = INDEPENDENT @ POINT
 

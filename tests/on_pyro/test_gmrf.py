@@ -185,6 +185,16 @@ def test_pathwise_gradients_are_exact():
     assert torch.autograd.gradcheck(second_moment, tau)
 
 
+def test_a_learned_row_of_zeros_constrains_nothing():
+    for shape in ((N,), (1, N)):
+        row = torch.zeros(shape, requires_grad=True)
+        law = ConstrainedGMRF(LOC, PROPER, row, torch.zeros(shape[:-1]))
+        _assert_same(law.covariance, torch.linalg.inv(torch.tensor(PROPER.toarray())))
+    ranks = torch.stack([torch.zeros(1, N), torch.ones(1, N)])
+    with pytest.raises(ConstraintError, match=r"one rank.*got ranks \[0, 1\]"):
+        ConstrainedGMRF(LOC, PROPER, ranks, torch.zeros(1))
+
+
 def test_noise_of_a_value_gives_the_value():
     for field in FIELDS:
         law = _field(field, "sparse", torch.tensor(1.3))._conditional

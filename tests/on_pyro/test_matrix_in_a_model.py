@@ -91,6 +91,25 @@ def test_a_learned_row_of_zeros_constrains_nothing(name, shape):
 
 
 @each_law
+def test_ranks_that_differ_take_no_digits_from_the_default(name):
+    """PyTorch's default of single precision, with a law of double precision."""
+    ragged = MATRICES["ragged"]
+    expected = [quantities(name, 1.0, A, A @ POINT) for A in ragged]
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    try:
+        found = quantities(name, tensor(1.0), ragged, ragged @ POINT)
+        evidence = LAWS[name](tensor(1.0), ragged, ragged @ POINT).constraint_log_prob()
+    finally:
+        torch.set_default_dtype(before)
+    for one, both in zip(zip(*expected, strict=True), found, strict=True):
+        close(both, torch.stack(one))
+    close(
+        evidence, torch.stack([LAWS[name](1.0, A, A @ POINT).constraint_log_prob() for A in ragged])
+    )
+
+
+@each_law
 @pytest.mark.parametrize("matrix", MATRICES)
 def test_same_values_as_of_a_constant(name, matrix):
     """Whether a gradient can reach A or not."""

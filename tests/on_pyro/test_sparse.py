@@ -261,8 +261,12 @@ def test_errors():
         ConstrainedNormal(LOC, SCALE, A, K[:2])
     matrix = SparseMatrix.of(A)
     learned = matrix.with_values(torch.tensor(matrix.values, requires_grad=True))
-    with pytest.raises(ConstraintError, match="independent"):
-        ConstrainedNormal(LOC, SCALE, learned, K).entropy()
+    for scale in (SCALE, 1.0):
+        with pytest.raises(ConstraintError, match=r"independent rows .* rows \[3, 4\] follow"):
+            ConstrainedNormal(LOC, scale, learned, K)
+    batch = matrix.with_values(torch.tensor(matrix.values) * torch.ones(2, 1))
+    with pytest.raises(ConstraintError, match="some rows follow"):
+        ConstrainedNormal(LOC, SCALE, batch, K)
     with pytest.raises(ConstraintError, match="shape"):
         ConstrainedNormal(LOC, SCALE, torch.zeros(2, 2, N).to_sparse(), K[:2])
     with pytest.raises(NotImplementedError, match="once"):

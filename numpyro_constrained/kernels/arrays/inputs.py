@@ -45,15 +45,15 @@ def on_host(name: str, value: Any) -> np.ndarray:
 def floating(*parameters: Any) -> list[Array]:
     """The parameters as arrays of one floating dtype, of at least single precision.
 
-    Python numbers and lists take the dtype of the others, with all their digits.
+    Python numbers and lists take the dtype of the others, with all their digits; arrays and data
+    frames have one.
     """
     with jax.ensure_compile_time_eval():  # what is known stays known inside a trace
         arrays = [_as_array(parameter) for parameter in parameters]
         strong = [
             array
             for array, parameter in zip(arrays, parameters, strict=True)
-            if jnp.issubdtype(array.dtype, jnp.floating)
-            and isinstance(parameter, jax.Array | np.ndarray | np.generic)
+            if jnp.issubdtype(array.dtype, jnp.floating) and hasattr(parameter, "__array__")
         ]
         dtype = jnp.result_type(*strong) if strong else jnp.result_type(float)
         if jnp.finfo(dtype).bits < 32:

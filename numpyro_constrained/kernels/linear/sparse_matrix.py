@@ -9,7 +9,8 @@ from jax import Array
 from scipy import sparse
 
 from constrained_core import SparseMatrix
-from constrained_core.errors import ConstraintError
+from constrained_core.checks.sides import dependent_rows
+from constrained_core.errors import ConstraintError, ParameterError
 from constrained_core.linear.sparse_plan import SparsePlan
 from constrained_core.sparse import SparsePattern
 from numpyro_constrained.kernels.arrays.leaves import Layout, evaluated
@@ -113,7 +114,10 @@ class UnanalysedSparseMatrix(SparseBoundMatrix):
         self.given = SparseRows(A.pattern, values)
         self.rows = self.scaled_rows = SparseRows(pattern, values[..., entries])
         self.row_scale = jnp.ones(self.rank, values.dtype)
-        self.gram = self.rows.gram()
+        try:
+            self.gram = self.rows.gram()
+        except ParameterError as error:
+            raise dependent_rows() from error
         self.half_log_det = self.gram.half_log_det
         self._dropped = np.asarray(layout.dropped, np.int32)
         if layout.dropped:

@@ -3,7 +3,6 @@
 from functools import reduce
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -48,14 +47,15 @@ def as_tensor(name: str, value: Any, device: torch.device | None = None) -> Tens
 def floating(*parameters: Any) -> list[Tensor]:
     """The parameters as tensors of one floating dtype, of at least single precision.
 
-    Python numbers and lists take the dtype of the others, with all their digits.
+    Python numbers and lists take the dtype of the others, with all their digits; arrays, data
+    frames and tensors have one.
     """
     given = [p for p in parameters if isinstance(p, Tensor)]
     tensors = [_as_tensor(p, given[0].device if given else None) for p in parameters]
     strong = [
         tensor.dtype
         for tensor, parameter in zip(tensors, parameters, strict=True)
-        if tensor.is_floating_point() and isinstance(parameter, Tensor | np.ndarray | np.generic)
+        if tensor.is_floating_point() and hasattr(parameter, "__array__")
     ]
     dtype = reduce(torch.promote_types, set(strong)) if strong else torch.get_default_dtype()
     dtype = torch.float32 if dtype.itemsize < 4 else dtype

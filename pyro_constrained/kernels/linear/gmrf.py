@@ -10,17 +10,18 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from constrained_core.errors import ParameterError
+from constrained_core.errors import ConstraintError, ParameterError
 from constrained_core.linear.field_words import NO_ROOT, NOT_PROPER
 from constrained_core.linear.symmetric_pattern import saddle_of, symmetric_pattern, union_of
 from constrained_core.sparse import SparseMatrix, SparsePattern
 from pyro_constrained.kernels.arrays.errors import TensorParameterError
-from pyro_constrained.kernels.arrays.inspection import host_array, is_constant
+from pyro_constrained.kernels.arrays.inspection import are_known, host_array, is_constant
 from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.sparse import sparse_index
 from pyro_constrained.kernels.linear.conditional import Conditional, leading_identity
 from pyro_constrained.kernels.linear.constraint import LinearConstraint
 from pyro_constrained.kernels.linear.low_rank import LowRankConditional
+from pyro_constrained.kernels.linear.matrix import BoundMatrix
 from pyro_constrained.kernels.linear.root_conditional import DiagonalConditional, UniformConditional
 from pyro_constrained.kernels.linear.rows import DenseRows, GroupRows, Rows, SingleRow
 from pyro_constrained.kernels.linear.saddle import (
@@ -59,7 +60,7 @@ class FieldConditional(Conditional):
         self._symmetric = symmetric_pattern(precision.pattern)
         self._q = self._completed(precision.values.double())
         self._root = None if root is None else _rows_of(root, loc)
-        self._rows = _sparse_rows(constraint.matrix.full_rank_rows() or constraint.matrix.rows)
+        self._rows = _sparse_rows(_independent_rows(constraint.matrix))
         self._saddle = saddle_of(self._symmetric.pattern, self._rows.index.pattern)
         self.noise_size = loc.shape[-1] if root is None else root.shape[-2]
         self._log_det = saddle_log_det(self._saddle, self._q, self._rows.values).to(loc.device)
@@ -185,6 +186,19 @@ class FieldConditional(Conditional):
         if self._root is None:
             raise TensorParameterError(NO_ROOT)
         return self._root.apply(value - self.loc)
+
+
+def _independent_rows(matrix: BoundMatrix) -> Rows:
+    """
+    Raises:
+        ConstraintError: their number differs within a batch.
+    """
+    if are_known(matrix.row_scale) and isinstance(matrix.rank, Tensor):
+        raise ConstraintError(
+            "A: expected matrices of one rank, for a field, whose [[Q, A'], [A, 0]] is factored, "
+            f"got ranks {matrix.rank.tolist()}; give laws of different rank apart."
+        )
+    return matrix.full_rank_rows() or matrix.rows
 
 
 def _rows_of(matrix: SparseMatrix, like: Tensor) -> SparseRows:

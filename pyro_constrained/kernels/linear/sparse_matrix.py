@@ -4,11 +4,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from constrained_core.errors import ConstraintError
+from constrained_core import plan_constraint
+from constrained_core.checks.sides import dependent_rows
+from constrained_core.errors import ConstraintError, ParameterError
 from constrained_core.linear.sparse_plan import SparsePlan
 from constrained_core.linear.structure import cleaned
 from constrained_core.sparse import SparseMatrix, SparsePattern
-from pyro_constrained.kernels.arrays.inspection import outside_transforms
+from pyro_constrained.kernels.arrays.inspection import are_known, host_array, outside_transforms
 from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.linalg import split_exactly
 from pyro_constrained.kernels.arrays.plans import plan_tensor
@@ -137,6 +139,8 @@ class UnanalysedSparseMatrix(_SparseMatrix):
         self.num_rows = self.rank = index.pattern.shape[0]
         self.given = self.rows = self.scaled_rows = SparseRows(index, values.double(), like.dtype)
         self.row_scale = like.new_ones(self.num_rows)
+        if are_known(values):
+            self._require_independent()
 
     @staticmethod
     def no_pivots() -> ConstraintError:
@@ -147,13 +151,31 @@ class UnanalysedSparseMatrix(_SparseMatrix):
             "constant A."
         )
 
-    @property
-    def half_log_det(self) -> Tensor:  # type: ignore[override]
+    @lazy_property
+    def half_log_det(self) -> Tensor:
         return self.gram.half_log_det
+
+    def _require_independent(self) -> None:
+        """
+        Raises:
+            ConstraintError: rows depend on each other.
+        """
+        try:
+            self.half_log_det  # noqa: B018  # factors the rows
+        except ParameterError as error:
+            raise dependent_rows(self._dependent()) from error
+
+    def _dependent(self) -> list[int]:
+        """Rows that follow from others, as far as Python may look."""
+        values = self.rows.values
+        if values.ndim > 1 or not are_known(values):
+            return []
+        plan = plan_constraint(SparseMatrix.on(self.rows.index.pattern, host_array(values)))
+        return plan.dropped.tolist()
 
     @property
     def log_range_volume(self) -> Tensor:  # type: ignore[override]
-        return self.gram.half_log_det
+        return self.half_log_det
 
     def agrees(self, k: Tensor, scaled_k: Tensor) -> Tensor:
         return torch.ones_like(k, dtype=torch.bool)

@@ -52,6 +52,11 @@ class UnanalysedRow(BoundMatrix):
         lengths = rows.squared_lengths()
         return DiagonalGram(lengths + (~self._is_kept).to(lengths))
 
+    def full_rank_rows(self) -> DenseRows | None:
+        """None but for a row of zeros: a vector is held as it is."""
+        is_none = isinstance(self.rank, int) and self.rank == 0
+        return DenseRows(self.rows.weights.new_zeros(0, self.num_variables)) if is_none else None
+
     def agrees(self, k: Tensor, scaled_k: Tensor) -> Tensor:
         return self._is_kept | (k == 0)
 
