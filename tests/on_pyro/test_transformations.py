@@ -131,6 +131,33 @@ def test_hessian(name):
     close(hessian(lambda s: function(LOC, s))(SCALE), expected)
 
 
+@each_law
+def test_second_derivatives(name):
+    """Of all figures and a draw, by ``torch.func`` and by autograd, against differences of the
+    gradient."""
+    x = LAWS[name](LOC, SCALE).mean
+    n, along = len(LOC), torch.arange(2.0 * len(LOC)).sin()
+
+    def all_figures(parameters):
+        law = LAWS[name](parameters[:n], parameters[n:])
+        draw = law._conditional.draw(torch.arange(1.0, law._conditional.noise_size + 1).cos())
+        figures = law.log_prob(x) + law.entropy() + law.constraint_log_prob()
+        return figures + (law.mean + law.variance + draw.square() + law.covariance[0]) @ WEIGHTS
+
+    def gradient(parameters):
+        leaf = parameters.detach().requires_grad_()
+        return torch.autograd.grad(all_figures(leaf), leaf)[0]
+
+    parameters, step = torch.cat([LOC, SCALE]), 1e-4
+    ahead, behind = (gradient(parameters + s * along) for s in (step, -step))
+    expected = (ahead - behind) / (2 * step)
+    leaf = parameters.clone().requires_grad_()
+    slope = torch.autograd.grad(all_figures(leaf), leaf, create_graph=True)[0]
+    (reverse,) = torch.autograd.grad(slope @ along, leaf)
+    for found in (reverse, hessian(all_figures)(parameters) @ along):
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
 def test_vmap_over_k():
     """A mapped k cannot be looked at: right where rows agree, NaN where they do not."""
     ks = torch.stack([REDUNDANT_K, tensor([1.0, 0.5, 1.6])])
