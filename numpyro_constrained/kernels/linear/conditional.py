@@ -161,16 +161,13 @@ class Conditional(ABC):
 
     def settle(self, value: Array) -> Array:
         """Move a draw onto the subspace to the last bits, within the covariance; no gradient."""
-        return self._flushed(self._stepped(value))
-
-    def _stepped(self, value: Array) -> Array:
         step, count = self.closing, self.num_corrections()
         if self.constraint.matrix.own is not None:
             step = self._own_step_if_even
         if count == 2 and self.constraint.matrix.rows.is_large:
             value = self.constraint.settle(value, step)
             step, count = self._step_if_uneven, 1
-        return self.constraint.settle(value, step, count)
+        return self._flushed(self.constraint.settle(value, step, count))
 
     @property
     def _is_even(self) -> Array:

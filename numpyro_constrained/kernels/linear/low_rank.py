@@ -1,7 +1,5 @@
 """A diagonal plus low-rank law conditioned on ``A x = k``."""
 
-from copy import copy
-
 import jax.numpy as jnp
 from jax import Array
 
@@ -19,7 +17,6 @@ from numpyro_constrained.kernels.arrays.linalg import (
 from numpyro_constrained.kernels.linear.conditional import Conditional
 from numpyro_constrained.kernels.linear.constraint import LinearConstraint
 from numpyro_constrained.kernels.linear.root_conditional import DiagonalConditional
-from numpyro_constrained.kernels.linear.whitening import WhiteRows
 
 __all__ = ["LowRankConditional"]
 
@@ -79,12 +76,7 @@ class LowRankConditional(Conditional):
         return self.diagonal.closing(value)
 
     def settle(self, value: Array) -> Array:
-        return self._flushed(self.diagonal.whitened.moved(self._settled_by, value))
-
-    def _settled_by(self, rows: WhiteRows, value: Array) -> Array:
-        law = copy(self)
-        law.diagonal = self.diagonal.by(rows)
-        return rows.settle(law._stepped(value))
+        return self.diagonal.whitened.settle(super().settle(value))
 
     def mahalanobis(self, deviation: Array) -> Array:
         scaled = deviation / lift(self.diagonal.scale, deviation.ndim)

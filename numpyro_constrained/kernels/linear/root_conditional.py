@@ -4,8 +4,7 @@ The constraint is that of white noise: S e = c - B loc for x = loc + L e and S =
 """
 
 from abc import abstractmethod
-from copy import copy
-from typing import Any, Self
+from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
@@ -84,16 +83,7 @@ class _WhitenedConditional(Conditional):
     def settle(self, value: Array) -> Array:
         if isinstance(self.constraint.rank, int) and self.constraint.free_size == 0:
             return self._flushed(self.constraint.settle(value, count=3))  # one point for any scales
-        return self._flushed(self.whitened.moved(self._settled_by, value))
-
-    def _settled_by(self, rows: WhiteRows, value: Array) -> Array:
-        return rows.settle(self.by(rows)._stepped(value))
-
-    def by(self, rows: WhiteRows) -> Self:
-        """The same law, which moves values by these rows."""
-        law = copy(self)
-        law.whitened = rows
-        return law
+        return self.whitened.settle(super().settle(value))
 
     def mahalanobis(self, deviation: Array) -> Array:
         return jnp.square(self._divide(deviation)).sum(-1)

@@ -77,10 +77,6 @@ class WhiteRows(ABC):
         """The value, after what a row may need beyond steps within the covariance; no gradient."""
         return value
 
-    def moved(self, move: Callable[["WhiteRows", Array], Array], value: Array) -> Array:
-        """``move(rows, value)`` by the rows that are taken, for a move without a gradient."""
-        return move(self, value)
-
 
 class _Rows(WhiteRows):
     """Rows S that are held."""
@@ -256,9 +252,8 @@ class SwitchedRows(WhiteRows):
     def closing(self, value: Array) -> Array:
         return self._either(lambda rows: rows.closing(value))
 
-    def moved(self, move: Callable[[WhiteRows, Array], Array], value: Array) -> Array:
-        point = stop_gradient(value)
-        return self._either(lambda rows: move(rows, point)) + (value - point)
+    def settle(self, value: Array) -> Array:
+        return self._either(lambda rows: rows.settle(value))
 
 
 def whiten(
