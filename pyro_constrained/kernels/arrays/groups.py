@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from pyro_constrained.kernels.arrays.functions import described
+from pyro_constrained.kernels.arrays.inspection import unwrapped
 from pyro_constrained.kernels.arrays.plans import AnyPlan, plan_tensor
 
 __all__ = ["Groups", "plan_groups"]
@@ -34,7 +35,8 @@ class Groups:
     """
 
     def __init__(self, index: Tensor, size: int) -> None:
-        self.index, self.size, self.num_entries = index, size, int(index.shape[0])
+        # Derivatives of our own run below a transform of torch.func, where no wrapper is known.
+        self.index, self.size, self.num_entries = unwrapped(index), size, int(index.shape[0])
         self._incidence: dict[torch.dtype, Tensor] = {}
 
     def __reduce__(self) -> tuple:

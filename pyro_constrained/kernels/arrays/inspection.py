@@ -6,7 +6,12 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from torch import Tensor
-from torch._C._functorch import get_unwrapped, is_batchedtensor, is_functorch_wrapped_tensor
+from torch._C._functorch import (
+    get_unwrapped,
+    is_batchedtensor,
+    is_functorch_wrapped_tensor,
+    maybe_current_level,
+)
 from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
@@ -20,7 +25,10 @@ __all__ = [
     "has_values",
     "host_array",
     "is_constant",
+    "is_differentiated",
+    "is_transformed",
     "outside_transforms",
+    "unwrapped",
 ]
 
 
@@ -65,10 +73,28 @@ def outside_transforms() -> Iterator[None]:
 
 def host_array(tensor: Tensor) -> np.ndarray:
     """Values that are known, as an array: also inside ``torch.func``, which wraps tensors."""
+    with temporarily_clear_interpreter_stack():
+        return unwrapped(tensor).numpy(force=True)
+
+
+def unwrapped(tensor: Tensor) -> Tensor:
+    """What ``torch.func`` wraps, if it does: of constants the same, of what is mapped all of it."""
     while is_functorch_wrapped_tensor(tensor):
         tensor = get_unwrapped(tensor)
-    with temporarily_clear_interpreter_stack():
-        return tensor.numpy(force=True)
+    return tensor
+
+
+def is_transformed() -> bool:
+    """Whether ``torch.func``, or forward mode, runs what runs now: tensors that are made here
+    cannot be leaves of a graph, and a detached one forgets how it moves."""
+    return maybe_current_level() is not None or forward_ad._current_level >= 0
+
+
+def is_differentiated(tensor: Tensor) -> bool:
+    """Whether a derivative in the tensor may be asked for, in either mode."""
+    if tensor.requires_grad or is_functorch_wrapped_tensor(tensor):
+        return True
+    return forward_ad._current_level >= 0
 
 
 def is_constant(tensor: Tensor) -> bool:
