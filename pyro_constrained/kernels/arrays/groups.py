@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from pyro_constrained.kernels.arrays.functions import described
-from pyro_constrained.kernels.arrays.inspection import unwrapped
+from pyro_constrained.kernels.arrays.inspection import is_forward_twice, unwrapped
 from pyro_constrained.kernels.arrays.plans import AnyPlan, plan_tensor
 
 __all__ = ["Groups", "plan_groups"]
@@ -94,8 +94,8 @@ class Groups:
 
 
 def _is_recorded() -> bool:
-    """Whether operations are recorded for later, by what takes no derivatives of our own."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+    """Whether operations are recorded for later, or run, by what takes no derivatives of our own."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing() or is_forward_twice()
 
 
 class _Totals(torch.autograd.Function):

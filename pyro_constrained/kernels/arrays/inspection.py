@@ -12,6 +12,7 @@ from torch._C._functorch import (
     is_functorch_wrapped_tensor,
     maybe_current_level,
 )
+from torch._functorch import eager_transforms
 from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
@@ -26,6 +27,7 @@ __all__ = [
     "host_array",
     "is_constant",
     "is_differentiated",
+    "is_forward_twice",
     "is_transformed",
     "outside_transforms",
     "unwrapped",
@@ -95,6 +97,12 @@ def is_differentiated(tensor: Tensor) -> bool:
     if tensor.requires_grad or is_functorch_wrapped_tensor(tensor):
         return True
     return forward_ad._current_level >= 0
+
+
+def is_forward_twice() -> bool:
+    """Whether forward mode is inside of forward mode, in which PyTorch takes what derivatives of
+    our own give for constants (https://github.com/pytorch/pytorch/issues/197867)."""
+    return eager_transforms.JVP_NESTING > 1
 
 
 def is_constant(tensor: Tensor) -> bool:

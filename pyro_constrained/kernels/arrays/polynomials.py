@@ -5,6 +5,7 @@ Coefficients are along the first dimension, so that every step is one operation 
 terms are sums of positive numbers: each coefficient is right to a few roundings, small ones too.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from pyro_constrained.kernels.arrays.functions import described
+from pyro_constrained.kernels.arrays.inspection import is_forward_twice
+from pyro_constrained.kernels.arrays.log_space import log_sum_exp
 
 __all__ = ["convolve", "correlate", "log_convolve", "log_correlate"]
 
@@ -146,13 +149,25 @@ def _more_columns(size: int, in_dims: tuple, parts: tuple[Tensor, ...]) -> list[
     ]
 
 
-def _placed(part: Tensor, start: int, size: int) -> Tensor:
-    """Zeros ``(size, ...)`` but for a part."""
-    return pad(part, (0, 0) * (part.ndim - 1) + (start, size - start - len(part)))
+def _placed(part: Tensor, start: int, size: int, rest: float = 0.0) -> Tensor:
+    """``(size, ...)`` of one value but for a part."""
+    ends = (0, 0) * (part.ndim - 1) + (start, size - start - len(part))
+    return pad(part, ends, value=rest)
+
+
+def _terms(
+    one: Tensor, other: Tensor, size: int, pair: Callable[..., Tensor], rest: float
+) -> list[Tensor]:
+    """``(size, ...)`` what every coefficient of ``one`` contributes, differentiated by PyTorch."""
+    return [
+        _placed(pair(one[j], other[: size - j]), j, size, rest) for j in range(min(len(one), size))
+    ]
 
 
 def convolve(one: Tensor, other: Tensor, size: int) -> Tensor:
     """``(a, ...)`` and ``(b, ...)`` to ``(size, ...)``: the lowest coefficients of the product."""
+    if is_forward_twice():
+        return torch.stack(_terms(one, other, size, torch.mul, 0.0)).sum(0)
     return _Convolve.apply(one, other, size)
 
 
@@ -163,6 +178,8 @@ def correlate(one: Tensor, other: Tensor, size: int) -> Tensor:
 
 def log_convolve(one: Tensor, other: Tensor, size: int) -> Tensor:
     """``convolve`` of the logarithms of coefficients, which may be as small as they like."""
+    if is_forward_twice():
+        return log_sum_exp(torch.stack(_terms(one, other, size, torch.add, -torch.inf)), 0)
     return _LogConvolve.apply(one, other, size)
 
 

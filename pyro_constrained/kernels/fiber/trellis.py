@@ -103,13 +103,15 @@ def draw(
     drawn = []
     columns = zip(tables_of(trellis, theta.device), theta.unbind(-2), stages, strict=True)
     for (table, values), weights, stage in columns:
-        after = table[state]
-        own = weights[..., : table.shape[1]] if values is None else _at(weights, values[state])
+        after = _rows(table, state)
+        its = None if values is None else _rows(values, state)
+        own = weights[..., : table.shape[1]] if its is None else _at(weights, its)
         terms = _at(stage, after) + own
         # Forwards, P(value | state) is the term of the value over the sum of all of them.
         place = choose((terms - terms.amax(-1, keepdim=True)).exp().movedim(-1, 0))
-        drawn.append(place if values is None else values[state, place])
-        state = after.gather(-1, place[..., None])[..., 0]
+        place = place[..., None]
+        drawn.append((place if its is None else its.gather(-1, place))[..., 0])
+        state = after.gather(-1, place)[..., 0]
     return torch.stack(drawn, -1)
 
 
@@ -132,6 +134,11 @@ def marginals(trellis: Trellis, theta: Tensor, start: Tensor) -> Tensor:
 def _at(stage: Tensor, index: Tensor) -> Tensor:
     """Entries of ``stage`` ``(*batch, S + 1)`` at ``index`` ``(*shape, *batch, size)``."""
     return expanded(stage, index.shape[:-1] + stage.shape[-1:]).gather(-1, index)
+
+
+def _rows(table: Tensor, index: Tensor) -> Tensor:
+    """``table[index]``; without a look at a single number, which ``vmap`` does not allow."""
+    return table.index_select(0, index.reshape(-1)).reshape(index.shape + table.shape[1:])
 
 
 def with_dead_state(stage: Tensor) -> Tensor:
