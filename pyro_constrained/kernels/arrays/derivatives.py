@@ -59,7 +59,7 @@ def jacobian_rows(
     """Derivatives of every entry of the last dimension, each summed over a batch: that of the
     function is that of ``at``. Arguments are as above."""
     if is_transformed():
-        found, pulled_back = torch.func.vjp(function, at)
+        found, pulled_back = torch.func.vjp(function, at)[:2]
         unit = torch.eye(found.shape[-1], dtype=found.dtype, device=found.device)
         return [pulled_back(row.expand(found.shape))[0] for row in unit]
     is_moving = torch.is_grad_enabled() and any(t.requires_grad for t in (at, *others))

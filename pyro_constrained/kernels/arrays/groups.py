@@ -94,7 +94,7 @@ class Groups:
 
 
 def _is_recorded() -> bool:
-    """Whether operations are recorded for later, or run, by what takes no derivatives of our own."""
+    """Whether what records operations for later, or runs them, takes no derivatives of our own."""
     return torch.compiler.is_compiling() or torch.jit.is_tracing() or is_forward_twice()
 
 
