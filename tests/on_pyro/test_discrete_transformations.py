@@ -139,7 +139,7 @@ QUANTITIES: dict[str, tuple[Callable, Callable]] = {
 }
 each_case = pytest.mark.parametrize("structure", STRUCTURES)
 each_family = pytest.mark.parametrize("family", LAWS)
-QUICK = "one sum", "groups", "rows"
+QUICK = "one sum", "rows"
 each_quantity = pytest.mark.parametrize(
     ("structure", "quantity"),
     [
@@ -189,7 +189,8 @@ def test_vmap_over_parameters(family, structure, quantity):
     )
     slopes = torch.stack([eager_gradient(function, value) for value in one.parameters])
     close(vmap(grad(function))(one.parameters), slopes)
-    close(grad(lambda values: vmap(function)(values).sum())(one.parameters), slopes)
+    if quantity in ("evidence", "score"):
+        close(grad(lambda values: vmap(function)(values).sum())(one.parameters), slopes)
 
 
 @each_case
