@@ -29,6 +29,7 @@ __all__ = [
     "is_differentiated",
     "is_forward_twice",
     "is_transformed",
+    "is_wrapped",
     "outside_transforms",
     "unwrapped",
 ]
@@ -46,7 +47,7 @@ def are_known(*tensors: Tensor) -> bool:
 
 def has_values(tensor: Tensor) -> bool:
     """Whether there are values at all to look at."""
-    while is_functorch_wrapped_tensor(tensor):
+    while is_wrapped(tensor):
         if is_batchedtensor(tensor):
             return False
         tensor = get_unwrapped(tensor)
@@ -81,9 +82,14 @@ def host_array(tensor: Tensor) -> np.ndarray:
 
 def unwrapped(tensor: Tensor) -> Tensor:
     """What ``torch.func`` wraps, if it does: of constants the same, of what is mapped all of it."""
-    while is_functorch_wrapped_tensor(tensor):
+    while is_wrapped(tensor):
         tensor = get_unwrapped(tensor)
     return tensor
+
+
+def is_wrapped(tensor: Tensor) -> bool:
+    """Whether ``torch.func`` wraps the tensor; a compiler traces tensors without."""
+    return not torch.compiler.is_compiling() and is_functorch_wrapped_tensor(tensor)
 
 
 def is_transformed() -> bool:
@@ -94,7 +100,7 @@ def is_transformed() -> bool:
 
 def is_differentiated(tensor: Tensor) -> bool:
     """Whether a derivative in the tensor may be asked for, in either mode."""
-    if tensor.requires_grad or is_functorch_wrapped_tensor(tensor):
+    if tensor.requires_grad or is_wrapped(tensor):
         return True
     return forward_ad._current_level >= 0
 

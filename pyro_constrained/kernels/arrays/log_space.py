@@ -3,9 +3,8 @@ it likes."""
 
 import torch
 from torch import Tensor
-from torch._C._functorch import is_functorch_wrapped_tensor
 
-from pyro_constrained.kernels.arrays.inspection import host_array
+from pyro_constrained.kernels.arrays.inspection import host_array, is_wrapped
 
 __all__ = [
     "expected",
@@ -28,7 +27,7 @@ def is_there(mask: Tensor) -> bool:
     """
     if torch.jit.is_tracing():
         return True
-    if is_functorch_wrapped_tensor(mask):
+    if is_wrapped(mask):
         return bool(host_array(mask).any())
     return bool(mask.any())
 
