@@ -20,6 +20,7 @@ from pyro_constrained.distributions.parameters import (
 )
 from pyro_constrained.kernels.arrays.autocast import in_full_precision
 from pyro_constrained.kernels.arrays.inputs import floating
+from pyro_constrained.kernels.arrays.inspection import is_differentiated
 from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.log_space import is_there, safe_log
 from pyro_constrained.kernels.arrays.shapes import expanded
@@ -91,7 +92,7 @@ class ConstrainedCategorical(ConstrainedFinite):
         options = {"k_max": k_max, "max_transitions": max_transitions, "grouped": False}
         known: Reader | None = known_log_categories
         if name == "probs":  # of which derivatives at 0 and 1 need values that are impossible
-            known = None if given.requires_grad else known_categories
+            known = None if is_differentiated(given) else known_categories
         constraint = bind_fiber(A, k, given, upper=upper, known=known, **options)
         n = constraint.num_variables
         given = require_event(name, given, (n, given.shape[-1]))
@@ -125,7 +126,7 @@ class ConstrainedCategorical(ConstrainedFinite):
     @lazy_property
     def _edge(self) -> Tensor | None:
         probs = self._given_probs
-        if probs is None or not probs.requires_grad:
+        if probs is None or not is_differentiated(probs):
             return None
         is_never = probs == 0
         if not is_there(is_never):

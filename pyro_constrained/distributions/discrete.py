@@ -25,7 +25,7 @@ from pyro_constrained.distributions.base import ConstrainedDistribution
 from pyro_constrained.estimators import with_gradient
 from pyro_constrained.kernels.arrays.autocast import in_full_precision
 from pyro_constrained.kernels.arrays.inputs import cast
-from pyro_constrained.kernels.arrays.inspection import are_known
+from pyro_constrained.kernels.arrays.inspection import are_known, has_values
 from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.log_space import is_there
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes, expanded
@@ -256,7 +256,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
     def _on_support(self, value: Tensor) -> Tensor | None:
         """Where ``value`` is on the fiber, None if that is seen to be everywhere."""
         inside = self._constraint.contains(value)
-        if not self._validate_args:
+        if not (self._validate_args and has_values(inside)):
             return inside
         if bool(inside.all()):
             return None if are_known(inside) else inside

@@ -16,6 +16,7 @@ from pyro_constrained.distributions.parameters import (
 )
 from pyro_constrained.kernels.arrays.autocast import in_full_precision
 from pyro_constrained.kernels.arrays.inputs import floating
+from pyro_constrained.kernels.arrays.inspection import is_differentiated
 from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.shapes import expanded
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
@@ -106,7 +107,7 @@ class ConstrainedPoisson(ConstrainedDiscrete):
         if plan.fixed is not None:
             rate = self._full_parameter(plan.fixed.variables)
             zero = FixedCounts(plan.fixed, rate, self._mass)
-            if parameter.requires_grad and parts:
+            if is_differentiated(parameter) and parts:
                 sides, possible = fiber.edges(self._own_batch_shape, parameter)
                 grown = self._parts_of(parameter, sides)
                 parts = [GrowingCounts(plan.fixed, parts, grown, zero, possible)]

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from constrained_core.errors import ParameterError
 from constrained_core.fiber.plan import NO_POINT
+from pyro_constrained.kernels.arrays.log_space import is_there
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 
 __all__ = ["TensorParameterError", "require_possible"]
@@ -22,5 +23,5 @@ def require_possible(possible: Tensor) -> None:
     Raises:
         ParameterError: an entry is false.
     """
-    if not bool(possible.all()):
+    if is_there(~possible):
         raise TensorParameterError(NO_POINT)

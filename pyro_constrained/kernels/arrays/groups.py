@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from pyro_constrained.kernels.arrays.functions import described
+from pyro_constrained.kernels.arrays.inspection import is_forward_twice, unwrapped
 from pyro_constrained.kernels.arrays.plans import AnyPlan, plan_tensor
 
 __all__ = ["Groups", "plan_groups"]
@@ -34,7 +35,8 @@ class Groups:
     """
 
     def __init__(self, index: Tensor, size: int) -> None:
-        self.index, self.size, self.num_entries = index, size, int(index.shape[0])
+        # Derivatives of our own run below a transform of torch.func, where no wrapper is known.
+        self.index, self.size, self.num_entries = unwrapped(index), size, int(index.shape[0])
         self._incidence: dict[torch.dtype, Tensor] = {}
 
     def __reduce__(self) -> tuple:
@@ -92,8 +94,8 @@ class Groups:
 
 
 def _is_recorded() -> bool:
-    """Whether operations are recorded for later, by what takes no derivatives of our own."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()
+    """Whether what records operations for later, or runs them, takes no derivatives of our own."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing() or is_forward_twice()
 
 
 class _Totals(torch.autograd.Function):

@@ -6,7 +6,13 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from torch import Tensor
-from torch._C._functorch import get_unwrapped, is_batchedtensor, is_functorch_wrapped_tensor
+from torch._C._functorch import (
+    get_unwrapped,
+    is_batchedtensor,
+    is_functorch_wrapped_tensor,
+    maybe_current_level,
+)
+from torch._functorch import eager_transforms
 from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
@@ -20,7 +26,12 @@ __all__ = [
     "has_values",
     "host_array",
     "is_constant",
+    "is_differentiated",
+    "is_forward_twice",
+    "is_transformed",
+    "is_wrapped",
     "outside_transforms",
+    "unwrapped",
 ]
 
 
@@ -36,7 +47,7 @@ def are_known(*tensors: Tensor) -> bool:
 
 def has_values(tensor: Tensor) -> bool:
     """Whether there are values at all to look at."""
-    while is_functorch_wrapped_tensor(tensor):
+    while is_wrapped(tensor):
         if is_batchedtensor(tensor):
             return False
         tensor = get_unwrapped(tensor)
@@ -65,10 +76,39 @@ def outside_transforms() -> Iterator[None]:
 
 def host_array(tensor: Tensor) -> np.ndarray:
     """Values that are known, as an array: also inside ``torch.func``, which wraps tensors."""
-    while is_functorch_wrapped_tensor(tensor):
-        tensor = get_unwrapped(tensor)
     with temporarily_clear_interpreter_stack():
-        return tensor.numpy(force=True)
+        return unwrapped(tensor).numpy(force=True)
+
+
+def unwrapped(tensor: Tensor) -> Tensor:
+    """What ``torch.func`` wraps, if it does: of constants the same, of what is mapped all of it."""
+    while is_wrapped(tensor):
+        tensor = get_unwrapped(tensor)
+    return tensor
+
+
+def is_wrapped(tensor: Tensor) -> bool:
+    """Whether ``torch.func`` wraps the tensor; a compiler traces tensors without."""
+    return not torch.compiler.is_compiling() and is_functorch_wrapped_tensor(tensor)
+
+
+def is_transformed() -> bool:
+    """Whether ``torch.func``, or forward mode, runs what runs now: tensors that are made here
+    cannot be leaves of a graph, and a detached one forgets how it moves."""
+    return maybe_current_level() is not None or forward_ad._current_level >= 0
+
+
+def is_differentiated(tensor: Tensor) -> bool:
+    """Whether a derivative in the tensor may be asked for, in either mode."""
+    if tensor.requires_grad or is_wrapped(tensor):
+        return True
+    return forward_ad._current_level >= 0
+
+
+def is_forward_twice() -> bool:
+    """Whether forward mode is inside of forward mode, in which PyTorch takes what derivatives of
+    our own give for constants (https://github.com/pytorch/pytorch/issues/197867)."""
+    return eager_transforms.JVP_NESTING > 1
 
 
 def is_constant(tensor: Tensor) -> bool:

@@ -4,6 +4,8 @@ it likes."""
 import torch
 from torch import Tensor
 
+from pyro_constrained.kernels.arrays.inspection import host_array, is_wrapped
+
 __all__ = [
     "expected",
     "is_there",
@@ -19,8 +21,15 @@ __all__ = [
 
 
 def is_there(mask: Tensor) -> bool:
-    """Whether an entry is true, or may be in a later run of what is traced now."""
-    return torch.jit.is_tracing() or bool(mask.any())
+    """Whether an entry is true, or may be in a later run of what is traced now.
+
+    Of what ``torch.func.vmap`` maps over, an entry of any of the runs: all go the same way.
+    """
+    if torch.jit.is_tracing():
+        return True
+    if is_wrapped(mask):
+        return bool(host_array(mask).any())
+    return bool(mask.any())
 
 
 def power(count: Tensor, rate: Tensor) -> Tensor:

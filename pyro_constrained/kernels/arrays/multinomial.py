@@ -42,7 +42,8 @@ def _one_by_one(weights: Tensor, totals: Tensor, num_samples: int, largest: int)
     index = torch.searchsorted(cumulative, threshold, right=True)
     index = index.clamp_max_(num_categories - 1).unflatten(-1, (num_samples, largest))
     is_drawn = torch.arange(largest, device=weights.device) < totals[..., None, None]
-    drawn = weights.new_zeros(shape + (num_samples, num_categories))
+    # Of the index, which is mapped wherever the uniform numbers are.
+    drawn = index.new_zeros(shape + (num_samples, num_categories), dtype=weights.dtype)
     drawn.scatter_add_(-1, index, is_drawn.to(weights.dtype).expand(index.shape))
     return drawn.movedim(-2, 0)
 

@@ -4,7 +4,6 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import _disable_current_modes
 
 from constrained_core.fiber.disjoint_groups import DisjointGroups
 from constrained_core.fiber.plan import FiberPlan, FixedVariables
@@ -12,7 +11,7 @@ from constrained_core.fiber.tables import TwoWayTable
 from constrained_core.fiber.trellis import Trellis
 from constrained_core.groups import GroupSum
 from constrained_core.linear.plan import Plan
-from pyro_constrained.kernels.arrays.tracing import outside_trace
+from pyro_constrained.kernels.arrays.inspection import outside_transforms
 
 __all__ = ["AnyPlan", "plan_tensor"]
 
@@ -27,6 +26,6 @@ def plan_tensor(plan: AnyPlan, name: str, like: Tensor, dtype: torch.dtype | Non
     key = name, dtype or like.dtype, like.device
     if key not in tensors:
         # What is kept serves every later law, also one that is trained; an export sees constants.
-        with outside_trace(), torch.inference_mode(False), _disable_current_modes():
+        with outside_transforms():
             tensors[key] = torch.tensor(getattr(plan, name), dtype=key[1], device=key[2])
     return tensors[key]

@@ -88,7 +88,7 @@ def tilt(rate: Tensor, coefficients: Tensor, k: Tensor) -> Tensor:
         exponent = multiplier @ coefficients.mT
         mean = rate * exponent.exp()
         gap = k - mean @ coefficients
-        if bool((gap.abs() <= CLOSE * (k.abs() + 1)).all()):
+        if not is_there(~(gap.abs() <= CLOSE * (k.abs() + 1))):
             break
         hessian = coefficients.mT @ (mean[..., None] * coefficients)
         diagonal = hessian.diagonal(dim1=-2, dim2=-1)

@@ -25,6 +25,11 @@ from constrained_core.fiber.trellis import Trellis
 from pyro_constrained.kernels.arrays.errors import TensorParameterError
 from pyro_constrained.kernels.arrays.groups import plan_groups
 from pyro_constrained.kernels.arrays.inputs import as_tensor, cast
+from pyro_constrained.kernels.arrays.inspection import (
+    has_values,
+    host_array,
+    is_differentiated,
+)
 from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.linalg import matvec
 from pyro_constrained.kernels.arrays.plans import plan_tensor
@@ -197,15 +202,15 @@ def bind_fiber(
         "merge": merge,
         "grouped": grouped,
         "max_transitions": max_transitions,
-        "edges": merge and like.requires_grad,
+        "edges": merge and is_differentiated(like),
     }
-    if known is not None:
-        options["known"] = lambda: known(like.detach().cpu().numpy(), matrix.shape[1])
+    if known is not None and has_values(like):
+        options["known"] = lambda: known(host_array(like), matrix.shape[1])
     try:
         if k_max is None:
             plan = plan_fiber(matrix, integers, **options)
         else:
-            bound = np.broadcast_to(np.asarray(torch.as_tensor(k_max).cpu()), matrix.shape[:1])
+            bound = np.broadcast_to(_read_values("k_max", torch.as_tensor(k_max)), matrix.shape[:1])
             plan = plan_fiber(matrix, None, k_max=bound, **options)
             check_lattice(plan, integers)
     except ParameterError as error:
@@ -246,7 +251,7 @@ def _read(A: Any, k: Any, like: Tensor) -> tuple[Tensor | GroupSum, Tensor, np.n
         )
     rows = k[..., None] if not isinstance(A, GroupSum) and A.ndim == 1 else k
     check_exact_shapes(A.shape, k.shape)
-    integers = as_integers("k", rows.cpu().numpy())
+    integers = as_integers("k", _read_values("k", rows))
     return A, k, integers
 
 
@@ -268,5 +273,15 @@ def _check_matrix(A: Tensor) -> None:
 def _matrix(A: Tensor | GroupSum) -> np.ndarray | GroupSum:
     if isinstance(A, GroupSum):
         return A
-    matrix = as_integers("A", A.detach().cpu().numpy())
+    matrix = as_integers("A", _read_values("A", A))
     return matrix[None] if matrix.ndim == 1 else matrix
+
+
+def _read_values(name: str, given: Tensor) -> np.ndarray:
+    if not has_values(given):
+        raise ConstraintError(
+            f"{name}: expected whole numbers that can be read, of which a fiber is planned "
+            "exactly, got a tensor that torch.func.vmap maps over; give one law the batch of k "
+            "and of parameters, or map over parameters and values only."
+        )
+    return host_array(given)

@@ -5,6 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from pyro_constrained.kernels.arrays.derivatives import outside_inference, slope_of
+from pyro_constrained.kernels.arrays.inspection import is_differentiated
 from pyro_constrained.kernels.arrays.log_space import without_nan
 from pyro_constrained.kernels.arrays.value_tables import mean_of, values_of
 
@@ -26,9 +28,8 @@ def derivative_of_means(
         directions: ``(d, p)`` of t.
         size: numbers that one direction takes.
     """
-    is_differentiated = parameter.requires_grad and torch.is_grad_enabled()
-    with torch.inference_mode(False), torch.enable_grad():
-        parameter = parameter if is_differentiated else parameter.detach().clone()
+    with outside_inference():
+        parameter = parameter if is_differentiated(parameter) else parameter.clone()
         start, _ = without_nan(tables(parameter, torch.zeros_like(directions[0])))
         # From the mean, so that those that hardly vary have small terms only.
         deviation = values_of(start.shape[-1], start) - mean_of(start)[..., None]
@@ -37,10 +38,13 @@ def derivative_of_means(
             # One copy of the law for each direction, so that one pass backward serves all. Means
             # along t are symmetric: those of a combination are combinations of those along t.
             some = some.reshape(some.shape[:1] + (1,) * (start.ndim - 2) + some.shape[1:])
-            t = torch.zeros_like(some.expand((-1,) + start.shape[:-1])).requires_grad_()
-            known, _ = without_nan(tables(parameter, t))
-            total = ((known * deviation).sum(-1) * some).sum()
-            found += torch.autograd.grad(total, t, create_graph=is_differentiated)
+            t = torch.zeros_like(some.expand((-1,) + start.shape[:-1]))
+
+            def along(t: Tensor, some: Tensor = some) -> Tensor:
+                known, _ = without_nan(tables(parameter, t))
+                return (known * deviation).sum(-1) * some
+
+            found.append(slope_of(along, t, parameter))
         return torch.cat(found).movedim(0, -1)
 
 

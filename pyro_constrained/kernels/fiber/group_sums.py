@@ -9,6 +9,7 @@ from torch.nn.functional import pad
 from constrained_core.fiber.disjoint_groups import DisjointGroups
 from pyro_constrained.kernels.arrays.errors import require_possible
 from pyro_constrained.kernels.arrays.groups import Groups, plan_groups
+from pyro_constrained.kernels.arrays.log_space import is_there
 from pyro_constrained.kernels.arrays.multinomial import multinomial_draw
 from pyro_constrained.kernels.arrays.plans import plan_tensor
 
@@ -90,7 +91,7 @@ def draw_members(
     """
     rates = by_group(groups, rate, 0.0)
     possible = rates.sum(-1) > 0
-    if not bool(possible.all()):
+    if is_there(~possible):
         require_possible(possible | (counts == 0))
     drawn = multinomial_draw(rates, counts, math.prod(sample_shape), largest)
     return in_order(groups, drawn.reshape(tuple(sample_shape) + drawn.shape[1:]))

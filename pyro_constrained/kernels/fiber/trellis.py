@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from constrained_core.fiber.trellis import Trellis
+from pyro_constrained.kernels.arrays.derivatives import outside_inference, slope_of
 from pyro_constrained.kernels.arrays.errors import require_possible
 from pyro_constrained.kernels.arrays.groups import Groups
+from pyro_constrained.kernels.arrays.inspection import outside_transforms
 from pyro_constrained.kernels.arrays.inversion import choose
 from pyro_constrained.kernels.arrays.log_space import log_sum_exp
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes, expanded
@@ -101,17 +103,19 @@ def draw(
     drawn = []
     columns = zip(tables_of(trellis, theta.device), theta.unbind(-2), stages, strict=True)
     for (table, values), weights, stage in columns:
-        after = table[state]
-        own = weights[..., : table.shape[1]] if values is None else _at(weights, values[state])
+        after = _rows(table, state)
+        its = None if values is None else _rows(values, state)
+        own = weights[..., : table.shape[1]] if its is None else _at(weights, its)
         terms = _at(stage, after) + own
         # Forwards, P(value | state) is the term of the value over the sum of all of them.
         place = choose((terms - terms.amax(-1, keepdim=True)).exp().movedim(-1, 0))
-        drawn.append(place if values is None else values[state, place])
-        state = after.gather(-1, place[..., None])[..., 0]
+        place = place[..., None]
+        drawn.append((place if its is None else its.gather(-1, place))[..., 0])
+        state = after.gather(-1, place)[..., 0]
     return torch.stack(drawn, -1)
 
 
-@torch.compiler.disable  # differentiates, which a compiled graph cannot do twice
+@torch.compiler.disable
 def marginals(trellis: Trellis, theta: Tensor, start: Tensor) -> Tensor:
     """``(*batch, q, U)`` probability of every value of every column, differentiable again; NaN
     where there is no point.
@@ -120,13 +124,9 @@ def marginals(trellis: Trellis, theta: Tensor, start: Tensor) -> Tensor:
     number of the dtype are 0: ``trellis_marginals`` has them all, at a higher price.
     """
     batch_shape = broadcast_shapes(theta.shape[:-2], start.shape)
-    is_differentiated = theta.requires_grad and torch.is_grad_enabled()
-    with torch.inference_mode(False), torch.enable_grad():
+    with outside_inference():
         theta = expanded(theta, batch_shape + theta.shape[-2:])
-        if not is_differentiated:
-            theta = theta.detach().clone().requires_grad_()
-        total = log_partition(trellis, theta, start).sum()
-        (slope,) = torch.autograd.grad(total, theta, create_graph=is_differentiated)
+        slope = slope_of(lambda weights: log_partition(trellis, weights, start), theta)
         total = slope.sum(-1, keepdim=True)  # one, but for rounding
         return slope / total.masked_fill(total == 0, torch.nan)
 
@@ -134,6 +134,11 @@ def marginals(trellis: Trellis, theta: Tensor, start: Tensor) -> Tensor:
 def _at(stage: Tensor, index: Tensor) -> Tensor:
     """Entries of ``stage`` ``(*batch, S + 1)`` at ``index`` ``(*shape, *batch, size)``."""
     return expanded(stage, index.shape[:-1] + stage.shape[-1:]).gather(-1, index)
+
+
+def _rows(table: Tensor, index: Tensor) -> Tensor:
+    """``table[index]``; without a look at a single number, which ``vmap`` does not allow."""
+    return table.index_select(0, index.reshape(-1)).reshape(index.shape + table.shape[1:])
 
 
 def with_dead_state(stage: Tensor) -> Tensor:
@@ -150,7 +155,7 @@ def tables_of(trellis: Trellis, device: torch.device, is_back: bool = False) -> 
     if key not in tables:
         firsts, states = trellis.before if is_back else (trellis.first, trellis.next)
         largest = (trellis.num_values - 1).tolist()
-        with torch.inference_mode(False):
+        with outside_transforms():
             tables[key] = [
                 (
                     torch.as_tensor(table, dtype=torch.int64, device=device),

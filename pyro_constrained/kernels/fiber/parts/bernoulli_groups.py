@@ -18,11 +18,17 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from constrained_core.fiber.disjoint_groups import DisjointGroups
+from pyro_constrained.kernels.arrays.derivatives import outside_inference, slope_of
 from pyro_constrained.kernels.arrays.errors import require_possible
 from pyro_constrained.kernels.arrays.inversion import choose
 from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.log_polynomials import log_terms
-from pyro_constrained.kernels.arrays.log_space import log_sum_exp, safe_log, strictly_inside
+from pyro_constrained.kernels.arrays.log_space import (
+    is_there,
+    log_sum_exp,
+    safe_log,
+    strictly_inside,
+)
 from pyro_constrained.kernels.arrays.polynomials import convolve
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes, expanded
 from pyro_constrained.kernels.arrays.tracing import constant, quiet_under_trace
@@ -88,23 +94,18 @@ class BernoulliGroups(FinitePart):
     def probabilities(self) -> Tensor:
         return self._marginals()
 
-    @torch.compiler.disable  # differentiates, which a compiled graph cannot do twice
+    @torch.compiler.disable
     def _marginals(self) -> Tensor:
         """``(*batch, p, 2)`` probability of 0 and 1 given the sums, differentiable again.
 
         It is strictly inside of (0, 1) where a member can be either; NaN where the sum cannot be.
         """
-        sums, is_differentiated = self._sums, self.logits.requires_grad and torch.is_grad_enabled()
-        with torch.inference_mode(False), torch.enable_grad():
+        sums = self._sums
+        with outside_inference():
             leaves = sums.leaves(sums.reduced(self.logits))
-            if not is_differentiated:
-                leaves = leaves.detach().clone().requires_grad_()
-            total = sums.log_coefficient(leaves).sum()
-            (slope,) = torch.autograd.grad(total, leaves, create_graph=is_differentiated)
+            slope = slope_of(sums.log_coefficient, leaves)
         # The coefficient is linear in the two weights of a leaf: its terms are weight times slope.
         sides = (leaves * slope).mT.reshape((2,) + sums.active.shape)
-        if not is_differentiated:
-            sides = sides.detach()
         total = sides.sum(0)  # one, but for rounding
         sides = strictly_inside(sides / total.masked_fill(total == 0, 1.0), sums.undecided)
         decided = torch.stack([~sums.forced, sums.forced]).to(sides.dtype)
@@ -276,7 +277,7 @@ def _tilt(logits: Tensor, active: Tensor, counts: Tensor) -> Tensor:
     for _ in range(TILT_STEPS):
         probability = torch.sigmoid(logits + tilt[..., None])
         excess = probability.sum(-1) - target
-        if bool((excess.abs() <= TILT_TOLERANCE).logical_or(~any_active).all()):
+        if not is_there(~(excess.abs() <= TILT_TOLERANCE) & any_active):
             break
         low, high = torch.where(excess < 0, tilt, low), torch.where(excess > 0, tilt, high)
         slope = (probability * (1 - probability)).sum(-1)

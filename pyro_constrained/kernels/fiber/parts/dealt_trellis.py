@@ -12,7 +12,9 @@ from torch.nn.functional import pad
 
 from constrained_core.fiber.trellis import Trellis
 from constrained_core.fiber.trellis_deals import Deal
+from pyro_constrained.kernels.arrays.derivatives import jacobian_rows, outside_inference
 from pyro_constrained.kernels.arrays.groups import Groups
+from pyro_constrained.kernels.arrays.inspection import is_differentiated
 from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.log_space import (
     log_sum_exp,
@@ -126,20 +128,16 @@ class DealtTrellis(PoissonTrellis):
     @property
     def _column_covariance(self) -> Tensor:
         """Derivatives of the means in the logarithms of the rates."""
-        is_differentiated = self.theta.requires_grad and torch.is_grad_enabled()
         column, amount = self._counted
-        with torch.inference_mode(False), torch.enable_grad():
-            theta = self.theta if is_differentiated else self.theta.detach().clone()
-            t = torch.zeros_like(self._column_mean).detach().requires_grad_()
+
+        def means(t: Tensor) -> Tensor:
             moved = theta + (t[..., column] * amount).unflatten(-1, theta.shape[-2:])
-            means = self._means(trellis_sums.marginals(self.trellis, moved, self.start))
-            rows = [
-                torch.autograd.grad(
-                    mean.sum(), t, retain_graph=True, create_graph=is_differentiated
-                )
-                for mean in means.unbind(-1)
-            ]
-        return settled(torch.stack([row for (row,) in rows], -2), variance_of(self._marginals))
+            return self._means(trellis_sums.marginals(self.trellis, moved, self.start))
+
+        with outside_inference():
+            theta = self.theta if is_differentiated(self.theta) else self.theta.clone()
+            rows = jacobian_rows(means, torch.zeros_like(self._column_mean), theta)
+        return settled(torch.stack(rows, -2), variance_of(self._marginals))
 
 
 def _by_stage(trellis: Trellis, columns: Tensor, shares: list[Tensor]) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 from constrained_core.fiber.tables import TwoWayTable
 from pyro_constrained.kernels.arrays.groups import plan_groups
 from pyro_constrained.kernels.arrays.hypergeometric import log_hypergeometric, table_draw
+from pyro_constrained.kernels.arrays.inspection import is_differentiated
 from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.log_space import is_there
 from pyro_constrained.kernels.arrays.plans import plan_tensor
@@ -65,7 +66,7 @@ class IndependentTable(PoissonPart):
     @lazy_property
     def _log_change(self) -> Tensor | None:
         """``(*batch, p)`` t; None where no derivative is asked for."""
-        if not self.rate.requires_grad:
+        if not is_differentiated(self.rate):
             return None
         return self.rate.log() - self.rate.detach().log()
 

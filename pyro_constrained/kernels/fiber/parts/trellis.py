@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from constrained_core.fiber.trellis import Trellis
+from pyro_constrained.kernels.arrays.inspection import is_differentiated
 from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.log_space import (
     is_there,
@@ -182,7 +183,7 @@ class PoissonTrellis(TrellisPart, RatePart):
         if self._tilt is not None:
             self._exponent = self._tilt @ coefficients.mT
             total, log_total = total * self._exponent.exp(), log_total + self._exponent
-        is_zero = rate.requires_grad and is_there(total == 0)
+        is_zero = is_differentiated(rate) and is_there(total == 0)
         edge = self._edges(trellis, total) if is_zero else None
         super().__init__(trellis, self._weigh(trellis, total, log_total), start, edge)
 
