@@ -53,7 +53,6 @@ DEVIATIONS = {
     "constraints.py: moving_linear_equality": "NumPyro's protocol of supports that move",
     "distributions/base.py: ConstrainedDistribution.expand": "PyTorch passes the instance to fill",
     "distributions/base.py: ConstrainedDistribution.infer_shapes": "Pyro passes names only",
-    "distributions/base.py: ConstrainedDistribution.stddev": "PyTorch's base class has it",
     "distributions/discrete.py: ConstrainedDiscrete.__init__": LAYOUT,
     "distributions/discrete.py: ConstrainedDiscrete.sample": (
         "NumPyro draws latent sites by sample and differentiates through it"

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from constrained_core.errors import ParameterError
 from constrained_core.fiber.plan import NO_POINT
-from pyro_constrained.kernels.arrays.log_space import is_there
+from pyro_constrained.kernels.arrays.inspection import unwrapped
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 
 __all__ = ["TensorParameterError", "require_possible"]
@@ -23,5 +23,5 @@ def require_possible(possible: Tensor) -> None:
     Raises:
         ParameterError: an entry is false.
     """
-    if is_there(~possible):
+    if not bool(unwrapped(possible).all()):  # under vmap, of the whole mapped batch
         raise TensorParameterError(NO_POINT)
