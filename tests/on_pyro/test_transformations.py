@@ -8,6 +8,7 @@ import copy
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 from torch import nn
 from torch.func import grad, hessian, jacfwd, jacrev, vmap
 
@@ -129,6 +130,21 @@ def test_hessian(name):
     function = evaluated(name, "log_prob")
     expected = torch.autograd.functional.hessian(lambda s: function(LOC, s), SCALE)
     close(hessian(lambda s: function(LOC, s))(SCALE), expected)
+
+
+@each_law
+@each_quantity
+def test_forward_mode_twice(name, quantity):
+    """Where PyTorch takes derivatives of our own for constants."""
+    function = evaluated(name, quantity)
+    expected = torch.autograd.functional.hessian(lambda s: function(LOC, s), SCALE)
+    close(jacfwd(jacfwd(lambda s: function(LOC, s)))(SCALE), expected)
+
+
+def test_forward_mode_twice_through_a_sparse_law():
+    rows = sparse.csr_array(A.numpy())
+    with pytest.raises(ConstraintError, match="forward mode once"):
+        jacfwd(jacfwd(lambda s: NORMAL(LOC, s, rows, K).entropy()))(SCALE)
 
 
 @each_law

@@ -3,17 +3,31 @@
 import torch
 from torch import Tensor
 
-from constrained_core.errors import ParameterError
+from constrained_core.errors import ConstraintError, ParameterError
 from constrained_core.fiber.plan import NO_POINT
-from pyro_constrained.kernels.arrays.inspection import unwrapped
+from pyro_constrained.kernels.arrays.inspection import is_forward_twice, unwrapped
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 
-__all__ = ["TensorParameterError", "require_possible"]
+__all__ = ["TensorParameterError", "require_forward_once", "require_possible"]
 
 
 class TensorParameterError(ParameterError, torch.linalg.LinAlgError):
     """A ``ParameterError`` that samplers on PyTorch count as a rejected step, as they do a failed
     factorisation of an ordinary law."""
+
+
+def require_forward_once() -> None:
+    """Raise where forward mode is inside of forward mode, for what runs on the host.
+
+    Raises:
+        ConstraintError: it is.
+    """
+    if is_forward_twice():
+        raise ConstraintError(
+            "expected forward mode once through a sparse law, got jacfwd or jvp inside of another, "
+            "where PyTorch takes derivatives of our own for constants; use torch.func.hessian or "
+            "jacfwd(jacrev(f))."
+        )
 
 
 @quiet_under_trace

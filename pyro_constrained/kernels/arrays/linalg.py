@@ -8,7 +8,7 @@ from torch import Tensor
 
 from constrained_core.checks.entries import Requirement, no_factor
 from pyro_constrained.kernels.arrays.errors import TensorParameterError
-from pyro_constrained.kernels.arrays.inspection import are_known
+from pyro_constrained.kernels.arrays.inspection import are_known, is_forward_twice
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "matvec",
     "positive_qr",
     "power_of_two_below",
+    "solve",
     "solve_lower",
     "solve_lower_adjoint",
     "split_exactly",
@@ -128,6 +129,14 @@ def inner(one: Tensor, other: Tensor) -> Tensor:
 def sum_of_squares(vector: Tensor) -> Tensor:
     """Sum over the last dimension."""
     return vector.dot(vector) if vector.ndim == 1 else vector.square().sum(-1)
+
+
+def solve(matrix: Tensor, right: Tensor) -> Tensor:
+    """``M^-1 right``; by an inverse in forward mode inside of forward mode, in which PyTorch's
+    solution has a wrong derivative."""
+    if is_forward_twice():
+        return torch.linalg.inv(matrix) @ right
+    return torch.linalg.solve(matrix, right)
 
 
 def solve_lower(factor: Tensor, vector: Tensor) -> Tensor:

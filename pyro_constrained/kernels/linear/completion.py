@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from pyro_constrained.kernels.arrays.linalg import diagonal, identity_like, matvec, take
+from pyro_constrained.kernels.arrays.linalg import diagonal, identity_like, matvec, solve, take
 from pyro_constrained.kernels.linear.rows import DenseRows, DisjointRows
 from pyro_constrained.kernels.linear.sparse_rows import SparseRows
 
@@ -111,7 +111,7 @@ class DenseCompletion(Completion):
         self.place = torch.argsort(self.order, -1)
         white = white.gather(-1, self.order[..., None, :].expand(white.shape))
         pivots, others = white.split([self.rank, white.shape[-1] - self.rank], -1)
-        self.followers = torch.linalg.solve(pivots, others)
+        self.followers = solve(pivots, others)
 
     def fill(self, tangent: Tensor) -> Tensor:
         white = take(tangent / self.size, self.order)

@@ -19,6 +19,7 @@ from constrained_core import plan_constraint
 from constrained_core.linear.plan import DensePlan
 from constrained_core.linear.sparse_plan import SparsePlan
 from constrained_core.sparse import SparseMatrix
+from pyro_constrained.kernels.arrays.errors import require_forward_once
 from pyro_constrained.kernels.arrays.functions import described
 from pyro_constrained.kernels.arrays.inspection import (
     are_known,
@@ -186,6 +187,7 @@ class _SparseElimination(Elimination):
         self._followers = None if plan.followers is None else _rows_of(plan.followers, like)
 
     def solve(self, gap: Tensor) -> Tensor:
+        require_forward_once()
         return _Pivots.apply(self._plan, False, gap.cpu().double()).to(gap.device)
 
 

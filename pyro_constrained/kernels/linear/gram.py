@@ -9,8 +9,8 @@ from torch import Tensor
 from constrained_core.checks.entries import INDEPENDENT_ROWS, no_factor
 from pyro_constrained.kernels.arrays.errors import TensorParameterError
 from pyro_constrained.kernels.arrays.functions import described
-from pyro_constrained.kernels.arrays.inspection import are_known
-from pyro_constrained.kernels.arrays.linalg import WIDE_ANGLE, diagonal, matvec
+from pyro_constrained.kernels.arrays.inspection import are_known, is_forward_twice
+from pyro_constrained.kernels.arrays.linalg import WIDE_ANGLE, diagonal, identity_like, matvec
 
 __all__ = ["DenseGram", "DiagonalGram", "Gram", "Products"]
 
@@ -79,9 +79,11 @@ class DenseGram(Gram):
 
     @classmethod
     def _from_factor(cls, matrix: Tensor, factor: Tensor) -> "DenseGram":
-        if torch.compiler.is_compiling():  # which takes no derivatives of our own
+        if torch.compiler.is_compiling() or is_forward_twice():  # take no derivatives of our own
             factor = torch.where(factor.isnan(), torch.nan, torch.linalg.cholesky_ex(matrix)[0])
-            return cls(diagonal(factor).log().sum(-1), torch.cholesky_inverse(factor))
+            identity = identity_like(factor).expand(factor.shape)
+            half = torch.linalg.solve_triangular(factor, identity, upper=False)
+            return cls(diagonal(factor).log().sum(-1), half.mT @ half)
         return cls(*_HalfLogDetAndInverse.apply(matrix, factor))
 
     @classmethod

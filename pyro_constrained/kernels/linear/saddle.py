@@ -13,6 +13,7 @@ from torch import Tensor
 
 from constrained_core.linear import saddle
 from constrained_core.linear.saddle import SaddlePattern
+from pyro_constrained.kernels.arrays.errors import require_forward_once
 from pyro_constrained.kernels.arrays.functions import described
 from pyro_constrained.kernels.arrays.inspection import are_known
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes
@@ -37,6 +38,7 @@ def saddle_solve(pattern: SaddlePattern, q: Tensor, a: Tensor, right: Tensor) ->
     """``K^-1 right`` for ``(*sample, *batch, n + r)``, in the dtype of ``right``."""
     if torch.compiler.is_compiling():
         return compiled_solve(pattern, _exact(q), _exact(a), _exact(right)).to(right)
+    require_forward_once()
     strict = are_known(q, a)
     solution = _Solve.apply(pattern, strict, _exact(q), _exact(a), _exact(right))
     return solution.to(right)
@@ -46,6 +48,7 @@ def saddle_log_det(pattern: SaddlePattern, q: Tensor, a: Tensor) -> Tensor:
     """``(*batch,)`` log |det K|, in the dtype of ``q``."""
     if torch.compiler.is_compiling():
         return compiled_log_det(pattern, _exact(q), _exact(a)).to(q)
+    require_forward_once()
     return _LogDet.apply(pattern, are_known(q, a), _exact(q), _exact(a)).to(q)
 
 
@@ -55,6 +58,7 @@ def saddle_inverse(pattern: SaddlePattern, q: Tensor, a: Tensor) -> tuple[Tensor
     if torch.compiler.is_compiling():
         on_q, on_a = compiled_inverse(pattern, _exact(q), _exact(a))
     else:
+        require_forward_once()
         on_q, on_a = _Inverse.apply(pattern, are_known(q, a), _exact(q), _exact(a))
     return on_q.to(q), on_a.to(q)
 

@@ -11,6 +11,7 @@ from pyro_constrained.kernels.arrays.linalg import (
     identity_like,
     matvec,
     power_of_two_below,
+    solve,
     take,
 )
 from pyro_constrained.kernels.linear.completion import pivots_first
@@ -158,7 +159,7 @@ class UnanalysedMatrix(BoundMatrix):
         """Pivots, then the other variables, and F: the pivots of a null vector are -F times its
         other entries."""
         order, pivots, others = self._split
-        return order, torch.linalg.solve(pivots, others)
+        return order, solve(pivots, others)
 
     @lazy_property
     def _split(self) -> tuple[Tensor, Tensor, Tensor]:
