@@ -36,7 +36,8 @@ QUICK_COMPILATION = [
     "--xla_cpu_use_fusion_emitters=false",
 ]
 """Tests mostly wait for compilers: XLA leaves out what only makes programs fast, in half the time.
-`make test-optimised` tests with its own settings, as do the examples, which run as readers run them."""
+`make test-optimised` tests with its own settings, as do the examples, which run as readers run
+them."""
 if platform.machine() in ("x86_64", "AMD64"):
     # Without optimisations, a value that two fused loops compute anew may be rounded in two ways,
     # with a fused multiply-add and without: draws are then corrected by what another point misses.

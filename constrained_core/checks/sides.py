@@ -20,10 +20,10 @@ def infinite_matrix() -> ConstraintError:
     return ConstraintError("A: expected finite entries, got NaN or infinity; check how A is made.")
 
 
-def dependent_rows(rows: Sequence[int] = ()) -> ConstraintError:
+def dependent_rows(rows: Sequence[int] = ()) -> str:
     """Rows of a sparse A without a plan that follow from others; which ones, where that is seen."""
     which = f"rows {list(rows)} follow" if len(rows) else "some rows follow"
-    return ConstraintError(
+    return (
         "A: expected independent rows of a sparse matrix that is learned, traced or a batch, got "
         f"one where {which} from the others or are zero; leave them out, or give A as a dense "
         "array, of whatever rank."

@@ -117,7 +117,7 @@ class UnanalysedSparseMatrix(SparseBoundMatrix):
         try:
             self.gram = self.rows.gram()
         except ParameterError as error:
-            raise dependent_rows() from error
+            raise ParameterError(dependent_rows()) from error
         self.half_log_det = self.gram.half_log_det
         self._dropped = np.asarray(layout.dropped, np.int32)
         if layout.dropped:

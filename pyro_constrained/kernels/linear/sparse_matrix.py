@@ -10,6 +10,7 @@ from constrained_core.errors import ConstraintError, ParameterError
 from constrained_core.linear.sparse_plan import SparsePlan
 from constrained_core.linear.structure import cleaned
 from constrained_core.sparse import SparseMatrix, SparsePattern
+from pyro_constrained.kernels.arrays.errors import TensorParameterError
 from pyro_constrained.kernels.arrays.inspection import are_known, host_array, outside_transforms
 from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.linalg import split_exactly
@@ -158,12 +159,12 @@ class UnanalysedSparseMatrix(_SparseMatrix):
     def _require_independent(self) -> None:
         """
         Raises:
-            ConstraintError: rows depend on each other.
+            ParameterError: rows depend on each other, as they are now.
         """
         try:
             self.half_log_det  # noqa: B018  # factors the rows
         except ParameterError as error:
-            raise dependent_rows(self._dependent()) from error
+            raise TensorParameterError(dependent_rows(self._dependent())) from error
 
     def _dependent(self) -> list[int]:
         """Rows that follow from others, as far as Python may look."""
