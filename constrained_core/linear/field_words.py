@@ -1,6 +1,8 @@
-"""What is wrong with a precision matrix, in words."""
+"""What is wrong with a precision matrix or the rows beside it, in words."""
 
-__all__ = ["NOT_DEFINITE_ALONE", "NOT_PROPER", "NO_ROOT"]
+from collections.abc import Sequence
+
+__all__ = ["NOT_DEFINITE_ALONE", "NOT_PROPER", "NO_ROOT", "different_ranks"]
 
 NOT_PROPER = (
     "precision_matrix: expected Q to be positive definite, as the law without the constraint asks "
@@ -18,3 +20,11 @@ NOT_DEFINITE_ALONE = (
     "got one with negative eigenvalues; give precision_root, a D with Q = D'D, or add c A'A to Q, "
     "which changes nothing where A x = k."
 )
+
+
+def different_ranks(ranks: Sequence) -> str:
+    """Matrices of a batch whose saddle-point matrices have no common size."""
+    return (
+        "A: expected matrices of one rank, for a field, whose [[Q, A'], [A, 0]] is factored, got "
+        f"ranks {ranks}; give laws of different rank apart."
+    )

@@ -3,7 +3,6 @@
 from typing import Any
 
 import pyro.distributions as dist
-import torch
 from torch import Tensor
 from torch.distributions import constraints
 
@@ -19,6 +18,7 @@ from pyro_constrained.distributions.parameters import (
 from pyro_constrained.kernels.arrays.autocast import in_full_precision
 from pyro_constrained.kernels.arrays.inputs import floating
 from pyro_constrained.kernels.arrays.lazy import lazy_property
+from pyro_constrained.kernels.arrays.linalg import inverse_of_factored
 from pyro_constrained.kernels.arrays.shapes import expanded
 from pyro_constrained.kernels.arrays.sparse import dense_form
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
@@ -142,7 +142,7 @@ class ConstrainedMultivariateNormal(ConstrainedGaussian):
     @lazy_property
     def precision_matrix(self) -> Tensor:
         """``(*batch, n, n)`` inverse of Sigma."""
-        return torch.cholesky_inverse(self.scale_tril)
+        return inverse_of_factored(self.scale_tril)
 
     @property
     def base_dist(self) -> dist.MultivariateNormal:

@@ -74,6 +74,23 @@ def test_same_figures_as_dense(matrix):
         assert_close(found[name], value, 1e-10)
 
 
+def test_batches_of_matrices_of_less_than_full_rank():
+    """As a dense law where all have one rank; refused where ranks differ."""
+    repeated = A[[0, 0, 1]]
+    same = np.stack([repeated, 2 * repeated])
+    k = same @ POINT
+    field, dense = (
+        ConstrainedGMRF(LOC, PROPER, same, k),
+        ConstrainedMultivariateNormal(LOC, A=same, k=k, precision_matrix=PROPER.toarray()),
+    )
+    assert_close(field.covariance, dense.covariance, 1e-10)
+    assert_close(field.log_prob(POINT), dense.log_prob(POINT), 1e-10)
+    assert_close(field.mean, dense.mean, 1e-10)
+    zeros = np.stack([np.zeros((1, N)), np.ones((1, N))])
+    with pytest.raises(ConstraintError, match=r"one rank.*got ranks \[0, 1\]"):
+        ConstrainedGMRF(LOC, PROPER, zeros, np.zeros(1))
+
+
 def test_divergence_from_a_low_rank_law():
     """As between dense laws of the same covariances, in a batch of them."""
     factor, scale = np.cos(np.arange(2.0 * N)).reshape(N, 2), np.array([[0.5], [1.0]]) * np.ones(N)

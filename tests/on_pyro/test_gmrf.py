@@ -4,12 +4,9 @@ import copy
 import pickle
 
 import numpy as np
-import pyro
 import pyro.distributions as dist
 import pytest
 import torch
-from pyro.infer import MCMC, NUTS, SVI, Trace_ELBO
-from pyro.infer.autoguide import AutoNormal
 from scipy import sparse, stats
 from torch.distributions import biject_to, kl_divergence
 
@@ -20,27 +17,11 @@ from pyro_constrained import (
     ConstrainedMultivariateNormal,
     ConstrainedNormal,
     GroupSum,
-    auto_reparam,
 )
 from tests.chance import assert_likely, of_moments
-
-SIDE = 3
-N = SIDE**2
-
-
-def _differences() -> sparse.csr_array:
-    """Of the neighbours in a square."""
-    place = np.arange(N).reshape(SIDE, SIDE)
-    pairs = [(place[1:], place[:-1]), (place[:, 1:], place[:, :-1])]
-    one, other = (np.concatenate([pair[i].ravel() for pair in pairs]) for i in (0, 1))
-    edge, ones = np.arange(len(one)), np.ones(len(one))
-    entries = np.r_[ones, -ones], (np.r_[edge, edge], np.r_[one, other])
-    return sparse.csr_array(entries, shape=(len(one), N))
-
+from tests.on_pyro.fields import DIFFERENCES, INTRINSIC, N, assert_same, times
 
 RNG = np.random.default_rng(5)
-DIFFERENCES = _differences()
-INTRINSIC = sparse.csr_array(DIFFERENCES.T @ DIFFERENCES)
 PROPER_ROOT = sparse.csr_array(sparse.vstack([DIFFERENCES, 0.6 * sparse.eye_array(N)]))
 PROPER = sparse.csr_array(PROPER_ROOT.T @ PROPER_ROOT)
 FIELDS = {"intrinsic": (INTRINSIC, DIFFERENCES), "proper": (PROPER, PROPER_ROOT)}
@@ -69,20 +50,15 @@ each_field = pytest.mark.parametrize("field", FIELDS)
 each_constraint = pytest.mark.parametrize("constraint", CONSTRAINTS)
 
 
-def _times(matrix, factor):
-    entries = SparseMatrix.of(matrix)
-    return entries.with_values(factor * torch.tensor(entries.values).to(factor))
-
-
 def _field(field, constraint, tau, loc=LOC, k=None, has_root=True):
     """A law whose precision is learned by a factor."""
     (precision, root), (A, given) = FIELDS[field], CONSTRAINTS[constraint]
     return ConstrainedGMRF(
         loc,
-        _times(precision, tau),
+        times(precision, tau),
         A,
         given if k is None else k,
-        precision_root=_times(root, tau.sqrt()) if has_root else None,
+        precision_root=times(root, tau.sqrt()) if has_root else None,
     )
 
 
@@ -93,10 +69,6 @@ def _dense(field, constraint, tau, loc=LOC, k=None):
     return ConstrainedMultivariateNormal(
         loc, precision_matrix=precision, A=A, k=given if k is None else k
     )
-
-
-def _assert_same(one, other):
-    torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
 
 
 def _leaves(constraint):
@@ -130,7 +102,7 @@ def test_density_is_that_of_scipy(field, constraint):
     x = law.sample((3,)).numpy()
     mean, covariance = law.mean.detach().numpy(), law.covariance.detach().numpy()
     expected = stats.multivariate_normal(mean, covariance, allow_singular=True).logpdf(x)
-    _assert_same(law.log_prob(torch.tensor(x)).detach(), torch.tensor(expected))
+    assert_same(law.log_prob(torch.tensor(x)).detach(), torch.tensor(expected))
 
 
 @each_constraint
@@ -142,10 +114,10 @@ def test_density_of_the_constraint(constraint):
         value = make("proper", constraint, tau, k=k).constraint_log_prob()
         results.append((value.detach(), *torch.autograd.grad(value, leaves)))
     for one, other in zip(*results, strict=True):
-        _assert_same(one, other)
+        assert_same(one, other)
     x = torch.ones(N)
     one, other = (make("proper", constraint, torch.tensor(2.3)) for make in (_field, _dense))
-    _assert_same(one.base_dist.log_prob(x), other.base_dist.log_prob(x))
+    assert_same(one.base_dist.log_prob(x), other.base_dist.log_prob(x))
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -157,10 +129,10 @@ def test_draws(field, constraint, has_root, dtype):
     A = A.detach() if isinstance(A, torch.Tensor) else A
     law = ConstrainedGMRF(
         LOC.to(dtype),
-        _times(precision, torch.ones((), dtype=dtype)),
+        times(precision, torch.ones((), dtype=dtype)),
         A,
         k.to(dtype),
-        precision_root=_times(root, torch.ones((), dtype=dtype)) if has_root else None,
+        precision_root=times(root, torch.ones((), dtype=dtype)) if has_root else None,
     )
     draws = law.sample((500,))
     assert draws.dtype == law.mean.dtype == law.variance.dtype == law.entropy().dtype == dtype
@@ -189,7 +161,7 @@ def test_a_learned_row_of_zeros_constrains_nothing():
     for shape in ((N,), (1, N)):
         row = torch.zeros(shape, requires_grad=True)
         law = ConstrainedGMRF(LOC, PROPER, row, torch.zeros(shape[:-1]))
-        _assert_same(law.covariance, torch.linalg.inv(torch.tensor(PROPER.toarray())))
+        assert_same(law.covariance, torch.linalg.inv(torch.tensor(PROPER.toarray())))
     ranks = torch.stack([torch.zeros(1, N), torch.ones(1, N)])
     with pytest.raises(ConstraintError, match=r"one rank.*got ranks \[0, 1\]"):
         ConstrainedGMRF(LOC, PROPER, ranks, torch.zeros(1))
@@ -199,7 +171,7 @@ def test_noise_of_a_value_gives_the_value():
     for field in FIELDS:
         law = _field(field, "sparse", torch.tensor(1.3))._conditional
         value = law.draw(torch.randn(4, law.noise_size))
-        _assert_same(law.from_base(law.to_base(value)), value)
+        assert_same(law.from_base(law.to_base(value)), value)
         assert law.base_size == law.noise_size
 
 
@@ -215,15 +187,15 @@ def test_divergences(field):
         for one, another in ((p, other), (p, dense_other), (other, p), (dense_other, p)):
             first = q if one is p else dense_other
             second = q if another is p else dense_other
-            _assert_same(kl_divergence(one, another), kl_divergence(first, second))
-        _assert_same(kl_divergence(p, independent), kl_divergence(q, independent))
-        _assert_same(kl_divergence(independent, p), kl_divergence(independent, q))
+            assert_same(kl_divergence(one, another), kl_divergence(first, second))
+        assert_same(kl_divergence(p, independent), kl_divergence(q, independent))
+        assert_same(kl_divergence(independent, p), kl_divergence(independent, q))
         low_rank = ConstrainedLowRankMultivariateNormal(LOC, FACTOR, 0.5 * torch.ones(N), A, k)
-        _assert_same(kl_divergence(p, low_rank), kl_divergence(q, low_rank))
-        _assert_same(kl_divergence(low_rank, p), kl_divergence(low_rank, q))
+        assert_same(kl_divergence(p, low_rank), kl_divergence(q, low_rank))
+        assert_same(kl_divergence(low_rank, p), kl_divergence(low_rank, q))
         (slope,) = torch.autograd.grad(kl_divergence(p, other), tau)
         (expected,) = torch.autograd.grad(kl_divergence(q, dense_other), tau)
-        _assert_same(slope, expected)
+        assert_same(slope, expected)
 
 
 def test_batches():
@@ -235,8 +207,8 @@ def test_batches():
     )
     assert law.batch_shape == (3, 4) and law.rsample((2,)).shape == (2, 3, 4, N)
     x = dense.sample((2,))
-    _assert_same(law.log_prob(x), dense.log_prob(x))
-    _assert_same(law.variance, dense.variance)
+    assert_same(law.log_prob(x), dense.log_prob(x))
+    assert_same(law.variance, dense.variance)
     wide = law.expand((2, 3, 4))
     assert wide.precision_matrix.shape == (2, 3, 4, N, N)
     assert wide.sample().shape == (2, 3, 4, N)
@@ -251,11 +223,11 @@ def test_small_and_degenerate_fields():
         torch.zeros(1), sparse.csr_array([[4.0]]), np.zeros((0, 1)), torch.zeros(0)
     )
     x = torch.tensor([0.3])
-    _assert_same(one.log_prob(x), dist.Normal(0.0, 0.5).log_prob(x[0]))
+    assert_same(one.log_prob(x), dist.Normal(0.0, 0.5).log_prob(x[0]))
     point = ConstrainedGMRF(torch.zeros(1), sparse.csr_array((1, 1)), np.ones(1), torch.tensor(2.0))
     assert point.sample().item() == 2 and point.variance.item() == 0 and point.entropy() == 0
     free = ConstrainedGMRF(LOC, PROPER, np.zeros((0, N)), torch.zeros(0))
-    _assert_same(free.variance, torch.tensor(np.diagonal(np.linalg.inv(PROPER.toarray())).copy()))
+    assert_same(free.variance, torch.tensor(np.diagonal(np.linalg.inv(PROPER.toarray())).copy()))
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda law: pickle.loads(pickle.dumps(law))])
@@ -263,7 +235,7 @@ def test_a_law_is_copied(copied):
     law = _field("intrinsic", "sparse", torch.tensor(1.3))
     value = law.sample()
     again = copied(law)
-    _assert_same(again.log_prob(value), law.log_prob(value))
+    assert_same(again.log_prob(value), law.log_prob(value))
     assert "precision_matrix: (9, 9)" in repr(again)
 
 
@@ -314,9 +286,9 @@ def test_transformations():
         return _dense("intrinsic", "one sum", tau).log_prob(x)
 
     tau = torch.tensor([0.5, 2.0])
-    _assert_same(torch.func.vmap(torch.func.grad(score))(tau), _each(torch.func.grad(dense_score)))
-    _assert_same(_each(torch.func.jacfwd(score)), _each(torch.func.grad(dense_score)))
-    _assert_same(_each(torch.func.hessian(score)), _each(torch.func.hessian(dense_score)))
+    assert_same(torch.func.vmap(torch.func.grad(score))(tau), _each(torch.func.grad(dense_score)))
+    assert_same(_each(torch.func.jacfwd(score)), _each(torch.func.grad(dense_score)))
+    assert_same(_each(torch.func.hessian(score)), _each(torch.func.hessian(dense_score)))
     assert torch.func.vmap(score)(torch.tensor([1.0, -1.0])).isnan().tolist() == [False, True]
 
 
@@ -324,118 +296,12 @@ def _each(function):
     return torch.stack([function(torch.tensor(tau)) for tau in (0.5, 2.0)])
 
 
-# A Besag field under Poisson counts, with a learned precision.
-
-COUNTS = torch.tensor([3.0, 1, 4, 1, 5, 9, 2, 6, 5])
-ZERO_SUM = sparse.csr_array(np.ones((1, N)))
-
-
-def _disease_map(make=None):
-    tau = pyro.sample("tau", dist.Gamma(2.0, 1.0))
-    if make is None:
-        law = ConstrainedGMRF(
-            torch.zeros(N),
-            _times(INTRINSIC, tau),
-            ZERO_SUM,
-            torch.zeros(1),
-            precision_root=_times(DIFFERENCES, tau.sqrt()),
-        )
-    else:
-        law = make(tau)
-    field = pyro.sample("field", law)
-    pyro.sample("counts", dist.Poisson(torch.exp(1 + field)).to_event(1), obs=COUNTS)
-
-
-def _dense_field(tau):
-    precision = tau * torch.tensor(INTRINSIC.toarray())
-    return ConstrainedMultivariateNormal(
-        torch.zeros(N), precision_matrix=precision, A=ZERO_SUM.toarray(), k=torch.zeros(1)
-    )
-
-
-def test_the_joint_density_of_a_disease_map_is_the_dense_one():
-    value = _dense_field(torch.tensor(1.0)).sample()
-    results = []
-    for make in (None, _dense_field):
-        tau, field = torch.tensor(0.8, requires_grad=True), value.clone().requires_grad_()
-        model = pyro.condition(_disease_map, {"tau": tau, "field": field})
-        log_joint = pyro.poutine.trace(model).get_trace(make).log_prob_sum()
-        log_joint.backward()
-        results.append((log_joint.detach(), tau.grad, field.grad - field.grad.mean()))
-    for one, other in zip(*results, strict=True):
-        _assert_same(one, other)
-
-
-def _moments_of_log_tau():
-    """Of log tau and the first of two nodes, by quadrature."""
-    grid_t, grid_u = np.linspace(-4, 4, 161), np.linspace(-5, 5, 401)
-    t, u = np.meshgrid(grid_t, grid_u, indexing="ij")
-    tau = np.exp(t)
-    # x = (u, -u), Q = tau [[1, -1], [-1, 1]]: a normal law of d = 2 u of precision tau.
-    log_weight = stats.gamma(2).logpdf(tau) + t + stats.norm(0, tau**-0.5).logpdf(2 * u)
-    for sign, count in ((1, 7), (-1, 2)):
-        log_weight = log_weight + stats.poisson(np.exp(1 + sign * u)).logpmf(count)
-    weight = np.exp(log_weight - log_weight.max())
-    weight /= weight.sum()
-    both = np.stack([t, u])
-    mean = (both * weight).sum((1, 2))
-    centred = both - mean[:, None, None]
-    return mean, np.einsum("itu,jtu,tu->ij", centred, centred, weight)
-
-
-def _two_nodes():
-    tau = pyro.sample("tau", dist.Gamma(2.0, 1.0))
-    difference = sparse.csr_array(np.array([[1.0, -1.0]]))
-    law = ConstrainedGMRF(
-        torch.zeros(2),
-        _times(sparse.csr_array(difference.T @ difference), tau),
-        sparse.csr_array(np.ones((1, 2))),
-        torch.zeros(1),
-        precision_root=_times(difference, tau.sqrt()),
-    )
-    field = pyro.sample("field", law)
-    counts = torch.tensor([7.0, 2.0])
-    pyro.sample("counts", dist.Poisson(torch.exp(1 + field)).to_event(1), obs=counts)
-
-
-@pytest.mark.parametrize("is_reparametrised", [False, True])
-def test_nuts_with_a_learned_precision(is_reparametrised):
-    model = _two_nodes
-    if is_reparametrised:
-        model = pyro.poutine.reparam(model, config=auto_reparam)
-    kernel = NUTS(model, jit_compile=False)
-    mcmc = MCMC(kernel, num_samples=120, warmup_steps=80, disable_progbar=True)
-    mcmc.run()
-    draws = mcmc.get_samples()
-    tau = draws["tau"].numpy()
-    if is_reparametrised:
-        first = draws["field_base"][:, 0].numpy() / np.sqrt(tau) / 2
-    else:
-        first = draws["field"][:, 0].numpy()
-    chain = np.stack([np.log(tau), first], -1)
-    assert_likely(of_moments(chain, *_moments_of_log_tau(), is_chain=True))
-
-
-@pytest.mark.parametrize("is_reparametrised", [False, True])
-def test_svi_with_a_learned_precision(is_reparametrised):
-    model = _disease_map
-    if is_reparametrised:
-        model = pyro.poutine.reparam(model, config=auto_reparam)
-    guide = AutoNormal(model)
-    svi = SVI(model, guide, pyro.optim.Adam({"lr": 0.02}), Trace_ELBO())
-    losses = [svi.step() for _ in range(20)]
-    assert np.isfinite(losses).all()
-    if not is_reparametrised:
-        field = guide()["field"]
-        assert field.shape == (N,) and abs(field.sum().item()) < 1e-12
-
-
 def test_coordinates_of_the_support():
     for constraint in ("one sum", "sparse"):
         law = _field("intrinsic", constraint, torch.tensor(1.3))
         transform = biject_to(law.support)
         value = law.sample()
-        _assert_same(transform(transform.inv(value)), value)
+        assert_same(transform(transform.inv(value)), value)
         assert transform.basis == ("elimination" if constraint == "sparse" else "isometry")
 
 

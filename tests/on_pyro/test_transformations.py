@@ -141,6 +141,30 @@ def test_forward_mode_twice(name, quantity):
     close(jacfwd(jacfwd(lambda s: function(LOC, s)))(SCALE), expected)
 
 
+@pytest.mark.parametrize("name", ["law", "row", "isometry", "elimination", "precision"])
+def test_forward_mode_twice_in_other_ways(name):
+    """Through a matrix that moves, coordinates of its null space, and an inverse."""
+    moves = tensor([[0.3, 0.1, -0.2, 0.5], [0.4, 0.0, 0.2, -0.1]])
+
+    def function(t):
+        matrix = A + t * moves
+        if name == "precision":
+            return MVN(LOC, covariance(SCALE + t), A, K).precision_matrix.sum()
+        if name in ("law", "row"):
+            matrix = matrix if name == "law" else matrix[0]
+            law = NORMAL(LOC, SCALE, matrix, matrix @ LOC, validate_args=False)
+            return law.entropy() + law.constraint_log_prob() + (law.mean + law.variance) @ WEIGHTS
+        transform = LinearEqualityTransform(matrix, matrix @ LOC, basis=name)
+        u = tensor([0.3, 0.7])
+        value = transform(u)
+        return value @ WEIGHTS + transform.log_abs_det_jacobian(u, value)
+
+    t = tensor(0.3).requires_grad_()
+    slope = torch.autograd.grad(function(t), t, create_graph=True)[0]
+    (expected,) = torch.autograd.grad(slope, t)
+    close(jacfwd(jacfwd(function))(t.detach()), expected)
+
+
 def test_forward_mode_twice_through_a_sparse_law():
     rows = sparse.csr_array(A.numpy())
     with pytest.raises(ConstraintError, match="forward mode once"):

@@ -8,9 +8,10 @@ of A. Q may be singular off that space.
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 
-from constrained_core.errors import ParameterError
-from constrained_core.linear.field_words import NO_ROOT, NOT_PROPER
+from constrained_core.errors import ConstraintError, ParameterError
+from constrained_core.linear.field_words import NO_ROOT, NOT_PROPER, different_ranks
 from constrained_core.linear.symmetric_pattern import saddle_of, symmetric_pattern, union_of
 from constrained_core.sparse import SparsePattern
 from numpyro_constrained.kernels.arrays.leaves import folded
@@ -18,6 +19,7 @@ from numpyro_constrained.kernels.arrays.linalg import lift
 from numpyro_constrained.kernels.linear.conditional import Conditional, leading_identity
 from numpyro_constrained.kernels.linear.constraint import LinearConstraint
 from numpyro_constrained.kernels.linear.low_rank import LowRankConditional
+from numpyro_constrained.kernels.linear.matrix import BoundMatrix
 from numpyro_constrained.kernels.linear.root_conditional import (
     DiagonalConditional,
     UniformConditional,
@@ -63,7 +65,7 @@ class FieldConditional(Conditional):
             precision.pattern, 0.5 * (precision.values + precision.values[..., mirror])
         )
         matrix = constraint.matrix
-        self._rows = _sparse_rows(matrix.exact_rows)
+        self._rows = _sparse_rows(_independent_rows(matrix))
         self._saddle = saddle_of(precision.pattern, self._rows.pattern)
         self.noise_size = loc.shape[-1] if root is None else root.size
         log_det = saddle_log_det(self._saddle, self.precision.values, self._rows.values)
@@ -93,7 +95,8 @@ class FieldConditional(Conditional):
         return self._solve(above, below)[..., : self._saddle.num_variables]
 
     def _gap(self, value: Array) -> Array:
-        return self.constraint.matrix.reduce_exactly(self.constraint.gap(value))
+        gap = self.constraint.matrix.reduce_exactly(self.constraint.gap(value))
+        return gap[..., : self._rows.size]  # rows that are redundant come last
 
     def generic_point(self) -> Array:
         probe = jnp.cos(jnp.linspace(0.5, 1.5, self.loc.shape[-1], dtype=self.loc.dtype))
@@ -203,6 +206,16 @@ class FieldConditional(Conditional):
         if self.root is None:
             raise ParameterError(NO_ROOT)
         return self.root.apply(value - lift(self.loc, value.ndim))
+
+
+def _independent_rows(matrix: BoundMatrix) -> Rows:
+    """
+    Raises:
+        ConstraintError: their number differs within a batch.
+    """
+    if not isinstance(matrix.rank, int | Tracer):
+        raise ConstraintError(different_ranks(np.asarray(matrix.rank).tolist()))
+    return matrix.full_rank_rows() or matrix.exact_rows
 
 
 def _sparse_rows(rows: Rows) -> SparseRows:

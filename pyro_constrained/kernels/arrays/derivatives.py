@@ -8,7 +8,7 @@ from torch import Tensor
 
 from pyro_constrained.kernels.arrays.inspection import is_transformed
 
-__all__ = ["outside_inference", "slope_of", "slopes_of"]
+__all__ = ["jacobian_rows", "outside_inference", "slope_of", "slopes_of"]
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from pyro_constrained.kernels.arrays.inspection import host_array
+from pyro_constrained.kernels.arrays.inspection import unwrapped
 from pyro_constrained.kernels.arrays.inversion import choose
 from pyro_constrained.kernels.arrays.poisson_pmf import log_poisson
 
@@ -65,8 +65,8 @@ def hypergeometric_draw(good: Tensor, bad: Tensor, draws: Tensor) -> Tensor:
     if low.numel() == 0:
         return low
     least = torch.minimum(torch.minimum(draws, good + bad - draws), torch.minimum(good, bad))
-    reach = 2 * math.ceil(math.sqrt(TAIL * float(host_array(least).max()))) + 2
-    width = min(int(host_array(high - low).max()) + 1, reach)
+    reach = 2 * math.ceil(math.sqrt(TAIL * float(unwrapped(least).max()))) + 2
+    width = min(int(unwrapped(high - low).max()) + 1, reach)
     mode = ((draws + 1) * (good + 1) / (good + bad + 2)).floor()
     start = torch.minimum(mode - width // 2, high - width + 1).maximum(low)
     flat = [part.reshape(-1) for part in (good, bad, draws, start, high)]

@@ -19,6 +19,7 @@ __all__ = [
     "gram_root",
     "identity_like",
     "inner",
+    "inverse_of_factored",
     "matvec",
     "positive_qr",
     "power_of_two_below",
@@ -129,6 +130,14 @@ def inner(one: Tensor, other: Tensor) -> Tensor:
 def sum_of_squares(vector: Tensor) -> Tensor:
     """Sum over the last dimension."""
     return vector.dot(vector) if vector.ndim == 1 else vector.square().sum(-1)
+
+
+def inverse_of_factored(factor: Tensor) -> Tensor:
+    """``(C C')^-1`` of a Cholesky factor; not ``cholesky_inverse``, whose derivative is wrong in
+    forward mode inside of forward mode."""
+    identity = identity_like(factor).expand(factor.shape)
+    half = torch.linalg.solve_triangular(factor, identity, upper=False)
+    return half.mT @ half
 
 
 def solve(matrix: Tensor, right: Tensor) -> Tensor:

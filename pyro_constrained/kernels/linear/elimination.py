@@ -27,7 +27,7 @@ from pyro_constrained.kernels.arrays.inspection import (
     is_constant,
     outside_transforms,
 )
-from pyro_constrained.kernels.arrays.linalg import matvec, take
+from pyro_constrained.kernels.arrays.linalg import diagonal, matvec, take
 from pyro_constrained.kernels.arrays.plans import plan_tensor
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes
 from pyro_constrained.kernels.arrays.sparse import sparse_index
@@ -164,9 +164,10 @@ class _DenseElimination(Elimination):
             order, columns = matrix.pivot_columns()
             self.pivots, self.free = order[..., : matrix.rank], order[..., matrix.rank :]
         self._inverse = torch.linalg.inv(columns.double()).to(columns.dtype)
-        self.log_volume = matrix.half_log_det - torch.linalg.slogdet(columns.double())[1].to(
-            columns.dtype
-        )
+        # Not slogdet, whose derivative is wrong in forward mode inside of forward mode.
+        factor = torch.linalg.lu_factor(columns.double())[0]
+        log_det = diagonal(factor).abs().log().sum(-1)
+        self.log_volume = matrix.half_log_det - log_det.to(columns.dtype)
 
     def solve(self, gap: Tensor) -> Tensor:
         # Rows that are redundant come last.

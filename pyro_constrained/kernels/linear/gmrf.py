@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from constrained_core.errors import ConstraintError, ParameterError
-from constrained_core.linear.field_words import NO_ROOT, NOT_PROPER
+from constrained_core.linear.field_words import NO_ROOT, NOT_PROPER, different_ranks
 from constrained_core.linear.symmetric_pattern import saddle_of, symmetric_pattern, union_of
 from constrained_core.sparse import SparseMatrix, SparsePattern
 from pyro_constrained.kernels.arrays.errors import TensorParameterError
@@ -194,10 +194,7 @@ def _independent_rows(matrix: BoundMatrix) -> Rows:
         ConstraintError: their number differs within a batch.
     """
     if are_known(matrix.row_scale) and isinstance(matrix.rank, Tensor):
-        raise ConstraintError(
-            "A: expected matrices of one rank, for a field, whose [[Q, A'], [A, 0]] is factored, "
-            f"got ranks {matrix.rank.tolist()}; give laws of different rank apart."
-        )
+        raise ConstraintError(different_ranks(matrix.rank.tolist()))
     return matrix.full_rank_rows() or matrix.rows
 
 

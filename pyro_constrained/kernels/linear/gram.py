@@ -10,7 +10,7 @@ from constrained_core.checks.entries import INDEPENDENT_ROWS, no_factor
 from pyro_constrained.kernels.arrays.errors import TensorParameterError
 from pyro_constrained.kernels.arrays.functions import described
 from pyro_constrained.kernels.arrays.inspection import are_known, is_forward_twice
-from pyro_constrained.kernels.arrays.linalg import WIDE_ANGLE, diagonal, identity_like, matvec
+from pyro_constrained.kernels.arrays.linalg import WIDE_ANGLE, diagonal, inverse_of_factored, matvec
 
 __all__ = ["DenseGram", "DiagonalGram", "Gram", "Products"]
 
@@ -81,9 +81,7 @@ class DenseGram(Gram):
     def _from_factor(cls, matrix: Tensor, factor: Tensor) -> "DenseGram":
         if torch.compiler.is_compiling() or is_forward_twice():  # take no derivatives of our own
             factor = torch.where(factor.isnan(), torch.nan, torch.linalg.cholesky_ex(matrix)[0])
-            identity = identity_like(factor).expand(factor.shape)
-            half = torch.linalg.solve_triangular(factor, identity, upper=False)
-            return cls(diagonal(factor).log().sum(-1), half.mT @ half)
+            return cls(diagonal(factor).log().sum(-1), inverse_of_factored(factor))
         return cls(*_HalfLogDetAndInverse.apply(matrix, factor))
 
     @classmethod
