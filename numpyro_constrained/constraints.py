@@ -36,6 +36,7 @@ class linear_equality(Constraint):  # a constraint is named as NumPyro names its
         ConstraintError: shapes do not fit, NaN or infinity.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> zero_sum = linear_equality(jnp.ones(3), 0.0)
         >>> zero_sum(jnp.array([[1.0, -1.0, 0.0], [1.0, 1.0, 0.0]]))
         Array([ True, False], dtype=bool)
@@ -124,6 +125,7 @@ class integer_linear_equality(Constraint):
         ConstraintError: shapes that do not fit, numbers that are not whole, a traced A.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> pairs = integer_linear_equality(jnp.ones(3), 2, upper=1)
         >>> pairs(jnp.array([[1, 0, 1], [2, 0, 0]]))
         Array([ True, False], dtype=bool)

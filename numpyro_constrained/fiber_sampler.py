@@ -50,6 +50,9 @@ class FiberSampler:
         sampling from conditional distributions*.
 
     Example:
+        >>> import jax
+        >>> import jax.numpy as jnp
+        >>> import numpyro.distributions as dist
         >>> base = dist.Poisson(jnp.array([1.0, 2.0, 3.0])).to_event(1)
         >>> sampler = FiberSampler(base, jnp.array([[1, 1, 0], [0, 1, 1]]), jnp.array([40, 60]))
         >>> sampler.connectivity.is_connected
@@ -164,7 +167,10 @@ class FiberSampler:
             num_sweeps: length of the walk at every update.
 
         Example:
+            >>> import jax
+            >>> import jax.numpy as jnp
             >>> import numpyro
+            >>> import numpyro.distributions as dist
             >>> from numpyro.infer import MCMC, NUTS, HMCGibbs
             >>> def model():
             ...     scale = numpyro.sample("scale", dist.Gamma(2.0, 1.0))

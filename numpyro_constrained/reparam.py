@@ -36,6 +36,9 @@ class ConstrainedNormalReparam(Reparam):
         ConstraintError: the site is not a constrained normal, or is observed.
 
     Example:
+        >>> import jax.numpy as jnp
+        >>> import numpyro
+        >>> import numpyro.distributions as dist
         >>> def model():
         ...     k = numpyro.sample("k", dist.Normal(0.0, 1.0))
         ...     law = ConstrainedNormal(jnp.zeros(3), jnp.ones(3), jnp.ones(3), k)
@@ -76,6 +79,8 @@ class MarginalExpectationReparam(Reparam):
         ConstraintError: the site is not a constrained discrete law, or is observed.
 
     Example:
+        >>> import jax.numpy as jnp
+        >>> import numpyro
         >>> from numpyro_constrained import ConstrainedBernoulli
         >>> def guide(logits):
         ...     return numpyro.sample("x", ConstrainedBernoulli(logits=logits, A=jnp.ones(3), k=1))
@@ -101,6 +106,7 @@ def auto_reparam(site: Any = None) -> Any:
     the estimator that they ask for, and all others are left alone.
 
     Example:
+        >>> import numpyro
         >>> model = lambda: None
         >>> model = numpyro.handlers.reparam(model, config=auto_reparam)
     """

@@ -52,6 +52,8 @@ class FiberSampler:
         sampling from conditional distributions*.
 
     Example:
+        >>> import torch
+        >>> import pyro.distributions as dist
         >>> base = dist.Poisson(torch.tensor([1.0, 2.0, 3.0])).to_event(1)
         >>> A = torch.tensor([[1, 1, 0], [0, 1, 1]])
         >>> sampler = FiberSampler(base, A, torch.tensor([40, 60]))
@@ -171,7 +173,9 @@ class FiberSampler:
             ConstraintError: a kernel with ``jit_compile``; when run, no other latent site.
 
         Example:
+            >>> import torch
             >>> import pyro
+            >>> import pyro.distributions as dist
             >>> from pyro.infer import MCMC
             >>> _ = pyro.set_rng_seed(0)
             >>> def model():

@@ -37,6 +37,9 @@ class ConstrainedNormalReparam(Reparam):
         ConstraintError: the site is not a constrained normal, or is observed.
 
     Example:
+        >>> import torch
+        >>> import pyro
+        >>> import pyro.distributions as dist
         >>> def model():
         ...     k = pyro.sample("k", dist.Normal(0.0, 1.0))
         ...     law = ConstrainedNormal(torch.zeros(3), torch.ones(3), torch.ones(3), k)
@@ -80,6 +83,8 @@ class MarginalExpectationReparam(Reparam):
         ConstraintError: the site is not a constrained discrete law, or is observed.
 
     Example:
+        >>> import torch
+        >>> import pyro
         >>> from pyro_constrained import ConstrainedBernoulli
         >>> logits = torch.zeros(3, requires_grad=True)
         >>> def guide():
@@ -106,6 +111,7 @@ def auto_reparam(site: Any = None) -> Any:
     the estimator that they ask for, and all others are left alone.
 
     Example:
+        >>> import pyro
         >>> model = lambda: None
         >>> model = pyro.poutine.reparam(model, config=auto_reparam)
     """

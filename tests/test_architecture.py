@@ -5,6 +5,8 @@ imported is imported in another process.
 """
 
 import ast
+import builtins
+import doctest
 import graphlib
 import importlib.util
 import os
@@ -369,3 +371,28 @@ def test_everything_public_has_a_docstring(package: str):
         for node in tree.body:
             if isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_"):
                 assert ast.get_docstring(node), f"{path}: {node.name}"
+
+
+def names_to_import(source: str) -> set[str]:
+    """Names that a piece of code reads and neither makes nor imports."""
+    used, made = set(), set(dir(builtins))
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Name(id=name, ctx=ast.Load()):
+                used.add(name)
+            case ast.Name(id=name) | ast.arg(arg=name) | ast.FunctionDef(name=name):
+                made.add(name)
+            case ast.Import(names=aliases) | ast.ImportFrom(names=aliases):
+                made |= {alias.asname or alias.name.partition(".")[0] for alias in aliases}
+    return used - made
+
+
+@pytest.mark.parametrize("package", [CORE, *TWINS])
+def test_examples_of_docstrings_stand_alone(package: str):
+    public = set().union(*(exported(tree) for tree in sources(package).values()))
+    for path, tree in sources(package).items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                examples = doctest.DocTestParser().get_examples(ast.get_docstring(node) or "")
+                missing = names_to_import("".join(example.source for example in examples)) - public
+                assert not missing, f"{path}: {getattr(node, 'name', '')}"

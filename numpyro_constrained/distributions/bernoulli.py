@@ -64,6 +64,7 @@ class ConstrainedBernoulli(ConstrainedFinite):
         sampling*.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> law = ConstrainedBernoulli(jnp.array([0.5, 0.5, 0.2]), jnp.ones(3), 2)
         >>> print(law.mean)
         [0.8333 0.8333 0.3333]

@@ -56,6 +56,7 @@ class ConstrainedCategorical(ConstrainedFinite):
             probabilities or ones that do not sum to one, a traced A, a value off the support.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> law = ConstrainedCategorical(jnp.ones((2, 3)) / 3, jnp.ones(2), 1)
         >>> law.enumerate_support().tolist()
         [[0, 1], [1, 0]]

@@ -28,6 +28,7 @@ class _Constrain:
         ConstraintError: no constrained law is registered for the base law.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> from numpyro.distributions import Normal
         >>> base = Normal(jnp.zeros(3), jnp.ones(3)).to_event(1)
         >>> print(constrain(base, jnp.ones(3), 6.0).mean)

@@ -67,6 +67,7 @@ class ConstrainedGMRF(ConstrainedGaussian):
         Rue and Held (2005), *Gaussian Markov Random Fields*, sections 2.3 and 3.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> from scipy import sparse
         >>> differences = sparse.csr_array([[-1.0, 1.0, 0.0], [0.0, -1.0, 1.0]])
         >>> walk = differences.T @ differences

@@ -59,6 +59,7 @@ class ConstrainedLowRankMultivariateNormal(ConstrainedGaussian):
         Constraints*; Woodbury (1950) for the inverse.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> law = ConstrainedLowRankMultivariateNormal(
         ...     jnp.zeros(3), jnp.ones((3, 1)), jnp.ones(3), jnp.ones(3), 6.0
         ... )

@@ -70,6 +70,7 @@ class ConstrainedMultivariateNormal(ConstrainedGaussian):
         Constraints*; Chiles and Delfiner (2012), *Geostatistics* (conditioning by kriging).
 
     Example:
+        >>> import jax.numpy as jnp
         >>> law = ConstrainedMultivariateNormal(jnp.zeros(3), jnp.eye(3), A=jnp.ones(3), k=6.0)
         >>> print(law.mean)
         [2. 2. 2.]

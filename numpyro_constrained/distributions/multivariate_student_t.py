@@ -67,6 +67,7 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
         Ding (2016), *On the Conditional Distribution of the Multivariate t Distribution*.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> law = ConstrainedMultivariateStudentT(
         ...     3.0, jnp.zeros(3), A=jnp.ones(3), k=6.0, scale=jnp.ones(3)
         ... )

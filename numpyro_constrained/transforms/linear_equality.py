@@ -46,6 +46,7 @@ class LinearEqualityTransform(Transform):
             sparse A, or an elimination of an A whose values are not known.
 
     Example:
+        >>> import jax.numpy as jnp
         >>> transform = LinearEqualityTransform(jnp.ones(3), 6.0)
         >>> print(transform(jnp.zeros(2)))
         [2. 2. 2.]

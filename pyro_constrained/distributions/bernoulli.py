@@ -66,6 +66,7 @@ class ConstrainedBernoulli(ConstrainedFinite):
         sampling*.
 
     Example:
+        >>> import torch
         >>> law = ConstrainedBernoulli(torch.tensor([0.5, 0.5, 0.2]), torch.ones(3), 2)
         >>> law.mean
         tensor([0.8333, 0.8333, 0.3333])

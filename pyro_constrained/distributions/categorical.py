@@ -58,6 +58,7 @@ class ConstrainedCategorical(ConstrainedFinite):
             probabilities, a value off the support.
 
     Example:
+        >>> import torch
         >>> law = ConstrainedCategorical(torch.ones(2, 3) / 3, torch.ones(2), 1)
         >>> law.enumerate_support()
         tensor([[0., 1.],

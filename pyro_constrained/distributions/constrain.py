@@ -26,6 +26,7 @@ class _Constrain:
         ConstraintError: no constrained law is registered for the base law.
 
     Example:
+        >>> import torch
         >>> from pyro.distributions import Normal
         >>> base = Normal(torch.zeros(3), torch.ones(3)).to_event(1)
         >>> constrain(base, torch.ones(3), 6.0).mean

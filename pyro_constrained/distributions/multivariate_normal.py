@@ -73,6 +73,7 @@ class ConstrainedMultivariateNormal(ConstrainedGaussian):
         Constraints*; Chiles and Delfiner (2012), *Geostatistics* (conditioning by kriging).
 
     Example:
+        >>> import torch
         >>> law = ConstrainedMultivariateNormal(
         ...     torch.zeros(3), torch.eye(3), A=torch.ones(3), k=torch.tensor(6.0)
         ... )

@@ -69,6 +69,7 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
         Ding (2016), *On the Conditional Distribution of the Multivariate t Distribution*.
 
     Example:
+        >>> import torch
         >>> law = ConstrainedMultivariateStudentT(
         ...     3.0, torch.zeros(3), A=torch.ones(3), k=6.0, scale=torch.ones(3)
         ... )

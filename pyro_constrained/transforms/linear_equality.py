@@ -50,6 +50,7 @@ class LinearEqualityTransform(Transform):
             sparse A, or an elimination of a sparse A whose values are not known.
 
     Example:
+        >>> import torch
         >>> transform = LinearEqualityTransform(torch.ones(3), torch.tensor(6.0))
         >>> transform(torch.zeros(2))
         tensor([2., 2., 2.])
