@@ -31,6 +31,7 @@ __all__ = [
     "solve_lower_matrix",
     "split_exactly",
     "take",
+    "with_value",
 ]
 
 Result = TypeVar("Result")
@@ -141,6 +142,17 @@ def if_everywhere(
     if not isinstance(holds, Tracer):
         return then() if np.asarray(holds).all() else otherwise()
     return jax.lax.cond(_all(stop_gradient(holds)), then, jax.checkpoint(otherwise))
+
+
+@jax.custom_jvp
+def with_value(computed: Array, value: Array) -> Array:
+    """``value``, with the derivatives of ``computed``."""
+    return value
+
+
+@with_value.defjvp
+def _with_value_jvp(primals: tuple, tangents: tuple) -> tuple:
+    return with_value(*primals), tangents[0]
 
 
 @jax.custom_batching.custom_vmap

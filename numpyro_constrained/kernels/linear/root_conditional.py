@@ -23,7 +23,7 @@ from numpyro_constrained.kernels.arrays.linalg import (
 from numpyro_constrained.kernels.linear.conditional import Conditional, leading_identity
 from numpyro_constrained.kernels.linear.constraint import LinearConstraint
 from numpyro_constrained.kernels.linear.null_space import NullSpace
-from numpyro_constrained.kernels.linear.whitening import UniformRows, WhiteRows, whiten
+from numpyro_constrained.kernels.linear.whitening import Root, UniformRows, WhiteRows, whiten
 
 __all__ = ["DenseConditional", "DiagonalConditional", "UniformConditional"]
 
@@ -152,8 +152,8 @@ class DiagonalConditional(_ScaledConditional):
 
     def __init__(self, loc: Array, scale: Array, constraint: LinearConstraint) -> None:
         self.scale = scale
-        whitened = whiten(constraint, lambda rows: rows.scaled(scale), lambda: scale)
-        super().__init__(loc, whitened, jnp.log(scale).sum(-1), constraint)
+        root = Root(scale, lambda rows, scale: rows.scaled(scale), lambda scale: scale)
+        super().__init__(loc, whiten(constraint, root), jnp.log(scale).sum(-1), constraint)
 
     @property
     def size(self) -> Array:
@@ -196,8 +196,9 @@ class DenseConditional(_WhitenedConditional):
 
     def __init__(self, loc: Array, scale_tril: Array, constraint: LinearConstraint) -> None:
         self.scale_tril = scale_tril
-        whitened = whiten(constraint, lambda rows: rows.transform(scale_tril), lambda: self.size)
-        super().__init__(loc, whitened, jnp.log(diagonal(scale_tril)).sum(-1), constraint)
+        root = Root(scale_tril, lambda rows, matrix: rows.transform(matrix), _lengths)
+        log_det = jnp.log(diagonal(scale_tril)).sum(-1)
+        super().__init__(loc, whiten(constraint, root), log_det, constraint)
 
     def _multiply(self, vector: Array) -> Array:
         return matvec(self.scale_tril, vector)
@@ -210,7 +211,7 @@ class DenseConditional(_WhitenedConditional):
 
     @property
     def size(self) -> Array:
-        return jnp.linalg.vector_norm(self.scale_tril, axis=-1)
+        return _lengths(self.scale_tril)
 
     def variance(self) -> Array:
         rows = self._multiply_adjoint(leading_identity(self.noise_size, self))
@@ -243,3 +244,8 @@ class DenseConditional(_WhitenedConditional):
     def precision_trace(self, other: Conditional) -> Array:
         unit_noise = leading_identity(other.noise_size, other, self)
         return self.mahalanobis(other.deviation(unit_noise)).sum(0)
+
+
+def _lengths(matrix: Array) -> Array:
+    """Of the rows."""
+    return jnp.linalg.vector_norm(matrix, axis=-1)

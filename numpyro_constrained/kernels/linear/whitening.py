@@ -7,36 +7,36 @@ balanced rows take the place of B.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.core import Tracer
 from jax.lax import stop_gradient
 
-from numpyro_constrained.kernels.arrays.held import held
 from numpyro_constrained.kernels.arrays.leaves import folded
 from numpyro_constrained.kernels.arrays.linalg import (
     Result,
     diagonal,
-    identity_like,
     if_everywhere,
     lift,
-    power_of_two_below,
-    solve_lower,
-    solve_lower_matrix,
-    take,
+    matvec,
+    with_value,
 )
-from numpyro_constrained.kernels.linear.completion import factor_by_size
+from numpyro_constrained.kernels.linear.balancing import Balancing
 from numpyro_constrained.kernels.linear.constraint import LinearConstraint
 from numpyro_constrained.kernels.linear.gram import DenseGram, Gram
-from numpyro_constrained.kernels.linear.rows import DenseRows, DisjointRows, Rows
+from numpyro_constrained.kernels.linear.matrix import DenseMatrix
+from numpyro_constrained.kernels.linear.rows import DenseRows, DisjointRows, Rows, ScaledRows
 from numpyro_constrained.kernels.linear.sparse_rows import SparseGram, SparseRows
 
 __all__ = [
     "BalancedRows",
+    "ChosenRows",
     "PlainRows",
+    "Root",
     "SparseWhiteRows",
     "SwitchedRows",
     "UniformRows",
@@ -44,8 +44,31 @@ __all__ = [
     "whiten",
 ]
 
-TimesRoot = Callable[[Rows], Rows]
-"""Multiplies rows by L from the right."""
+
+class Root(NamedTuple):
+    """The root L of a covariance.
+
+    Attributes:
+        array: what L is made of.
+        multiply: rows and that array to the rows times L.
+        size_of: the ``(*batch, n)`` lengths of the rows of L, the scales of the variables.
+    """
+
+    array: Array
+    multiply: Callable[[Rows, Array], Rows]
+    size_of: Callable[[Array], Array]
+
+    @property
+    def size(self) -> Array:
+        return self.size_of(self.array)
+
+    def times(self, rows: Rows) -> Rows:
+        """``rows L``."""
+        return self.multiply(rows, self.array)
+
+    def fixed(self) -> "Root":
+        """The same as a constant for derivatives."""
+        return self._replace(array=stop_gradient(self.array))
 
 
 class WhiteRows(ABC):
@@ -160,70 +183,27 @@ class UniformRows(_Rows):
 
 
 class BalancedRows(_Rows):
-    """Rows that follow from those with the fewest rounding errors by elimination of variables, the
-    largest first: what is said of variables of 1e-6 does not drown in what is said of 1e6.
+    """S = E L for balanced rows E."""
 
-    The triangle T of the elimination is a constant: nothing that the row space determines depends
-    on it.
+    rows: DenseRows
 
-    Args:
-        constraint: the constraint.
-        times_root: multiplies rows by L from the right.
-        size: ``(*batch, n)`` lengths of the rows of L, the scales of the variables.
-    """
-
-    def __init__(self, constraint: LinearConstraint, times_root: TimesRoot, size: Array) -> None:
+    def __init__(self, constraint: LinearConstraint, root: Root) -> None:
         self.constraint, matrix = constraint, constraint.matrix
-        self._dtype = jax.dtypes.canonicalize_dtype(np.float64)  # float32 unless x64 is enabled
-        # Powers of two, by which products and quotients are exact.
-        self._scale = power_of_two_below(size.astype(self._dtype))
-        rows = matrix.exact_rows
-        exact = held(rows.matrix, size) if isinstance(rows, DenseRows) else rows.dense()
-        exact = exact.astype(self._dtype)
-        ndim = max(exact.ndim, self._scale.ndim + 1)
-        exact, scale = lift(exact, ndim), lift(self._scale, ndim - 1)
-        packed, order = factor_by_size(stop_gradient(exact) * scale[..., None, :])
-        self._place = jnp.argsort(order, -1)
-        self._top = packed[..., : exact.shape[-2], :].mT
-        self._triangle = matrix.padded(jnp.tril(self._top))
-        self._eliminated = DenseRows(self._eliminate_rows(exact).astype(size.dtype))
-        self._target = self._eliminate(constraint.scaled_k).astype(size.dtype)
-        white = times_root(self._eliminated)
+        self.balancing = Balancing.of(matrix, root.size)
+        self._target = self.balancing.target(constraint)
+        white = root.times(DenseRows(self.balancing.rows))
         assert isinstance(white, DenseRows)
         self.rows, self.gram = white, DenseGram.of(matrix.padded(white.gram_matrix()))
-        log_det = jnp.log(jnp.abs(diagonal(self._triangle))).sum(-1).astype(size.dtype)
-        half_log_det = self.gram.half_log_det + lift(log_det, self.gram.half_log_det.ndim)
+        log_det = jnp.log(jnp.abs(diagonal(self.balancing.triangle))).sum(-1)
+        half_log_det = self.gram.half_log_det
+        half_log_det = half_log_det + lift(log_det, half_log_det.ndim).astype(half_log_det.dtype)
         self.half_log_det = half_log_det - lift(matrix.exact_half_log_det, half_log_det.ndim)
 
-    def _eliminate_rows(self, exact: Array) -> Array:
-        # Scaled first: a constant of the size of the batch would be kept for derivatives.
-        scale = lift(self._scale, exact.ndim - 1)[..., None, :]
-        rows = solve_lower_matrix(self._triangle, exact * scale) / scale
-        # What was eliminated is zero, whatever rounding left of it; derivatives stay.
-        step = np.arange(rows.shape[-2])[:, None]
-        is_noise = self._place[..., None, :] < lift(step, self._place.ndim + 1)
-        return rows - jnp.where(is_noise, stop_gradient(rows), 0.0)
-
-    def _eliminate(self, gap: Array) -> Array:
-        gap = self.constraint.matrix.reduce_exactly(gap)
-        return solve_lower(self._triangle, gap.astype(self._dtype))
-
     def gap(self, value: Array) -> Array:
-        return lift(self._target, value.ndim) - self._eliminated.apply(value)
+        return lift(self._target, value.ndim) - matvec(self.balancing.rows, value)
 
     def settle(self, value: Array) -> Array:
-        # What is rounding in eliminated rows may be more than that in those of A. A gap that is
-        # rounding there stays: to close it would move small variables.
-        return self.constraint.settle(value, self._step, 3)
-
-    def _step(self, value: Array) -> Array:
-        """A step of the variables that were eliminated."""
-        gap = self._eliminate(self.constraint.excess(value))
-        top = jnp.triu(self._top, 1) + identity_like(self._top)
-        pivots = solve_lower(top[..., ::-1, ::-1], gap[..., ::-1])[..., ::-1]
-        zeros = jnp.zeros((*pivots.shape[:-1], self._scale.shape[-1] - pivots.shape[-1]))
-        step = take(jnp.concatenate([pivots, zeros.astype(self._dtype)], -1), self._place)
-        return (lift(self._scale, step.ndim) * step).astype(value.dtype)
+        return self.balancing.settle(self.constraint, value)
 
 
 class SwitchedRows(WhiteRows):
@@ -232,15 +212,15 @@ class SwitchedRows(WhiteRows):
     Only what is taken is computed, and nothing of the balanced rows is kept for derivatives.
     """
 
-    def __init__(
-        self, plain: PlainRows, is_safe: Array, balanced: Callable[[], BalancedRows]
-    ) -> None:
-        self.constraint, self._plain = plain.constraint, plain
-        self._is_safe, self._balanced = is_safe, balanced
+    def __init__(self, plain: PlainRows, balanced: Callable[[], BalancedRows]) -> None:
+        self.constraint, self._plain, self._balanced = plain.constraint, plain, balanced
 
     def _either(self, function: Callable[[WhiteRows], Result]) -> Result:
+        assert isinstance(self._plain.gram, DenseGram)
         return if_everywhere(
-            self._is_safe, lambda: function(self._plain), lambda: function(self._balanced())
+            self._plain.gram.is_safe,
+            lambda: function(self._plain),
+            lambda: function(self._balanced()),
         )
 
     def of_loc(self, loc: Array) -> tuple[Array, Array]:
@@ -256,17 +236,86 @@ class SwitchedRows(WhiteRows):
         return self._either(lambda rows: rows.settle(value))
 
 
-def whiten(
-    constraint: LinearConstraint, times_root: TimesRoot, size: Callable[[], Array]
-) -> WhiteRows:
-    """S for the root L of a covariance, balanced where that is needed.
+class _Choice(NamedTuple):
+    """Rows that were chosen, all constants; S is None where it is never made."""
 
-    Args:
-        constraint: the constraint.
-        times_root: multiplies rows by L from the right.
-        size: ``(*batch, n)`` lengths of the rows of L.
+    balancing: Balancing
+    white: Array | None
+    target: Array
+    half_log_det: Array
+    gram_inverse: Array
+
+    @classmethod
+    def of(
+        cls, rows: PlainRows | BalancedRows, balancing: Balancing, constraint: LinearConstraint
+    ) -> "_Choice":
+        assert isinstance(rows.rows, DenseRows) and isinstance(rows.gram, DenseGram)
+        return cls(
+            balancing,
+            None if isinstance(rows.rows, ScaledRows) else stop_gradient(rows.rows.matrix),
+            balancing.target(constraint),
+            stop_gradient(rows.half_log_det),
+            stop_gradient(rows.gram.inverse),
+        )
+
+
+class ChosenRows(_Rows):
+    """The same for an A that is known. What is switched are constants: derivatives are those of
+    the rows that were chosen, whichever these are, and pass no switch.
     """
-    rows = times_root(constraint.matrix.rows)
+
+    rows: DenseRows
+
+    def __init__(self, plain: PlainRows, root: Root) -> None:
+        matrix = plain.constraint.matrix
+        assert isinstance(plain.gram, DenseGram) and isinstance(matrix, DenseMatrix)
+        self.constraint, self._plan = plain.constraint, matrix.plan
+        self._is_safe = plain.gram.is_safe
+        fixed_root = root.fixed()
+        self._fixed = replace(self.constraint, scaled_k=stop_gradient(self.constraint.scaled_k))
+
+        def unchanged() -> _Choice:
+            balancing = Balancing.planned(self._plan, fixed_root.size)
+            return _Choice.of(plain, balancing, self._fixed)
+
+        def balanced() -> _Choice:
+            rows = BalancedRows(self._fixed, fixed_root)
+            return _Choice.of(rows, rows.balancing, self._fixed)
+
+        choice = if_everywhere(self._is_safe, unchanged, balanced)
+        self._balancing = choice.balancing
+        rows = root.times(DenseRows(choice.balancing.rows))
+        assert isinstance(rows, DenseRows)
+        if choice.white is not None:
+            rows = DenseRows(with_value(rows.matrix, choice.white))
+        self.rows = rows
+        self.gram = DenseGram(choice.half_log_det, choice.gram_inverse, rows.gram_matrix())
+        self.half_log_det = self.gram.half_log_det
+        self._target = with_value(choice.balancing.target(self.constraint), choice.target)
+
+    def gap(self, value: Array) -> Array:
+        gap = lift(self._target, value.ndim) - matvec(self._balancing.rows, value)
+        if self._plan.is_plain:
+            return gap
+        point = stop_gradient(value)
+
+        def exactly() -> Array:
+            return self._fixed.matrix.reduce(self._fixed.gap(point))
+
+        return with_value(gap, if_everywhere(self._is_safe, exactly, lambda: stop_gradient(gap)))
+
+    def settle(self, value: Array) -> Array:
+        point = stop_gradient(value)
+
+        def balanced() -> Array:
+            return self._balancing.settle(self._fixed, point)
+
+        return with_value(value, if_everywhere(self._is_safe, lambda: point, balanced))
+
+
+def whiten(constraint: LinearConstraint, root: Root) -> WhiteRows:
+    """S for the root L of a covariance, balanced where that is needed."""
+    rows = root.times(constraint.matrix.rows)
     if isinstance(rows, SparseRows):
         return SparseWhiteRows(constraint, rows)
     # Rows that share no variable are orthogonal under any scales.
@@ -275,10 +324,10 @@ def whiten(
     assert isinstance(rows, DenseRows)
     gram = DenseGram.of(constraint.matrix.padded(rows.gram_matrix()), checked=False)
     plain = PlainRows(constraint, rows, gram)
-
-    def balanced() -> BalancedRows:
-        return BalancedRows(constraint, times_root, size())
-
-    if isinstance(gram.is_safe, Tracer):
-        return SwitchedRows(plain, gram.is_safe, balanced)
-    return plain if np.all(gram.is_safe) else balanced()
+    if not isinstance(gram.is_safe, Tracer):
+        return plain if np.all(gram.is_safe) else BalancedRows(constraint, root)
+    # A large batch of scales shares its rows, unless they have to be balanced.
+    shares_rows = isinstance(rows, ScaledRows) and gram.is_safe.size > 1
+    if isinstance(constraint.matrix, DenseMatrix) and not shares_rows:
+        return ChosenRows(plain, root)
+    return SwitchedRows(plain, lambda: BalancedRows(constraint, root))
