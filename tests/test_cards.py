@@ -176,16 +176,16 @@ def test_under_transformations_of_jax():
 
     loc, k = jax.numpy.zeros(4), jax.numpy.array(K)
     law = ConstrainedNormal(loc, jax.numpy.ones(4), A, k)
-    jax.jit(scored)(law)
-    jax.vmap(made, (None, 0, None))(loc, jax.numpy.stack([A, A]), k)
-    jax.jit(made)(loc, A, k)
+    jax.eval_shape(scored, law)
+    jax.eval_shape(jax.vmap(made, (None, 0, None)), loc, jax.numpy.stack([A, A]), k)
+    jax.eval_shape(made, loc, A, k)
     assert [page.lines["rank"].partition(";")[0] for page in pages] == [
         "2 of 3 rows",
         "not one number that is known here",
         "not one number that is known here",
     ]
     assert "device" not in pages[0].lines  # a tracer is nowhere
-    jax.jit(scored)(ConstrainedPoisson(jax.numpy.ones(4), A, K))
+    jax.eval_shape(scored, ConstrainedPoisson(jax.numpy.ones(4), A, K))
     assert "2 sums" in pages[-1].lines["method"]
 
 

@@ -38,19 +38,29 @@ def test_there_are_examples():
     assert fences("python")
 
 
-@pytest.mark.parametrize("code", EXAMPLES, ids=lambda code: code.strip().split("\n")[0])
-def test_example(code: str, tmp_path: Path):
-    """Every block runs on its own, as pasted into a new file, and warns of nothing that it says.
+def is_of_jax(code: str) -> bool:
+    return bool(re.search(r"^\s*(?:import|from) (?:jax|numpyro)", code, re.MULTILINE))
 
-    In single precision, as a reader's would: the setting of these tests is not for it.
+
+RUN_EACH = "import runpy, sys\nfor path in sys.argv[1:]: runpy.run_path(path, run_name='__main__')"
+
+
+@pytest.mark.parametrize("framework", ["torch", "jax"])
+def test_examples(framework: str, tmp_path: Path):
+    """Every block runs as pasted into a new file, and warns of nothing that it says.
+
+    In single precision, as a reader's would: the setting of these tests is not for it. Blocks of
+    one framework share a process, which imports it once, but no names.
     """
-    for framework in ("torch", "pyro", "jax", "numpyro"):
-        if re.search(rf"^\s*(?:import|from) {framework}\b", code, re.MULTILINE):
-            pytest.importorskip(framework)
-    path = tmp_path / "example.py"
-    path.write_text(code)
+    pytest.importorskip(framework)
+    paths = []
+    for number, code in enumerate(EXAMPLES):
+        if is_of_jax(code) == (framework == "jax"):
+            paths.append(tmp_path / f"example_{number}.py")
+            paths[-1].write_text(code)
+    assert paths
     done = subprocess.run(
-        [sys.executable, path],
+        [sys.executable, "-c", RUN_EACH, *paths],
         cwd=tmp_path,
         env=environment(),
         capture_output=True,
@@ -58,7 +68,7 @@ def test_example(code: str, tmp_path: Path):
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    for place in ("constrained", path.name):
+    for place in ("constrained", "example_"):
         assert place not in done.stderr, f"a warning:\n{done.stderr}"
 
 

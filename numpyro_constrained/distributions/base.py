@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.core import Tracer
 from numpyro.distributions import Distribution, constraints
@@ -201,8 +202,9 @@ class ConstrainedDistribution(Distribution):
         if tolerance is None:
             tolerance = default_tolerance(value.dtype)
         inside = self._constraint.contains(value, tolerance)
-        if self._validate_args and not isinstance(inside, Tracer) and not inside.all():
-            gap = jnp.abs(jax.lax.stop_gradient(self.residual(value))).max()
+        if self._validate_args and not isinstance(inside, Tracer) and not np.asarray(inside).all():
+            residual = folded(self.residual)(value)
+            gap = jnp.abs(jax.lax.stop_gradient(residual)).max()
             size = "unknown" if isinstance(gap, Tracer) else f"{float(gap):.3g}"
             raise off_subspace(tolerance, size)
         return inside

@@ -32,7 +32,7 @@ from constrained_core.fiber.plan import NO_POINT
 from numpyro_constrained.constraints import integer_linear_equality
 from numpyro_constrained.distributions.base import ConstrainedDistribution
 from numpyro_constrained.estimators import with_gradient
-from numpyro_constrained.kernels.arrays.leaves import untraced_property
+from numpyro_constrained.kernels.arrays.leaves import folded, untraced_property
 from numpyro_constrained.kernels.arrays.linalg import lift
 from numpyro_constrained.kernels.fiber.constraint import Fiber, rebind_fiber, same_fiber
 from numpyro_constrained.kernels.fiber.parts.part import Part
@@ -365,13 +365,14 @@ class ConstrainedDiscrete(ConstrainedDistribution):
 
     def _floating(self, value: Any) -> Array:
         """Whole numbers stay what they are: sums of them are exact."""
-        return jnp.asarray(value)
+        with jax.ensure_compile_time_eval():  # what is known stays known inside a trace
+            return jnp.asarray(value)
 
     def _on_support(self, value: Array) -> Array:
         inside = self._constraint.contains(value)
-        if self._validate_args and not isinstance(inside, Tracer) and not inside.all():
-            gap = float(jnp.abs(self.residual(value)).max())
-            raise off_fiber(gap, float(value.min()), float(value.max()))
+        if self._validate_args and not isinstance(inside, Tracer) and not np.asarray(inside).all():
+            gap, given = np.abs(folded(self.residual)(value)), np.asarray(value)
+            raise off_fiber(float(gap.max()), float(given.min()), float(given.max()))
         return inside
 
     def _joined(self, parts: Sequence[Array], event_dim: int = 1) -> Array:

@@ -16,6 +16,7 @@ from constrained_core.checks.laws import different_supports, no_reparametrised_d
 from numpyro_constrained.distributions.base import ConstrainedDistribution
 from numpyro_constrained.estimators import with_gradient
 from numpyro_constrained.kernels.arrays.linalg import diagonal, lift
+from numpyro_constrained.kernels.arrays.noise import white_noise
 from numpyro_constrained.kernels.linear.conditional import Conditional
 from numpyro_constrained.kernels.linear.constraint import LinearConstraint
 from numpyro_constrained.kernels.linear.losses import normal_expected_l2
@@ -103,7 +104,7 @@ class ConstrainedLocationScale(ConstrainedDistribution):
         assert is_prng_key(key)
         law, shape = self._conditional, tuple(sample_shape) + self._batch_shape
         key_noise, key_factor = jax.random.split(key)
-        noise = jax.random.normal(key_noise, shape + (law.noise_size,), self.loc.dtype)
+        noise = white_noise(key_noise, shape + (law.noise_size,), self.loc.dtype)
         draw = law.draw(noise * self._noise_factor(key_factor, shape))
         draw = made_on(law.constraint, draw)
         if self.gradient_estimator == "pathwise":  # needs no mean

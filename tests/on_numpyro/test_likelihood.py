@@ -20,6 +20,7 @@ from numpyro_constrained import (
     ConstrainedMultivariateNormal,
     ConstrainedMultivariateStudentT,
     ConstrainedNormal,
+    ConstrainedPoisson,
     ConstraintError,
     GroupSum,
 )
@@ -215,3 +216,25 @@ def test_learning_from_minibatches(size):
     found = svi.run(KEY, 40, progress_bar=False)
     assert np.isfinite(found.losses).all()
     assert not np.array_equal(found.params["scale"], np.ones(4))
+
+
+CHECKED = {
+    "poisson": lambda rate: ConstrainedPoisson(rate, GROUPS, np.array([3, 4]), validate_args=True),
+    "normal": lambda scale: ConstrainedNormal(LOC, scale, GROUPS, TOTALS[0], validate_args=True),
+}
+
+
+@pytest.mark.parametrize("law", CHECKED.values(), ids=CHECKED)
+def test_known_data_are_checked_when_a_program_is_made(law):
+    """Not by the program: XLA would add up the groups of large data while it compiles."""
+    point = np.asarray(law(SCALE).sample(KEY))
+    program = jax.make_jaxpr(lambda scale, value: law(scale).log_prob(value))(SCALE, point)
+    known = jax.make_jaxpr(lambda scale: law(scale).log_prob(point))(SCALE)
+    assert _reads(known) < _reads(program)
+    with pytest.raises(ConstraintError, match="off"):
+        jax.jit(lambda scale: law(scale).log_prob(point + 1))(SCALE)
+
+
+def _reads(program) -> int:
+    """How often rows are summed, by an index or by a matrix."""
+    return str(program).count("scatter-add[") + str(program).count("dot_general[")

@@ -105,7 +105,7 @@ def _posterior_moments():
     return law.mean.numpy(), law.covariance.numpy()
 
 
-@pytest.mark.parametrize("is_reparametrised", [False, True])
+@pytest.mark.parametrize("is_reparametrised", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_nuts_finds_the_posterior(is_reparametrised):
     model = _model
     if is_reparametrised:

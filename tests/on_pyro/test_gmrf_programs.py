@@ -87,7 +87,7 @@ def _two_nodes():
     pyro.sample("counts", dist.Poisson(torch.exp(1 + field)).to_event(1), obs=counts)
 
 
-@pytest.mark.parametrize("is_reparametrised", [False, True])
+@pytest.mark.parametrize("is_reparametrised", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_nuts_with_a_learned_precision(is_reparametrised):
     model = _two_nodes
     if is_reparametrised:

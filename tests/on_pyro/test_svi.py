@@ -47,7 +47,13 @@ def test_diagonal_guide_finds_an_isotropic_posterior(autoguide):
     assert_posterior(ISOTROPIC, guide)
 
 
-@pytest.mark.parametrize("autoguide", [AutoMultivariateNormal, AutoLowRankMultivariateNormal])
+@pytest.mark.parametrize(
+    "autoguide",
+    [
+        AutoMultivariateNormal,
+        pytest.param(AutoLowRankMultivariateNormal, marks=pytest.mark.slow),
+    ],
+)
 def test_full_guide_finds_the_posterior(autoguide):
     guide = autoguide(CORRELATED.model)
     fit(CORRELATED.model, guide, steps=700)
@@ -107,7 +113,9 @@ def constrained_guide(**options):
     return law
 
 
-@pytest.mark.parametrize("elbo", [Trace_ELBO, TraceMeanField_ELBO])
+@pytest.mark.parametrize(
+    "elbo", [Trace_ELBO, pytest.param(TraceMeanField_ELBO, marks=pytest.mark.slow)]
+)
 def test_constrained_guide_finds_the_posterior(elbo):
     particles = elbo(num_particles=256, vectorize_particles=True, max_plate_nesting=0)
     fit(CORRELATED.model, constrained_guide, elbo=particles)

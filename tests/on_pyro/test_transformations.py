@@ -263,7 +263,7 @@ def step(name, **kw):
     return run
 
 
-FAST_TO_COMPILE = ("redundant", "groups", "dense", "student")
+FAST_TO_COMPILE = ("redundant", "groups", "student")
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from jax.interpreters import batching, mlir
 
 from numpyro_constrained.kernels.arrays.linalg import matmul, matvec
 
-__all__ = ["held", "held_matvec", "is_large"]
+__all__ = ["LARGE", "held", "held_matvec", "is_large"]
 
 LARGE = 2**16
 """Entries from which it pays."""

@@ -27,7 +27,7 @@ from constrained_core.fiber.trellis import Trellis
 from numpyro_constrained.kernels.arrays.groups import Groups
 from numpyro_constrained.kernels.arrays.inputs import on_host
 from numpyro_constrained.kernels.arrays.known import seen
-from numpyro_constrained.kernels.arrays.leaves import Layout, unstacked
+from numpyro_constrained.kernels.arrays.leaves import Layout, folded, unstacked
 from numpyro_constrained.kernels.arrays.linalg import lift, matvec
 from numpyro_constrained.kernels.arrays.plans import plan_index
 from numpyro_constrained.kernels.arrays.sparse_inputs import dense_form, is_sparse
@@ -91,6 +91,7 @@ class IntegerConstraint:
         A = self.A.astype(value.dtype) if is_whole else self.A
         return value @ A if self.is_vector else matvec(A, value)
 
+    @folded
     def contains(self, value: Array) -> Array:
         """``(*batch,)`` whether every entry is a whole number in range and the sums are right.
 

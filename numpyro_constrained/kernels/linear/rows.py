@@ -13,7 +13,7 @@ from jax import Array
 
 from constrained_core.linear.plan import GroupPlan
 from numpyro_constrained.kernels.arrays.groups import Groups
-from numpyro_constrained.kernels.arrays.held import held_matvec, is_large
+from numpyro_constrained.kernels.arrays.held import LARGE, held_matvec, is_large
 from numpyro_constrained.kernels.arrays.linalg import lift, matmul
 from numpyro_constrained.kernels.arrays.plans import plan_tensor
 from numpyro_constrained.kernels.linear.gram import DenseGram, DiagonalGram
@@ -157,6 +157,10 @@ class GroupRows(DisjointRows):
         self.groups, self.weights = groups, weights
         self.plain, self.plan = plain, plan
         self.size, self.num_variables = groups.size, len(groups.index)
+
+    @property
+    def is_large(self) -> bool:
+        return self.num_variables >= LARGE
 
     def apply(self, vector: Array) -> Array:
         return self.groups.totals(
