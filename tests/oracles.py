@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 
+import mpmath
 import numpy as np
 from scipy import integrate, linalg, stats
 
@@ -342,3 +343,12 @@ def point(problem: Problem, rng: np.random.Generator, spread: float = 1.0) -> np
         return problem.origin
     step = np.linalg.cholesky(problem.shape) @ rng.normal(size=problem.dimension)
     return mean(problem) + spread * problem.null_space @ step
+
+
+def exact_variance(cov: np.ndarray, A: np.ndarray) -> np.ndarray:
+    """``(n,)`` variances given A x = k, for independent rows, in 50 digits."""
+    with mpmath.workdps(50):
+        cov, A = mpmath.matrix(cov.tolist()), mpmath.matrix(A.tolist())
+        gain = cov * A.T * (A * cov * A.T) ** -1
+        left = cov - gain * A * cov
+        return np.array([float(left[i, i]) for i in range(left.rows)])

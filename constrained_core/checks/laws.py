@@ -6,6 +6,7 @@ from constrained_core.errors import ConstraintError
 
 __all__ = [
     "STALE_SUPPORT",
+    "changed_in_place",
     "different_supports",
     "no_draws",
     "no_joint_base",
@@ -21,6 +22,15 @@ STALE_SUPPORT = (
     "If A or k is itself sampled or learned, or changes with the minibatch: autoguides and MCMC "
     "keep the subspace that they saw first; use reparam.auto_reparam."
 )
+
+
+def changed_in_place(law: str, name: str) -> ConstraintError:
+    """A parameter that is no longer what a law was made of."""
+    return ConstraintError(
+        f"{name}: expected the values that the {law} was made with, got others: an optimiser's "
+        "step, load_state_dict or another change in place; make the law again (in the forward pass "
+        "of a module, say), or give it a copy by clone()."
+    )
 
 
 def off_subspace(tolerance: float, gap: str) -> ConstraintError:

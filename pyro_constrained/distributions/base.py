@@ -10,13 +10,14 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from constrained_core import GroupSum
-from constrained_core.checks.laws import STALE_SUPPORT, off_subspace
+from constrained_core.checks.laws import STALE_SUPPORT, changed_in_place, off_subspace
 from constrained_core.checks.shapes import check_value_shape, inferred_shapes
 from constrained_core.explanation.law import law_card
 from constrained_core.sparse import SparseMatrix
 from pyro_constrained.constraints import linear_equality
 from pyro_constrained.distributions.card import facts_of
 from pyro_constrained.kernels.arrays.autocast import in_full_precision
+from pyro_constrained.kernels.arrays.in_place import Unchanged
 from pyro_constrained.kernels.arrays.inspection import are_known
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes
 from pyro_constrained.kernels.linear.constraint import LinearConstraint, default_tolerance
@@ -51,6 +52,19 @@ class ConstrainedDistribution(TorchDistribution):
         # Parameters are checked by the laws themselves, with messages that say what to do.
         super().__init__(batch_shape, torch.Size((constraint.num_variables,)), validate_args=False)
         self._validate_args = self._validates(validate_args)
+        self._made_of = Unchanged(self._tensors())
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """What the law was made of, by name."""
+        given = {name: self.__dict__.get(name) for name in self.arg_constraints}
+        given |= {"A": self.A, "k": self.k}
+        values = {n: v.values if isinstance(v, SparseMatrix) else v for n, v in given.items()}
+        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+
+    def _require_unchanged(self) -> None:
+        name = self._made_of.changed()
+        if name is not None:
+            raise changed_in_place(type(self).__name__, name)
 
     @staticmethod
     def _validates(validate_args: bool | None) -> bool:
@@ -111,6 +125,11 @@ class ConstrainedDistribution(TorchDistribution):
         return new
 
     def _expanded(self, value: Tensor, event_dim: int) -> Tensor:
+        """An answer in the batch shape of the law, of which it has to be a law still."""
+        self._require_unchanged()
+        is_current = self._constraint.is_current
+        if is_current is not None:
+            value = torch.where(is_current, value, torch.nan)
         event_shape = value.shape[value.ndim - event_dim :]
         batch_shape = value.shape[: value.ndim - event_dim]
         if batch_shape == self._batch_shape:

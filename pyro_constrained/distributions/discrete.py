@@ -59,8 +59,13 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         validate_args: bool | None,
     ) -> None:
         self.gradient_estimator = check_estimator(gradient_estimator, ESTIMATORS)
-        self._parameter, self._own_batch_shape = parameter, batch_shape
+        self._kept_parameter, self._own_batch_shape = parameter, batch_shape
         super().__init__(constraint, batch_shape, None, validate_args)  # type: ignore[arg-type]
+
+    @property
+    def _parameter(self) -> Tensor:
+        self._require_unchanged()
+        return self._kept_parameter
 
     @abstractmethod
     def _make_parts(self, parameter: Tensor) -> Sequence[Part]:
@@ -83,8 +88,13 @@ class ConstrainedDiscrete(ConstrainedDistribution):
     def _known_plan(self) -> Any:
         return self._constraint.plan
 
-    @lazy_property
+    @property
     def _parts(self) -> Sequence[Part]:
+        self._require_unchanged()
+        return self._made_parts
+
+    @lazy_property
+    def _made_parts(self) -> Sequence[Part]:
         return self._make_parts(self._parameter)
 
     @lazy_property
@@ -131,9 +141,9 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         own = self._own_batch_shape
         if new.batch_shape[len(new.batch_shape) - len(own) :] != own:
             event_shape = self._parameter.shape[self._parameter.ndim - self._parameter_event_dim :]
-            new._parameter = expanded(self._parameter, new.batch_shape + event_shape)
+            new._kept_parameter = expanded(self._parameter, new.batch_shape + event_shape)
             new._own_batch_shape = new.batch_shape
-            for name in ("_parts", "_log_weight_sum", "_figures", "_edge"):
+            for name in ("_made_parts", "_log_weight_sum", "_figures", "_edge"):
                 new.__dict__.pop(name, None)
         return new
 

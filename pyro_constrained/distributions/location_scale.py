@@ -41,9 +41,14 @@ class ConstrainedLocationScale(ConstrainedDistribution):
         support_tolerance: float | None,
         validate_args: bool | None,
     ) -> None:
-        self._conditional = conditional
+        self._kept_conditional = conditional
         self.gradient_estimator = check_estimator(gradient_estimator, ESTIMATORS)
         super().__init__(conditional.constraint, batch_shape, support_tolerance, validate_args)
+
+    @property
+    def _conditional(self) -> Conditional:
+        self._require_unchanged()
+        return self._kept_conditional
 
     @property
     def has_rsample(self) -> bool:  # type: ignore[override]  # depends on the estimator

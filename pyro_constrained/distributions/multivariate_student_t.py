@@ -218,4 +218,4 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
             - 0.5 * (df + blocks.rank) * torch.log1p(blocks.surprise / df)
             - blocks.log_range_volume
         )
-        return blocks.total(log_density)
+        return self._expanded(blocks.total(log_density), 0)

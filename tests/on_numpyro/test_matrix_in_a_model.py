@@ -234,3 +234,30 @@ def test_counts_built_before_x64_was_switched():
     assert (REDUNDANT @ np.asarray(x) == [1, 2, 3]).all()
     expected = ConstrainedPoisson(np.ones(4), REDUNDANT, np.array([1, 2, 3])).log_prob(x)
     np.testing.assert_allclose(law.log_prob(x), expected, rtol=1e-4)
+
+
+# Scales of which one dominates: what a constraint leaves of that variable is a small share.
+
+UNEVEN = np.array([1.0, 0.8, 1e5, 2.0])
+BATCH = np.array([[[1.0, 1, 1, 0], [0, 1, -1, 1]], [[1, 2, -1, 3], [-2, -4, 2, -6]]])
+FACTOR = np.array([[1.0, 0.5], [-0.3, 2.0], [0.7, 0.1], [0.2, -1.0]])
+UNEVEN_LAWS = {
+    "diagonal": lambda A: ConstrainedNormal(LOC, UNEVEN, A, np.zeros(2)),
+    "low rank": lambda A: ConstrainedLowRankMultivariateNormal(
+        LOC, FACTOR, UNEVEN**2, A, np.zeros(2)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNEVEN_LAWS)
+@pytest.mark.parametrize("number", [0, 1], ids=["independent", "dependent"])
+def test_variance_of_a_variable_that_dominates(name, number):
+    cov = np.diag(UNEVEN**2) + (FACTOR @ FACTOR.T if name == "low rank" else 0.0)
+    expected = oracles.exact_variance(cov, BATCH[number][: 2 - number])
+    law = UNEVEN_LAWS[name]
+    found = jax.jit(lambda A: (law(A).variance, jnp.diagonal(law(A).covariance)))(BATCH[number])
+    for variance in found:
+        np.testing.assert_allclose(variance, expected, rtol=1e-10)
+    both = jax.vmap(lambda A: law(A).variance)(BATCH)[number]
+    np.testing.assert_allclose(both, expected, rtol=1e-10)
+    np.testing.assert_allclose(law(BATCH).variance[number], expected, rtol=1e-10)

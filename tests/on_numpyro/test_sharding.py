@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = """
 import jax, jax.numpy as jnp, numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from numpyro_constrained import ConstrainedNormal, GroupSum
+from numpyro_constrained import ConstrainedMultivariateNormal, ConstrainedNormal, GroupSum
 
 jax.config.update("jax_enable_x64", True)
 assert len(jax.devices()) == 2
@@ -22,8 +22,13 @@ A, x, loc = rng.normal(size=(2, n)), rng.normal(size=(batch, n)), rng.normal(siz
 scale = rng.uniform(0.3, 2, (batch, n))
 data = tuple(map(jnp.asarray, (loc, scale, x @ A.T, x)))
 groups = GroupSum([0, 0, 1, 1, 1, 0], 2)
+def dense(loc, scale, k):
+    return ConstrainedMultivariateNormal(loc, scale_tril=scale[..., None] * np.eye(n), A=A, k=k)
+
+
 LAWS = {
     "rows": lambda loc, scale, k: ConstrainedNormal(loc, scale, A, k),
+    "dense": dense,
     "groups": lambda loc, scale, k: ConstrainedNormal(loc, scale, groups, k),
 }
 mesh = Mesh(np.array(jax.devices()), ("batch",))
@@ -58,6 +63,30 @@ for name, build in LAWS.items():
     parts = tuple(part.reshape(2, batch // 2, -1) for part in data)
     close(jax.pmap(scores)(*parts).reshape(-1), jax.jit(scores)(*data))
     print(name, "ok", flush=True)
+
+
+def drawn(loc, scale, k):
+    # Laws are mapped over rows, and the place in the mesh tells k.
+    where = jnp.asarray([0.0, 1.0])[jax.lax.axis_index("batch")]
+
+    def one(loc, scale, k):
+        law = ConstrainedNormal(loc, scale, A, k + where)
+        return law.sample(jax.random.key(0)) + law.mean
+
+    return jax.vmap(one)(loc, scale, k)
+
+
+def expected_draws(loc, scale, k):
+    def one(loc, scale, k):
+        law = ConstrainedNormal(loc, scale, A, k)
+        return law.sample(jax.random.key(0)) + law.mean
+
+    return jax.vmap(one)(loc, scale, k + np.repeat([0.0, 1.0], batch // 2)[:, None])
+
+
+mapped = jax.shard_map(drawn, mesh=mesh, in_specs=spec, out_specs=spec)
+close(jax.jit(mapped)(*spread[:3]), jax.jit(expected_draws)(*data[:3]))
+print("mapped", "ok", flush=True)
 """
 
 
@@ -67,4 +96,4 @@ def test_two_devices_give_the_same_numbers():
     command = [sys.executable, "-W", "ignore", "-c", PROGRAM]
     found = subprocess.run(command, env=flags, cwd=ROOT, capture_output=True, text=True)
     assert found.returncode == 0, found.stderr[-3000:]
-    assert found.stdout.split() == ["rows", "ok", "groups", "ok"]
+    assert found.stdout.split() == ["rows", "ok", "dense", "ok", "groups", "ok", "mapped", "ok"]

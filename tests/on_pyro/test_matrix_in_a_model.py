@@ -243,3 +243,30 @@ def test_data_of_another_precision(name, matrix):
             torch.testing.assert_close(found.double(), double.log_prob(x), rtol=1e-5, atol=1e-5)
             assert law.residual(value).abs().max() < 1e-5
             assert law.support.check(law.project(value)).all()
+
+
+# Scales of which one dominates: what a constraint leaves of that variable is a small share.
+
+UNEVEN = tensor([1.0, 0.8, 1e5, 2.0])
+BATCH = tensor([[[1.0, 1, 1, 0], [0, 1, -1, 1]], [[1, 2, -1, 3], [-2, -4, 2, -6]]])
+FACTOR = tensor([[1.0, 0.5], [-0.3, 2.0], [0.7, 0.1], [0.2, -1.0]])
+UNEVEN_LAWS = {
+    "diagonal": lambda A: ConstrainedNormal(LOC, UNEVEN, A, torch.zeros(2)),
+    "low rank": lambda A: ConstrainedLowRankMultivariateNormal(
+        LOC, FACTOR, UNEVEN.square(), A, torch.zeros(2)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNEVEN_LAWS)
+@pytest.mark.parametrize("number", [0, 1], ids=["independent", "dependent"])
+def test_variance_of_a_variable_that_dominates(name, number):
+    cov = UNEVEN.square().diag() + (FACTOR @ FACTOR.T if name == "low rank" else 0.0)
+    expected = oracles.exact_variance(cov.numpy(), BATCH[number][: 2 - number].numpy())
+    law = UNEVEN_LAWS[name]
+    learned = law(BATCH[number].clone().requires_grad_())
+    both = law(BATCH)
+    mapped = vmap(lambda A: law(A).variance)(BATCH)[number]
+    found = [learned.variance, learned.covariance.diagonal(), both.variance[number], mapped]
+    for variance in found:
+        np.testing.assert_allclose(variance.detach(), expected, rtol=1e-10)

@@ -286,18 +286,30 @@ def test_a_compiled_step_with_the_default_backend(name, compiling):
     assert value_and_gradients(compiled, LOC, SCALE)[0].shape == expected[0].shape
 
 
-def test_a_compiled_step_is_never_stale(compiling):
-    """Whatever A is later: the plan is of the values at compilation, others give NaN."""
-    matrix = A.clone()
-    x = NORMAL(LOC, SCALE, A, K).mean
+STALE = {
+    "row": lambda A: NORMAL(LOC, SCALE, A[0], K[0], validate_args=False).mean,
+    "dense": lambda A: MVN(LOC, torch.diag(SCALE), A, K, validate_args=False).variance,
+    "low rank": lambda A: (
+        ConstrainedLowRankMultivariateNormal(LOC, FACTOR, SCALE, A, K, validate_args=False).mean
+    ),
+    "student": lambda A: STUDENT(5.0, LOC, A=A, k=K, scale=SCALE, validate_args=False).mode,
+    "transform": lambda A: LinearEqualityTransform(A[0], K[0])(LOC[:3]),
+}
 
-    @whole
-    def score(loc):
-        return NORMAL(loc, SCALE, matrix, K, validate_args=False).log_prob(x)
 
-    close(score(LOC), NORMAL(LOC, SCALE, A, K).log_prob(x))
-    matrix[0, 0] = 7.0
-    assert score(LOC).isnan()
+@pytest.mark.parametrize("kind", [torch.clone, torch.Tensor.numpy], ids=["tensor", "array"])
+@pytest.mark.parametrize("name", STALE)
+def test_a_compiled_step_is_never_stale(name, kind, compiling):
+    """Whatever A is later, another one or the same one changed in place: the plan is of the values
+    at compilation, others give NaN, which no other step ever takes for them."""
+    given, other = kind(A.clone()), kind(A * torch.tensor([1.0, 2.0, 1.0, 1.0]))
+    compiled, expected = whole(STALE[name], "eager"), STALE[name](A)
+    close(compiled(given), expected)
+    assert compiled(other).isnan().any()
+    given[0, 0] = 7.0
+    assert compiled(given).isnan().any()
+    torch._dynamo.reset()
+    close(whole(lambda A: STALE[name](A), "eager")(kind(A.clone())), expected)
 
 
 def test_a_compiled_step_over_minibatches_of_k(compiling):

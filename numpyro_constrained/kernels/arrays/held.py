@@ -15,6 +15,7 @@ from jax.core import ShapedArray, Tracer
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 
+from numpyro_constrained.kernels.arrays.leaves import is_sharded
 from numpyro_constrained.kernels.arrays.linalg import matmul, matvec
 
 __all__ = ["LARGE", "held", "held_matvec", "is_large"]
@@ -76,6 +77,4 @@ def held_matvec(matrix: Any, vector: Array, transposed: bool = False) -> Array:
 
 def is_large(array: Any) -> bool:
     """Whether an array is a constant that is worth holding."""
-    # Inside a shard_map, a constant belongs to no mesh.
-    is_mapped = bool(jax.sharding.get_abstract_mesh().manual_axes)
-    return isinstance(array, np.ndarray) and array.size >= LARGE and not is_mapped
+    return isinstance(array, np.ndarray) and array.size >= LARGE and not is_sharded()

@@ -9,6 +9,8 @@ from jax.core import Tracer
 __all__ = ["seen"]
 
 MAX_OPERATIONS = 1000
+MAPPED = ("axis_index", "pvary", "pcast")
+"""Operations that say where in a mesh one is."""
 OPAQUE = ("jaxpr", "branches", "cond_jaxpr", "call_jaxpr")
 
 
@@ -58,6 +60,8 @@ class _Search:
         if id(operation) not in self._found:
             inner = [name for name in OPAQUE if name in operation.params]
             is_call = operation.primitive.name in ("jit", "pjit")
+            if operation.primitive.name in MAPPED:
+                raise _Unknown
             if operation.effects or (inner and not is_call) or len(self._found) > MAX_OPERATIONS:
                 raise _Unknown
             inputs = [self.value(tracer) for tracer in operation.in_tracers]

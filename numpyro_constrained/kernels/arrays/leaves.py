@@ -18,6 +18,7 @@ __all__ = [
     "derived_property",
     "evaluated",
     "folded",
+    "is_sharded",
     "leaf_shape",
     "unstacked",
     "untraced_property",
@@ -38,6 +39,12 @@ def evaluated(function: Callable[..., Result]) -> Callable[..., Result]:
     return at_once
 
 
+def is_sharded() -> bool:
+    """Whether this runs inside a ``shard_map``: there constants belong to no mesh, and branches
+    have to agree in what varies over it."""
+    return bool(jax.sharding.get_abstract_mesh().manual_axes)
+
+
 def folded(function: Callable[..., Result]) -> Callable[..., Result]:
     """``function`` with all that depends on no tracer computed once, when a trace is made.
 
@@ -50,8 +57,7 @@ def folded(function: Callable[..., Result]) -> Callable[..., Result]:
     @wraps(function)
     def fold(*args: Any, **kwargs: Any) -> Result:
         # Evaluation at once forgets the mesh of a shard_map, which tracers inside of it need.
-        is_mapped = bool(jax.sharding.get_abstract_mesh().manual_axes)
-        return function(*args, **kwargs) if is_mapped else at_once(*args, **kwargs)
+        return function(*args, **kwargs) if is_sharded() else at_once(*args, **kwargs)
 
     return fold
 

@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.core import Tracer
 
+from numpyro_constrained.kernels.arrays.leaves import is_sharded
+
 __all__ = ["white_noise"]
 
 LARGE = 2**12
@@ -21,7 +23,7 @@ def white_noise(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
     evaluates it in each of them again. What leaves a branch is not fused with what follows.
     """
     bits = jax.random.key_data(key)
-    if prod(shape) < LARGE or not isinstance(bits, Tracer):
+    if prod(shape) < LARGE or not isinstance(bits, Tracer) or is_sharded():
         return jax.random.normal(key, shape, dtype)
     return jax.lax.cond(
         (bits[..., 0] | 1) != 0,  # always, but XLA does not know

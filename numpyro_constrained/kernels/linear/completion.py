@@ -27,7 +27,7 @@ __all__ = [
     "Completion",
     "DenseCompletion",
     "DisjointCompletion",
-    "PlainCompletion",
+    "RankedCompletion",
     "SparseCompletion",
     "factor_by_size",
     "pivots_first",
@@ -77,22 +77,6 @@ class DisjointCompletion(Completion):
         return jnp.where(self.dominates, others / total, 1 - self.share)
 
 
-class PlainCompletion(Completion):
-    """No variable is filled in, where the number of independent rows is not known."""
-
-    def __init__(self, rows: DenseRows, size: Array) -> None:
-        self.white = rows.scaled(size).dense()
-
-    def fill(self, tangent: Array) -> Array:
-        return tangent
-
-    def free_share(self) -> Array:
-        gram = matmul(self.white, self.white.mT)
-        is_zero = (stop_gradient(diagonal(gram)) == 0).astype(gram.dtype)
-        gram = gram + is_zero[..., None] * identity_like(gram)
-        return 1 - (self.white * matmul(jnp.linalg.inv(gram), self.white)).sum(-2)
-
-
 class SparseCompletion(Completion):
     """No variable is filled in: what is left of each is an entry of an inverse, no difference."""
 
@@ -129,11 +113,52 @@ class DenseCompletion(Completion):
         return size * take(white, self.place)
 
     def free_share(self) -> Array:
-        squares = matmul(self.followers, self.followers.mT)
-        inverse = jnp.linalg.inv(identity_like(squares) + squares)
-        explained = (self.followers * matmul(inverse, self.followers)).sum(-2)
-        left = diagonal(matmul(inverse, squares))
-        return take(jnp.concatenate([left, 1 - explained], -1), self.place)
+        return take(jnp.concatenate(_shares(self.followers), -1), self.place)
+
+
+class RankedCompletion(Completion):
+    """The same where the number of independent rows is not known: the other rows, the last ones,
+    are zero. What stands in the places of their pivots are variables like all others.
+
+    Args:
+        rows: ``(*batch, m, n)`` B.
+        is_kept: ``(*batch, m)`` which rows are not zero.
+        size: ``(*batch, n)``.
+    """
+
+    def __init__(self, rows: DenseRows, is_kept: Array, size: Array) -> None:
+        self.size, self.num_rows = size, rows.size
+        white = rows.scaled(size).dense()
+        self.is_kept = lift(is_kept, white.ndim - 1)
+        self.order = pivots_first(stop_gradient(white))
+        self.place = jnp.argsort(self.order, -1)
+        white = take(white, self.order[..., None, :])
+        first, is_pivot = white[..., : self.num_rows], self.is_kept[..., None, :]
+        pivots = jnp.where(is_pivot, first, identity_like(first))
+        others = [jnp.where(is_pivot, 0.0, first), white[..., self.num_rows :]]
+        self.followers = jnp.linalg.solve(pivots, jnp.concatenate(others, -1))
+
+    def fill(self, tangent: Array) -> Array:
+        size = lift(self.size, tangent.ndim)
+        white = take(tangent / size, self.order)
+        first, rest = white[..., : self.num_rows], white[..., self.num_rows :]
+        is_pivot = lift(self.is_kept, first.ndim)
+        others = jnp.concatenate([jnp.where(is_pivot, 0.0, first), rest], -1)
+        first = jnp.where(is_pivot, -matvec(self.followers, others), first)
+        return size * take(jnp.concatenate([first, rest], -1), self.place)
+
+    def free_share(self) -> Array:
+        left, others = _shares(self.followers)
+        first = jnp.where(self.is_kept, left, others[..., : self.num_rows])
+        return take(jnp.concatenate([first, others[..., self.num_rows :]], -1), self.place)
+
+
+def _shares(followers: Array) -> tuple[Array, Array]:
+    """Shares of variance that are left of pivots, and of the variables that they follow."""
+    squares = matmul(followers, followers.mT)
+    inverse = jnp.linalg.inv(identity_like(squares) + squares)
+    explained = (followers * matmul(inverse, followers)).sum(-2)
+    return diagonal(matmul(inverse, squares)), 1 - explained
 
 
 def factor_by_size(rows: Array) -> tuple[Array, Array]:

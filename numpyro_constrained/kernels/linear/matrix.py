@@ -54,6 +54,7 @@ class BoundMatrix(ABC):
         rank: r; an array where the matrices of a batch differ, or are traced.
         row_scale: ``(*batch, r)`` or ``(r,)`` of the scaled rows R.
         kept: which rows of A they are, or None for all.
+        is_kept: ``(*batch, r)`` which rows of B are not zero, where their number is not known.
         log_range_volume: 1/2 log pdet A A'.
         half_log_det: 1/2 log det B B'.
         gram: B B', factored.
@@ -71,6 +72,7 @@ class BoundMatrix(ABC):
     rank: int | Array
     row_scale: Any
     kept: np.ndarray | None = None
+    is_kept: Array | None = None
     log_range_volume: Any
     half_log_det: Any
     gram: Gram

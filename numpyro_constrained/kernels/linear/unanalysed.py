@@ -37,6 +37,7 @@ __all__ = ["UnanalysedMatrix", "UnanalysedRow"]
 class UnanalysedRow(BoundMatrix):
     """One row ``(*batch, n)``; B is R. A row of zeros constrains nothing."""
 
+    is_kept: Array
     rows: SingleRow
     num_rows = 1
 
@@ -44,20 +45,20 @@ class UnanalysedRow(BoundMatrix):
         self._layout, scale = layout, _power_of_two_scale(A)
         self.given, self.rows, self.row_scale = SingleRow(A), SingleRow(A * scale), scale
         self.scaled_rows = self.rows
-        self._is_kept = stop_gradient(A != 0).any(-1, keepdims=True)
-        self.rank = _rank(self._is_kept)
+        self.is_kept = stop_gradient(A != 0).any(-1, keepdims=True)
+        self.rank = _rank(self.is_kept)
         self.half_log_det = self.gram.half_log_det
         self.log_range_volume = self.half_log_det - jnp.log(scale)[..., 0]
 
     def padded(self, square: Array) -> Array:
-        return square + _missing(self._is_kept, square[..., 0])[..., None]
+        return square + _missing(self.is_kept, square[..., 0])[..., None]
 
     def disjoint_gram(self, rows: DisjointRows) -> DiagonalGram:
         lengths = rows.squared_lengths()
-        return DiagonalGram(lengths + _missing(self._is_kept, lengths))
+        return DiagonalGram(lengths + _missing(self.is_kept, lengths))
 
     def agrees(self, k: Array, scaled_k: Array) -> Array:
-        return self._is_kept | (k == 0)
+        return self.is_kept | (k == 0)
 
     def gap(self, scaled_k: Array, value: Array) -> Array:
         return lift(scaled_k, value.ndim) - self.rows.apply(value)
@@ -96,6 +97,7 @@ class UnanalysedMatrix(BoundMatrix):
         layout: what was known of A where it was given.
     """
 
+    is_kept: Array
     rows: DenseRows
     scaled_rows: DenseRows
 
@@ -103,15 +105,15 @@ class UnanalysedMatrix(BoundMatrix):
         self.num_rows, self.given = A.shape[-2], DenseRows(A)
         scale = _power_of_two_scale(A)
         scaled = A * scale
-        self._mixing, self._is_kept = _orthonormalising(stop_gradient(scaled))
+        self._mixing, self.is_kept = _orthonormalising(stop_gradient(scaled))
         self.scaled_rows, self.rows = DenseRows(scaled), DenseRows(matmul(self._mixing, scaled))
         self.row_scale = scale[..., 0]
-        self.rank, self._layout = _rank(self._is_kept), layout
+        self.rank, self._layout = _rank(self.is_kept), layout
 
     def padded(self, square: Array) -> Array:
         if isinstance(self.rank, int) and self.rank == self.rows.size:
             return square
-        return square + _missing(self._is_kept, square[..., 0])[..., None] * identity_like(square)
+        return square + _missing(self.is_kept, square[..., 0])[..., None] * identity_like(square)
 
     @property
     def gram(self) -> DenseGram:  # type: ignore[override]
@@ -155,7 +157,7 @@ class UnanalysedMatrix(BoundMatrix):
             ConstraintError: A had no values when it was given.
         """
         rows = self.full_rank_rows()
-        _require_reference(self._is_kept, self._layout.pivots)
+        _require_reference(self.is_kept, self._layout.pivots)
         if rows is None:
             raise ConstraintError(
                 "A: expected matrices of one rank, for coordinates of their null spaces, got a "

@@ -16,7 +16,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.lax import stop_gradient
 
-from numpyro_constrained.kernels.arrays.leaves import folded
+from numpyro_constrained.kernels.arrays.leaves import folded, is_sharded
 from numpyro_constrained.kernels.arrays.linalg import (
     Result,
     diagonal,
@@ -328,6 +328,6 @@ def whiten(constraint: LinearConstraint, root: Root) -> WhiteRows:
         return plain if np.all(gram.is_safe) else BalancedRows(constraint, root)
     # A large batch of scales shares its rows, unless they have to be balanced.
     shares_rows = isinstance(rows, ScaledRows) and gram.is_safe.size > 1
-    if isinstance(constraint.matrix, DenseMatrix) and not shares_rows:
+    if isinstance(constraint.matrix, DenseMatrix) and not (shares_rows or is_sharded()):
         return ChosenRows(plain, root)
     return SwitchedRows(plain, lambda: BalancedRows(constraint, root))

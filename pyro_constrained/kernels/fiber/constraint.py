@@ -52,6 +52,7 @@ class IntegerConstraint:
     """
 
     is_differentiated = False
+    is_current: Tensor | None = None  # see LinearConstraint; a compiled step has no plan of these
 
     def __init__(
         self, A: Tensor | GroupSum, k: Tensor, integers: np.ndarray, upper: int | None

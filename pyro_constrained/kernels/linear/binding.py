@@ -1,7 +1,7 @@
 """From what a user gives as A and k to a constraint that is bound to a law."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -64,6 +64,7 @@ def bind_constraint(A: Any, k: Any, like: Tensor) -> LinearConstraint:
         if given.is_current is None
         else torch.where(given.is_current, scaled_k, torch.nan),
         is_fixed=given.is_fixed,
+        is_current=given.is_current,
     )
 
 
@@ -112,10 +113,11 @@ def _read_matrix(A: Any, like: Tensor) -> _Given:
     if isinstance(A, Tensor) and (A.requires_grad or A.ndim > 2):
         return _Given(A, _unanalysed(A, like), is_fixed=False)
     given = _COMPILED[_bind_at_compilation(A, like.dtype, like.device)]
-    if not isinstance(A, Tensor):
+    if not isinstance(A, Tensor | np.ndarray):
         return given
     # The compiled step may run again with other values: it has no plan of them.
-    return _Given(given.A, given.matrix, given.is_fixed, (given.A == A).all())  # type: ignore[union-attr]
+    is_current = (given.A == torch.as_tensor(A, device=like.device)).all()  # type: ignore[union-attr]
+    return _Given(given.A, given.matrix, given.is_fixed, is_current)
 
 
 def _bind_matrix(A: Any, dtype: torch.dtype, device: torch.device) -> _Given:
@@ -164,6 +166,8 @@ def _bind_at_compilation(A: Any, dtype: torch.dtype, device: torch.device) -> st
     """A name of the matrix, with the values that it has when a step is compiled."""
     with _disable_current_modes():  # known numbers, which a recorder would take for its own
         given = _bind_matrix(A, dtype, device)
+        if isinstance(given.A, Tensor):  # of which the user may change the values
+            given = replace(given, A=given.A.clone())
     name = f"{id(given.matrix)}, {given.is_fixed}"
     _COMPILED.setdefault(name, given)
     return name

@@ -18,7 +18,7 @@ __all__ = [
     "Completion",
     "DenseCompletion",
     "DisjointCompletion",
-    "PlainCompletion",
+    "RankedCompletion",
     "SparseCompletion",
     "factor_by_size",
     "pivots_first",
@@ -67,21 +67,6 @@ class DisjointCompletion(Completion):
         return torch.where(self.dominates, others / total, 1 - self.white.share())
 
 
-class PlainCompletion(Completion):
-    """No variable is filled in, where the number of independent rows is not known."""
-
-    def __init__(self, rows: DenseRows, size: Tensor) -> None:
-        self.white = rows.scaled(size).dense()
-
-    def fill(self, tangent: Tensor) -> Tensor:
-        return tangent
-
-    def free_share(self) -> Tensor:
-        gram = self.white @ self.white.mT
-        gram = gram + torch.diag_embed((diagonal(gram.detach()) == 0).to(gram))
-        return 1 - (self.white * (torch.linalg.inv(gram) @ self.white)).sum(-2)
-
-
 class SparseCompletion(Completion):
     """No variable is filled in: what is solved for with the saddle-point matrix keeps the small
     ones."""
@@ -119,11 +104,53 @@ class DenseCompletion(Completion):
         return self.size * take(torch.cat([pivots, white[..., self.rank :]], -1), self.place)
 
     def free_share(self) -> Tensor:
-        squares = self.followers @ self.followers.mT
-        inverse = torch.linalg.inv(identity_like(squares) + squares)
-        explained = (self.followers * (inverse @ self.followers)).sum(-2)
-        share = torch.cat([diagonal(inverse @ squares), 1 - explained], -1)
-        return take(share, self.place)
+        return take(torch.cat(_shares(self.followers), -1), self.place)
+
+
+class RankedCompletion(Completion):
+    """The same where the number of independent rows differs in a batch: the other rows, the last
+    ones, are zero. What stands in the places of their pivots are variables like all others.
+
+    Args:
+        rows: ``(*batch, m, n)`` B.
+        is_kept: ``(*batch, m)`` which rows are not zero.
+        size: ``(*batch, n)``.
+    """
+
+    def __init__(self, rows: DenseRows, is_kept: Tensor, size: Tensor) -> None:
+        self.size, self.is_kept = size, is_kept
+        white = rows.scaled(size).dense()
+        self.order = pivots_first(white.detach())
+        self.place = torch.argsort(self.order, -1)
+        white = white.gather(-1, self.order[..., None, :].expand(white.shape))
+        first, rest = self._split(white)
+        is_pivot = is_kept[..., None, :]
+        pivots = torch.where(is_pivot, first, identity_like(first))
+        others = torch.cat([first.masked_fill(is_pivot, 0.0), rest], -1)
+        self.followers = solve(pivots, others)
+
+    def _split(self, vector: Tensor) -> tuple[Tensor, Tensor]:
+        num_rows = self.is_kept.shape[-1]
+        return vector[..., :num_rows], vector[..., num_rows:]
+
+    def fill(self, tangent: Tensor) -> Tensor:
+        first, rest = self._split(take(tangent / self.size, self.order))
+        others = torch.cat([first.masked_fill(self.is_kept, 0.0), rest], -1)
+        first = torch.where(self.is_kept, -matvec(self.followers, others), first)
+        return self.size * take(torch.cat([first, rest], -1), self.place)
+
+    def free_share(self) -> Tensor:
+        left, others = _shares(self.followers)
+        first, rest = self._split(others)
+        return take(torch.cat([torch.where(self.is_kept, left, first), rest], -1), self.place)
+
+
+def _shares(followers: Tensor) -> tuple[Tensor, Tensor]:
+    """Shares of variance that are left of pivots, and of the variables that they follow."""
+    squares = followers @ followers.mT
+    inverse = torch.linalg.inv(identity_like(squares) + squares)
+    explained = (followers * (inverse @ followers)).sum(-2)
+    return diagonal(inverse @ squares), 1 - explained
 
 
 def factor_by_size(rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ from pyro_constrained.kernels.linear.completion import (
     Completion,
     DenseCompletion,
     DisjointCompletion,
-    PlainCompletion,
+    RankedCompletion,
     SparseCompletion,
 )
 from pyro_constrained.kernels.linear.constraint import LinearConstraint
@@ -143,8 +143,8 @@ class Conditional(ABC):
             return SparseCompletion(matrix.rows, self.size)
         rows = matrix.full_rank_rows()
         if rows is None:
-            assert isinstance(matrix.rows, DenseRows)
-            return PlainCompletion(matrix.rows, self.size)
+            assert isinstance(matrix.rows, DenseRows) and matrix.is_kept is not None
+            return RankedCompletion(matrix.rows, matrix.is_kept, self.size)
         return DenseCompletion(rows, self.size)
 
     def covariance(self) -> Tensor:

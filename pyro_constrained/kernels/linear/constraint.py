@@ -37,6 +37,7 @@ class LinearConstraint:
         scaled_k: ``(*batch, r)`` right-hand sides of the scaled rows.
         is_fixed: whether A is the same whenever the law is made again, so that coordinates of its
             null space mean the same.
+        is_current: in a compiled step, whether A still has the values that were planned.
     """
 
     A: Tensor | GroupSum | SparseMatrix
@@ -44,6 +45,7 @@ class LinearConstraint:
     matrix: BoundMatrix
     scaled_k: Tensor
     is_fixed: bool
+    is_current: Tensor | None = None
 
     @property
     def rank(self) -> int | Tensor:

@@ -51,6 +51,7 @@ class BoundMatrix(ABC):
         rank: r; a tensor where the matrices of a batch differ, or cannot be looked at.
         row_scale: ``(*batch, r)`` or ``(r,)`` of the scaled rows R.
         kept: which rows of A they are, or None for all.
+        is_kept: ``(*batch, r)`` which rows of B are not zero, where their number is not known.
         log_range_volume: 1/2 log pdet A A'.
         half_log_det: 1/2 log det B B'.
         gram: B B', factored.
@@ -69,6 +70,7 @@ class BoundMatrix(ABC):
     rank: int | Tensor
     row_scale: Tensor
     kept: Tensor | None = None
+    is_kept: Tensor | None = None
     log_range_volume: Tensor | float
     half_log_det: Tensor | float
     gram: Gram

@@ -33,6 +33,7 @@ SAFE = 1e-3
 class UnanalysedRow(BoundMatrix):
     """One row ``(n,)``; B is R. A row of zeros constrains nothing."""
 
+    is_kept: Tensor
     rows: SingleRow
     num_rows = 1
 
@@ -41,17 +42,17 @@ class UnanalysedRow(BoundMatrix):
         scale = _power_of_two_scale(given[None])[0]
         self.given, self.rows, self.row_scale = SingleRow(given), SingleRow(given * scale), scale
         self.scaled_rows = self.rows
-        self._is_kept = (A != 0).any(-1, keepdim=True)
-        self.rank = _rank(self._is_kept)
+        self.is_kept = (A != 0).any(-1, keepdim=True)
+        self.rank = _rank(self.is_kept)
         self.half_log_det = self.gram.half_log_det
         self.log_range_volume = self.half_log_det - scale[0].log()
 
     def padded(self, square: Tensor) -> Tensor:
-        return square + torch.diag_embed((~self._is_kept).to(square))
+        return square + torch.diag_embed((~self.is_kept).to(square))
 
     def disjoint_gram(self, rows: DisjointRows) -> DiagonalGram:
         lengths = rows.squared_lengths()
-        return DiagonalGram(lengths + (~self._is_kept).to(lengths))
+        return DiagonalGram(lengths + (~self.is_kept).to(lengths))
 
     def full_rank_rows(self) -> DenseRows | None:
         """None but for a row of zeros: a vector is held as it is."""
@@ -59,7 +60,7 @@ class UnanalysedRow(BoundMatrix):
         return DenseRows(self.rows.weights.new_zeros(0, self.num_variables)) if is_none else None
 
     def agrees(self, k: Tensor, scaled_k: Tensor) -> Tensor:
-        return self._is_kept | (k == 0)
+        return self.is_kept | (k == 0)
 
     def gap(self, scaled_k: Tensor, value: Tensor) -> Tensor:
         return scaled_k - self.rows.apply(value)
@@ -95,6 +96,7 @@ class UnanalysedMatrix(BoundMatrix):
         like: a tensor of the law.
     """
 
+    is_kept: Tensor
     rows: DenseRows
     scaled_rows: DenseRows
 
@@ -104,17 +106,17 @@ class UnanalysedMatrix(BoundMatrix):
         exact = A.to(torch.float64)
         scale = _power_of_two_scale(exact)
         scaled = exact * scale
-        mixing, self._is_kept = _orthonormalising(scaled.detach(), torch.finfo(A.dtype).eps)
+        mixing, self.is_kept = _orthonormalising(scaled.detach(), torch.finfo(A.dtype).eps)
         self.scaled_rows = DenseRows(scaled.to(like.dtype))
         self.rows = DenseRows((mixing @ scaled).to(like.dtype))
         self.row_scale = scale[..., 0].to(like.dtype)
         self._mixing = mixing.to(like.dtype)
-        self.rank = _rank(self._is_kept)
+        self.rank = _rank(self.is_kept)
 
     def padded(self, square: Tensor) -> Tensor:
         if isinstance(self.rank, int) and self.rank == self.rows.size:
             return square
-        return square + torch.diag_embed((~self._is_kept).to(square))
+        return square + torch.diag_embed((~self.is_kept).to(square))
 
     @lazy_property
     def gram(self) -> DenseGram:

@@ -1,0 +1,144 @@
+"""A law whose tensors are changed in place says so: it is half what it was, half what they are."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from scipy import sparse
+from torch import nn
+
+from pyro_constrained import (
+    ConstrainedBernoulli,
+    ConstrainedCategorical,
+    ConstrainedGMRF,
+    ConstrainedLowRankMultivariateNormal,
+    ConstrainedMultivariateNormal,
+    ConstrainedMultivariateStudentT,
+    ConstrainedNormal,
+    ConstrainedPoisson,
+    ConstraintError,
+)
+
+N = 4
+ONES = torch.ones(N)
+
+
+def made(law, **parameters):
+    """A law, and its tensors by name."""
+    tensors = {"A": ONES.clone(), "k": torch.tensor(2.0), **parameters}
+    return law(**tensors), tensors
+
+
+def zeros():
+    return torch.zeros(N)
+
+
+LAWS = {
+    "normal": lambda: made(ConstrainedNormal, loc=zeros(), scale=ONES.clone()),
+    "uniform": lambda: made(ConstrainedNormal, loc=zeros(), scale=torch.tensor(1.0)),
+    "covariance": lambda: made(
+        ConstrainedMultivariateNormal, loc=zeros(), covariance_matrix=torch.eye(N)
+    ),
+    "precision": lambda: made(
+        ConstrainedMultivariateNormal, loc=zeros(), precision_matrix=torch.eye(N)
+    ),
+    "tril": lambda: made(ConstrainedMultivariateNormal, loc=zeros(), scale_tril=torch.eye(N)),
+    "low rank": lambda: made(
+        ConstrainedLowRankMultivariateNormal,
+        loc=zeros(),
+        cov_factor=torch.ones(N, 1),
+        cov_diag=ONES.clone(),
+    ),
+    "student": lambda: made(
+        ConstrainedMultivariateStudentT, df=torch.tensor(5.0), loc=zeros(), scale=ONES.clone()
+    ),
+    "poisson": lambda: made(ConstrainedPoisson, rate=ONES.clone()),
+    "bernoulli": lambda: made(ConstrainedBernoulli, logits=zeros()),
+    "probabilities": lambda: made(ConstrainedBernoulli, probs=0.5 * ONES),
+    "categorical": lambda: made(ConstrainedCategorical, logits=torch.zeros(N, 2)),
+}
+ANSWERS = {
+    "draw": lambda law, x: law.sample(),
+    "score": lambda law, x: law.log_prob(x),
+    "mean": lambda law, x: law.mean,
+    "variance": lambda law, x: law.variance,
+    "entropy": lambda law, x: law.entropy(),
+    "evidence": lambda law, x: law.constraint_log_prob(),
+}
+
+
+@pytest.mark.parametrize("is_used", [False, True])
+@pytest.mark.parametrize("name", LAWS)
+def test_every_answer_is_refused(name, is_used):
+    """It names what was changed; the same law made again answers."""
+    for changed in LAWS[name]()[1]:
+        law, tensors = LAWS[name]()
+        x = LAWS[name]()[0].sample()
+        if is_used:
+            for answer in ANSWERS.values():
+                answer(law, x)
+        tensors[changed].mul_(1.0)
+        if law._made_of.changed() is None:  # a copy: the law is what it was
+            for answer in ANSWERS.values():
+                answer(law, x)
+            continue
+        for answer in ANSWERS.values():
+            with pytest.raises(ConstraintError, match=f"^{changed}: .* make the law again"):
+                answer(law, x)
+        type(law)(**tensors).log_prob(x)
+
+
+def test_what_a_law_keeps_as_given():
+    """Where the law makes no copy, the change is seen."""
+    for name in ("normal", "covariance", "low rank", "student", "poisson", "bernoulli"):
+        law, tensors = LAWS[name]()
+        (parameter,) = (n for n in tensors if n in ("loc", "rate", "logits"))
+        x = law.sample()
+        tensors[parameter].add_(1.0)
+        with pytest.raises(ConstraintError, match=f"^{parameter}: "):
+            law.log_prob(x)
+
+
+def test_values_of_a_sparse_precision():
+    precision = sparse.csr_array(torch.eye(N).numpy())
+    law = ConstrainedGMRF(zeros(), precision, ONES, 2.0)
+    law.loc.add_(1.0)
+    with pytest.raises(ConstraintError, match=r"^loc: "):
+        law.sample()
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_copies_are_of_their_own_tensors(name):
+    law, _ = LAWS[name]()
+    law.mean  # noqa: B018  # kept
+    with torch.no_grad():
+        for other in (copy.deepcopy(law), pickle.loads(pickle.dumps(law)), law.expand([3])):
+            assert other.log_prob(other.sample()).isfinite().all()
+
+
+class Prior(nn.Module):
+    """Keeps a law of parameters."""
+
+    def __init__(self, scale):
+        super().__init__()
+        self.loc, self.scale = nn.Parameter(zeros()), nn.Parameter(scale * ONES)
+        self.law = ConstrainedNormal(self.loc, self.scale, ONES, 2.0)
+
+
+def test_a_module_that_keeps_a_law():
+    one, other = Prior(1.0), Prior(2.0)
+    one.load_state_dict(other.state_dict())
+    with pytest.raises(ConstraintError, match="forward pass"):
+        one.law.sample()
+    optimiser = torch.optim.SGD(other.parameters(), lr=0.1)
+    other.law.mean.square().sum().backward()
+    optimiser.step()
+    with pytest.raises(ConstraintError, match="forward pass"):
+        other.law.mean  # noqa: B018
+
+
+def test_inference_mode():
+    with torch.inference_mode():
+        law = ConstrainedNormal(zeros(), ONES.clone(), ONES.clone(), 2.0)
+        assert law.log_prob(law.sample()).isfinite()
