@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from constrained_core import ConstraintError
 from tests.adapters import BACKENDS, assert_close, each_backend, each_law, each_quick_backend
 from tests.cases import Groups
 from tests.discrete_cases import CASES, POISSON, DiscreteCase, select
@@ -142,3 +143,18 @@ def test_backends_agree():
                         np.array(x.sum() * 20))  # fmt: skip
     values = [backend.log_prob(backend.law(case), x * 20) for backend in BACKENDS]
     assert_close(*values, 1e-12)
+
+
+@each_backend
+def test_counts_that_a_dtype_does_not_hold(backend):
+    """Single precision holds whole numbers up to 2**24; draws of more would miss the sum."""
+
+    def law(total, dtype):
+        case = DiscreteCase("", POISSON, {"rate": np.ones(3)}, np.ones(3, int), np.array(total))
+        return backend.law(case, dtype)
+
+    law(2**24, "float32")
+    with pytest.raises(ConstraintError, match=r"at most 2\*\*24.*double precision"):
+        law(2**24 + 2, "float32")
+    draw = backend.numpy(backend.sample(law(2**24 + 2, "float64"), 0))
+    assert draw.sum() == 2**24 + 2

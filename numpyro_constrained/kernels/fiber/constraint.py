@@ -21,7 +21,12 @@ from constrained_core.checks.arguments import require_both_sides
 from constrained_core.checks.shapes import check_exact_shapes
 from constrained_core.fiber.disjoint_groups import DisjointGroups
 from constrained_core.fiber.known import Reader
-from constrained_core.fiber.lattice import joint_relations, lattice_of, same_solutions
+from constrained_core.fiber.lattice import (
+    check_held,
+    joint_relations,
+    lattice_of,
+    same_solutions,
+)
 from constrained_core.fiber.tables import TwoWayTable
 from constrained_core.fiber.trellis import Trellis
 from numpyro_constrained.kernels.arrays.groups import Groups
@@ -284,7 +289,8 @@ def bind_fiber(
         UnboundedSupportError: infinitely many points.
         IntractableConstraintError: a plan past its budget.
         ParameterError: a plan past its budget, and parameters that leave no point.
-        ConstraintError: shapes that do not fit, numbers that are not whole, an A that is not known.
+        ConstraintError: shapes that do not fit, numbers that are not whole, an A that is not known,
+            counts that the dtype of ``like`` does not hold.
     """
     A = dense_form("A", A) if is_sparse(A) else A
     A, k = seen(A), seen(k)
@@ -305,6 +311,7 @@ def bind_fiber(
         plan = plan_fiber(matrix, None, k_max=bound, **options)
         if integers is not None:
             check_lattice(plan, integers)
+    check_held(plan.upper, int(jnp.finfo(like.dtype).nmant) + 1, str(like.dtype))
     A, k = _leaves(A, k, like.dtype)
     return Fiber(plan, None, A, k, layout, upper)
 

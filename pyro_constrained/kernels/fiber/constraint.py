@@ -1,5 +1,6 @@
 """The constraint of a discrete law: whole numbers, planned exactly and bound to tensors."""
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ from constrained_core.checks.arguments import require_both_sides
 from constrained_core.checks.shapes import check_exact_shapes
 from constrained_core.fiber.disjoint_groups import DisjointGroups
 from constrained_core.fiber.known import Reader
-from constrained_core.fiber.lattice import lattice_of, same_solutions
+from constrained_core.fiber.lattice import check_held, lattice_of, same_solutions
 from constrained_core.fiber.tables import TwoWayTable
 from constrained_core.fiber.trellis import Trellis
 from pyro_constrained.kernels.arrays.errors import TensorParameterError
@@ -193,7 +194,8 @@ def bind_fiber(
         UnboundedSupportError: infinitely many points.
         IntractableConstraintError: a plan past its budget.
         ParameterError: a plan past its budget, and parameters that leave no point.
-        ConstraintError: shapes that do not fit, numbers that are not whole.
+        ConstraintError: shapes that do not fit, numbers that are not whole, counts that the dtype
+            of ``like`` does not hold.
     """
     A, k, integers = _read(A, k, like)
     matrix = _matrix(A)
@@ -216,6 +218,7 @@ def bind_fiber(
             check_lattice(plan, integers)
     except ParameterError as error:
         raise TensorParameterError(str(error)) from error
+    check_held(plan.upper, 1 - int(math.log2(torch.finfo(like.dtype).eps)), str(like.dtype))
     return Fiber(plan, like, A, k, integers, upper)
 
 
