@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from numpyro_constrained.kernels.arrays.leaves import is_sharded
 from numpyro_constrained.kernels.arrays.linalg import lift, matmul
 
 __all__ = ["weighted_gram"]
@@ -21,7 +22,7 @@ VERY_WIDE = 2**17, 64
 
 def weighted_gram(matrix: Any, weights: Array) -> Array:
     """``(*batch, r, r)`` of a matrix ``(*batch, r, n)`` and weights ``(*batch, n)``."""
-    if matrix.ndim == 2 and weights.ndim == 1 and _is_wide(*matrix.shape):
+    if matrix.ndim == 2 and weights.ndim == 1 and _is_wide(*matrix.shape) and not is_sharded():
         return _by_blocks(matrix, weights)
     matrix = lift(matrix, weights.ndim + 1)
     weights = lift(weights, matrix.ndim - 1)
