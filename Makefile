@@ -18,10 +18,8 @@ OLDEST   := .venv-oldest
 OLDEST_PINS := constraints-oldest.txt
 OLDEST_TESTS := constrained_core pyro_constrained numpyro_constrained tests/core tests/parity tests/test_architecture.py tests/test_explain.py \
   tests/on_pyro/test_native.py tests/on_pyro/test_transformations.py tests/on_numpyro/test_native.py
-# What an older PyTorch does not do, as docs/supported_versions.md says: compiled steps; groups are mapped over slowly.
-COMPILED := tests/on_pyro/test_transformations.py::test_
-OLDEST_OPTIONS := --deselect $(COMPILED)a_compiled_step --deselect $(COMPILED)export \
-  -W 'ignore:There is a performance drop:UserWarning'
+# An older PyTorch maps over groups slowly.
+OLDEST_OPTIONS := -W 'ignore:There is a performance drop:UserWarning'
 # Where a value that is rounded in two ways, with a fused multiply-add and without, would be seen.
 DIGITS := $(addprefix tests/laws/test_,digits.py pinned.py support.py powers_of_two.py)
 EXPERIMENTS := two_dimensions super_resolution vae vae_pyro counts diffusion charges chemical_units portfolio gradient_estimators reconciliation disease_mapping hierarchy large_hierarchy

@@ -66,8 +66,13 @@ class linear_equality(Constraint):  # a constraint is named as PyTorch names its
         return self._bound.k
 
     def bind(self, like: Tensor) -> LinearConstraint:
-        """The constraint in the dtype and on the device of ``like``."""
+        """The constraint in the dtype and on the device of ``like``.
+
+        Raises:
+            ConstraintError: A or k was changed in place.
+        """
         bound = self._bound
+        bound.made_of.require(self)
         if like.dtype != bound.k.dtype or like.device != bound.k.device:
             bound = bind_again(bound, like)
         return bound

@@ -24,12 +24,12 @@ STALE_SUPPORT = (
 )
 
 
-def changed_in_place(law: str, name: str) -> ConstraintError:
-    """A parameter that is no longer what a law was made of."""
+def changed_in_place(owner: str, name: str) -> ConstraintError:
+    """A parameter that is no longer what a law or a constraint was made of."""
     return ConstraintError(
-        f"{name}: expected the values that the {law} was made with, got others: an optimiser's "
-        "step, load_state_dict or another change in place; make the law again (in the forward pass "
-        "of a module, say), or give it a copy by clone()."
+        f"{name}: expected the values that this {owner} was made with, got others: an optimiser's "
+        "step, load_state_dict or another change in place; make it again (in the forward pass of a "
+        "module, say), or give it a copy by clone()."
     )
 
 

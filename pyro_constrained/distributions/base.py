@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributions import constraints
 
 from constrained_core import GroupSum
-from constrained_core.checks.laws import STALE_SUPPORT, changed_in_place, off_subspace
+from constrained_core.checks.laws import STALE_SUPPORT, off_subspace
 from constrained_core.checks.shapes import check_value_shape, inferred_shapes
 from constrained_core.explanation.law import law_card
 from constrained_core.sparse import SparseMatrix
@@ -52,19 +52,12 @@ class ConstrainedDistribution(TorchDistribution):
         # Parameters are checked by the laws themselves, with messages that say what to do.
         super().__init__(batch_shape, torch.Size((constraint.num_variables,)), validate_args=False)
         self._validate_args = self._validates(validate_args)
-        self._made_of = Unchanged(self._tensors())
-
-    def _tensors(self) -> dict[str, Tensor]:
-        """What the law was made of, by name."""
-        given = {name: self.__dict__.get(name) for name in self.arg_constraints}
-        given |= {"A": self.A, "k": self.k}
-        values = {n: v.values if isinstance(v, SparseMatrix) else v for n, v in given.items()}
-        return {name: value for name, value in values.items() if isinstance(value, Tensor)}
+        parameters = {name: self.__dict__.get(name) for name in self.arg_constraints}
+        self._made_of = Unchanged(parameters)
 
     def _require_unchanged(self) -> None:
-        name = self._made_of.changed()
-        if name is not None:
-            raise changed_in_place(type(self).__name__, name)
+        self._made_of.require(self)
+        self._constraint.made_of.require(self)
 
     @staticmethod
     def _validates(validate_args: bool | None) -> bool:

@@ -1,4 +1,4 @@
-"""What runs a law in another way than eagerly: torch.func, torch.compile, torch.export, autocast.
+"""What runs a law in another way than eagerly: torch.func, autocast.
 
 A step through a law with a concrete A is plain tensor algebra, so that each of them takes it whole.
 """
@@ -16,61 +16,28 @@ from pyro_constrained import (
     ConstrainedBernoulli,
     ConstrainedCategorical,
     ConstrainedLowRankMultivariateNormal,
-    ConstrainedMultivariateNormal,
-    ConstrainedMultivariateStudentT,
-    ConstrainedNormal,
     ConstrainedPoisson,
     ConstraintError,
     GroupSum,
     LinearEqualityTransform,
 )
+from tests.on_pyro.concrete import (
+    LAWS,
+    LOC,
+    MVN,
+    NORMAL,
+    REDUNDANT,
+    REDUNDANT_K,
+    SCALE,
+    STUDENT,
+    WEIGHTS,
+    A,
+    K,
+    close,
+    covariance,
+)
 from tests.on_pyro.models import tensor
 
-A, K = tensor([[1.0, 0.5, -1.0, 0.0], [0.0, 1.0, -1.0, 2.0]]), tensor([1.0, 0.5])
-REDUNDANT, REDUNDANT_K = torch.cat([A, A.sum(0, keepdim=True)]), tensor([1.0, 0.5, 1.5])
-GROUPS, ONES = GroupSum([0, 0, 1, 1], num_groups=2), torch.ones(4, dtype=torch.float64)
-MIXING = tensor(
-    [[1.0, 0.3, 0.0, -0.2], [0.1, 0.8, 0.2, 0.0], [0.5, 0.0, 1.1, 0.4], [0, -0.6, 0, 1]]
-)
-FACTOR = MIXING[:, :2]
-LOC, SCALE = tensor([0.1, -0.2, 0.3, 0.0]), tensor([1.0, 0.5, 2.0, 1.5])
-WEIGHTS = tensor([1.0, -2.0, 0.5, 3.0])
-
-
-def covariance(scale: torch.Tensor) -> torch.Tensor:
-    root = MIXING * scale
-    return root @ root.mT + scale.diag_embed()
-
-
-NORMAL, MVN, STUDENT = (
-    ConstrainedNormal,
-    ConstrainedMultivariateNormal,
-    ConstrainedMultivariateStudentT,
-)
-LAWS = {
-    "diagonal": lambda loc, scale, **kw: NORMAL(loc, scale, A, K, **kw),
-    "number": lambda loc, scale, **kw: NORMAL(loc, scale[..., :1], A, K, **kw),
-    "redundant": lambda loc, scale, **kw: NORMAL(loc, scale, REDUNDANT, REDUNDANT_K, **kw),
-    "groups": lambda loc, scale, **kw: NORMAL(loc, scale, GROUPS, K, **kw),
-    "row": lambda loc, scale, **kw: NORMAL(loc, scale, ONES, 0.7, **kw),
-    "dense": lambda loc, scale, **kw: MVN(loc, covariance(scale), A, K, **kw),
-    "dense groups": lambda loc, scale, **kw: MVN(loc, covariance(scale), GROUPS, K, **kw),
-    "precision": lambda loc, scale, **kw: MVN(
-        loc, A=A, k=K, precision_matrix=covariance(scale), **kw
-    ),
-    "low rank": lambda loc, scale, **kw: ConstrainedLowRankMultivariateNormal(
-        loc, FACTOR * scale[..., :1, None], scale, A, K, **kw
-    ),
-    "student": lambda loc, scale, **kw: STUDENT(
-        scale[..., 1] + 3, loc, A=A, k=K, scale=scale, **kw
-    ),
-    "student groups": lambda loc, scale, **kw: STUDENT(
-        scale[..., 1] + 3, loc, A=GROUPS, k=K, scale=scale, per_group=True, **kw
-    ),
-    "student dense": lambda loc, scale, **kw: STUDENT(
-        scale[..., 1] + 3, loc, torch.linalg.cholesky(covariance(scale)), A, K, **kw
-    ),
-}
 QUANTITIES = {
     "log_prob": lambda law, x: law.log_prob(x),
     "moments": lambda law, x: (law.mean + law.variance) @ WEIGHTS + law.covariance.sum((-2, -1)),
@@ -87,10 +54,6 @@ each_quantity = pytest.mark.parametrize("quantity", QUANTITIES)
 def evaluated(name, quantity, **kw):
     x = LAWS[name](LOC, SCALE).mean
     return lambda loc, scale: QUANTITIES[quantity](LAWS[name](loc, scale, **kw), x)
-
-
-def close(found, expected):
-    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
 
 
 @each_law
@@ -225,138 +188,6 @@ def test_transform_under_vmap():
     u = torch.randn(5, 2)
     close(vmap(transform)(u), transform(u))
     close(vmap(transform.inv)(transform(u)), u)
-
-
-# torch.compile
-
-
-@pytest.fixture
-def compiling():
-    """torch.compile turns the validation of distributions off for the whole process."""
-    before = torch.distributions.Distribution._validate_args
-    torch._dynamo.reset()
-    yield
-    torch.distributions.Distribution.set_default_validate_args(before)
-
-
-def whole(function, backend="aot_eager"):
-    return torch.compile(function, fullgraph=True, backend=backend)
-
-
-def value_and_gradients(function, *given):
-    leaves = [part.clone().requires_grad_() for part in given]
-    torch.manual_seed(0)
-    value = function(*leaves)
-    return value.detach(), torch.autograd.grad(value, leaves)
-
-
-def step(name, **kw):
-    x = LAWS[name](LOC, SCALE).mean
-
-    def run(loc, scale):
-        law = LAWS[name](loc, scale, **kw)
-        draw = law.rsample((2,)) if not name.startswith("student") else law.mean
-        return (
-            law.log_prob(x) + law.entropy() + (draw.square() @ WEIGHTS).sum() + law.variance.sum()
-        )
-
-    return run
-
-
-FAST_TO_COMPILE = ("redundant", "groups", "student")
-
-
-@pytest.mark.parametrize(
-    "name",
-    [n if n in FAST_TO_COMPILE else pytest.param(n, marks=pytest.mark.slow) for n in LAWS],
-)
-def test_a_compiled_step_is_one_graph(name, compiling):
-    """It builds, draws and scores; the same values, also at other parameters."""
-    compiled = whole(step(name))
-    for loc, scale in ((LOC, SCALE), (2 * LOC + 1, SCALE.flip(0))):
-        expected = value_and_gradients(step(name), loc, scale)
-        close(value_and_gradients(compiled, loc, scale), expected)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["diagonal", "row", "dense"])
-def test_a_compiled_step_with_the_default_backend(name, compiling):
-    expected = value_and_gradients(step(name), LOC, SCALE)
-    compiled = torch.compile(lambda *p: step(name)(*p), fullgraph=True)
-    assert value_and_gradients(compiled, LOC, SCALE)[0].shape == expected[0].shape
-
-
-STALE = {
-    "row": lambda A: NORMAL(LOC, SCALE, A[0], K[0], validate_args=False).mean,
-    "dense": lambda A: MVN(LOC, torch.diag(SCALE), A, K, validate_args=False).variance,
-    "low rank": lambda A: (
-        ConstrainedLowRankMultivariateNormal(LOC, FACTOR, SCALE, A, K, validate_args=False).mean
-    ),
-    "student": lambda A: STUDENT(5.0, LOC, A=A, k=K, scale=SCALE, validate_args=False).mode,
-    "transform": lambda A: LinearEqualityTransform(A[0], K[0])(LOC[:3]),
-}
-
-
-@pytest.mark.parametrize("kind", [torch.clone, torch.Tensor.numpy], ids=["tensor", "array"])
-@pytest.mark.parametrize("name", STALE)
-def test_a_compiled_step_is_never_stale(name, kind, compiling):
-    """Whatever A is later, another one or the same one changed in place: the plan is of the values
-    at compilation, others give NaN, which no other step ever takes for them."""
-    given, other = kind(A.clone()), kind(A * torch.tensor([1.0, 2.0, 1.0, 1.0]))
-    compiled, expected = whole(STALE[name], "eager"), STALE[name](A)
-    close(compiled(given), expected)
-    assert compiled(other).isnan().any()
-    given[0, 0] = 7.0
-    assert compiled(given).isnan().any()
-    torch._dynamo.reset()
-    close(whole(lambda A: STALE[name](A), "eager")(kind(A.clone())), expected)
-
-
-def test_a_compiled_step_over_minibatches_of_k(compiling):
-    x = NORMAL(LOC, SCALE, A, K).mean
-
-    @whole
-    def score(k):
-        return NORMAL(LOC, SCALE, A, k, validate_args=False).constraint_log_prob()
-
-    for k in (K, K + 1):
-        close(score(k), NORMAL(LOC, SCALE, A, k).constraint_log_prob())
-    assert x.isfinite().all()
-
-
-class Head(nn.Module):
-    """An output layer that keeps a law."""
-
-    def __init__(self, matrix):
-        super().__init__()
-        self.net, self.matrix = nn.Linear(3, 8), matrix
-
-    def forward(self, z, k):
-        loc, raw = self.net(z).chunk(2, -1)
-        return NORMAL(loc, nn.functional.softplus(raw), self.matrix, k, validate_args=False).mean
-
-
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
-@pytest.mark.parametrize("matrix", [A.numpy(), GROUPS], ids=["array", "groups"])
-def test_export(matrix, compiling):
-    head = Head(matrix).double()
-    z, k = torch.randn(5, 3), torch.randn(5, 2)
-    exported = torch.export.export(head, (z, k)).module()
-    close(exported(z + 1, k - 1), head(z + 1, k - 1))
-
-
-@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
-def test_export_of_a_tensor_A(compiling):
-    """As a constant it has values; as an argument it has none."""
-    head, given = Head(A).double(), (torch.randn(5, 3), torch.randn(5, 2))
-    close(torch.export.export(head, given).module()(*given), head(*given))
-
-    class Free(nn.Module):
-        def forward(self, matrix, k):
-            return NORMAL(LOC, SCALE, matrix, k).mean
-
-    with pytest.raises(ConstraintError, match="NumPy array"):
-        torch.export.export(Free(), (A, K))
 
 
 # Precision

@@ -5,25 +5,34 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from constrained_core.checks.laws import changed_in_place
+from constrained_core.sparse import SparseMatrix
+
 __all__ = ["Unchanged"]
 
 
 class Unchanged:
-    """Tensors by name, as they are now. A copy of it, or one unpickled, is of its own tensors."""
+    """What something was made of, as it is now: tensors and values of sparse matrices, by name. A
+    copy of it, or one unpickled, is of its own tensors."""
 
-    def __init__(self, tensors: dict[str, Tensor]) -> None:
-        # A compiled step makes its laws anew; tensors of inference mode count no changes.
-        is_compiling = torch.compiler.is_compiling()
-        counted = {} if is_compiling else {n: t for n, t in tensors.items() if not t.is_inference()}
-        self._tensors = counted
-        self._versions = [tensor._version for tensor in counted.values()]
+    def __init__(self, parts: dict[str, Any]) -> None:
+        self._as_made: list[tuple[str, Tensor, int]] = []
+        if torch.compiler.is_compiling():  # a compiled step makes its laws anew
+            return
+        for name, part in parts.items():
+            tensor = part.values if isinstance(part, SparseMatrix) else part
+            # Tensors of inference mode count no changes.
+            if isinstance(tensor, Tensor) and not tensor.is_inference():
+                self._as_made.append((name, tensor, tensor._version))
 
-    def changed(self) -> str | None:
-        """The name of the first that was changed since; None if none was."""
-        for (name, tensor), version in zip(self._tensors.items(), self._versions, strict=True):
+    def require(self, owner: object) -> None:
+        """
+        Raises:
+            ConstraintError: a tensor was changed since.
+        """
+        for name, tensor, version in self._as_made:
             if tensor._version != version:
-                return name
-        return None
+                raise changed_in_place(type(owner).__name__, name)
 
     def __reduce__(self) -> Any:
-        return Unchanged, (self._tensors,)
+        return Unchanged, ({name: tensor for name, tensor, _ in self._as_made},)

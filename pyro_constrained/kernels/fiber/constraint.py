@@ -25,6 +25,7 @@ from constrained_core.fiber.tables import TwoWayTable
 from constrained_core.fiber.trellis import Trellis
 from pyro_constrained.kernels.arrays.errors import TensorParameterError
 from pyro_constrained.kernels.arrays.groups import plan_groups
+from pyro_constrained.kernels.arrays.in_place import Unchanged
 from pyro_constrained.kernels.arrays.inputs import as_tensor, cast
 from pyro_constrained.kernels.arrays.inspection import (
     has_values,
@@ -50,6 +51,7 @@ class IntegerConstraint:
         batch_shape: of k.
         num_variables: n.
         is_vector: whether A was given as one row ``(n,)``, so that k has no row dimension.
+        made_of: A and k, as they are.
     """
 
     is_differentiated = False
@@ -63,6 +65,7 @@ class IntegerConstraint:
         self.batch_shape = torch.Size(integers.shape[:-1])
         self.num_variables = int(A.shape[-1])
         self.is_vector = isinstance(A, Tensor) and A.ndim == 1
+        self.made_of = Unchanged({"A": A, "k": k})
 
     def residual(self, value: Tensor) -> Tensor:
         """``A value - k``, in the rows of A; int64 where value is of an integer type."""

@@ -16,6 +16,7 @@ from constrained_core.checks.shapes import check_shapes
 from constrained_core.checks.sides import infinite_matrix, infinite_sides, row_disagrees
 from constrained_core.sparse import SparseMatrix
 from pyro_constrained.kernels.arrays.errors import TensorParameterError
+from pyro_constrained.kernels.arrays.in_place import Unchanged
 from pyro_constrained.kernels.arrays.inputs import as_tensor, cast, read_matrix
 from pyro_constrained.kernels.arrays.inspection import (
     are_known,
@@ -56,14 +57,16 @@ def bind_constraint(A: Any, k: Any, like: Tensor) -> LinearConstraint:
         raise TensorParameterError(infinite_sides(float(k[~k.isfinite()][0])))
     rows = k.unsqueeze(-1) if isinstance(A, Tensor) and A.ndim == 1 else k
     scaled_k = _consistent(matrix, rows, cast(rows, like.dtype))
+    A, k = _cast_matrix(A, like.dtype), cast(k, like.dtype)
     return LinearConstraint(
-        A=_cast_matrix(A, like.dtype),
-        k=cast(k, like.dtype),
+        A=A,
+        k=k,
         matrix=matrix,
         scaled_k=scaled_k
         if given.is_current is None
         else torch.where(given.is_current, scaled_k, torch.nan),
         is_fixed=given.is_fixed,
+        made_of=Unchanged({"A": A, "k": k}),
         is_current=given.is_current,
     )
 
@@ -83,6 +86,7 @@ def bind_again(constraint: LinearConstraint, like: Tensor) -> LinearConstraint:
         matrix=matrix,
         scaled_k=matrix.scale_k(rows),
         is_fixed=constraint.is_fixed,
+        made_of=constraint.made_of,
     )
 
 

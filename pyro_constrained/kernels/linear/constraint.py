@@ -9,6 +9,7 @@ from torch import Tensor
 
 from constrained_core import GroupSum
 from constrained_core.sparse import SparseMatrix
+from pyro_constrained.kernels.arrays.in_place import Unchanged
 from pyro_constrained.kernels.arrays.inspection import are_known
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes
 from pyro_constrained.kernels.arrays.tracing import constant
@@ -37,6 +38,7 @@ class LinearConstraint:
         scaled_k: ``(*batch, r)`` right-hand sides of the scaled rows.
         is_fixed: whether A is the same whenever the law is made again, so that coordinates of its
             null space mean the same.
+        made_of: A and k, as they are.
         is_current: in a compiled step, whether A still has the values that were planned.
     """
 
@@ -45,6 +47,7 @@ class LinearConstraint:
     matrix: BoundMatrix
     scaled_k: Tensor
     is_fixed: bool
+    made_of: Unchanged
     is_current: Tensor | None = None
 
     @property

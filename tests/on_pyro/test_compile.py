@@ -1,0 +1,156 @@
+"""A step through a law with a concrete A is plain tensor algebra, so that ``torch.compile`` and
+``torch.export`` take it whole.
+"""
+
+import pytest
+import torch
+from torch import nn
+
+from pyro_constrained import (
+    ConstrainedLowRankMultivariateNormal,
+    ConstraintError,
+    LinearEqualityTransform,
+)
+from tests.on_pyro.concrete import (
+    FACTOR,
+    GROUPS,
+    LAWS,
+    LOC,
+    MVN,
+    NORMAL,
+    SCALE,
+    STUDENT,
+    WEIGHTS,
+    A,
+    K,
+    close,
+)
+
+
+@pytest.fixture
+def compiling():
+    """torch.compile turns the validation of distributions off for the whole process."""
+    before = torch.distributions.Distribution._validate_args
+    torch._dynamo.reset()
+    yield
+    torch.distributions.Distribution.set_default_validate_args(before)
+
+
+def whole(function, backend="aot_eager"):
+    return torch.compile(function, fullgraph=True, backend=backend)
+
+
+def value_and_gradients(function, *given):
+    leaves = [part.clone().requires_grad_() for part in given]
+    torch.manual_seed(0)
+    value = function(*leaves)
+    return value.detach(), torch.autograd.grad(value, leaves)
+
+
+def step(name, **kw):
+    x = LAWS[name](LOC, SCALE).mean
+
+    def run(loc, scale):
+        law = LAWS[name](loc, scale, **kw)
+        draw = law.rsample((2,)) if not name.startswith("student") else law.mean
+        return (
+            law.log_prob(x) + law.entropy() + (draw.square() @ WEIGHTS).sum() + law.variance.sum()
+        )
+
+    return run
+
+
+FAST_TO_COMPILE = ("redundant", "groups", "student")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [n if n in FAST_TO_COMPILE else pytest.param(n, marks=pytest.mark.slow) for n in LAWS],
+)
+def test_a_compiled_step_is_one_graph(name, compiling):
+    """It builds, draws and scores; the same values, also at other parameters."""
+    compiled = whole(step(name))
+    for loc, scale in ((LOC, SCALE), (2 * LOC + 1, SCALE.flip(0))):
+        expected = value_and_gradients(step(name), loc, scale)
+        close(value_and_gradients(compiled, loc, scale), expected)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["diagonal", "row", "dense"])
+def test_a_compiled_step_with_the_default_backend(name, compiling):
+    expected = value_and_gradients(step(name), LOC, SCALE)
+    compiled = torch.compile(lambda *p: step(name)(*p), fullgraph=True)
+    assert value_and_gradients(compiled, LOC, SCALE)[0].shape == expected[0].shape
+
+
+STALE = {
+    "row": lambda A: NORMAL(LOC, SCALE, A[0], K[0], validate_args=False).mean,
+    "dense": lambda A: MVN(LOC, torch.diag(SCALE), A, K, validate_args=False).variance,
+    "low rank": lambda A: (
+        ConstrainedLowRankMultivariateNormal(LOC, FACTOR, SCALE, A, K, validate_args=False).mean
+    ),
+    "student": lambda A: STUDENT(5.0, LOC, A=A, k=K, scale=SCALE, validate_args=False).mode,
+    "transform": lambda A: LinearEqualityTransform(A[0], K[0])(LOC[:3]),
+}
+
+
+@pytest.mark.parametrize("kind", [torch.clone, torch.Tensor.numpy], ids=["tensor", "array"])
+@pytest.mark.parametrize("name", STALE)
+def test_a_compiled_step_is_never_stale(name, kind, compiling):
+    """Whatever A is later, another one or the same one changed in place: the plan is of the values
+    at compilation, others give NaN, which no other step ever takes for them."""
+    given, other = kind(A.clone()), kind(A * torch.tensor([1.0, 2.0, 1.0, 1.0]))
+    compiled, expected = whole(STALE[name], "eager"), STALE[name](A)
+    close(compiled(given), expected)
+    assert compiled(other).isnan().any()
+    given[0, 0] = 7.0
+    assert compiled(given).isnan().any()
+    torch._dynamo.reset()
+    close(whole(lambda A: STALE[name](A), "eager")(kind(A.clone())), expected)
+
+
+def test_a_compiled_step_over_minibatches_of_k(compiling):
+    x = NORMAL(LOC, SCALE, A, K).mean
+
+    @whole
+    def score(k):
+        return NORMAL(LOC, SCALE, A, k, validate_args=False).constraint_log_prob()
+
+    for k in (K, K + 1):
+        close(score(k), NORMAL(LOC, SCALE, A, k).constraint_log_prob())
+    assert x.isfinite().all()
+
+
+class Head(nn.Module):
+    """An output layer that keeps a law."""
+
+    def __init__(self, matrix):
+        super().__init__()
+        self.net, self.matrix = nn.Linear(3, 8), matrix
+
+    def forward(self, z, k):
+        loc, raw = self.net(z).chunk(2, -1)
+        return NORMAL(loc, nn.functional.softplus(raw), self.matrix, k, validate_args=False).mean
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+@pytest.mark.parametrize("matrix", [A.numpy(), GROUPS], ids=["array", "groups"])
+def test_export(matrix, compiling):
+    head = Head(matrix).double()
+    z, k = torch.randn(5, 3), torch.randn(5, 2)
+    exported = torch.export.export(head, (z, k)).module()
+    close(exported(z + 1, k - 1), head(z + 1, k - 1))
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+def test_export_of_a_tensor_A(compiling):
+    """As a constant it has values; as an argument it has none."""
+    head, given = Head(A).double(), (torch.randn(5, 3), torch.randn(5, 2))
+    close(torch.export.export(head, given).module()(*given), head(*given))
+
+    class Free(nn.Module):
+        def forward(self, matrix, k):
+            return NORMAL(LOC, SCALE, matrix, k).mean
+
+    with pytest.raises(ConstraintError, match="NumPy array"):
+        torch.export.export(Free(), (A, K))
