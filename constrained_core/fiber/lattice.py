@@ -13,7 +13,6 @@ from constrained_core.inputs import read_array, refuse_complex
 __all__ = [
     "Lattice",
     "as_integers",
-    "check_held",
     "integer_weights",
     "joint_relations",
     "lattice_of",
@@ -99,27 +98,6 @@ def as_integers(name: str, values: Any) -> np.ndarray:
             f"{values[where]}; scale a row of A and its k to integers, or round {name}."
         )
     return values.astype(np.int64)
-
-
-def check_held(upper: np.ndarray, digits: int, dtype: str) -> None:
-    """Check that a dtype holds the values of variables.
-
-    Args:
-        upper: ``(n,)`` largest values; negative where there is none.
-        digits: bits of a number of that type.
-        dtype: its name.
-
-    Raises:
-        ConstraintError: a value that the type rounds.
-    """
-    largest = int(upper.max(initial=0))
-    if largest > 2**digits:
-        variable = int(upper.argmax())
-        raise ConstraintError(
-            f"k: expected counts of at most 2**{digits}, the whole numbers that {dtype} holds, got "
-            f"k that leave x[{variable}] values up to {largest}; give the parameters in double "
-            "precision."
-        )
 
 
 def integer_weights(groups: GroupSum) -> np.ndarray:

@@ -22,7 +22,7 @@ from constrained_core.fiber.plan import NO_POINT, FiberPlan
 from constrained_core.fiber.specification import Specification, row_range
 from constrained_core.groups import GroupSum
 
-__all__ = ["MAX_TRANSITIONS", "check_lattice", "plan_fiber"]
+__all__ = ["MAX_TRANSITIONS", "check_held", "check_lattice", "plan_fiber"]
 
 MAX_TRANSITIONS = 10_000_000
 """Budget of a trellis: about 40 MB of tables, a tenth of a second per pass and batch element."""
@@ -194,6 +194,30 @@ def check_lattice(plan: FiberPlan, k: np.ndarray) -> None:
         if plan.fixed is None and plan.possible is None:
             raise
         raise ParameterError(NO_POINT) from error
+
+
+def check_held(plan: FiberPlan, k: np.ndarray, digits: int, dtype: str) -> None:
+    """Check that a dtype holds the values of variables.
+
+    Args:
+        plan: of this k, or of larger ones too.
+        k: ``(*batch, m)`` right-hand sides.
+        digits: bits of a number of that type.
+        dtype: its name.
+
+    Raises:
+        ConstraintError: a value that the type rounds.
+    """
+    upper = plan.upper
+    if (plan.entries.data > 0).all():
+        upper = np.minimum(upper, np.max(k, initial=0))
+    if upper.max(initial=0) > 2**digits:
+        variable = int(upper.argmax())
+        raise ConstraintError(
+            f"k: expected counts of at most 2**{digits}, the whole numbers that {dtype} holds, got "
+            f"k that leave x[{variable}] values up to {upper[variable]}; give the parameters in "
+            "double precision."
+        )
 
 
 def _check_range(limits: np.ndarray, k: np.ndarray) -> None:

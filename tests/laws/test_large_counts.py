@@ -149,11 +149,14 @@ def test_backends_agree():
 def test_counts_that_a_dtype_does_not_hold(backend):
     """Single precision holds whole numbers up to 2**24; draws of more would miss the sum."""
 
-    def law(total, dtype):
+    def law(total, dtype, **options):
         case = DiscreteCase("", POISSON, {"rate": np.ones(3)}, np.ones(3, int), np.array(total))
-        return backend.law(case, dtype)
+        return backend.law(case, dtype, **options)
 
     law(2**24, "float32")
+    law(2**24, "float32", k_max=2**30)  # planned for more
+    with pytest.raises(ConstraintError, match="double precision"):
+        law(2**24 + 2, "float32", k_max=2**30)
     with pytest.raises(ConstraintError, match=r"at most 2\*\*24.*double precision"):
         law(2**24 + 2, "float32")
     draw = backend.numpy(backend.sample(law(2**24 + 2, "float64"), 0))

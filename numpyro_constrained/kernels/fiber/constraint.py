@@ -22,11 +22,11 @@ from constrained_core.checks.shapes import check_exact_shapes
 from constrained_core.fiber.disjoint_groups import DisjointGroups
 from constrained_core.fiber.known import Reader
 from constrained_core.fiber.lattice import (
-    check_held,
     joint_relations,
     lattice_of,
     same_solutions,
 )
+from constrained_core.fiber.planner import check_held
 from constrained_core.fiber.tables import TwoWayTable
 from constrained_core.fiber.trellis import Trellis
 from numpyro_constrained.kernels.arrays.groups import Groups
@@ -311,7 +311,8 @@ def bind_fiber(
         plan = plan_fiber(matrix, None, k_max=bound, **options)
         if integers is not None:
             check_lattice(plan, integers)
-    check_held(plan.upper, int(jnp.finfo(like.dtype).nmant) + 1, str(like.dtype))
+    if integers is not None:  # a traced k that is not held is found in the program
+        check_held(plan, integers, int(jnp.finfo(like.dtype).nmant) + 1, str(like.dtype))
     A, k = _leaves(A, k, like.dtype)
     return Fiber(plan, None, A, k, layout, upper)
 

@@ -20,7 +20,8 @@ from constrained_core.checks.arguments import require_both_sides
 from constrained_core.checks.shapes import check_exact_shapes
 from constrained_core.fiber.disjoint_groups import DisjointGroups
 from constrained_core.fiber.known import Reader
-from constrained_core.fiber.lattice import check_held, lattice_of, same_solutions
+from constrained_core.fiber.lattice import lattice_of, same_solutions
+from constrained_core.fiber.planner import check_held
 from constrained_core.fiber.tables import TwoWayTable
 from constrained_core.fiber.trellis import Trellis
 from pyro_constrained.kernels.arrays.errors import TensorParameterError
@@ -221,7 +222,8 @@ def bind_fiber(
             check_lattice(plan, integers)
     except ParameterError as error:
         raise TensorParameterError(str(error)) from error
-    check_held(plan.upper, 1 - int(math.log2(torch.finfo(like.dtype).eps)), str(like.dtype))
+    digits = 1 - int(math.log2(torch.finfo(like.dtype).eps))
+    check_held(plan, integers, digits, str(like.dtype))
     return Fiber(plan, like, A, k, integers, upper)
 
 
