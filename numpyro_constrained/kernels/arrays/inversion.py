@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from numpyro_constrained.kernels.arrays.loops import scan
+
 __all__ = ["below", "choose"]
 
 
@@ -20,7 +22,7 @@ def choose(key: Array, weights: Array) -> Array:
     Weights are added up one by one: an index of weight zero is never taken, whatever the rounding.
     """
     zero = jnp.zeros(weights.shape[1:], weights.dtype)
-    total, _ = jax.lax.scan(lambda total, weight: (total + weight, None), zero, weights)
+    total, _ = scan(lambda total, weight: (total + weight, None), zero, weights)
     threshold = below(jax.random.uniform(key, zero.shape, zero.dtype), total)
 
     def count(state: tuple[Array, Array], weight: Array) -> tuple[tuple[Array, Array], None]:
@@ -28,5 +30,5 @@ def choose(key: Array, weights: Array) -> Array:
         total = total + weight
         return (total, index + (total <= threshold)), None
 
-    (_, index), _ = jax.lax.scan(count, (zero, jnp.zeros(zero.shape, np.int32)), weights)
+    (_, index), _ = scan(count, (zero, jnp.zeros(zero.shape, np.int32)), weights)
     return jnp.minimum(index, len(weights) - 1)

@@ -8,6 +8,7 @@ import numpy as np
 from jax import Array
 
 from numpyro_constrained.kernels.arrays.inversion import below
+from numpyro_constrained.kernels.arrays.loops import scan
 
 __all__ = ["multinomial_draw"]
 
@@ -105,7 +106,7 @@ def _by_halves(key: Array, weights: Array, totals: Array, num_samples: int) -> A
         return sums.at[parent].set(sums[left] + sums[right]), None
 
     nodes: Any = (tree.parent, tree.left, tree.right)
-    sums, _ = jax.lax.scan(add, sums, nodes, reverse=True)
+    sums, _ = scan(add, sums, nodes, reverse=True)
 
     def split(counts: Array, step: tuple[Array, ...]) -> tuple[Array, None]:
         key, parent, left, right = step
@@ -116,7 +117,7 @@ def _by_halves(key: Array, weights: Array, totals: Array, num_samples: int) -> A
     counts = jnp.zeros((tree.size, num_samples) + totals.shape, totals.dtype)
     counts = counts.at[tree.size - 2].set(totals[None])
     keys = jax.random.split(key, max(1, len(tree.parent)))[: len(tree.parent)]
-    return jax.lax.scan(split, counts, (keys, *nodes))[0][tree.leaves]
+    return scan(split, counts, (keys, *nodes))[0][tree.leaves]
 
 
 def _binomial(key: Array, total: Array, left: Array, right: Array) -> Array:

@@ -11,7 +11,6 @@ mean sums are k keep the deviances small.
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -20,6 +19,7 @@ from jax.scipy.special import gammaln
 
 from numpyro_constrained.kernels.arrays.linalg import lift
 from numpyro_constrained.kernels.arrays.log_space import safe_log, times
+from numpyro_constrained.kernels.arrays.loops import while_loop
 
 __all__ = ["log_poisson", "tilt"]
 
@@ -105,7 +105,7 @@ def tilt(rate: Array, coefficients: Any, k: Array) -> Array:
         largest = jnp.abs(step @ coefficients.T).max(-1, keepdims=True)
         return count + 1, multiplier + step * (LARGEST_STEP / jnp.maximum(largest, LARGEST_STEP))
 
-    return jax.lax.while_loop(unfinished, improve, (0, jnp.zeros(shape, rate.dtype)))[1]
+    return while_loop(unfinished, improve, (0, jnp.zeros(shape, rate.dtype)))[1]
 
 
 def _mean_of_batch(k: Array, batch_shape: tuple[int, ...]) -> Array:

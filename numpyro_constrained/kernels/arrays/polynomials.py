@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.lax import stop_gradient
 
+from numpyro_constrained.kernels.arrays.loops import scan
+
 __all__ = ["convolve", "correlate", "log_convolve", "log_correlate"]
 
 
@@ -21,7 +23,7 @@ def convolve(one: Array, other: Array, size: int) -> Array:
         part = jax.lax.dynamic_slice_in_dim(total, j, len(other)) + coefficient[None] * other
         return jax.lax.dynamic_update_slice_in_dim(total, part, j, 0), None
 
-    return jax.lax.scan(add, total, (one, jnp.arange(len(one))))[0][:size]
+    return scan(add, total, (one, jnp.arange(len(one))))[0][:size]
 
 
 def correlate(one: Array, other: Array, size: int) -> Array:
@@ -35,7 +37,7 @@ def correlate(one: Array, other: Array, size: int) -> Array:
         return total + coefficient[None] * part, None
 
     total = jnp.zeros((size,) + one.shape[1:], one.dtype)
-    return jax.lax.scan(add, total, (other, jnp.arange(len(other))))[0]
+    return scan(add, total, (other, jnp.arange(len(other))))[0]
 
 
 def log_convolve(one: Array, other: Array, size: int) -> Array:
@@ -52,14 +54,14 @@ def log_convolve(one: Array, other: Array, size: int) -> Array:
 
     steps = one, jnp.arange(len(one))
     nothing = jnp.full((width,) + one.shape[1:], -jnp.inf, one.dtype)
-    largest = stop_gradient(jax.lax.scan(greatest, nothing, steps)[0])
+    largest = stop_gradient(scan(greatest, nothing, steps)[0])
     largest = jnp.where(jnp.isfinite(largest), largest, 0.0)
 
     @jax.checkpoint  # or differentiation keeps all terms
     def add(total: Array, step: tuple[Array, Array]) -> tuple[Array, None]:
         return total + jnp.exp(term(*step) - largest), None
 
-    total = jax.lax.scan(add, jnp.zeros_like(nothing), steps)[0]
+    total = scan(add, jnp.zeros_like(nothing), steps)[0]
     is_zero = total == 0
     logarithm = jnp.log(jnp.where(is_zero, 1.0, total)) + largest
     return jnp.where(is_zero, -jnp.inf, logarithm)[:size]

@@ -19,6 +19,7 @@ from jax.lax import stop_gradient
 from constrained_core.fiber.trellis import Trellis, TrellisSegment
 from numpyro_constrained.kernels.arrays.inversion import choose
 from numpyro_constrained.kernels.arrays.log_space import log_sum_exp
+from numpyro_constrained.kernels.arrays.loops import scan
 
 __all__ = [
     "Run",
@@ -113,7 +114,7 @@ def stages_of(
     stage, later = jnp.zeros((1, theta.shape[-1]), theta.dtype), list[Array]()
     for run, (first, table) in reversed(list(zip(runs, tables, strict=True))):
         columns = first, table, theta[run.start : run.stop, : run.num_values]
-        stage, found = jax.lax.scan(
+        stage, found = scan(
             step_back(run, reduce), with_dead_states(stage, run.size), columns, reverse=True
         )
         later.append(found)
@@ -195,7 +196,7 @@ def _paths(
     for run, (firsts, table), stages in zip(runs, tables, later, strict=True):
         part = slice(run.start, run.stop)
         columns = keys[part], firsts, table, theta[part, : run.num_values], stages
-        state, values = jax.lax.scan(_drawn_step(run, element), state, columns)
+        state, values = scan(_drawn_step(run, element), state, columns)
         drawn.append(values)
     is_possible = (first[start, element] > -jnp.inf)[None]
     return jnp.where(is_possible, jnp.concatenate(drawn), -1)

@@ -17,6 +17,7 @@ from jax.core import Tracer
 from jax.lax import stop_gradient
 
 from constrained_core.fiber.trellis import Trellis
+from numpyro_constrained.kernels.arrays.loops import scan
 from numpyro_constrained.kernels.fiber import trellis as trellis_sums
 from numpyro_constrained.kernels.fiber.trellis import (
     Run,
@@ -153,7 +154,7 @@ def _stages(
     for run, (first, table) in reversed(list(zip(runs, tables, strict=True))):
         columns = (part[run.start : run.stop, : run.num_values] for part in (scale, figure))
         stage = _with_dead_states(*stage, run.size)
-        stage, _ = jax.lax.scan(_step(run), stage, (first, table, *columns), reverse=True)
+        stage, _ = scan(_step(run), stage, (first, table, *columns), reverse=True)
         stage = stage[0][: run.num_states], stage[1][: run.num_states]
     return _with_dead_states(*stage, len(stage[0]))
 

@@ -17,6 +17,7 @@ from jax.lax import stop_gradient
 
 from constrained_core.fiber.trellis import Trellis
 from numpyro_constrained.kernels.arrays.log_space import log_sum_exp
+from numpyro_constrained.kernels.arrays.loops import scan
 from numpyro_constrained.kernels.fiber.trellis import (
     Run,
     by_column,
@@ -91,7 +92,7 @@ def _reduced(
         stage = with_dead_states(stage[: run.num_states], run.size)
         kept += [stage] * keep
         step = jax.checkpoint(_step(run, back, reduce))
-        stage, found = jax.lax.scan(step, stage, (table, way, weights, stages))
+        stage, found = scan(step, stage, (table, way, weights, stages))
         missing = theta.shape[1] - run.num_values
         rows.append(jnp.pad(found, ((0, 0), (0, missing), (0, 0)), constant_values=-jnp.inf))
     return jnp.concatenate(rows), kept

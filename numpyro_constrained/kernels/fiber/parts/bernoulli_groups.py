@@ -32,6 +32,7 @@ from numpyro_constrained.kernels.arrays.log_polynomials import (
     products,
 )
 from numpyro_constrained.kernels.arrays.log_space import log_sum_exp, safe_log, strictly_inside
+from numpyro_constrained.kernels.arrays.loops import while_loop
 from numpyro_constrained.kernels.arrays.value_tables import padded
 from numpyro_constrained.kernels.fiber.covariance import derivative_of_means, settled
 from numpyro_constrained.kernels.fiber.group_sums import GroupLayout
@@ -216,7 +217,7 @@ def _tilt(logits: Array, counts: Array) -> Array:
         return step + 1, jnp.where(is_done, tilt, better), low, high, is_done
 
     start = jnp.clip(wanted - mean, low, high)
-    return jax.lax.while_loop(unfinished, improve, (0, start, low, high, ~is_any))[1]
+    return while_loop(unfinished, improve, (0, start, low, high, ~is_any))[1]
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 3))

@@ -19,6 +19,7 @@ from constrained_core.fiber.trellis_deals import Deal
 from numpyro_constrained.kernels.arrays.groups import Groups
 from numpyro_constrained.kernels.arrays.linalg import lift
 from numpyro_constrained.kernels.arrays.log_space import log_sum_exp, safe_log, times, without_nan
+from numpyro_constrained.kernels.arrays.loops import scan
 from numpyro_constrained.kernels.arrays.value_tables import variance_of
 from numpyro_constrained.kernels.fiber import trellis as trellis_sums
 from numpyro_constrained.kernels.fiber.covariance import settled
@@ -228,7 +229,7 @@ def _dealt(
         place, states = cell
         is_own = (np.arange(run.num_values) == place)[None, :, None]
         columns = first, table, jnp.where(is_own, -jnp.inf, shares)
-        left, rest = jax.lax.scan(step_back(run, log_sum_exp), end, columns, reverse=True)
+        left, rest = scan(step_back(run, log_sum_exp), end, columns, reverse=True)
 
         def weigh(state: Any, stage: Any) -> tuple[Any, Array]:
             value, rest, states = stage
@@ -239,7 +240,7 @@ def _dealt(
 
         nothing = jnp.zeros_like(states[:1])  # follows on the last value
         stages = values, jnp.concatenate([left[None], rest]), jnp.concatenate([states, nothing])
-        _, terms = jax.lax.scan(weigh, np.arange(run.size + 1, dtype=np.int32), stages)
+        _, terms = scan(weigh, np.arange(run.size + 1, dtype=np.int32), stages)
         own = jax.lax.dynamic_index_in_dim(shares[0], place, 0)
         return terms + times(values[:, None], own) - gammaln(values + 1)[:, None]
 
