@@ -80,14 +80,10 @@ def test_nuts_finds_a_correlation_long():
     assert_nuts_finds_the_posterior(CORRELATION, reparametrised(correlation), draws=5000)
 
 
-def test_nuts_finds_the_precision_of_an_intrinsic_field():
-    """Without the reparametrisation: the subspace is fixed."""
-    assert_nuts_finds_the_posterior(INTRINSIC, intrinsic_field, draws=200)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("model", [intrinsic_field, reparametrised(intrinsic_field)])
-def test_nuts_finds_the_precision_of_an_intrinsic_field_long(model):
+def test_nuts_finds_the_precision_of_an_intrinsic_field(model):
+    """With the reparametrisation and without: the subspace is fixed."""
     assert_nuts_finds_the_posterior(INTRINSIC, model, draws=5000)
 
 

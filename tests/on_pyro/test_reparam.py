@@ -131,7 +131,9 @@ def joint(sites) -> np.ndarray:
     return np.concatenate([np.reshape(site, (len(site), -1)) for site in sites], axis=-1)
 
 
-@pytest.mark.parametrize("moving", [MOVING_K, MOVING_LOC], ids=repr)
+@pytest.mark.parametrize(
+    "moving", [MOVING_K, pytest.param(MOVING_LOC, marks=pytest.mark.slow)], ids=repr
+)
 def test_guide_finds_the_joint_posterior(moving):
     """It is Gaussian where k or loc moves."""
     model = reparametrised(moving.sampled)
@@ -157,9 +159,8 @@ def assert_nuts_finds_the_joint_posterior(moving: Moving, draws: int) -> None:
     assert_likely(of_moments(both, *moving.posterior, **options, is_chain=True))
 
 
-@pytest.mark.parametrize("moving", [MOVING_K, MOVING_A], ids=repr)
-def test_nuts_finds_the_joint_posterior(moving):
-    assert_nuts_finds_the_joint_posterior(moving, draws=250)
+def test_nuts_finds_the_joint_posterior():
+    assert_nuts_finds_the_joint_posterior(MOVING_A, draws=250)
 
 
 @pytest.mark.slow
@@ -168,7 +169,15 @@ def test_nuts_finds_the_joint_posterior_long(moving):
     assert_nuts_finds_the_joint_posterior(moving, draws=6000)
 
 
-@each_moving
+@pytest.mark.parametrize(
+    "moving",
+    [
+        *(pytest.param(m, marks=pytest.mark.slow) for m in (MOVING_K, MOVING_LOC)),
+        MOVING_SCALE,
+        MOVING_A,
+    ],
+    ids=repr,
+)
 def test_learned_value_is_the_most_likely_one(moving):
     """Given it the posterior is Gaussian, so that the bound is the evidence at its maximum."""
     model = reparametrised(moving.learned)

@@ -31,7 +31,7 @@ from pyro_constrained.kernels.arrays.linalg import diagonal, matvec, take
 from pyro_constrained.kernels.arrays.plans import plan_tensor
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes
 from pyro_constrained.kernels.arrays.sparse import sparse_index
-from pyro_constrained.kernels.arrays.tracing import constant
+from pyro_constrained.kernels.arrays.tracing import constant, quiet_under_trace
 from pyro_constrained.kernels.linear.constraint import LinearConstraint
 from pyro_constrained.kernels.linear.matrix import BoundMatrix
 from pyro_constrained.kernels.linear.rows import DenseRows, DisjointRows, Rows
@@ -235,6 +235,7 @@ class _Pivots(torch.autograd.Function):
 
     @staticmethod
     @described
+    @quiet_under_trace
     def forward(plan: SparsePlan, transposed: bool, vector: Tensor) -> Tensor:
         array = vector.numpy(force=True)
         if transposed:

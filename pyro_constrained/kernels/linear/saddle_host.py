@@ -13,10 +13,12 @@ from constrained_core.linear.saddle import SaddlePattern
 from pyro_constrained.kernels.arrays.errors import TensorParameterError
 from pyro_constrained.kernels.arrays.inspection import outside_transforms
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes
+from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 
 __all__ = ["host", "host_solve", "on_a", "on_q", "places_of", "symmetric"]
 
 
+@quiet_under_trace  # which keeps the derivative that calls it, not what it found
 def host(function: Callable, pattern: SaddlePattern, *arguments: Any) -> Any:
     """A function of the core on tensors."""
     arrays = (one.numpy(force=True) if isinstance(one, Tensor) else one for one in arguments)

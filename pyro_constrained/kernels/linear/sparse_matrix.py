@@ -96,7 +96,7 @@ class SparseBoundMatrix(_SparseMatrix):
         high, low = split_exactly(value.double(), self._exact_bits)
         if low is None:
             return scaled_k - self.rows.exactly(high)
-        first, rest = self.rows.exactly(torch.stack([high, low]))
+        first, rest = self.rows.exactly(torch.stack([high, low])).unbind()
         return (scaled_k - first) - rest
 
     def determined_values(self, scaled_k: Tensor) -> Tensor:
