@@ -115,6 +115,40 @@ def test_a_compiled_step_is_never_stale(name, kind, compiling):
     close(whole(lambda A: STALE[name](A), "eager")(kind(A.clone())), expected)
 
 
+def test_two_laws_in_one_compiled_step(compiling):
+    """Neither A has been seen before: the second is kept after the first is read."""
+    one, other = (torch.tensor([[1.0, 1.0, 1.0, 1.0], [0.0, 1.0, -1.0, t]]) for t in (2.25, 3.25))
+
+    def means(loc):
+        return torch.stack(
+            [NORMAL(loc, SCALE[:4], matrix, K, validate_args=False).mean for matrix in (one, other)]
+        )
+
+    loc = LOC[:4]
+    close(whole(means, "eager")(loc), means(loc))
+
+
+@pytest.mark.parametrize("basis", ["isometry", "elimination"])
+@pytest.mark.parametrize("kind", ["rows", "wide", "row", "groups"])
+def test_a_transform_in_a_compiled_step_is_one_graph(kind, basis, compiling):
+    rows = torch.tensor([[1.0, 1.0, 1.0, 0.0], [0.0, 1.0, -1.0, 2.0], [1.0, 2.0, 0.0, 2.0]])
+    matrix = {
+        "rows": rows,
+        "wide": torch.cat([rows[:2], torch.linspace(-1, 1, 120).reshape(2, 60).cos()], 1),
+        "row": rows[0],
+        "groups": GROUPS,
+    }[kind]
+    side = {"rows": torch.tensor([1.0, 0.5, 1.5]), "row": K[0]}.get(kind, K)
+    u = torch.linspace(-1, 1, LinearEqualityTransform(matrix, side).codomain._bound.free_size)
+
+    def there_and_back(u):
+        transform = LinearEqualityTransform(matrix, side, basis)
+        x = transform(u)
+        return x, transform.inv(x), transform.log_abs_det_jacobian(u, x)
+
+    close(whole(there_and_back, "eager")(u), there_and_back(u))
+
+
 def test_a_compiled_step_over_minibatches_of_k(compiling):
     x = NORMAL(LOC, SCALE, A, K).mean
 

@@ -15,6 +15,7 @@ from constrained_core.checks.arguments import require_both_sides
 from constrained_core.checks.shapes import check_shapes
 from constrained_core.checks.sides import infinite_matrix, infinite_sides, row_disagrees
 from constrained_core.sparse import SparseMatrix
+from pyro_constrained.kernels.arrays.compiled import find, keep
 from pyro_constrained.kernels.arrays.errors import TensorParameterError
 from pyro_constrained.kernels.arrays.in_place import Unchanged
 from pyro_constrained.kernels.arrays.inputs import as_tensor, cast, read_matrix
@@ -116,11 +117,11 @@ def _read_matrix(A: Any, like: Tensor) -> _Given:
         return _bind_matrix(A, like.dtype, like.device)
     if isinstance(A, Tensor) and (A.requires_grad or A.ndim > 2):
         return _Given(A, _unanalysed(A, like), is_fixed=False)
-    given = _COMPILED[_bind_at_compilation(A, like.dtype, like.device)]
+    given = find(_bind_at_compilation(A, like.dtype, like.device))
     if not isinstance(A, Tensor | np.ndarray):
         return given
     # The compiled step may run again with other values: it has no plan of them.
-    is_current = (given.A == torch.as_tensor(A, device=like.device)).all()  # type: ignore[union-attr]
+    is_current = (given.A == torch.as_tensor(A, device=like.device)).all()
     return _Given(given.A, given.matrix, given.is_fixed, is_current)
 
 
@@ -161,10 +162,6 @@ def _bind_sparse(A: Any, dtype: torch.dtype, device: torch.device) -> _Given:
     return _Given(A, UnanalysedSparseMatrix(index, A.values, like), is_fixed=False)
 
 
-_COMPILED: dict[str, _Given] = {}
-"""Matrices in compiled steps, where they are constants that are found by name."""
-
-
 @torch._dynamo.assume_constant_result
 def _bind_at_compilation(A: Any, dtype: torch.dtype, device: torch.device) -> str:
     """A name of the matrix, with the values that it has when a step is compiled."""
@@ -172,9 +169,7 @@ def _bind_at_compilation(A: Any, dtype: torch.dtype, device: torch.device) -> st
         given = _bind_matrix(A, dtype, device)
         if isinstance(given.A, Tensor):  # of which the user may change the values
             given = replace(given, A=given.A.clone())
-    name = f"{id(given.matrix)}, {given.is_fixed}"
-    _COMPILED.setdefault(name, given)
-    return name
+    return keep(given)
 
 
 def _unanalysed(A: Tensor, like: Tensor) -> BoundMatrix:

@@ -14,11 +14,13 @@ import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
 from constrained_core import plan_constraint
 from constrained_core.linear.plan import DensePlan
 from constrained_core.linear.sparse_plan import SparsePlan
 from constrained_core.sparse import SparseMatrix
+from pyro_constrained.kernels.arrays.compiled import find, keep
 from pyro_constrained.kernels.arrays.errors import require_forward_once
 from pyro_constrained.kernels.arrays.functions import described
 from pyro_constrained.kernels.arrays.inspection import (
@@ -102,6 +104,8 @@ class Elimination(ABC):
 
     def _origin(self, constraint: LinearConstraint) -> Tensor:
         """``(*batch, r)`` the pivots where all free variables are zero."""
+        if torch.compiler.is_compiling():
+            return self.solve(constraint.scaled_k).to(constraint.scaled_k.dtype)
         if constraint in self._origins:
             return self._origins[constraint]
         scaled_k = constraint.scaled_k
@@ -269,12 +273,27 @@ def elimination_of(matrix: BoundMatrix) -> Elimination:
     """
     if matrix.plan is None:
         return _eliminated(matrix)
+    if torch.compiler.is_compiling():
+        return find(_at_compilation(matrix))
+    return _planned(matrix)
+
+
+def _planned(matrix: BoundMatrix) -> Elimination:
+    assert matrix.plan is not None
     key = "elimination", matrix.row_scale.dtype, matrix.row_scale.device
     if key not in matrix.plan.executions:
         # What is kept serves every later transform.
         with torch.no_grad(), outside_transforms():
             matrix.plan.executions[key] = _eliminated(matrix)
     return matrix.plan.executions[key]
+
+
+@torch._dynamo.assume_constant_result
+def _at_compilation(matrix: BoundMatrix) -> str:
+    with _disable_current_modes():
+        elimination = _planned(matrix)
+        _ = elimination._place  # which a compiled step reads
+    return keep(elimination)
 
 
 def _eliminated(matrix: BoundMatrix) -> Elimination:

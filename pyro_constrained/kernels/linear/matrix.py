@@ -283,7 +283,7 @@ class DenseMatrix(BoundMatrix):
     def null_space(self) -> NullSpace:
         like, plan = self.row_scale, self.plan
         basis: NullSpace
-        if isinstance(plan.null_basis, BlockReflector):
+        if _has_block_basis(plan):
             kernel = plan_tensor(plan, "null_kernel", like)
             basis = BlockNullSpace(plan_tensor(plan, "null_vectors", like), kernel)
         else:
@@ -309,6 +309,11 @@ class DenseMatrix(BoundMatrix):
 
     def determined_values(self, scaled_k: Tensor) -> Tensor:
         return matvec(self._solution, scaled_k)
+
+
+@torch._dynamo.assume_constant_result
+def _has_block_basis(plan: DensePlan) -> bool:
+    return isinstance(plan.null_basis, BlockReflector)
 
 
 def _elimination(plan: AnyPlan, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,26 @@
+"""What a compiled step keeps of A: made when it is compiled, and found by name when it runs."""
+
+from typing import Any
+
+__all__ = ["find", "keep"]
+
+
+class _Constants:
+    """An attribute for each: of a dictionary, ``torch.compile`` sees only what is in it when a
+    step first looks there."""
+
+
+_CONSTANTS = _Constants()
+
+
+def keep(thing: Any) -> str:
+    """The name of what is made inside of ``torch._dynamo.assume_constant_result``, where only
+    numbers and names may be returned."""
+    name = f"constant_{id(thing)}"  # it is kept, so that no other has this number
+    setattr(_CONSTANTS, name, thing)
+    return name
+
+
+def find(name: str) -> Any:
+    """What is kept under this name."""
+    return getattr(_CONSTANTS, name)
