@@ -17,6 +17,7 @@ from constrained_core.sparse import SparseMatrix
 from pyro_constrained.constraints import linear_equality
 from pyro_constrained.distributions.card import facts_of
 from pyro_constrained.kernels.arrays.autocast import in_full_precision
+from pyro_constrained.kernels.arrays.compiled import while_current
 from pyro_constrained.kernels.arrays.in_place import Unchanged
 from pyro_constrained.kernels.arrays.inspection import are_known
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes
@@ -120,9 +121,7 @@ class ConstrainedDistribution(TorchDistribution):
     def _expanded(self, value: Tensor, event_dim: int) -> Tensor:
         """An answer in the batch shape of the law, of which it has to be a law still."""
         self._require_unchanged()
-        is_current = self._constraint.is_current
-        if is_current is not None:
-            value = torch.where(is_current, value, torch.nan)
+        value = while_current(self._constraint.is_current, value)
         event_shape = value.shape[value.ndim - event_dim :]
         batch_shape = value.shape[: value.ndim - event_dim]
         if batch_shape == self._batch_shape:

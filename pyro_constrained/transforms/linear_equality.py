@@ -112,20 +112,21 @@ class LinearEqualityTransform(Transform):
         self._require_size(x, bound.free_size)
         if self.basis == "isometry":
             return made_on(bound, bound.embed(x))
-        return made_on(bound, elimination_of(bound.matrix).embed(bound, x))
+        return made_on(bound, bound.while_current(elimination_of(bound.matrix).embed(bound, x)))
 
     def _inverse(self, y: Tensor) -> Tensor:
         bound = self._support.bind(y)
         self._require_size(y, bound.num_variables)
         if self.basis == "isometry":
-            return bound.null_space().extract(y)
-        return elimination_of(bound.matrix).extract(y)
+            return bound.while_current(bound.null_space().extract(y))
+        return bound.while_current(elimination_of(bound.matrix).extract(y))
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
         zeros = x.new_zeros(broadcast_shapes(x.shape[:-1], y.shape[:-1]))
         if self.basis == "isometry":
             return zeros
-        return zeros + elimination_of(self._support.bind(x).matrix).log_volume
+        bound = self._support.bind(x)
+        return bound.while_current(zeros + elimination_of(bound.matrix).log_volume)
 
     def forward_shape(self, shape: torch.Size) -> torch.Size:
         bound = self._support._bound

@@ -121,6 +121,13 @@ for name, (matrix, build) in DISCRETE.items():
     found, draws = jax.jit(mapped)(*data)
     close(found, jax.jit(slope)(*data))
     assert (draws @ matrix.T == data[1]).all() and (draws >= 0).all()
+
+    def shared(k):
+        # Marginals are a derivative in weights that are the same everywhere.
+        return build(weights[0], k).mean
+
+    mapped = jax.shard_map(shared, mesh=mesh, in_specs=spec, out_specs=spec)
+    close(jax.jit(mapped)(data[1]), jax.jit(shared)(data[1]))
     print(name, "ok", flush=True)
 """
 LAWS = "rows", "dense", "groups", "mapped", "bernoulli", "poisson"

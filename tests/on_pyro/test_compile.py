@@ -91,6 +91,10 @@ STALE = {
     ),
     "student": lambda A: STUDENT(5.0, LOC, A=A, k=K, scale=SCALE, validate_args=False).mode,
     "transform": lambda A: LinearEqualityTransform(A[0], K[0])(LOC[:3]),
+    "inverse": lambda A: LinearEqualityTransform(A, K).inv(LOC[:4]),
+    "elimination": lambda A: LinearEqualityTransform(A, K, "elimination").log_abs_det_jacobian(
+        LOC[:2], LOC[:4]
+    ),
 }
 
 

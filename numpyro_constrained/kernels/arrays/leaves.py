@@ -5,9 +5,6 @@ from functools import cached_property, wraps
 from typing import Any, NamedTuple, TypeVar
 
 import jax
-from jax import Array
-from jax.core import Tracer
-from jax.lax import stop_gradient
 from numpyro.distributions.util import lazy_property
 
 from constrained_core.sparse import SparseMatrix
@@ -22,7 +19,6 @@ __all__ = [
     "leaf_shape",
     "unstacked",
     "untraced_property",
-    "where_needed",
 ]
 
 Result = TypeVar("Result")
@@ -60,14 +56,6 @@ def folded(function: Callable[..., Result]) -> Callable[..., Result]:
         return function(*args, **kwargs) if is_sharded() else at_once(*args, **kwargs)
 
     return fold
-
-
-def where_needed(is_needed: Array, exact: Callable[[], Array], plain: Callable[[], Array]) -> Array:
-    """``exact()`` or ``plain()``, of which only one is computed, inside a trace too."""
-    is_needed = stop_gradient(is_needed)
-    if isinstance(is_needed, Tracer):
-        return jax.lax.cond(is_needed, exact, plain)
-    return exact() if is_needed else plain()
 
 
 class derived_property(lazy_property):  # named as the property that it is

@@ -13,6 +13,7 @@ from jax.lax import stop_gradient
 
 from constrained_core.checks.entries import Requirement, no_factor
 from constrained_core.errors import ParameterError
+from numpyro_constrained.kernels.arrays.loops import cond
 
 __all__ = [
     "WIDE_ANGLE",
@@ -141,7 +142,7 @@ def if_everywhere(
     ``otherwise()``. Only one of them is computed."""
     if not isinstance(holds, Tracer):
         return then() if np.asarray(holds).all() else otherwise()
-    return jax.lax.cond(_all(stop_gradient(holds)), then, jax.checkpoint(otherwise))
+    return cond(_all(stop_gradient(holds)), then, jax.checkpoint(otherwise))
 
 
 @jax.custom_jvp

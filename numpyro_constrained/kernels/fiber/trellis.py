@@ -19,7 +19,7 @@ from jax.lax import stop_gradient
 from constrained_core.fiber.trellis import Trellis, TrellisSegment
 from numpyro_constrained.kernels.arrays.inversion import choose
 from numpyro_constrained.kernels.arrays.log_space import log_sum_exp
-from numpyro_constrained.kernels.arrays.loops import scan
+from numpyro_constrained.kernels.arrays.loops import scan, spread_as
 
 __all__ = [
     "Run",
@@ -233,6 +233,7 @@ def marginals(trellis: Trellis, theta: Array, start: Array) -> Array:
     """
     batch_shape = jnp.broadcast_shapes(theta.shape[:-2], start.shape)
     theta = jnp.broadcast_to(theta, batch_shape + theta.shape[-2:])
+    theta = spread_as(theta, start[..., None, None])
     slope = jax.grad(lambda theta: log_partition(trellis, theta, start).sum())(theta)
     total = slope.sum(-1, keepdims=True)  # one, but for rounding
     is_possible = total > 0

@@ -17,7 +17,7 @@ from jax.core import Tracer
 from jax.lax import stop_gradient
 
 from constrained_core.fiber.trellis import Trellis
-from numpyro_constrained.kernels.arrays.loops import scan
+from numpyro_constrained.kernels.arrays.loops import scan, spread_as
 from numpyro_constrained.kernels.fiber import trellis as trellis_sums
 from numpyro_constrained.kernels.fiber.trellis import (
     Run,
@@ -114,6 +114,8 @@ def _probabilities(trellis: Trellis, theta: Array, edge: Array, start: Array) ->
     """``(*batch, q, U)`` what ``marginals`` are, with all derivatives."""
     batch_shape = jnp.broadcast_shapes(theta.shape[:-2], start.shape)
     theta, edge = (jnp.broadcast_to(w, batch_shape + w.shape[-2:]) for w in (theta, edge))
+    theta = spread_as(theta, start[..., None, None])
+    theta, edge = spread_as(theta, edge), spread_as(edge, theta)
 
     def total_of(theta: Array, edge: Array) -> Array:
         return _log_sum(trellis, theta, edge, start).sum()

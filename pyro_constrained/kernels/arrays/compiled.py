@@ -2,7 +2,10 @@
 
 from typing import Any
 
-__all__ = ["find", "keep"]
+import torch
+from torch import Tensor
+
+__all__ = ["find", "keep", "while_current"]
 
 
 class _Constants:
@@ -24,3 +27,11 @@ def keep(thing: Any) -> str:
 def find(name: str) -> Any:
     """What is kept under this name."""
     return getattr(_CONSTANTS, name)
+
+
+def while_current(is_current: Tensor | None, answer: Tensor) -> Tensor:
+    """The answer; NaN, or false, in a compiled step that runs with another A than it kept."""
+    if is_current is None:
+        return answer
+    nothing = False if answer.dtype == torch.bool else torch.nan
+    return torch.where(is_current, answer, nothing)

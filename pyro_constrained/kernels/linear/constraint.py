@@ -9,6 +9,7 @@ from torch import Tensor
 
 from constrained_core import GroupSum
 from constrained_core.sparse import SparseMatrix
+from pyro_constrained.kernels.arrays.compiled import while_current
 from pyro_constrained.kernels.arrays.in_place import Unchanged
 from pyro_constrained.kernels.arrays.inspection import are_known
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes
@@ -102,7 +103,7 @@ class LinearConstraint:
                 holds = gap <= tolerance * self.k.abs()
                 if are_known(holds) and bool(holds.all()):
                     return holds if self.is_vector else holds.all(-1)
-            holds = gap <= tolerance * self._size(value)
+            holds = self.while_current(gap <= tolerance * self._size(value))
             return holds if self.is_vector else holds.all(-1)
 
     def contains_solution(self, value: Tensor) -> Tensor:
@@ -148,6 +149,10 @@ class LinearConstraint:
         index, is_zero = pins
         exact = torch.where(is_zero, -value[..., index], correction[..., index])
         return correction.index_copy(-1, index, exact)
+
+    def while_current(self, answer: Tensor) -> Tensor:
+        """The answer, of the A that was planned only."""
+        return while_current(self.is_current, answer)
 
     def null_space(self) -> NullSpace:
         """Orthonormal basis of the null space of A."""

@@ -11,9 +11,9 @@ from jax.core import Tracer
 from jax.lax import stop_gradient
 
 from constrained_core.fiber.trellis import Trellis
-from numpyro_constrained.kernels.arrays.leaves import where_needed
 from numpyro_constrained.kernels.arrays.linalg import lift
 from numpyro_constrained.kernels.arrays.log_space import log_sum_exp, ratio, safe_log, without_nan
+from numpyro_constrained.kernels.arrays.loops import where_needed
 from numpyro_constrained.kernels.arrays.plans import plan_index, plan_tensor
 from numpyro_constrained.kernels.arrays.value_tables import (
     exact_zeros,
