@@ -34,6 +34,7 @@ QUICK_COMPILATION = [
     "--xla_llvm_disable_expensive_passes=true",
     "--xla_llvm_force_inline_before_split=false",
     "--xla_cpu_use_fusion_emitters=false",
+    "--xla_cpu_parallel_codegen_split_count=1",
 ]
 """Tests mostly wait for compilers: XLA leaves out what only makes programs fast, in half the time.
 `make test-optimised` tests with its own settings, as do the examples, which run as readers run

@@ -18,7 +18,7 @@ ALIKE = "(precision|tril|row|batched_loc|broadcast|student_tril)"
 LAWS = rf"""
 test_certain.py::test_means_are_probabilities\[A1
 test_constrain.py::test_constrain_the_base_distribution\[covariance
-test_dealt_rows.py::test_quantities
+test_dealt_rows.py::test_(quantities|many_right_hand_sides)
 test_density.py::test_log_prob_in_reduced_coordinates\[float32-{SINGLE}
 test_digits.py::test_a_batch_of_dominating_variables\[(one row|groups)
 test_digits.py::test_residuals_at_every_scale\[float32
@@ -28,14 +28,14 @@ test_discrete_errors.py::test_negative_k_is_fine_with_negative_entries\[(poisson
 test_discrete_input.py::test_integers_of_any_type\[ConstrainedPoisson
 test_discrete_laws.py::.*(poisson-outer|poisson-batch_k|bernoulli-mixed|categorical-mixed)
 test_discrete_laws.py::test_a_plan_for_all_k_up_to_a_bound\[bernoulli
-test_discrete_laws.py::test_constrain\[bernoulli-ones
+test_discrete_laws.py::test_constrain\[(bernoulli-ones|categorical)
 test_discrete_laws.py::test_free_variables_differ_within_a_batch_of_k\[poisson
 test_discrete_laws.py::test_gradients\[(variance|mean-categorical)
-test_discrete_laws.py::test_marginal_expectation_has_the_gradient_of_the_mean\[poisson-ones
+test_discrete_laws.py::test_marginal_expectation_has_the_gradient_of_the_mean\[(poisson|bernoulli)-ones
 test_discrete_random.py::test_empty_batch\[A1
-test_discrete_random.py::test_large_logits\[[0238]
+test_discrete_random.py::test_large_logits\[[02358]
 test_discrete_random.py::test_large_subsets_in_single_precision
-test_discrete_random.py::test_many_groups
+test_discrete_random.py::test_(many_groups|two_binomials)
 test_discrete_random.py::test_poisson_binomial\[(2|64|300)-
 test_discrete_random.py::test_single_precision\[bernoulli-outer
 test_discrete_random.py::test_tiny_marginals_keep_their_digits\[A1
@@ -54,7 +54,7 @@ test_large_counts.py::test_both_ways_agree
 test_large_counts.py::test_sums_in_single_precision\[10{{3,5}}-
 test_moments.py::test_.*\[{HELD}
 test_moments.py::test_(student_expected_l2\[student_tril-dense-outer|kl_across_families\[low)
-test_number_scale.py::test_values\[(most|batch of k|redundant|badly|ones|row|full|none)
+test_number_scale.py::test_values\[(most|batch of (k|A)|redundant|badly|ones|row|full|none)
 test_paths.py::test_draws\[scale
 test_paths.py::test_moving_rows\[reparametrised
 test_paths.py::test_reparametrised_sites\[(tril|low rank)
@@ -66,20 +66,25 @@ test_random_cases.py::
 test_same_subspace.py::test_one_subspace_given_in_two_ways.*(batch of A|two|a point|a variable)
 test_shapes.py::.*\[student_tril-row
 test_structural_zeros.py::test_(quantities|derivatives_of_a_batch|other_zeros|divergence_of_laws)
+test_structural_zeros.py::test_derivatives_in_parameters_that_are_zero\[poisson
 test_structural_zeros.py::test_points_and_draws\[(subsets|levels)
+test_student_per_group.py::test_batches_and_single_precision
+test_student_per_group.py::test_gradients\[(loc|scale)
 test_student_digits.py::test_many_degrees_of_freedom\[(one row|full)
 test_support.py::.*(covariance-network|covariance-chain).*float32
 test_support.py::test_draws_satisfy_hard_constraints\[(covariance|low_rank).*float32
 test_support.py::test_draws_satisfy_the_constraint\[{SINGLE}.*float32
 test_support_check.py::test_.*\[{HELD}
-test_support_check.py::test_log_prob_is_minus_infinity_elementwise\[low_rank-dense-outer
+test_support_check.py::test_.*\[low_rank-dense-outer
 """
 NUMPYRO = rf"""
 test_discrete.py::test_(second_derivatives|nothing_leaks)
+test_discrete.py::test_traced_k\[(bernoulli_row|poisson_groups)
+test_discrete.py::test_vmap_over_parameters\[bernoulli_row
 test_discrete.py::test_(trees|pickle|native_members)\[(poisson_batch|poisson_groups|bernoulli_probs)
 test_discrete_programs.py::test_svi\[score_function
 test_gmrf.py::test_(nuts|car\[False|draws\[(float64-root|float32-factor))
-test_jax.py::test_gradient_through_a_law_as_argument\[student
+test_jax.py::test_gradient_through_a_law_as_argument\[(student|dense)
 test_jax.py::test_jit_with_the_law_as_closure_and_as_result\[student
 test_jax.py::test_nothing_leaks\[groups
 test_jax.py::test_tree_round_trip\[{ALIKE}
@@ -88,31 +93,36 @@ test_learned_covariance.py::test_(nuts_finds_a_correlation|map_along_a_path\[(pr
 test_likelihood.py::test_(learning_from_minibatches\[5|(sequence|subsampling_is_unbiased)\[dense)
 test_matrix_in_a_model.py::test_a_law_built_before_x64_was_switched\[(diagonal|low rank)
 test_matrix_in_a_model.py::test_derivatives_off_the_support.*numpy\]
+test_matrix_in_a_model.py::test_variance_of_a_variable_that_dominates\[.*low rank
+test_held.py::test_derivatives_are_those_of_small_constants\[wide-(value|forward|mapped)
 test_native.py::test_(expand|shapes|support_shape|to_event_and_mask|transforms_of_the_support)\[{ALIKE}
-test_native.py::test_vmap_over_every_parameter\[(low_rank|precision)-all
+test_native.py::test_vmap_over_every_parameter\[(low_rank|precision|student)-all
+test_native.py::test_shapes\[student_groups
 test_nuts.py::test_(chains_side_by_side|without_data_the_draws_are_those_of_the_prior\[student)
 test_rejected_steps.py::test_no_law_has_no_density\[(precision|tril|scale of a row)
 test_reparam.py::test_guide_finds_the_joint_posterior
 test_reparam.py::test_learned_value_is_the_most_likely_one\[(A|k)
 test_reparam.py::test_nuts_finds_the_joint_posterior\[A
-test_reparam.py::test_stale_guide_has_an_infinite_loss\[learned
+test_reparam.py::test_stale_guide_has_an_infinite_loss\[(learned|sampled-A)
 test_sparse.py::test_(nuts|draws_obey_to_the_last_bits\[float64|elimination\[(row|ones))
 test_sparse.py::test_same_figures_as_dense\[normal-(determined|square|no rows|bad scales)
-test_student_per_group.py::test_nuts_finds_the_posterior
+test_student_per_group.py::test_(nuts_finds_the_posterior|guide_comes_near_the_evidence)
 test_svi.py::test_(annealed_guide|laplace_approximation|guide_on_group_sums)
 test_svi.py::test_constrained_guide_finds_the_posterior\[TraceMeanField
 test_svi.py::test_diagonal_guide_finds_an_isotropic_posterior\[AutoDiagonalNormal
 test_svi.py::test_(full_guide_finds|median_and_quantiles).*AutoMultivariateNormal
 test_tools.py::test_(compiled_elbo|copies|mean_field_elbo_takes_the_exact_divergence)\[(precision|row)
 test_tools.py::test_init_strategies\[AutoMultivariateNormal
-test_traced_k.py::test_right_or_flagged\[(poisson row|poisson div|bernoulli groups|bernoulli bound)
+test_traced_k.py::test_right_or_flagged\[(poisson (row|div|merged)|bernoulli groups|bernoulli bound)
+test_traced_k.py::test_scores_scans_and_derivatives\[poisson merged
 """
 PARITY = r"""
 test_discrete_values.py::test_values\[(bernoulli-(ragged|batch_all)|poisson-(products|batch_rate))
 test_discrete_values.py::test_values\[(poisson-(single|point)|bernoulli-(margins|signed)|categorical-ones)
-test_discrete_values.py::test_(values|covariances)\[(poisson-(mixed|equal|weighted)|categorical-mixed)
+test_discrete_values.py::test_(values|covariances)\[(poisson-(mixed|equal|weighted|signed)|categorical-mixed|bernoulli-outer)
 test_discrete_values.py::test_gradients\[poisson-(signed|product|equal|weighted|batch_r|outer|single|point)
-test_discrete_values.py::test_gradients\[bernoulli-(logits|margins|signed|groups|batch_all|none)
+test_discrete_values.py::test_gradients\[bernoulli-(logits|margins|signed|groups|batch_all|none|mixed)
+test_discrete_values.py::test_what_depends_on_the_plan\[none
 test_discrete_values.py::test_gradients\[(bernoulli|poisson)-ragged|test_gradients\[categorical-(ones|bin|mix)
 test_gradients.py::.*(precision|covariance-redundant|diagonal-row|covariance-batched)
 """

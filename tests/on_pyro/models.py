@@ -9,7 +9,7 @@ import numpy as np
 import pyro
 import pyro.distributions as dist
 import torch
-from pyro.infer import MCMC, NUTS, SVI, Predictive, Trace_ELBO
+from pyro.infer import MCMC, NUTS, SVI, JitTrace_ELBO, Predictive, Trace_ELBO
 from pyro.optim import ClippedAdam
 from scipy import stats
 
@@ -89,11 +89,13 @@ def fit(
     learning_rate: float = 0.1,
     decay: float = 0.005,
     elbo: Any = None,
+    jit: bool = False,
 ) -> SVI:
     """SVI with a learning rate that falls to ``decay`` times its first value."""
-    elbo = elbo or Trace_ELBO(
-        num_particles=particles, vectorize_particles=True, max_plate_nesting=0
-    )
+    options = {"num_particles": particles, "vectorize_particles": True, "max_plate_nesting": 0}
+    if jit:
+        elbo = JitTrace_ELBO(ignore_jit_warnings=True, **options)
+    elbo = elbo or Trace_ELBO(**options)
     optimizer = ClippedAdam({"lr": learning_rate, "lrd": decay ** (1 / steps)})
     svi = SVI(model, guide, optimizer, elbo)
     for _ in range(steps):

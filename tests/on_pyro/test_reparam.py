@@ -138,7 +138,7 @@ def test_guide_finds_the_joint_posterior(moving):
     """It is Gaussian where k or loc moves."""
     model = reparametrised(moving.sampled)
     guide = AutoMultivariateNormal(model)
-    fit(model, guide, steps=700)
+    fit(model, guide, steps=700, jit=True)
     shift, noise = draws_of(guide, "shift", "x_base")
     conditioned = poutine.condition(model, {"shift": tensor(shift[:, 0]), "x_base": tensor(noise)})
     x = conditioned().numpy()
@@ -160,7 +160,7 @@ def assert_nuts_finds_the_joint_posterior(moving: Moving, draws: int) -> None:
 
 
 def test_nuts_finds_the_joint_posterior():
-    assert_nuts_finds_the_joint_posterior(MOVING_A, draws=250)
+    assert_nuts_finds_the_joint_posterior(MOVING_A, draws=150)
 
 
 @pytest.mark.slow

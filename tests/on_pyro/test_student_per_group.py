@@ -35,7 +35,7 @@ def assert_nuts_finds_the_posterior(draws: int) -> None:
 
 
 def test_nuts_finds_the_posterior():
-    assert_nuts_finds_the_posterior(300)
+    assert_nuts_finds_the_posterior(150)
 
 
 @pytest.mark.slow
@@ -46,7 +46,7 @@ def test_nuts_finds_the_posterior_long():
 def test_guide_comes_near_the_evidence():
     """The best normal guide of a skew posterior is some tenths of a nat below it."""
     guide = AutoMultivariateNormal(model)
-    fit(model, guide, steps=500)
+    fit(model, guide, steps=500, jit=True)
     with torch.no_grad():
         bound = -Trace_ELBO(num_particles=2000, vectorize_particles=True).loss(model, guide)
     assert FIELD.log_evidence - 0.5 < bound < FIELD.log_evidence + 0.05

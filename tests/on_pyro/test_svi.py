@@ -43,7 +43,7 @@ def assert_posterior(problem: Regression, guide, error: float = 0.09) -> None:
 @pytest.mark.parametrize("autoguide", [AutoNormal, AutoDiagonalNormal])
 def test_diagonal_guide_finds_an_isotropic_posterior(autoguide):
     guide = autoguide(ISOTROPIC.model)
-    fit(ISOTROPIC.model, guide)
+    fit(ISOTROPIC.model, guide, jit=autoguide is AutoDiagonalNormal)
     assert_posterior(ISOTROPIC, guide)
 
 
@@ -56,10 +56,11 @@ def test_diagonal_guide_finds_an_isotropic_posterior(autoguide):
 )
 def test_full_guide_finds_the_posterior(autoguide):
     guide = autoguide(CORRELATED.model)
-    fit(CORRELATED.model, guide, steps=700)
+    fit(CORRELATED.model, guide, steps=700, jit=True)
     assert_posterior(CORRELATED, guide)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*_Stream. object attribute:DeprecationWarning")
 def test_iaf_guide_comes_near_the_posterior():
     """Its family holds it only in the limit of infinite weights."""
@@ -209,7 +210,7 @@ def test_guide_on_group_sums():
         noise=0.7,
     )
     guide = AutoNormal(group_model)
-    fit(group_model, guide)
+    fit(group_model, guide, jit=True)
     (draws,) = draws_of(guide, "x")
     assert_obeys(problem.prior, draws)
     free, posterior = slice(0, 5), problem.posterior  # the last variable is determined
