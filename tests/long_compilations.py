@@ -101,13 +101,13 @@ test_native.py::test_shapes\[student_groups
 test_nuts.py::test_(chains_side_by_side|without_data_the_draws_are_those_of_the_prior\[student)
 test_rejected_steps.py::test_no_law_has_no_density\[(precision|tril|scale of a row)
 test_reparam.py::test_guide_finds_the_joint_posterior
-test_reparam.py::test_learned_value_is_the_most_likely_one\[(A|k)
+test_reparam.py::test_learned_value_is_the_most_likely_one\[(A|k|loc)
 test_reparam.py::test_nuts_finds_the_joint_posterior\[A
 test_reparam.py::test_stale_guide_has_an_infinite_loss\[(learned|sampled-A)
-test_sparse.py::test_(nuts|draws_obey_to_the_last_bits\[float64|elimination\[(row|ones))
+test_sparse.py::test_(nuts|batches|draws_obey_to_the_last_bits\[float64|elimination\[(row|ones))
 test_sparse.py::test_same_figures_as_dense\[normal-(determined|square|no rows|bad scales)
 test_student_per_group.py::test_(nuts_finds_the_posterior|guide_comes_near_the_evidence)
-test_svi.py::test_(annealed_guide|laplace_approximation|guide_on_group_sums)
+test_svi.py::test_(annealed_guide|laplace_approximation|guide_on_group_sums|.*_learns_)
 test_svi.py::test_constrained_guide_finds_the_posterior\[TraceMeanField
 test_svi.py::test_diagonal_guide_finds_an_isotropic_posterior\[AutoDiagonalNormal
 test_svi.py::test_(full_guide_finds|median_and_quantiles).*AutoMultivariateNormal
@@ -117,7 +117,7 @@ test_traced_k.py::test_right_or_flagged\[(poisson (row|div|merged)|bernoulli gro
 test_traced_k.py::test_scores_scans_and_derivatives\[poisson merged
 """
 PARITY = r"""
-test_discrete_values.py::test_values\[(bernoulli-(ragged|batch_all)|poisson-(products|batch_rate))
+test_discrete_values.py::test_values\[(bernoulli-(ragged|batch_all)|poisson-(products|batch_(rate|k)))
 test_discrete_values.py::test_values\[(poisson-(single|point)|bernoulli-(margins|signed)|categorical-ones)
 test_discrete_values.py::test_(values|covariances)\[(poisson-(mixed|equal|weighted|signed)|categorical-mixed|bernoulli-outer)
 test_discrete_values.py::test_gradients\[poisson-(signed|product|equal|weighted|batch_r|outer|single|point)

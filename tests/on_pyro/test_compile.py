@@ -60,7 +60,7 @@ def step(name, **kw):
     return run
 
 
-FAST_TO_COMPILE = ("redundant", "groups", "student")
+FAST_TO_COMPILE = ("redundant", "groups")
 
 
 @pytest.mark.parametrize(
