@@ -87,12 +87,17 @@ class FiberPlan:
     lattice: Lattice
     row_range: np.ndarray
 
-    @property
+    @cached_property
+    def largest(self) -> int:
+        """The largest value of any variable."""
+        return int(self.upper.max(initial=0))
+
+    @cached_property
     def largest_terms(self) -> int:
         """A largest count of Poisson variables, by which digits are lost: those of a trellis are
         lost in the sums over its columns too."""
         in_trellis = 0 if self.trellis is None else 1 + int(self.trellis.largest.max(initial=-1))
-        return max(int(self.upper.max(initial=0)), TRELLIS_LOSS * in_trellis)
+        return max(self.largest, TRELLIS_LOSS * in_trellis)
 
     @property
     def rank(self) -> int:

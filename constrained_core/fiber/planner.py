@@ -208,11 +208,13 @@ def check_held(plan: FiberPlan, k: np.ndarray, digits: int, dtype: str) -> None:
     Raises:
         ConstraintError: a value that the type rounds.
     """
+    if plan.largest <= 2**digits:
+        return
     upper = plan.upper
     if (plan.entries.data > 0).all():
         upper = np.minimum(upper, np.max(k, initial=0))
-    if upper.max(initial=0) > 2**digits:
-        variable = int(upper.argmax())
+    variable = int(upper.argmax())
+    if upper[variable] > 2**digits:
         raise ConstraintError(
             f"k: expected counts of at most 2**{digits}, the whole numbers that {dtype} holds, got "
             f"k that leave x[{variable}] values up to {upper[variable]}; give the parameters in "

@@ -54,11 +54,10 @@ class ConstrainedDistribution(TorchDistribution):
         super().__init__(batch_shape, torch.Size((constraint.num_variables,)), validate_args=False)
         self._validate_args = self._validates(validate_args)
         parameters = {name: self.__dict__.get(name) for name in self.arg_constraints}
-        self._made_of = Unchanged(parameters)
+        self._made_of = Unchanged(parameters, constraint.made_of)
 
     def _require_unchanged(self) -> None:
         self._made_of.require(self)
-        self._constraint.made_of.require(self)
 
     @staticmethod
     def _validates(validate_args: bool | None) -> bool:

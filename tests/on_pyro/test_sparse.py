@@ -332,3 +332,36 @@ def test_a_compiled_step_is_one_graph():
         _assert_same(one, other)
         for slope, expected in zip(_slopes(one, leaves), _slopes(other, leaves), strict=True):
             _assert_same(slope, expected)
+
+
+def _known(law, x):
+    divergence = kl_divergence(law, law.expand(law.batch_shape))
+    return torch.stack([law.project(x), law.mean, law.expected_l1(x)]) + divergence
+
+
+def _moved(law, x):
+    transform = biject_to(law.support)
+    free = x[: N - int(law.rank)]
+    there = transform(free)
+    back = transform.inv(there) + transform.log_abs_det_jacobian(free, there)
+    return torch.cat([there, back]) * law.log_prob(there)
+
+
+ASKED = {"law": _known, "transform": _moved}
+
+
+@pytest.mark.parametrize("name", ASKED)
+def test_a_compiled_step_is_the_first_to_see_a_matrix(name):
+    """What the host makes of A is made when a step is compiled."""
+    new = DENSE * (2.0 + list(ASKED).index(name))
+    A, k, x = sparse.csr_array(new), torch.tensor(new @ POINT), torch.linspace(-1.0, 1.0, N)
+
+    def step(scale):
+        return ASKED[name](ConstrainedNormal(LOC, scale, A, k), x)
+
+    compiled = torch.compile(step, backend="eager", fullgraph=True)
+    for scale in (SCALE.clone(), 2 * SCALE.flip(0)):
+        (leaf,) = leaves = _as_leaves(scale)
+        one, other = compiled(leaf), step(leaf)
+        _assert_same(one, other)
+        _assert_same(_slopes(one, leaves), _slopes(other, leaves))

@@ -12,11 +12,11 @@ __all__ = ["Unchanged"]
 
 
 class Unchanged:
-    """What something was made of, as it is now: tensors and values of sparse matrices, by name. A
-    copy of it, or one unpickled, is of its own tensors."""
+    """What something was made of, as it is now: tensors and values of sparse matrices, by name, and
+    what another thing was made of. A copy of it, or one unpickled, is of its own tensors."""
 
-    def __init__(self, parts: dict[str, Any]) -> None:
-        self._as_made: list[tuple[str, Tensor, int]] = []
+    def __init__(self, parts: dict[str, Any], other: "Unchanged | None" = None) -> None:
+        self._as_made: list[tuple[str, Tensor, int]] = [] if other is None else [*other._as_made]
         if torch.compiler.is_compiling():  # a compiled step makes its laws anew
             return
         for name, part in parts.items():

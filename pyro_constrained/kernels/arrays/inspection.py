@@ -76,6 +76,8 @@ def outside_transforms() -> Iterator[None]:
 
 def host_array(tensor: Tensor) -> np.ndarray:
     """Values that are known, as an array: also inside ``torch.func``, which wraps tensors."""
+    if maybe_current_level() is None:
+        return unwrapped(tensor).numpy(force=True)
     with temporarily_clear_interpreter_stack():
         return unwrapped(tensor).numpy(force=True)
 

@@ -167,6 +167,7 @@ def _bind_at_compilation(A: Any, dtype: torch.dtype, device: torch.device) -> st
     """A name of the matrix, with the values that it has when a step is compiled."""
     with _disable_current_modes():  # known numbers, which a recorder would take for its own
         given = _bind_matrix(A, dtype, device)
+        given.matrix.prepare()
         if isinstance(given.A, Tensor):  # of which the user may change the values
             given = replace(given, A=given.A.clone())
     return keep(given)

@@ -190,8 +190,12 @@ class _SparseElimination(Elimination):
         self.free = plan_tensor(plan, "free", like, torch.int64)
         self.log_volume = plan.log_volume - plan.log_pivot_volume
         self._followers = None if plan.followers is None else _rows_of(plan.followers, like)
+        assert isinstance(matrix.rows, SparseRows)
+        self._steps = _PivotSteps(matrix.rows, self.pivots, self.free)
 
     def solve(self, gap: Tensor) -> Tensor:
+        if torch.compiler.is_compiling():
+            return self._steps.solve(gap)
         require_forward_once()
         return _Pivots.apply(self._plan, False, gap.cpu().double()).to(gap.device)
 
@@ -205,12 +209,30 @@ def _rows_of(matrix: sparse.csr_array, like: Tensor) -> Rows:
     return SparseRows(sparse_index(entries.pattern, like.device), values, like.dtype)
 
 
-class _MovingElimination(Elimination):
-    """Sparse values that are learned: as they are now, they choose the pivots.
+class _PivotSteps:
+    """Steps of the pivots by a saddle-point matrix.
 
     With Q = 1 for free variables, 0 for pivots, K^-1 [0; gap] closes a gap by pivots alone, and
     det K = +-det(A[:, pivots])^2.
     """
+
+    def __init__(self, rows: SparseRows, pivots: Tensor, free: Tensor) -> None:
+        self._rows, self._pivots = rows, pivots
+        zeros = torch.zeros(rows.num_variables, dtype=torch.float64)
+        self._q = zeros.index_fill(0, free.cpu(), 1.0)
+
+    def log_pivot_volume(self) -> Tensor:
+        """log |det A[:, pivots]|, in double precision."""
+        return 0.5 * saddle_log_det(self._rows.index.saddle, self._q, self._rows.values)
+
+    def solve(self, gap: Tensor) -> Tensor:
+        right = joined(gap.new_zeros(self._rows.num_variables), gap)
+        solution = saddle_solve(self._rows.index.saddle, self._q, self._rows.values, right)
+        return solution.to(gap).index_select(-1, self._pivots)
+
+
+class _MovingElimination(Elimination):
+    """Sparse values that are learned: as they are now, they choose the pivots."""
 
     def __init__(self, matrix: UnanalysedSparseMatrix) -> None:
         super().__init__(matrix)
@@ -220,18 +242,12 @@ class _MovingElimination(Elimination):
         plan = plan_constraint(SparseMatrix.on(rows.index.pattern, host_array(rows.values)))
         self.pivots = torch.tensor(plan.pivots, device=device)
         self.free = torch.tensor(plan.free, device=device)
-        self._rows = rows
-        self._q = torch.zeros(rows.num_variables, dtype=torch.float64).index_fill(
-            0, self.free.cpu(), 1.0
-        )
-        log_det = saddle_log_det(rows.index.saddle, self._q, rows.values)
-        self.log_volume = matrix.half_log_det - (0.5 * log_det).to(matrix.row_scale)
+        self._steps = _PivotSteps(rows, self.pivots, self.free)
+        log_pivot_volume = self._steps.log_pivot_volume().to(matrix.row_scale)
+        self.log_volume = matrix.half_log_det - log_pivot_volume
 
     def solve(self, gap: Tensor) -> Tensor:
-        zeros = gap.new_zeros(self._rows.num_variables)
-        right = joined(zeros, gap)
-        solution = saddle_solve(self._rows.index.saddle, self._q, self._rows.values, right)
-        return solution.to(gap).index_select(-1, self.pivots)
+        return self._steps.solve(gap)
 
 
 class _Pivots(torch.autograd.Function):

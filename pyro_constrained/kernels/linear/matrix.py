@@ -80,6 +80,9 @@ class BoundMatrix(ABC):
     is_sparse: bool = False
     own: tuple[Tensor, Tensor] | None = None
 
+    def prepare(self) -> None:  # noqa: B027  # most have nothing to make
+        """Make what the host makes of A: a compiled step cannot."""
+
     @property
     def num_variables(self) -> int:
         # Under torch.jit.trace a size is a tensor.

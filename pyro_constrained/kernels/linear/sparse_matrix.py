@@ -102,6 +102,10 @@ class SparseBoundMatrix(_SparseMatrix):
     def determined_values(self, scaled_k: Tensor) -> Tensor:
         return self._solution.apply(scaled_k)
 
+    def prepare(self) -> None:
+        if self.determined is not None:
+            _ = self._solution
+
     @lazy_property
     def _solution(self) -> SparseRows:
         """``(d, r)`` the determined variables in terms of the right-hand sides; zeros are exact."""
