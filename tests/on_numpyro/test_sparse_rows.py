@@ -28,7 +28,7 @@ def test_products(form, shape):
     row, column = GENERATOR.permutation(np.argwhere(matrix)).T
     rows = SparseRows(SparsePattern(row, column, shape), matrix[row, column])
     moved = SparseRows(rows.pattern, jnp.asarray(rows.values))  # whose values may be traced
-    for dims in ((), (2, 3)):
+    for dims in ((), (4,), (2, 3)):
         x, y = (GENERATOR.normal(size=(*dims, size)) for size in reversed(shape))
         for one in (rows, moved):
             np.testing.assert_allclose(one.apply(x), x @ matrix.T, atol=1e-12)

@@ -13,6 +13,7 @@ from numpyro_constrained import (
     ConstrainedBernoulli,
     ConstrainedCategorical,
     ConstrainedPoisson,
+    GroupSum,
     InfeasibleConstraintError,
 )
 from tests.discrete_oracles import DiscreteProblem
@@ -141,7 +142,9 @@ def test_an_error_where_k_is_known(name):
 
 def test_another_k_in_the_place_of_the_one_that_was_planned():
     """A law is a tree: its k can be replaced, and its plan then has no such k."""
+    groups = GroupSum([0, 0, 1, 1, 1], 2)
     laws = [
+        ConstrainedPoisson(array(RATE), groups, np.array([2, 3])),
         ConstrainedPoisson(array(RATE), MERGED, np.array([3, 2])),
         ConstrainedBernoulli(array(np.append(PROBS, PROBS)), np.ones(10), 2),
     ]

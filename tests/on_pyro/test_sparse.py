@@ -365,3 +365,30 @@ def test_a_compiled_step_is_the_first_to_see_a_matrix(name):
         one, other = compiled(leaf), step(leaf)
         _assert_same(one, other)
         _assert_same(_slopes(one, leaves), _slopes(other, leaves))
+
+
+def _with_a_tensor(matrix):
+    matrix = SparseMatrix.of(matrix)
+    return matrix.with_values(torch.tensor(matrix.values))
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [sparse.csr_array, sparse.coo_array, sparse.csc_matrix, SparseMatrix.of, _with_a_tensor],
+    ids=["csr", "coo", "csc", "own", "tensor"],
+)
+def test_a_compiled_step_is_never_stale(kind):
+    """Entries that change in place give NaN: the plan is of those at compilation."""
+    A = kind(sparse.csr_array(INDEPENDENT))
+    k = torch.tensor(INDEPENDENT @ POINT)
+
+    def step(scale):
+        law = ConstrainedNormal(LOC, scale, A, k)
+        return law.mean, law.variance, biject_to(law.support)(LOC[: N - 2]), law.entropy()
+
+    compiled = torch.compile(step, backend="eager", fullgraph=True)
+    for one, other in zip(compiled(SCALE), step(SCALE), strict=True):
+        _assert_same(one, other)
+    entries = A.values if isinstance(A, SparseMatrix) else A.data
+    entries[0] += 1.0
+    assert all(one.isnan().any() for one in compiled(SCALE))

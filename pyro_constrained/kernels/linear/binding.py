@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.utils._python_dispatch import _disable_current_modes
@@ -104,12 +105,14 @@ class _Given:
     Attributes:
         is_fixed: see ``LinearConstraint``.
         is_current: whether A is still what was bound; None if it cannot be otherwise.
+        entries: what a compiled step compares with A, see ``_entries``.
     """
 
     A: Tensor | GroupSum | SparseMatrix
     matrix: BoundMatrix
     is_fixed: bool
     is_current: Tensor | None = None
+    entries: Tensor | None = None
 
 
 def _read_matrix(A: Any, like: Tensor) -> _Given:
@@ -118,10 +121,11 @@ def _read_matrix(A: Any, like: Tensor) -> _Given:
     if isinstance(A, Tensor) and (A.requires_grad or A.ndim > 2):
         return _Given(A, _unanalysed(A, like), is_fixed=False)
     given = find(_bind_at_compilation(A, like.dtype, like.device))
-    if not isinstance(A, Tensor | np.ndarray):
+    entries = _entries(A)
+    if entries is None:
         return given
     # The compiled step may run again with other values: it has no plan of them.
-    is_current = (given.A == torch.as_tensor(A, device=like.device)).all()
+    is_current = (given.entries == torch.as_tensor(entries, device=like.device)).all()
     return _Given(given.A, given.matrix, given.is_fixed, is_current)
 
 
@@ -168,9 +172,23 @@ def _bind_at_compilation(A: Any, dtype: torch.dtype, device: torch.device) -> st
     with _disable_current_modes():  # known numbers, which a recorder would take for its own
         given = _bind_matrix(A, dtype, device)
         given.matrix.prepare()
-        if isinstance(given.A, Tensor):  # of which the user may change the values
+        if isinstance(given.A, Tensor):
             given = replace(given, A=given.A.clone())
-    return keep(given)
+        entries = _entries(A)
+        if entries is not None:
+            entries = torch.as_tensor(entries, device=device).clone()
+    return keep(replace(given, entries=entries))
+
+
+def _entries(A: Any) -> Any:
+    """What of A its user may change in place, or None."""
+    if isinstance(A, Tensor | np.ndarray):
+        return A
+    if isinstance(A, SparseMatrix):
+        return A.values
+    if isinstance(A, sparse.sparray | sparse.spmatrix) and A.format not in ("dok", "lil"):
+        return A.data
+    return None
 
 
 def _unanalysed(A: Tensor, like: Tensor) -> BoundMatrix:
