@@ -297,6 +297,8 @@ import {package}
 for name in {names!r}:
     functools.reduce(getattr, name.split("."), {package})
 assert not BLOCKED & sys.modules.keys()
+SLOW_TO_IMPORT = {{"torch._dynamo", "scipy.optimize", "scipy.stats"}}
+assert not SLOW_TO_IMPORT & sys.modules.keys()
 """
 USE = {
     CORE: "import numpy; constrained_core.plan_constraint(numpy.ones((1, 3)))",

@@ -3,7 +3,7 @@
 from fractions import Fraction
 
 import numpy as np
-from scipy.optimize import linprog
+import scipy  # its parts are imported when they are first used
 
 from constrained_core.errors import UnboundedSupportError
 
@@ -38,7 +38,7 @@ def _programme(columns: np.ndarray, bounds: np.ndarray, column: int) -> int:
     cost = np.zeros(len(columns))
     cost[column] = -1
     sides = np.concatenate([columns.T, -columns.T])
-    found = linprog(cost, A_ub=sides, b_ub=np.concatenate([bounds[1], -bounds[0]]))
+    found = scipy.optimize.linprog(cost, A_ub=sides, b_ub=np.concatenate([bounds[1], -bounds[0]]))
     return 0 if found.fun is None else int(np.floor(-found.fun * (1 + 1e-6) + 1e-6))
 
 
@@ -54,7 +54,7 @@ def require_bounded(columns: np.ndarray, variables: np.ndarray) -> None:
     """
     signs = np.sign(columns)
     if (np.abs(signs).sum(axis=1) > 0)[~_in_row_of_one_sign(signs)].any():
-        found = linprog(
+        found = scipy.optimize.linprog(
             -np.ones(len(columns)), A_eq=columns.T, b_eq=np.zeros(columns.shape[1]), bounds=(0, 1)
         )
         if -found.fun > 1e-6:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from importlib import import_module
 
 import numpy as np
-from scipy import stats
+from scipy.special import chdtri
 
 from constrained_core.errors import FiberSamplerWarning
 
@@ -45,7 +45,7 @@ def largest_r_hat(ess: np.ndarray, num_variables: int, num_chains: int) -> np.nd
     of one in a hundred, whatever their number.
     """
     halves = 2 * max(num_chains, 2)
-    quantile = stats.chi2.isf(FALSE_ALARMS / (2 * max(num_variables, 1)), halves - 1)
+    quantile = chdtri(halves - 1, FALSE_ALARMS / (2 * max(num_variables, 1)))
     effective = np.fmax(ess, LEAST_ESS * num_chains)
     by_chance = np.sqrt(1 + halves * quantile / ((halves - 1) * effective))
     return np.maximum(by_chance, LARGEST_R_HAT)

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import Bounds, LinearConstraint, milp
+import scipy  # its parts are imported when they are first used
 from scipy.sparse import csr_array, eye_array, hstack, kron, vstack
 
 from constrained_core.errors import InfeasibleConstraintError, IntractableConstraintError
@@ -79,9 +79,9 @@ def find_start(
     task = weights.log_weights if isinstance(weights, TableWeights) else None
     programme = _nearest(bounds, near, rng) if task is None else _heaviest(task, rng)
     sums = csr_array(matrix.astype(float)) @ programme.values
-    found = milp(
+    found = scipy.optimize.milp(
         programme.cost,
-        constraints=[LinearConstraint(sums, k, k), programme.extra],
+        constraints=[scipy.optimize.LinearConstraint(sums, k, k), programme.extra],
         bounds=programme.box,
         integrality=programme.is_whole,
         options={"time_limit": SECONDS, "mip_rel_gap": GAP},
@@ -105,8 +105,8 @@ class _Programme(NamedTuple):
 
     cost: np.ndarray
     values: csr_array
-    box: Bounds
-    extra: LinearConstraint
+    box: "scipy.optimize.Bounds"
+    extra: "scipy.optimize.LinearConstraint"
     is_whole: np.ndarray
 
 
@@ -123,8 +123,10 @@ def _nearest(
     return _Programme(
         cost=np.concatenate([np.zeros(n), 1 / deviation]),
         values=csr_array(hstack([identity, zero])),
-        box=Bounds(np.append(bounds[0], np.zeros(n)), np.append(bounds[1], np.full(n, np.inf))),
-        extra=LinearConstraint(sides, np.concatenate([-target, target])),
+        box=scipy.optimize.Bounds(
+            np.append(bounds[0], np.zeros(n)), np.append(bounds[1], np.full(n, np.inf))
+        ),
+        extra=scipy.optimize.LinearConstraint(sides, np.concatenate([-target, target])),
         is_whole=np.repeat([1, 0], n),
     )
 
@@ -140,7 +142,7 @@ def _heaviest(log_weights: np.ndarray, rng: np.random.Generator | None) -> _Prog
     return _Programme(
         cost=cost.ravel(),
         values=csr_array(kron(eye_array(n), np.arange(categories)[None])),
-        box=Bounds(0, possible.ravel().astype(float)),
-        extra=LinearConstraint(one_each, 1, 1),
+        box=scipy.optimize.Bounds(0, possible.ravel().astype(float)),
+        extra=scipy.optimize.LinearConstraint(one_each, 1, 1),
         is_whole=np.ones(cost.size),
     )

@@ -92,7 +92,7 @@ def model():
     numpyro.sample("deaths", dist.Poisson(expected * jnp.exp(log_risk)).to_event(1), obs=deaths)
 
 
-steps = 10 if SHORT else 400
+steps = 3 if SHORT else 400
 mcmc = MCMC(NUTS(model), num_samples=steps, num_warmup=steps, progress_bar=False)
 mcmc.run(random.key(0))
 drawn = mcmc.get_samples()

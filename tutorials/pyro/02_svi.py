@@ -55,7 +55,7 @@ def fit(model, guide, readings):
     svi = SVI(model, guide, optimiser, Trace_ELBO())
     for _ in range(steps):
         svi.step(readings)
-    return Predictive(model, guide=guide, num_samples=1000)(readings)
+    return Predictive(model, guide=guide, num_samples=steps)(readings)
 
 
 # %% [markdown]

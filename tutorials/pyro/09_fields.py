@@ -94,7 +94,7 @@ def model():
     pyro.sample("deaths", dist.Poisson(mean).to_event(1), obs=torch.tensor(deaths))
 
 
-steps = 10 if SHORT else 400
+steps = 3 if SHORT else 400
 mcmc = MCMC(NUTS(model), num_samples=steps, warmup_steps=steps, disable_progbar=True)
 mcmc.run()
 drawn = mcmc.get_samples()

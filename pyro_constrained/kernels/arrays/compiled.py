@@ -1,11 +1,27 @@
-"""What a compiled step keeps of A: made when it is compiled, and found by name when it runs."""
+"""What a compiled step keeps of A: made when it is compiled, and found by name when it runs.
 
-from typing import Any
+``torch.compiler`` has these two decorators as well, but imports the compiler for them, which takes
+seconds and which most programs never need.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-__all__ = ["find", "keep", "while_current"]
+__all__ = ["constant_of_a_graph", "find", "keep", "outside_graphs", "while_current"]
+
+AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
+
+outside_graphs = torch._disable_dynamo
+"""As ``torch.compiler.disable``: a compiled graph ends where this function is called."""
+
+
+def constant_of_a_graph(function: AnyFunction) -> AnyFunction:
+    """As ``torch.compiler.assume_constant_result``: called while a graph is compiled, not later."""
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
 
 
 class _Constants:
@@ -17,7 +33,7 @@ _CONSTANTS = _Constants()
 
 
 def keep(thing: Any) -> str:
-    """The name of what is made inside of ``torch._dynamo.assume_constant_result``, where only
+    """The name of what is made inside of a ``constant_of_a_graph``, where only
     numbers and names may be returned."""
     name = f"constant_{id(thing)}"  # it is kept, so that no other has this number
     setattr(_CONSTANTS, name, thing)

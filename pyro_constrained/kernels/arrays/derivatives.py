@@ -6,6 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
+from pyro_constrained.kernels.arrays.compiled import outside_graphs
 from pyro_constrained.kernels.arrays.inspection import is_transformed
 
 __all__ = ["jacobian_rows", "outside_inference", "slope_of", "slopes_of"]
@@ -26,7 +27,7 @@ def slope_of(function: Callable[[Tensor], Tensor], at: Tensor, *others: Tensor) 
     return slope
 
 
-@torch.compiler.disable  # differentiates, which a compiled graph cannot do twice
+@outside_graphs  # differentiates, which a compiled graph cannot do twice
 def slopes_of(
     function: Callable[..., Tensor], at: tuple[Tensor, ...], *others: Tensor
 ) -> tuple[Tensor, ...]:
@@ -52,7 +53,7 @@ def _leaf(tensor: Tensor) -> Tensor:
     return tensor.detach().clone().requires_grad_()
 
 
-@torch.compiler.disable
+@outside_graphs
 def jacobian_rows(
     function: Callable[[Tensor], Tensor], at: Tensor, *others: Tensor
 ) -> list[Tensor]:

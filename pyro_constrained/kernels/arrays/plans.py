@@ -12,7 +12,7 @@ from constrained_core.fiber.tables import TwoWayTable
 from constrained_core.fiber.trellis import Trellis
 from constrained_core.groups import GroupSum
 from constrained_core.linear.plan import Plan
-from pyro_constrained.kernels.arrays.compiled import find, keep
+from pyro_constrained.kernels.arrays.compiled import constant_of_a_graph, find, keep
 from pyro_constrained.kernels.arrays.inspection import outside_transforms
 
 __all__ = ["AnyPlan", "plan_tensor"]
@@ -40,7 +40,7 @@ def _kept(plan: AnyPlan, name: str, dtype: torch.dtype, device: torch.device) ->
     return tensors[key]
 
 
-@torch._dynamo.assume_constant_result
+@constant_of_a_graph
 def _at_compilation(plan: AnyPlan, name: str, dtype: torch.dtype, device: torch.device) -> str:
     """A name of the tensor."""
     with _disable_current_modes():

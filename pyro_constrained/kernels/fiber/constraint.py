@@ -24,6 +24,7 @@ from constrained_core.fiber.lattice import lattice_of, same_solutions
 from constrained_core.fiber.planner import check_held
 from constrained_core.fiber.tables import TwoWayTable
 from constrained_core.fiber.trellis import Trellis
+from pyro_constrained.kernels.arrays.compiled import outside_graphs
 from pyro_constrained.kernels.arrays.errors import TensorParameterError
 from pyro_constrained.kernels.arrays.groups import plan_groups
 from pyro_constrained.kernels.arrays.in_place import Unchanged
@@ -166,7 +167,7 @@ class Fiber(IntegerConstraint):
         return 1 + int(self.plan.upper.max(initial=0) if self.upper is None else self.upper)
 
 
-@torch.compiler.disable
+@outside_graphs
 @quiet_under_trace
 def bind_fiber(
     A: Any,

@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from constrained_core.fiber.disjoint_groups import DisjointGroups
+from pyro_constrained.kernels.arrays.compiled import outside_graphs
 from pyro_constrained.kernels.arrays.errors import require_possible
 from pyro_constrained.kernels.arrays.groups import Groups, plan_groups
 from pyro_constrained.kernels.arrays.log_space import is_there
@@ -71,7 +72,7 @@ def in_order(groups: DisjointGroups, figures: Tensor) -> Tensor:
     return found.index_copy(-1, layout, figures)[..., :-1]
 
 
-@torch.compiler.disable
+@outside_graphs
 @torch.no_grad()
 def draw_members(
     groups: DisjointGroups,

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from constrained_core.fiber.trellis import Trellis
+from pyro_constrained.kernels.arrays.compiled import outside_graphs
 from pyro_constrained.kernels.arrays.derivatives import outside_inference, slope_of
 from pyro_constrained.kernels.arrays.errors import require_possible
 from pyro_constrained.kernels.arrays.groups import Groups
@@ -38,7 +39,7 @@ Table = tuple[Tensor, Tensor | None]
 _TABLES: WeakKeyDictionary[Trellis, dict[tuple, list[Table]]] = WeakKeyDictionary()
 
 
-@torch.compiler.disable
+@outside_graphs
 def messages(
     trellis: Trellis, theta: Tensor, reduce: Callable[..., Tensor] = log_sum_exp
 ) -> list[Tensor]:
@@ -90,7 +91,7 @@ def log_partition(trellis: Trellis, theta: Tensor, start: Tensor) -> Tensor:
     return _at(messages(trellis, theta)[0], start.expand(batch_shape)[..., None])[..., 0]
 
 
-@torch.compiler.disable
+@outside_graphs
 @torch.no_grad()
 def draw(
     trellis: Trellis, theta: Tensor, start: Tensor, sample_shape: tuple[int, ...] = ()
@@ -115,7 +116,7 @@ def draw(
     return torch.stack(drawn, -1)
 
 
-@torch.compiler.disable
+@outside_graphs
 def marginals(trellis: Trellis, theta: Tensor, start: Tensor) -> Tensor:
     """``(*batch, q, U)`` probability of every value of every column, differentiable again; NaN
     where there is no point.

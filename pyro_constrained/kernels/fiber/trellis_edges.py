@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from constrained_core.fiber.trellis import Trellis
+from pyro_constrained.kernels.arrays.compiled import outside_graphs
 from pyro_constrained.kernels.arrays.derivatives import outside_inference, slopes_of
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes, expanded
 from pyro_constrained.kernels.fiber.trellis import Table, entries, tables_of
@@ -20,7 +21,7 @@ from pyro_constrained.kernels.fiber.trellis import Table, entries, tables_of
 __all__ = ["log_change", "log_partition", "marginals"]
 
 
-@torch.compiler.disable
+@outside_graphs
 def log_partition(trellis: Trellis, theta: Tensor, edge: Tensor, start: Tensor) -> Tensor:
     """As ``trellis_sums.log_partition``: log of the sum of the weights of all paths.
 
@@ -40,14 +41,15 @@ def log_partition(trellis: Trellis, theta: Tensor, edge: Tensor, start: Tensor) 
     return (scale + figure.masked_fill(is_zero, 1.0).log()).masked_fill(is_zero, -torch.inf)
 
 
-@torch.compiler.disable
+@outside_graphs
 def marginals(trellis: Trellis, theta: Tensor, edge: Tensor, start: Tensor) -> Tensor:
     """As ``trellis_sums.marginals``: ``(*batch, q, U)`` probabilities of the values."""
     batch_shape = broadcast_shapes(theta.shape[:-2], edge.shape[:-2], start.shape)
     with outside_inference():
         # Copies: one may be made from the other, and derivatives here are in each alone.
         theta, edge = (expanded(w, batch_shape + w.shape[-2:]).clone() for w in (theta, edge))
-        slope, at_zero = slopes_of(lambda *w: log_partition(trellis, *w, start), (theta, edge))
+        value = lambda theta, edge: log_partition(trellis, theta, edge, start)  # noqa: E731
+        slope, at_zero = slopes_of(value, (theta, edge))
         found = torch.where(theta > -torch.inf, slope, edge * at_zero)
         total = found.sum(-1, keepdim=True)
         is_none = total == 0  # of which NaN spoils no derivative of others

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from constrained_core.fiber.trellis import Trellis
+from pyro_constrained.kernels.arrays.compiled import outside_graphs
 from pyro_constrained.kernels.arrays.groups import Groups
 from pyro_constrained.kernels.arrays.log_space import log_sum_exp
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes, expanded
@@ -21,7 +22,7 @@ from pyro_constrained.kernels.fiber.trellis import Table, entries, messages, one
 __all__ = ["log_marginals", "possible_values", "reduced_by_value"]
 
 
-@torch.compiler.disable
+@outside_graphs
 def log_marginals(trellis: Trellis, theta: Tensor, start: Tensor) -> Tensor:
     """``(*batch, q, U)`` log probability of every value of every column, differentiable; NaN where
     there is no point.
@@ -37,7 +38,7 @@ def log_marginals(trellis: Trellis, theta: Tensor, start: Tensor) -> Tensor:
     return found - log_sum_exp(found)[..., None]
 
 
-@torch.compiler.disable
+@outside_graphs
 @torch.no_grad()
 def possible_values(trellis: Trellis, theta: Tensor, start: Tensor) -> Tensor:
     """``(*batch, q, U)`` whether a value of a column is on a path without weights of zero."""

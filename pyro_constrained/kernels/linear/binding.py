@@ -16,7 +16,7 @@ from constrained_core.checks.arguments import require_both_sides
 from constrained_core.checks.shapes import check_shapes
 from constrained_core.checks.sides import infinite_matrix, infinite_sides, row_disagrees
 from constrained_core.sparse import SparseMatrix
-from pyro_constrained.kernels.arrays.compiled import find, keep
+from pyro_constrained.kernels.arrays.compiled import constant_of_a_graph, find, keep
 from pyro_constrained.kernels.arrays.errors import TensorParameterError
 from pyro_constrained.kernels.arrays.in_place import Unchanged
 from pyro_constrained.kernels.arrays.inputs import as_tensor, cast, read_matrix
@@ -166,7 +166,7 @@ def _bind_sparse(A: Any, dtype: torch.dtype, device: torch.device) -> _Given:
     return _Given(A, UnanalysedSparseMatrix(index, A.values, like), is_fixed=False)
 
 
-@torch._dynamo.assume_constant_result
+@constant_of_a_graph
 def _bind_at_compilation(A: Any, dtype: torch.dtype, device: torch.device) -> str:
     """A name of the matrix, with the values that it has when a step is compiled."""
     with _disable_current_modes():  # known numbers, which a recorder would take for its own

@@ -20,7 +20,7 @@ from constrained_core import plan_constraint
 from constrained_core.linear.plan import DensePlan
 from constrained_core.linear.sparse_plan import SparsePlan
 from constrained_core.sparse import SparseMatrix
-from pyro_constrained.kernels.arrays.compiled import find, keep
+from pyro_constrained.kernels.arrays.compiled import constant_of_a_graph, find, keep
 from pyro_constrained.kernels.arrays.errors import require_forward_once
 from pyro_constrained.kernels.arrays.functions import described
 from pyro_constrained.kernels.arrays.inspection import (
@@ -304,7 +304,7 @@ def _planned(matrix: BoundMatrix) -> Elimination:
     return matrix.plan.executions[key]
 
 
-@torch._dynamo.assume_constant_result
+@constant_of_a_graph
 def _at_compilation(matrix: BoundMatrix) -> str:
     with _disable_current_modes():
         elimination = _planned(matrix)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from constrained_core.linear.plan import AnyPlan, DensePlan, GroupPlan, Plan, RowPlan
 from constrained_core.linear.structure import BlockReflector
+from pyro_constrained.kernels.arrays.compiled import constant_of_a_graph
 from pyro_constrained.kernels.arrays.groups import plan_groups
 from pyro_constrained.kernels.arrays.linalg import matvec, solve_lower, split_exactly
 from pyro_constrained.kernels.arrays.plans import plan_tensor
@@ -314,7 +315,7 @@ class DenseMatrix(BoundMatrix):
         return matvec(self._solution, scaled_k)
 
 
-@torch._dynamo.assume_constant_result
+@constant_of_a_graph
 def _has_block_basis(plan: DensePlan) -> bool:
     return isinstance(plan.null_basis, BlockReflector)
 

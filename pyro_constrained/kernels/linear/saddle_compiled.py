@@ -12,6 +12,7 @@ from torch import Tensor
 
 from constrained_core.linear import saddle
 from constrained_core.linear.saddle import SaddlePattern
+from pyro_constrained.kernels.arrays.compiled import constant_of_a_graph
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes
 from pyro_constrained.kernels.linear.saddle_host import host, host_solve, on_a, on_q, symmetric
 
@@ -20,7 +21,7 @@ __all__ = ["compiled_inverse", "compiled_log_det", "compiled_solve"]
 _PATTERNS: list[SaddlePattern] = []
 
 
-@torch._dynamo.assume_constant_result
+@constant_of_a_graph
 def _number_of(pattern: SaddlePattern) -> int:
     if pattern not in _PATTERNS:
         _PATTERNS.append(pattern)

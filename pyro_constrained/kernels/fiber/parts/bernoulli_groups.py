@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn.functional import logsigmoid
 
 from constrained_core.fiber.disjoint_groups import DisjointGroups
+from pyro_constrained.kernels.arrays.compiled import outside_graphs
 from pyro_constrained.kernels.arrays.derivatives import outside_inference, slope_of
 from pyro_constrained.kernels.arrays.errors import require_possible
 from pyro_constrained.kernels.arrays.inversion import choose
@@ -65,7 +66,7 @@ class BernoulliGroups(FinitePart):
         with torch.inference_mode(False):
             return _Sums.of(self.groups, self.logits.detach(), self.counts, self.capacity)
 
-    @torch.compiler.disable
+    @outside_graphs
     def log_partition(self) -> Tensor:
         sums = self._sums
         logits = sums.reduced(self.logits)
@@ -74,7 +75,7 @@ class BernoulliGroups(FinitePart):
         log_coefficient = sums.log_coefficient(sums.leaves(logits))
         return (log_coefficient + normaliser - sums.tilt * sums.counts).sum(-1)
 
-    @torch.compiler.disable
+    @outside_graphs
     @torch.no_grad()
     def draw(self, sample_shape: tuple[int, ...]) -> Tensor:
         sums, logits = self._sums, self._sums.reduced(self.logits.detach())
@@ -94,7 +95,7 @@ class BernoulliGroups(FinitePart):
     def probabilities(self) -> Tensor:
         return self._marginals()
 
-    @torch.compiler.disable
+    @outside_graphs
     def _marginals(self) -> Tensor:
         """``(*batch, p, 2)`` probability of 0 and 1 given the sums, differentiable again.
 
@@ -127,7 +128,7 @@ class BernoulliGroups(FinitePart):
         is_other = torch.as_tensor(index != index[:, None], device=found.device)
         return settled(found.masked_fill(is_other, 0.0), self.variance)
 
-    @torch.compiler.disable
+    @outside_graphs
     def log_marginals(self, num_values: int) -> Tensor:
         sums = self._sums
         tilted = (sums.reduced(self.logits) + sums.tilt[..., None]).flatten(0, -2).mT

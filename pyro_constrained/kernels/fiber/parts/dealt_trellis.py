@@ -12,6 +12,7 @@ from torch.nn.functional import pad
 
 from constrained_core.fiber.trellis import Trellis
 from constrained_core.fiber.trellis_deals import Deal
+from pyro_constrained.kernels.arrays.compiled import outside_graphs
 from pyro_constrained.kernels.arrays.derivatives import jacobian_rows, outside_inference
 from pyro_constrained.kernels.arrays.groups import Groups
 from pyro_constrained.kernels.arrays.inspection import is_differentiated
@@ -149,7 +150,7 @@ def _by_stage(trellis: Trellis, columns: Tensor, shares: list[Tensor]) -> Tensor
     return torch.stack(rows, -2)
 
 
-@torch.compiler.disable
+@outside_graphs
 def _log_marginals(trellis: Trellis, theta: Tensor, start: Tensor) -> Tensor:
     """``(*batch, c, U)`` log probability of every value of every column; NaN where there is no
     point."""
