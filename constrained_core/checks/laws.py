@@ -8,6 +8,7 @@ __all__ = [
     "STALE_SUPPORT",
     "changed_in_place",
     "different_supports",
+    "made_without_gradient",
     "no_draws",
     "no_joint_base",
     "no_reparametrised_draw",
@@ -30,6 +31,16 @@ def changed_in_place(owner: str, name: str) -> ConstraintError:
         f"{name}: expected the values that this {owner} was made with, got others: an optimiser's "
         "step, load_state_dict or another change in place; make it again (in the forward pass of a "
         "module, say), or give it a copy by clone()."
+    )
+
+
+def made_without_gradient(owner: str, name: str) -> ConstraintError:
+    """A parameter of which a law knows only a part of the gradient."""
+    return ConstraintError(
+        f"{name}: expected its gradient to be recorded when this {owner} was made, got one made "
+        "under no_grad or inference_mode, of a frozen parameter, or as a copy of another; make it "
+        "again where gradients are recorded (in the forward pass of a module, say), or ask it "
+        "under torch.no_grad()."
     )
 
 

@@ -59,6 +59,10 @@ class ConstrainedDistribution(TorchDistribution):
     def _require_unchanged(self) -> None:
         self._made_of.require(self)
 
+    @property
+    def _has_whole_gradient(self) -> bool:
+        return self._made_of.has_whole_gradient
+
     @staticmethod
     def _validates(validate_args: bool | None) -> bool:
         if validate_args is None:
@@ -115,6 +119,8 @@ class ConstrainedDistribution(TorchDistribution):
             value = self.__dict__.get(name)
             if value is not None:
                 new.__dict__[name] = _expanded(value, new._batch_shape, event_dim)
+        if not torch.is_grad_enabled():
+            new._made_of = self._made_of.without_gradient()
         return new
 
     def _expanded(self, value: Tensor, event_dim: int) -> Tensor:

@@ -1,4 +1,5 @@
-"""A law whose tensors are changed in place says so: it is half what it was, half what they are."""
+"""A law whose tensors are changed in place, or learned when they were not, says so: it is half what
+it was, half what they are."""
 
 import copy
 import pickle
@@ -126,6 +127,70 @@ def test_constraints_and_transforms(changed, basis):
     ):
         with pytest.raises(ConstraintError, match=f"^{changed}: .* make it again"):
             answer()
+
+
+def pickled(law):
+    return pickle.loads(pickle.dumps(law))
+
+
+def frozen(name):
+    """A law of tensors that are learned only after it was made."""
+    law, tensors = LAWS[name]()
+    for tensor in learned_of(law, tensors):
+        tensor.requires_grad_()
+    return law
+
+
+def learned_of(law, tensors):
+    """Of integer laws, neither A nor k."""
+    is_discrete = law.support.is_discrete
+    return [tensors[name] for name in tensors if not (is_discrete and name in ("A", "k"))]
+
+
+def learned(name, mode=torch.enable_grad):
+    """A law of tensors that are learned, made in a mode."""
+    law, tensors = LAWS[name]()
+    for tensor in learned_of(law, tensors):
+        tensor.requires_grad_()
+    with mode():
+        return type(law)(**tensors)
+
+
+def expanded(name):
+    law = learned(name)
+    with torch.no_grad():
+        return law.expand([3])
+
+
+WITHOUT_GRADIENT = {
+    "no_grad": lambda name: learned(name, torch.no_grad),
+    "inference_mode": lambda name: learned(name, torch.inference_mode),
+    "frozen": frozen,
+    "pickled": lambda name: pickled(learned(name)),
+    "expanded": expanded,
+}
+
+
+@pytest.mark.parametrize("is_used", [False, True])
+@pytest.mark.parametrize("how", WITHOUT_GRADIENT)
+@pytest.mark.parametrize("name", LAWS)
+def test_no_answer_has_a_part_of_a_gradient(name, how, is_used):
+    """That of a law that was made where nothing was recorded is refused, or there is none."""
+    x = LAWS[name]()[0].sample()
+    law = WITHOUT_GRADIENT[how](name)
+    if is_used:
+        with torch.no_grad():
+            for answer in ANSWERS.values():
+                answer(law, x)
+    refused = []
+    for key, answer in ANSWERS.items():
+        try:
+            assert not answer(law, x).requires_grad, key
+        except ConstraintError as error:
+            refused.append(str(error))
+    assert refused or (name, "logits") == COPIED
+    assert all("make it again where gradients are recorded" in text for text in refused)
+    assert learned(name).log_prob(x).requires_grad
 
 
 class Prior(nn.Module):

@@ -1,38 +1,72 @@
-"""Tensors that may be changed in place while something that was made of them is still in use."""
+"""Tensors that may be changed in place, or learned, while something that was made of them before is
+still in use."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from constrained_core.checks.laws import changed_in_place
+from constrained_core.checks.laws import changed_in_place, made_without_gradient
 from constrained_core.sparse import SparseMatrix
 
 __all__ = ["Unchanged"]
 
 
+class _Part(NamedTuple):
+    """A tensor as it was: its version, and whether its gradient was recorded."""
+
+    name: str
+    tensor: Tensor
+    version: int
+    is_recorded: bool
+
+
 class Unchanged:
     """What something was made of, as it is now: tensors and values of sparse matrices, by name, and
-    what another thing was made of. A copy of it, or one unpickled, is of its own tensors."""
+    what another thing was made of.
+
+    A copy of it, or one unpickled, is of its own tensors, and of theirs no gradient is recorded.
+    """
 
     def __init__(self, parts: dict[str, Any], other: "Unchanged | None" = None) -> None:
-        self._as_made: list[tuple[str, Tensor, int]] = [] if other is None else [*other._as_made]
+        self._as_made: list[_Part] = [] if other is None else [*other._as_made]
         if torch.compiler.is_compiling():  # a compiled step makes its laws anew
             return
+        records = torch.is_grad_enabled()
         for name, part in parts.items():
             tensor = part.values if isinstance(part, SparseMatrix) else part
             # Tensors of inference mode count no changes.
             if isinstance(tensor, Tensor) and not tensor.is_inference():
-                self._as_made.append((name, tensor, tensor._version))
+                is_recorded = records and tensor.requires_grad
+                self._as_made.append(_Part(name, tensor, tensor._version, is_recorded))
 
     def require(self, owner: object) -> None:
         """
         Raises:
-            ConstraintError: a tensor was changed since.
+            ConstraintError: a tensor was changed since, or has a gradient that is recorded now and
+                was not when the owner was made, so that answers would have a part of it.
         """
-        for name, tensor, version in self._as_made:
+        records = torch.is_grad_enabled()
+        for name, tensor, version, is_recorded in self._as_made:
             if tensor._version != version:
                 raise changed_in_place(type(owner).__name__, name)
+            if records and not is_recorded and tensor.requires_grad:
+                raise made_without_gradient(type(owner).__name__, name)
+
+    @property
+    def has_whole_gradient(self) -> bool:
+        """Whether that of each tensor that has one was recorded."""
+        return all(part.is_recorded or not part.tensor.requires_grad for part in self._as_made)
+
+    def without_gradient(self) -> "Unchanged":
+        """The same, of which no gradient is recorded."""
+        new = Unchanged({})
+        new._as_made = [part._replace(is_recorded=False) for part in self._as_made]
+        return new
 
     def __reduce__(self) -> Any:
-        return Unchanged, ({name: tensor for name, tensor, _ in self._as_made},)
+        return _copied, ({part.name: part.tensor for part in self._as_made},)
+
+
+def _copied(parts: dict[str, Tensor]) -> Unchanged:
+    return Unchanged(parts).without_gradient()

@@ -3,17 +3,29 @@
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.distributions import utils
 
 __all__ = ["lazy_property"]
 
 
 class lazy_property(utils.lazy_property):  # named as PyTorch's
-    """PyTorch's, which switches derivatives on; that takes a while, also where they are on."""
+    """PyTorch's, which switches derivatives on, for later answers that have one.
+
+    That takes a while, also where they are on; and there is nothing to keep for a law that knows a
+    part of its gradient alone, or of tensors of inference mode.
+    """
 
     def __get__(self, instance: Any, obj_type: Any = None) -> Any:
-        if instance is None or not torch.is_grad_enabled():
+        if instance is None or not (torch.is_grad_enabled() or _has_no_gradient(instance)):
             return super().__get__(instance, obj_type)
         value = self.wrapped(instance)
         setattr(instance, self.wrapped.__name__, value)
         return value
+
+
+def _has_no_gradient(instance: Any) -> bool:
+    parts = instance.__dict__.values()
+    return not getattr(instance, "_has_whole_gradient", True) or any(
+        isinstance(part, Tensor) and part.is_inference() for part in parts
+    )
