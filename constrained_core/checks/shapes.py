@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from constrained_core.errors import ConstraintError
+from constrained_core.inputs import refuse_complex
 
 __all__ = [
     "broadcast_shapes",
@@ -14,7 +15,7 @@ __all__ = [
     "check_exact_shapes",
     "check_factor_shape",
     "check_shapes",
-    "check_value_shape",
+    "check_value",
     "common_batch_shape",
     "event_shape_of",
     "inferred_shapes",
@@ -156,18 +157,21 @@ def inferred_shapes(
     return broadcast_shapes(*batches), tuple(shapes["A"])[-1:]
 
 
-def check_value_shape(
-    shape: Sequence[int] | None, kind: str, num_variables: int, batch_shape: Sequence[int]
-) -> None:
-    """Raise unless a value is ``(*batch, n)`` with a batch that fits.
+def check_value(value: Any, kind: Any, num_variables: int, batch_shape: Sequence[int]) -> None:
+    """Raise unless a value is real, ``(*batch, n)``, with a batch that fits.
 
     Args:
-        shape: of the value; None where it is no tensor.
-        kind: the name of its class.
+        kind: class of the arrays of the framework.
+
+    Raises:
+        ConstraintError: it is not.
     """
+    shape = value.shape if isinstance(value, kind) else None
     if not shape or shape[-1] != num_variables:
-        got = kind if shape is None else tuple(shape)
+        got = type(value).__name__ if shape is None else tuple(shape)
         raise ConstraintError(f"value: expected shape (*batch, {num_variables}), got {got}.")
+    if "complex" in str(value.dtype):
+        refuse_complex("value", value.dtype)
     try:
         broadcast_shapes(shape[:-1], batch_shape)
     except ValueError as error:

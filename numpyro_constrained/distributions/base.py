@@ -15,7 +15,7 @@ from numpyro.distributions import Distribution, constraints
 
 from constrained_core import GroupSum, SparseMatrix, plan_constraint
 from constrained_core.checks.laws import off_subspace
-from constrained_core.checks.shapes import check_value_shape, inferred_shapes
+from constrained_core.checks.shapes import check_value, inferred_shapes
 from constrained_core.explanation.law import law_card
 from numpyro_constrained.constraints import linear_equality
 from numpyro_constrained.distributions.card import facts_of
@@ -212,7 +212,7 @@ class ConstrainedDistribution(Distribution):
     def _checked_value(self, value: Any) -> Array:
         """``value`` as an array of at least the rank of the law."""
         value = self._floating(value)
-        check_value_shape(value.shape, "an array", self.event_shape[0], self._batch_shape)
+        check_value(value, object, self.event_shape[0], self._batch_shape)
         return lift(value, 1 + len(self._batch_shape))
 
     @property

@@ -11,7 +11,7 @@ from torch.distributions import constraints
 
 from constrained_core import GroupSum
 from constrained_core.checks.laws import STALE_SUPPORT, off_subspace
-from constrained_core.checks.shapes import check_value_shape, inferred_shapes
+from constrained_core.checks.shapes import check_value, inferred_shapes
 from constrained_core.explanation.law import law_card
 from constrained_core.sparse import SparseMatrix
 from pyro_constrained.constraints import linear_equality
@@ -158,9 +158,7 @@ class ConstrainedDistribution(TorchDistribution):
         return inside
 
     def _check_value(self, value: Tensor) -> None:
-        shape = value.shape if isinstance(value, Tensor) else None
-        n = self._constraint.num_variables
-        check_value_shape(shape, type(value).__name__, n, self._batch_shape)
+        check_value(value, Tensor, self._constraint.num_variables, self._batch_shape)
 
     @property
     def _known_plan(self) -> Any:

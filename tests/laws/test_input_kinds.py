@@ -205,6 +205,18 @@ def test_complex_numbers_are_refused(backend, law, which):
 
 
 @each_backend
+@pytest.mark.parametrize("law", [NORMAL, POISSON])
+def test_complex_values_are_refused(backend, law):
+    """They are on the support, but for an imaginary part."""
+    made = laws(backend)[law](np.ones((1, N)), np.array([float(N)]))
+    value = backend.array(ONES, "complex128") * (1 + 1j)
+    answers = [made.log_prob, made.residual]
+    for answer in [*answers, made.project] if law == NORMAL else answers:
+        with pytest.raises(ConstraintError, match="value: expected real numbers"):
+            answer(value)
+
+
+@each_backend
 def test_support_tolerance_of_zero(backend):
     """Is no tolerance at all, not the default."""
     ones = backend.array(ONES)

@@ -12,7 +12,7 @@ from jax.experimental.sparse import JAXSparse
 from constrained_core.inputs import read_array, refuse_complex, refuse_sparse
 from numpyro_constrained.kernels.arrays.known import seen
 
-__all__ = ["floating", "host_or_traced", "on_host"]
+__all__ = ["floating", "host_or_traced", "on_host", "refuse_unless_real"]
 
 
 def host_or_traced(name: str, value: Any) -> Any:
@@ -22,8 +22,7 @@ def host_or_traced(name: str, value: Any) -> Any:
     if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value)):
         value = seen(jnp.asarray(value))
         if isinstance(value, Tracer):
-            if jnp.issubdtype(value.dtype, jnp.complexfloating):
-                refuse_complex(name, value.dtype)
+            refuse_unless_real(name, value)
             return value
     array = on_host(name, value)
     if array.dtype.kind == "f" and array.dtype.itemsize >= 4:
@@ -42,6 +41,12 @@ def on_host(name: str, value: Any) -> np.ndarray:
     return read_array(name, value)
 
 
+def refuse_unless_real(name: str, value: Any) -> None:
+    """Raise for complex numbers, whose imaginary parts would be lost."""
+    if jnp.issubdtype(value.dtype, jnp.complexfloating):
+        refuse_complex(name, value.dtype)
+
+
 def floating(*parameters: Any) -> list[Array]:
     """The parameters as arrays of one floating dtype, of at least single precision.
 
@@ -50,6 +55,8 @@ def floating(*parameters: Any) -> list[Array]:
     """
     with jax.ensure_compile_time_eval():  # what is known stays known inside a trace
         arrays = [_as_array(parameter) for parameter in parameters]
+        for array in arrays:
+            refuse_unless_real("a parameter or a value", array)
         strong = [
             array
             for array, parameter in zip(arrays, parameters, strict=True)

@@ -30,7 +30,7 @@ from constrained_core.fiber.planner import check_held
 from constrained_core.fiber.tables import TwoWayTable
 from constrained_core.fiber.trellis import Trellis
 from numpyro_constrained.kernels.arrays.groups import Groups
-from numpyro_constrained.kernels.arrays.inputs import on_host
+from numpyro_constrained.kernels.arrays.inputs import on_host, refuse_unless_real
 from numpyro_constrained.kernels.arrays.known import seen
 from numpyro_constrained.kernels.arrays.leaves import Layout, folded, unstacked
 from numpyro_constrained.kernels.arrays.linalg import lift, matvec
@@ -79,6 +79,7 @@ class IntegerConstraint:
 
     def residual(self, value: Array) -> Array:
         """``A value - k``, in the rows of A; in whole numbers where value is of such a type."""
+        refuse_unless_real("value", value)
         value = lift(value, 1 + len(self.batch_shape))
         is_whole = not jnp.issubdtype(value.dtype, jnp.floating)
         value = value.astype(jnp.result_type(int)) if is_whole else value

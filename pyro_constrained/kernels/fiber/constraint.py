@@ -24,6 +24,7 @@ from constrained_core.fiber.lattice import lattice_of, same_solutions
 from constrained_core.fiber.planner import check_held
 from constrained_core.fiber.tables import TwoWayTable
 from constrained_core.fiber.trellis import Trellis
+from constrained_core.inputs import refuse_complex
 from pyro_constrained.kernels.arrays.compiled import outside_graphs
 from pyro_constrained.kernels.arrays.errors import TensorParameterError
 from pyro_constrained.kernels.arrays.groups import plan_groups
@@ -71,6 +72,7 @@ class IntegerConstraint:
 
     def residual(self, value: Tensor) -> Tensor:
         """``A value - k``, in the rows of A; int64 where value is of an integer type."""
+        _require_real(value)
         if not value.is_floating_point():
             return self.residual(value.double()).long()  # small types would overflow
         return self._total(value) - cast(self.k, value.dtype)
@@ -90,6 +92,7 @@ class IntegerConstraint:
 
     def contains(self, value: Tensor) -> Tensor:
         """``(*batch,)`` whether every entry is a whole number in range and the sums are right."""
+        _require_real(value)
         with torch.set_grad_enabled(False):
             value = value.double()
             inside = (value.abs().floor() == value).all(-1)
@@ -97,6 +100,11 @@ class IntegerConstraint:
                 inside = inside & (value <= self.upper).all(-1)
             exact = self.residual(value) == 0
             return inside & (exact if self.is_vector else exact.all(-1))
+
+
+def _require_real(value: Tensor) -> None:
+    if value.is_complex():
+        refuse_complex("value", value.dtype)
 
 
 class Sides(NamedTuple):
