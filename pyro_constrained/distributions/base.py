@@ -18,7 +18,7 @@ from pyro_constrained.constraints import linear_equality
 from pyro_constrained.distributions.card import facts_of
 from pyro_constrained.kernels.arrays.autocast import in_full_precision
 from pyro_constrained.kernels.arrays.compiled import while_current
-from pyro_constrained.kernels.arrays.in_place import Unchanged
+from pyro_constrained.kernels.arrays.in_place import Unchanged, detached
 from pyro_constrained.kernels.arrays.inspection import are_known
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes
 from pyro_constrained.kernels.linear.constraint import LinearConstraint, default_tolerance
@@ -53,8 +53,22 @@ class ConstrainedDistribution(TorchDistribution):
         # Parameters are checked by the laws themselves, with messages that say what to do.
         super().__init__(batch_shape, torch.Size((constraint.num_variables,)), validate_args=False)
         self._validate_args = self._validates(validate_args)
-        parameters = {name: self.__dict__.get(name) for name in self.arg_constraints}
-        self._made_of = Unchanged(parameters, constraint.made_of)
+        self._made_of = Unchanged(self._given, constraint.made_of)
+
+    @property
+    def _given(self) -> dict[str, Any]:
+        return {name: self.__dict__.get(name) for name in self.arg_constraints}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Of a copy: a constant law, since its parts are no longer made of its parameters."""
+        self.__dict__.update(state)
+        self.__dict__.update({n: detached(p) for n, p in self._given.items() if p is not None})
+        self._made_of = Unchanged(self._given, self._constraint.made_of).without_gradient()
+
+    def __copy__(self) -> "ConstrainedDistribution":
+        new = type(self).__new__(type(self))
+        new.__dict__.update(self.__dict__)
+        return new
 
     def _require_unchanged(self) -> None:
         self._made_of.require(self)

@@ -4,12 +4,12 @@ still in use."""
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from constrained_core.checks.laws import changed_in_place, made_without_gradient
 from constrained_core.sparse import SparseMatrix
 
-__all__ = ["Unchanged"]
+__all__ = ["Unchanged", "detached"]
 
 
 class _Part(NamedTuple):
@@ -23,10 +23,7 @@ class _Part(NamedTuple):
 
 class Unchanged:
     """What something was made of, as it is now: tensors and values of sparse matrices, by name, and
-    what another thing was made of.
-
-    A copy of it, or one unpickled, is of its own tensors, and of theirs no gradient is recorded.
-    """
+    what another thing was made of."""
 
     def __init__(self, parts: dict[str, Any], other: "Unchanged | None" = None) -> None:
         self._as_made: list[_Part] = [] if other is None else [*other._as_made]
@@ -69,4 +66,16 @@ class Unchanged:
 
 
 def _copied(parts: dict[str, Tensor]) -> Unchanged:
+    """Of the tensors of the copy: of how things are made of them nothing is recorded."""
     return Unchanged(parts).without_gradient()
+
+
+def detached(part: Any) -> Any:
+    """A part of something that was copied, which has lost how its answers were made of the part:
+    without a gradient, but for a parameter, which may be learned by what else was copied."""
+    values = part.values if isinstance(part, SparseMatrix) else part
+    if not isinstance(values, Tensor) or isinstance(values, nn.Parameter):
+        return part
+    if not values.requires_grad:
+        return part
+    return part.with_values(values.detach()) if isinstance(part, SparseMatrix) else values.detach()

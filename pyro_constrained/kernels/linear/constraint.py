@@ -10,7 +10,7 @@ from torch import Tensor
 from constrained_core import GroupSum
 from constrained_core.sparse import SparseMatrix
 from pyro_constrained.kernels.arrays.compiled import while_current
-from pyro_constrained.kernels.arrays.in_place import Unchanged
+from pyro_constrained.kernels.arrays.in_place import Unchanged, detached
 from pyro_constrained.kernels.arrays.inspection import are_known
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes
 from pyro_constrained.kernels.arrays.tracing import constant
@@ -50,6 +50,12 @@ class LinearConstraint:
     is_fixed: bool
     made_of: Unchanged
     is_current: Tensor | None = None
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Of a copy, see ``detached``."""
+        parts = {name: detached(state[name]) for name in ("A", "k")}
+        made_of = Unchanged(parts).without_gradient()
+        self.__dict__.update(state | parts | {"made_of": made_of})
 
     @property
     def rank(self) -> int | Tensor:
