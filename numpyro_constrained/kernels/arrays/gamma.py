@@ -4,12 +4,15 @@ import jax.numpy as jnp
 from jax import Array
 from jax.scipy.special import digamma, gammaln
 
+from numpyro_constrained.kernels.arrays.linalg import as_one
+
 __all__ = ["digamma_step", "log_gamma_excess"]
 
 LARGE = 30.0
 """From here on the asymptotic series are exact to the last digits of float64."""
 
 
+@as_one
 def log_gamma_excess(a: Array, step: float) -> Array:
     """``log Gamma(a + step) - log Gamma(a) - step log a`` for a > 0, step >= 0 (Stirling)."""
     large = jnp.where(a < LARGE, LARGE, a)
@@ -26,6 +29,7 @@ def _stirling(z: Array) -> Array:
     return inverse * (1 / 12 - square * (1 / 360 - square * (1 / 1260 - square / 1680)))
 
 
+@as_one
 def digamma_step(a: Array, step: float) -> Array:
     """``digamma(a + step) - digamma(a)`` for a > 0, step >= 0."""
     large = jnp.where(a < LARGE, LARGE, a)

@@ -1,6 +1,7 @@
 """Batched matrix-vector products that never copy a matrix over sample dimensions."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from math import prod
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from numpyro_constrained.kernels.arrays.loops import cond
 
 __all__ = [
     "WIDE_ANGLE",
+    "as_one",
     "cholesky",
     "diagonal",
     "gram_root",
@@ -36,6 +38,10 @@ __all__ = [
 ]
 
 Result = TypeVar("Result")
+
+as_one = partial(jax.jit, inline=True)
+"""For functions of arrays alone: outside of a trace, JAX compiles each operation for itself, which
+a reader who tries a law waits for."""
 
 WIDE_ANGLE = 100.0
 """Squared cosecant of the angle between a vector and the others up to which their Gram matrix is
@@ -82,11 +88,13 @@ def cholesky(
     return factor
 
 
+@as_one
 def diagonal(matrix: Any) -> Any:
     """``(*batch, n)`` of ``(*batch, n, n)``."""
     return jnp.diagonal(matrix, axis1=-2, axis2=-1)
 
 
+@as_one
 def identity_like(matrix: Any) -> Array:
     """The identity of the size, dtype and rank of ``(*batch, n, n)``."""
     return lift(jnp.eye(matrix.shape[-1], dtype=matrix.dtype), matrix.ndim)
@@ -166,6 +174,7 @@ def _all_of_batch(axis_size: int, in_batched: Any, holds: Array) -> tuple[Array,
     return _all(holds), False
 
 
+@as_one
 def take(vector: Array, index: Any) -> Array:
     """Entries ``index``, ``(*batch, p)``, of the last dimension."""
     if index.ndim == 1:
@@ -176,6 +185,7 @@ def take(vector: Array, index: Any) -> Array:
     return jnp.take_along_axis(vector, index, -1)
 
 
+@as_one
 def matvec(matrix: Any, vector: Array) -> Array:
     """``matrix @ vector`` for matrix ``(*batch, a, b)`` and vector ``(*sample, *batch, b)``."""
     if matrix.ndim == 2:
@@ -183,16 +193,19 @@ def matvec(matrix: Any, vector: Array) -> Array:
     return _over_columns(matmul, matrix, vector)
 
 
+@as_one
 def solve_lower(factor: Any, vector: Array) -> Array:
     """``L^-1 vector`` for lower triangular L ``(*batch, r, r)``."""
     return _over_columns(solve_lower_matrix, factor, vector)
 
 
+@as_one
 def solve_lower_adjoint(factor: Any, vector: Array) -> Array:
     """``L^-T vector`` for lower triangular L."""
     return _over_columns(_solve_lower_adjoint, factor, vector)
 
 
+@partial(as_one, static_argnames="adjoint")
 def solve_lower_matrix(factor: Any, columns: Array, adjoint: bool = False) -> Array:
     """``L^-1 columns``, or ``L^-T columns``, for columns ``(*batch, r, p)``."""
     batch_shape = jnp.broadcast_shapes(factor.shape[:-2], columns.shape[:-2])

@@ -1,11 +1,14 @@
 """Logarithms, sums and products with them, and ratios, where a factor may be zero, or as small as
 it likes."""
 
+from functools import partial
 from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
 from jax.lax import stop_gradient
+
+from numpyro_constrained.kernels.arrays.linalg import as_one
 
 __all__ = [
     "expected",
@@ -20,11 +23,13 @@ __all__ = [
 ]
 
 
+@as_one
 def power(count: Any, rate: Array) -> Array:
     """``count log rate``, 0 where count is 0 and -inf where only rate is; gradients are finite."""
     return times(count, safe_log(rate))
 
 
+@as_one
 def times(count: Any, logarithm: Array) -> Array:
     """``count logarithm``, 0 where count is 0."""
     is_zero = logarithm == -jnp.inf
@@ -32,12 +37,14 @@ def times(count: Any, logarithm: Array) -> Array:
     return jnp.where(is_zero & (count > 0), -jnp.inf, value)
 
 
+@as_one
 def safe_log(value: Array) -> Array:
     """-inf, with a gradient of zero, at zero and below."""
     is_zero = value <= 0
     return jnp.where(is_zero, -jnp.inf, jnp.log(jnp.where(is_zero, 1.0, value)))
 
 
+@as_one
 def expected(probability: Array, log_weight: Array, is_zero: Array | None = None) -> Array:
     """Their product; 0, not NaN, where the probability is zero, and infinite where only a weight
     is."""
@@ -48,12 +55,14 @@ def expected(probability: Array, log_weight: Array, is_zero: Array | None = None
     return jnp.where(missing, jnp.nan, product)
 
 
+@as_one
 def without_nan(figures: Array) -> tuple[Array, Array]:
     """Zeros for NaN, and where they are: put back last, NaN spoils no derivative of others."""
     missing = jnp.isnan(figures)
     return jnp.where(missing, 0.0, figures), missing
 
 
+@as_one
 def strictly_inside(probability: Array, is_open: Array) -> Array:
     """Where open, from the least positive number of the dtype to the one below 1, so that both
     logarithms are finite; derivatives are those of the probability."""
@@ -62,11 +71,13 @@ def strictly_inside(probability: Array, is_open: Array) -> Array:
     return probability + stop_gradient(jnp.where(is_open, within - probability, 0.0))
 
 
+@as_one
 def ratio(part: Array, total: Array) -> Array:
     """``part / total``, 0 where both are."""
     return part / jnp.where(total == 0, 1.0, total)
 
 
+@as_one
 def log_ratio(part: Array, total: Array) -> Array:
     """Its logarithm, also where the ratio is below the least number of the dtype."""
     info = jnp.finfo(total.dtype)
@@ -77,6 +88,7 @@ def log_ratio(part: Array, total: Array) -> Array:
     return safe_log(scaled) - jnp.where(is_tiny, jnp.log(scale), 0.0)
 
 
+@partial(as_one, static_argnames="axis")
 def log_sum_exp(terms: Array, axis: int = -1) -> Array:
     """Over one dimension; -inf, with zero gradients, where all terms are."""
     largest = stop_gradient(terms.max(axis, keepdims=True))

@@ -17,7 +17,7 @@ from jax import Array
 from jax.lax import stop_gradient
 from jax.scipy.special import gammaln
 
-from numpyro_constrained.kernels.arrays.linalg import lift
+from numpyro_constrained.kernels.arrays.linalg import as_one, lift
 from numpyro_constrained.kernels.arrays.log_space import safe_log, times
 from numpyro_constrained.kernels.arrays.loops import while_loop
 
@@ -40,6 +40,7 @@ CLOSE = 1e-3
 """Relative distance of the sums from k at which deviances are small enough."""
 
 
+@as_one
 def log_poisson(count: Any, mean: Array, log_mean: Array | None = None) -> Array:
     """``log(mean^count exp(-mean) / count!)``; -inf where only the mean is zero.
 

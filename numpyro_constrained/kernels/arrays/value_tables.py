@@ -6,6 +6,7 @@ from jax import Array
 from jax.lax import stop_gradient
 from jax.scipy.special import gammaln
 
+from numpyro_constrained.kernels.arrays.linalg import as_one
 from numpyro_constrained.kernels.arrays.log_space import strictly_inside, without_nan
 
 __all__ = [
@@ -28,6 +29,7 @@ def log_factorials(num_values: int, like: Array, ndim: int) -> Array:
     return gammaln(values_of(num_values, like, ndim) + 1)
 
 
+@as_one
 def exact_zeros(probability: Array, possible: Array) -> Array:
     """``(..., U)`` positive exactly where a value is possible, below 1 where another is too; NaN
     stays."""
@@ -37,6 +39,7 @@ def exact_zeros(probability: Array, possible: Array) -> Array:
     return jnp.where(is_zero, zero, strictly_inside(probability, is_open))
 
 
+@as_one
 def mean_of(probability: Array) -> Array:
     """``(...)`` mean of tables of probabilities, at most the largest value."""
     if probability.shape[-1] == 2:
@@ -47,6 +50,7 @@ def mean_of(probability: Array) -> Array:
     return found - stop_gradient(excess)
 
 
+@as_one
 def variance_of(probability: Array) -> Array:
     """``(...)`` variance of tables of probabilities."""
     known, missing = without_nan(probability)

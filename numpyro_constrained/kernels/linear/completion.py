@@ -6,6 +6,7 @@ B v = 0 has ``v_p = -F v_f`` for the dominating variables p, the pivots, and the
 """
 
 from abc import ABC, abstractmethod
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,7 @@ from jax import Array
 from jax.lax import stop_gradient
 
 from numpyro_constrained.kernels.arrays.linalg import (
+    as_one,
     diagonal,
     identity_like,
     lift,
@@ -100,11 +102,7 @@ class DenseCompletion(Completion):
 
     def __init__(self, rows: DenseRows, size: Array) -> None:
         self.rank, self.size = rows.size, size
-        white = rows.scaled(size).dense()
-        self.order = pivots_first(stop_gradient(white))
-        self.place = jnp.argsort(self.order, -1)
-        white = take(white, self.order[..., None, :])
-        self.followers = jnp.linalg.solve(white[..., : self.rank], white[..., self.rank :])
+        self.order, self.place, self.followers = _followers(rows.scaled(size).dense(), self.rank)
 
     def fill(self, tangent: Array) -> Array:
         size = lift(self.size, tangent.ndim)
@@ -153,6 +151,15 @@ class RankedCompletion(Completion):
         return take(jnp.concatenate([first, others[..., self.num_rows :]], -1), self.place)
 
 
+@partial(as_one, static_argnums=1)
+def _followers(white: Array, rank: int) -> tuple[Array, Array, Array]:
+    """The variables, pivots first; the place of each; and F, for ``(*batch, r, n)`` rows."""
+    order = pivots_first(stop_gradient(white))
+    white = take(white, order[..., None, :])
+    return order, jnp.argsort(order, -1), jnp.linalg.solve(white[..., :rank], white[..., rank:])
+
+
+@as_one
 def _shares(followers: Array) -> tuple[Array, Array]:
     """Shares of variance that are left of pivots, and of the variables that they follow."""
     squares = matmul(followers, followers.mT)

@@ -6,6 +6,8 @@ value that is scored, so each law computes it once. All arrays of a law have its
 """
 
 from abc import ABC, abstractmethod
+from functools import partial
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +17,7 @@ from jax.lax import stop_gradient
 
 from numpyro_constrained.kernels.arrays.leaves import folded
 from numpyro_constrained.kernels.arrays.linalg import (
+    as_one,
     if_everywhere,
     lift,
 )
@@ -200,5 +203,9 @@ class Conditional(ABC):
 def leading_identity(size: int, *laws: Conditional) -> Array:
     """``(size, 1, ..., 1, size)``: unit vectors as samples of ``laws``."""
     batch_dims = max(law.loc.ndim for law in laws) - 1
-    identity = jnp.eye(size, dtype=laws[0].loc.dtype)
-    return identity.reshape((size,) + (1,) * batch_dims + (size,))
+    return _samples_of_identity(size, batch_dims, laws[0].loc.dtype)
+
+
+@partial(as_one, static_argnums=(0, 1, 2))
+def _samples_of_identity(size: int, batch_dims: int, dtype: Any) -> Array:
+    return jnp.eye(size, dtype=dtype).reshape((size,) + (1,) * batch_dims + (size,))

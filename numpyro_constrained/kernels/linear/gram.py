@@ -14,6 +14,7 @@ from constrained_core.checks.entries import INDEPENDENT_ROWS, no_factor
 from constrained_core.errors import ParameterError
 from numpyro_constrained.kernels.arrays.linalg import (
     WIDE_ANGLE,
+    as_one,
     diagonal,
     identity_like,
     lift,
@@ -71,13 +72,9 @@ class DenseGram(Gram):
     @classmethod
     def of(cls, matrix: Array, checked: bool = True) -> "DenseGram":
         """Factor F; if it is not positive definite, NaN, or where values are known an error."""
-        constant = stop_gradient(matrix)
-        factor = jnp.linalg.cholesky(constant)
-        half = solve_lower_matrix(factor, identity_like(constant))
-        inverse = matmul(half.mT, half)
-        gram = cls(jnp.log(diagonal(factor)).sum(-1), inverse, matrix)
-        squared_cosecants = diagonal(inverse) * diagonal(constant)
-        gram.is_safe = (squared_cosecants < WIDE_ANGLE).all(-1)
+        half_log_det, inverse, is_safe = _factored(stop_gradient(matrix))
+        gram = cls(half_log_det, inverse, matrix)
+        gram.is_safe = is_safe
         if checked and not isinstance(inverse, Tracer) and np.isnan(inverse).any():
             raise ParameterError(no_factor(INDEPENDENT_ROWS, matrix.shape, matrix.dtype))
         return gram
@@ -91,6 +88,17 @@ class DenseGram(Gram):
         if self._matrix is None:
             return matvec(self._inverse, vector)
         return _solve(self._matrix, self._inverse, vector)
+
+
+@as_one
+def _factored(matrix: Array) -> tuple[Array, Array, Array]:
+    """1/2 log det F, F^-1, and whether no row is at a narrow angle to the others."""
+    factor = jnp.linalg.cholesky(matrix)
+    half = solve_lower_matrix(factor, identity_like(matrix))
+    inverse = matmul(half.mT, half)
+    squared_cosecants = diagonal(inverse) * diagonal(matrix)
+    is_safe = (squared_cosecants < WIDE_ANGLE).all(-1)
+    return jnp.log(diagonal(factor)).sum(-1), inverse, is_safe
 
 
 @jax.custom_jvp

@@ -11,6 +11,7 @@ from jax import Array
 
 from numpyro_constrained.kernels.arrays.leaves import folded
 from numpyro_constrained.kernels.arrays.linalg import (
+    as_one,
     diagonal,
     gram_root,
     lift,
@@ -246,6 +247,7 @@ class DenseConditional(_WhitenedConditional):
         return self.mahalanobis(other.deviation(unit_noise)).sum(0)
 
 
+@as_one
 def _lengths(matrix: Array) -> Array:
     """Of the rows."""
     return jnp.linalg.vector_norm(matrix, axis=-1)
