@@ -185,7 +185,9 @@ def check_coordinates(shape: Sequence[int], size: Any) -> None:
     """Raise unless a value of the transform is ``(*batch, size)``."""
     if len(shape) == 0 or shape[-1] != size:
         raise ConstraintError(
-            f"LinearEqualityTransform: expected shape (*batch, {size}), got {tuple(shape)}."
+            f"LinearEqualityTransform: expected shape (*batch, {size}), got {tuple(shape)}; a "
+            "point x has n entries, its coordinates, as which MCMC takes initial values, n - r: "
+            "transform.inv(x)."
         )
 
 
