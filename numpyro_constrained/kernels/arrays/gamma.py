@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.scipy.special import digamma, gammaln
 
-from numpyro_constrained.kernels.arrays.linalg import as_one
+from numpyro_constrained.kernels.arrays.eager import as_one
 
 __all__ = ["digamma_step", "log_gamma_excess"]
 

@@ -5,10 +5,10 @@ from functools import cached_property, wraps
 from typing import Any, NamedTuple, TypeVar
 
 import jax
-from jax.extend.core import get_opaque_trace_state
 from numpyro.distributions.util import lazy_property
 
 from constrained_core.sparse import SparseMatrix
+from numpyro_constrained.kernels.arrays.eager import is_traced
 
 __all__ = [
     "AxesLayout",
@@ -24,13 +24,6 @@ __all__ = [
 
 Result = TypeVar("Result")
 
-_NO_TRACE = get_opaque_trace_state(convention="nnx")
-
-
-def _is_traced() -> bool:
-    """Whether this runs inside a transformation."""
-    return bool(get_opaque_trace_state(convention="nnx") != _NO_TRACE)
-
 
 def evaluated(function: Callable[..., Result]) -> Callable[..., Result]:
     """``function`` of what holds no tracer, computed at once, also inside a trace."""
@@ -39,7 +32,7 @@ def evaluated(function: Callable[..., Result]) -> Callable[..., Result]:
     def at_once(*args: Any, **kwargs: Any) -> Result:
         # Outside of one all is computed at once; there JAX would compile each constant that is
         # made inside of its own compiled functions for itself.
-        if not _is_traced():
+        if not is_traced():
             return function(*args, **kwargs)
         with jax.ensure_compile_time_eval():
             return function(*args, **kwargs)

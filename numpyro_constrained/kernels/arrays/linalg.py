@@ -14,11 +14,11 @@ from jax.lax import stop_gradient
 
 from constrained_core.checks.entries import Requirement, no_factor
 from constrained_core.errors import ParameterError
+from numpyro_constrained.kernels.arrays.eager import as_one
 from numpyro_constrained.kernels.arrays.loops import cond
 
 __all__ = [
     "WIDE_ANGLE",
-    "as_one",
     "cholesky",
     "diagonal",
     "gram_root",
@@ -38,10 +38,6 @@ __all__ = [
 ]
 
 Result = TypeVar("Result")
-
-as_one = partial(jax.jit, inline=True)
-"""For functions of arrays alone: outside of a trace, JAX compiles each operation for itself, which
-a reader who tries a law waits for."""
 
 WIDE_ANGLE = 100.0
 """Squared cosecant of the angle between a vector and the others up to which their Gram matrix is
@@ -205,7 +201,7 @@ def solve_lower_adjoint(factor: Any, vector: Array) -> Array:
     return _over_columns(_solve_lower_adjoint, factor, vector)
 
 
-@partial(as_one, static_argnames="adjoint")
+@partial(as_one, static_argnums=(2,))
 def solve_lower_matrix(factor: Any, columns: Array, adjoint: bool = False) -> Array:
     """``L^-1 columns``, or ``L^-T columns``, for columns ``(*batch, r, p)``."""
     batch_shape = jnp.broadcast_shapes(factor.shape[:-2], columns.shape[:-2])

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from jax.lax import stop_gradient
 
-from numpyro_constrained.kernels.arrays.linalg import as_one
+from numpyro_constrained.kernels.arrays.eager import as_one
 
 __all__ = [
     "expected",
@@ -88,7 +88,7 @@ def log_ratio(part: Array, total: Array) -> Array:
     return safe_log(scaled) - jnp.where(is_tiny, jnp.log(scale), 0.0)
 
 
-@partial(as_one, static_argnames="axis")
+@partial(as_one, static_argnums=(1,))
 def log_sum_exp(terms: Array, axis: int = -1) -> Array:
     """Over one dimension; -inf, with zero gradients, where all terms are."""
     largest = stop_gradient(terms.max(axis, keepdims=True))

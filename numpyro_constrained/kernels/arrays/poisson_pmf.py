@@ -17,7 +17,8 @@ from jax import Array
 from jax.lax import stop_gradient
 from jax.scipy.special import gammaln
 
-from numpyro_constrained.kernels.arrays.linalg import as_one, lift
+from numpyro_constrained.kernels.arrays.eager import as_one
+from numpyro_constrained.kernels.arrays.linalg import lift
 from numpyro_constrained.kernels.arrays.log_space import safe_log, times
 from numpyro_constrained.kernels.arrays.loops import while_loop
 

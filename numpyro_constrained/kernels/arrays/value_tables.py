@@ -6,7 +6,7 @@ from jax import Array
 from jax.lax import stop_gradient
 from jax.scipy.special import gammaln
 
-from numpyro_constrained.kernels.arrays.linalg import as_one
+from numpyro_constrained.kernels.arrays.eager import as_one
 from numpyro_constrained.kernels.arrays.log_space import strictly_inside, without_nan
 
 __all__ = [

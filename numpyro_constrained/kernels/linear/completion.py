@@ -13,8 +13,8 @@ import jax.numpy as jnp
 from jax import Array
 from jax.lax import stop_gradient
 
+from numpyro_constrained.kernels.arrays.eager import as_one
 from numpyro_constrained.kernels.arrays.linalg import (
-    as_one,
     diagonal,
     identity_like,
     lift,
@@ -151,7 +151,7 @@ class RankedCompletion(Completion):
         return take(jnp.concatenate([first, others[..., self.num_rows :]], -1), self.place)
 
 
-@partial(as_one, static_argnums=1)
+@partial(as_one, static_argnums=(1,))
 def _followers(white: Array, rank: int) -> tuple[Array, Array, Array]:
     """The variables, pivots first; the place of each; and F, for ``(*batch, r, n)`` rows."""
     order = pivots_first(stop_gradient(white))

@@ -15,9 +15,9 @@ from jax import Array
 from jax.core import Tracer
 from jax.lax import stop_gradient
 
+from numpyro_constrained.kernels.arrays.eager import as_one
 from numpyro_constrained.kernels.arrays.leaves import folded
 from numpyro_constrained.kernels.arrays.linalg import (
-    as_one,
     if_everywhere,
     lift,
 )

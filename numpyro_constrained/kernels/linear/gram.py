@@ -12,9 +12,9 @@ from jax.lax import stop_gradient
 
 from constrained_core.checks.entries import INDEPENDENT_ROWS, no_factor
 from constrained_core.errors import ParameterError
+from numpyro_constrained.kernels.arrays.eager import as_one
 from numpyro_constrained.kernels.arrays.linalg import (
     WIDE_ANGLE,
-    as_one,
     diagonal,
     identity_like,
     lift,

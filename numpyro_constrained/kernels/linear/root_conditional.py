@@ -9,9 +9,9 @@ from typing import Any
 import jax.numpy as jnp
 from jax import Array
 
+from numpyro_constrained.kernels.arrays.eager import as_one
 from numpyro_constrained.kernels.arrays.leaves import folded
 from numpyro_constrained.kernels.arrays.linalg import (
-    as_one,
     diagonal,
     gram_root,
     lift,
