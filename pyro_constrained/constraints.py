@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.distributions.constraints import Constraint
 
@@ -82,7 +83,8 @@ class linear_equality(Constraint):  # a constraint is named as PyTorch names its
         tolerance = self.tolerance
         if tolerance is None:
             tolerance = default_tolerance(value.dtype)
-        return self.bind(value).contains(value, tolerance)
+        with torch.no_grad():  # no derivative is asked for, so that none has to be recorded
+            return self.bind(value).contains(value, tolerance)
 
     def __repr__(self) -> str:
         return (

@@ -153,6 +153,7 @@ class ConstrainedLocationScale(ConstrainedDistribution):
 
         For measured data that obey the law only to rounding or noise.
         """
+        self._constraint.made_of.require(self)
         return self._constraint.nearest(self._in_own_dtype(value))
 
     @quiet_under_trace

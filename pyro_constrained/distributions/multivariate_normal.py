@@ -148,4 +148,5 @@ class ConstrainedMultivariateNormal(ConstrainedGaussian):
     @property
     def base_dist(self) -> dist.MultivariateNormal:
         """N(mu, Sigma) without the constraint."""
+        self._require_unchanged()  # the factor was made of Sigma
         return dist.MultivariateNormal(self.loc, scale_tril=self.scale_tril)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy import sparse
 from torch import nn
+from torch.distributions import biject_to
 
 from pyro_constrained import (
     ConstrainedBernoulli,
@@ -190,6 +191,28 @@ def test_no_answer_has_a_part_of_a_gradient(name, how, is_used):
     assert refused or (name, "logits") == COPIED
     assert all("make it again where gradients are recorded" in text for text in refused)
     assert learned(name).log_prob(x).requires_grad
+
+
+@pytest.mark.parametrize("how", ["no_grad", "frozen", "in place"])
+@pytest.mark.parametrize("name", ["normal", "covariance", "precision", "low rank", "student"])
+def test_what_is_made_of_some_of_them_alone(name, how):
+    """The nearest point and the transform, of A and k; the base law of a covariance."""
+    x = torch.ones(N)
+    if how == "in place":
+        law, tensors = LAWS[name]()
+        law.project(x)
+        for tensor in tensors.values():
+            tensor.mul_(1.0)
+    else:
+        law = WITHOUT_GRADIENT[how](name)
+    asked = [lambda: law.project(x), lambda: biject_to(law.support)(x[1:])]
+    if name in ("covariance", "precision"):
+        asked.append(lambda: law.base_dist)
+    for ask in asked:
+        with pytest.raises(ConstraintError, match="make it again"):
+            ask()
+    if how != "in place":  # no answer with a derivative
+        assert law.support.check(x).shape == ()
 
 
 @pytest.mark.parametrize("name", LAWS)

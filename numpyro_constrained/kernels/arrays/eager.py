@@ -5,7 +5,11 @@ from functools import wraps
 from typing import Any, TypeVar
 
 import jax
-from jax.extend.core import get_opaque_trace_state
+
+try:
+    from jax.extend.core import get_opaque_trace_state
+except ImportError:  # the oldest versions have it here
+    from jax.core import get_opaque_trace_state
 
 __all__ = ["as_one", "is_traced"]
 

@@ -11,7 +11,6 @@ from jax import Array
 from jax.lax import stop_gradient
 
 from constrained_core.fiber.disjoint_groups import DisjointGroups
-from numpyro_constrained.kernels.arrays.eager import as_one
 from numpyro_constrained.kernels.arrays.groups import plan_groups
 from numpyro_constrained.kernels.arrays.multinomial import multinomial_draw
 from numpyro_constrained.kernels.arrays.plans import plan_index
@@ -31,7 +30,6 @@ def member_totals(groups: DisjointGroups, rate: Array) -> Array:
     return spread(groups, group_totals(groups, rate))
 
 
-@partial(as_one, static_argnums=(0,))
 def other_totals(groups: DisjointGroups, rate: Array) -> Array:
     """``(*batch, p)`` sums over the other members of the group, right to a few roundings.
 
