@@ -53,7 +53,10 @@ class Unchanged:
     @property
     def has_whole_gradient(self) -> bool:
         """Whether that of each tensor that has one was recorded."""
-        return all(part.is_recorded or not part.tensor.requires_grad for part in self._as_made)
+        for part in self._as_made:
+            if not part.is_recorded and part.tensor.requires_grad:
+                return False
+        return True
 
     def without_gradient(self) -> "Unchanged":
         """The same, of which no gradient is recorded."""

@@ -25,7 +25,9 @@ class lazy_property(utils.lazy_property):  # named as PyTorch's
 
 
 def _has_no_gradient(instance: Any) -> bool:
-    parts = instance.__dict__.values()
-    return not getattr(instance, "_has_whole_gradient", True) or any(
-        isinstance(part, Tensor) and part.is_inference() for part in parts
-    )
+    if not getattr(instance, "_has_whole_gradient", True):
+        return True
+    for part in instance.__dict__.values():  # a loop, as a generator takes longer for so few
+        if isinstance(part, Tensor) and part.is_inference():
+            return True
+    return False
