@@ -93,7 +93,7 @@ class FiberSampler:
             thinning: sweeps from one draw to the next.
         """
         plan, weights = self._plan, bind_weights(self._plan, self._parameter)
-        seed = int(torch.randint(2**31 - 1, ()))
+        seed = int(torch.randint(2**31 - 1, (), device="cpu"))
         start = plan.starts(num_chains, seed)
         draws = np.repeat(start[:, None], num_draws, axis=1)
         if plan.num_steps:
@@ -101,7 +101,7 @@ class FiberSampler:
             warm = walk(weights, scan, start[:, plan.active], 1, warmup * steps)
             points = walk(weights, scan, warm[:, -1], num_draws, thinning * steps)
             draws[..., plan.active] = points
-        self._draws = self._with_free(torch.as_tensor(draws).to(self._parameter), self.base_dist)
+        self._draws = self._with_free(torch.from_numpy(draws).to(self._parameter), self.base_dist)
         return self._draws
 
     def diagnostics(self) -> Diagnostics:
@@ -145,7 +145,7 @@ class FiberSampler:
             # As many exchanges as a basis has columns, so that every basis can be met.
             steps = num_sweeps * max(plan.num_steps, len(plan.matrix) + 1)
             x[plan.active] = walk(weights, scan_of(plan), x[None, plan.active], 1, steps)[0, 0]
-        return self._with_free(torch.as_tensor(x).to(value), base)
+        return self._with_free(torch.from_numpy(x).to(value), base)
 
     def gibbs_kernel(
         self,
@@ -191,7 +191,7 @@ class FiberSampler:
             >>> bool((mcmc.get_samples()["x"] @ A.T.to(torch.get_default_dtype()) == k).all())
             True
         """
-        start = torch.as_tensor(self._first).to(self._parameter)
+        start = torch.from_numpy(self._first).to(self._parameter)
         return FiberGibbs(self.move, start, model, site, base_distribution, num_sweeps, make_kernel)
 
     def _is_inside(self, value: Tensor) -> bool:

@@ -258,7 +258,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         k = np.unique(k.reshape(math.prod(k.shape[:-1]), k.shape[-1]), axis=0)
         if len(k) != 1:
             raise several_sides(len(k))
-        points = torch.as_tensor(enumerate_fiber(self._constraint.plan, k[0]))
+        points = torch.as_tensor(enumerate_fiber(self._constraint.plan, k[0]), device="cpu")
         points = points.to(self._parameter)
         points = points.reshape((-1,) + (1,) * len(self._batch_shape) + self._event_shape)
         return points.expand((-1,) + self._batch_shape + self._event_shape) if expand else points

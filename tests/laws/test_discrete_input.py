@@ -68,7 +68,8 @@ def test_arrays_that_change_later(backend, law):
         assert backend.log_prob(one, np.array(x)) > -np.inf
         np.testing.assert_array_equal(backend.value(one, "mean"), before)
         again = make(**parameters, A=expected, k=sides)
-        np.testing.assert_array_equal(backend.value(again, "mean"), before)
+        # Not equal to the last bit: on a GPU sums are taken in an order of the moment.
+        np.testing.assert_allclose(backend.value(again, "mean"), before, rtol=1e-14)
 
 
 @each_backend

@@ -87,10 +87,12 @@ class Groups:
         columns = torch.argsort(self.index, stable=True).int()
         ends = torch.bincount(self.index, minlength=self.size).cumsum(0).int()
         starts = torch.cat([ends.new_zeros(1), ends])
-        ones, shape = torch.ones(len(columns), dtype=dtype), (self.size, len(columns))
+        ones, shape = ends.new_ones(len(columns), dtype=dtype), (self.size, len(columns))
         with warnings.catch_warnings(), torch.inference_mode(False):
             warnings.filterwarnings("ignore", message="Sparse")  # "in beta state"
-            return torch.sparse_csr_tensor(starts, columns, ones, shape, check_invariants=False)
+            return torch.sparse_csr_tensor(
+                starts, columns, ones, shape, device=ones.device, check_invariants=False
+            )
 
 
 def _is_recorded() -> bool:

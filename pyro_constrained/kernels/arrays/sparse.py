@@ -79,7 +79,11 @@ class _Compressed:
         with warnings.catch_warnings():  # the layout is called beta
             warnings.simplefilter("ignore", UserWarning)
             matrix = torch.sparse_csr_tensor(
-                self._starts, self._column, values[self._order], self._shape
+                self._starts,
+                self._column,
+                values[self._order],
+                self._shape,
+                device=values.device,  # not the default one
             )
         flat = vectors.reshape(-1, self._shape[1])
         product = (matrix @ flat.to(values).T).T
@@ -124,7 +128,9 @@ def as_sparse(name: str, matrix: Any, device: torch.device | None = None) -> Spa
     values = matrix.values
     if not isinstance(values, Tensor):
         with outside_transforms():
-            values = torch.tensor(np.asarray(values))  # a copy: arrays may change later
+            values = torch.tensor(
+                np.asarray(values), device=device or "cpu"
+            )  # a copy: arrays may change later
     if values.is_complex():
         refuse_complex(name, values.dtype)
     if device is not None and values.device != device:  # torch.func wraps what this is called on

@@ -131,8 +131,8 @@ class Sides(NamedTuple):
                 start = torch.as_tensor(plan.trellis.start_of(k), device=like.device)
                 trellis = plan.trellis, start
             return cls(
-                [(part, torch.as_tensor(part.totals(k)).to(like)) for part in groups],
-                [(table, torch.as_tensor(table.margins(k)).to(like)) for table in plan.tables],
+                [(part, torch.from_numpy(part.totals(k)).to(like)) for part in groups],
+                [(table, torch.from_numpy(table.margins(k)).to(like)) for table in plan.tables],
                 trellis,
             )
 
@@ -226,7 +226,9 @@ def bind_fiber(
         if k_max is None:
             plan = plan_fiber(matrix, integers, **options)
         else:
-            bound = np.broadcast_to(_read_values("k_max", torch.as_tensor(k_max)), matrix.shape[:1])
+            bound = np.broadcast_to(
+                _read_values("k_max", torch.as_tensor(k_max, device="cpu")), matrix.shape[:1]
+            )
             plan = plan_fiber(matrix, None, k_max=bound, **options)
             check_lattice(plan, integers)
     except ParameterError as error:

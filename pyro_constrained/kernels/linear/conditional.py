@@ -86,7 +86,7 @@ class Conditional(ABC):
 
     def generic_point(self) -> Tensor:
         """``(*batch, n)`` a point of the subspace that is not special."""
-        probe = torch.linspace(0.5, 1.5, self.noise_size).to(self.loc).cos()
+        probe = torch.linspace(0.5, 1.5, self.noise_size, device=self.loc.device).to(self.loc).cos()
         return self.draw(probe.expand(self.mean.shape[:-1] + (-1,)))
 
     @abstractmethod

@@ -203,7 +203,7 @@ class _SparseElimination(Elimination):
 def _rows_of(matrix: sparse.csr_array, like: Tensor) -> Rows:
     """Followers as rows: dense where they are few, as a product is then faster."""
     if math.prod(matrix.shape) <= FEW:
-        return DenseRows(torch.tensor(matrix.toarray()).to(like))
+        return DenseRows(torch.from_numpy(matrix.toarray()).to(like))
     entries = SparseMatrix.of(matrix)
     values = torch.tensor(entries.values, dtype=torch.float64, device=like.device)
     return SparseRows(sparse_index(entries.pattern, like.device), values, like.dtype)
@@ -218,7 +218,7 @@ class _PivotSteps:
 
     def __init__(self, rows: SparseRows, pivots: Tensor, free: Tensor) -> None:
         self._rows, self._pivots = rows, pivots
-        zeros = torch.zeros(rows.num_variables, dtype=torch.float64)
+        zeros = torch.zeros(rows.num_variables, dtype=torch.float64, device="cpu")
         self._q = zeros.index_fill(0, free.cpu(), 1.0)
 
     def log_pivot_volume(self) -> Tensor:
@@ -259,8 +259,8 @@ class _Pivots(torch.autograd.Function):
     def forward(plan: SparsePlan, transposed: bool, vector: Tensor) -> Tensor:
         array = vector.numpy(force=True)
         if transposed:
-            return torch.as_tensor(plan.complete_adjoint(array)[0])
-        return torch.as_tensor(plan.complete(array, np.zeros(plan.free_size)))
+            return torch.from_numpy(plan.complete_adjoint(array)[0])
+        return torch.from_numpy(plan.complete(array, np.zeros(plan.free_size)))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:

@@ -129,7 +129,9 @@ class FieldConditional(Conditional):
         return self.settle(self.loc + self._upper(self._coloured(noise), self._gap(self.loc)))
 
     def generic_point(self) -> Tensor:
-        probe = torch.linspace(0.5, 1.5, self.loc.shape[-1]).to(self.loc).cos()
+        probe = (
+            torch.linspace(0.5, 1.5, self.loc.shape[-1], device=self.loc.device).to(self.loc).cos()
+        )
         return self.settle(self.loc + self._upper(probe.double(), self._gap(self.loc)))
 
     def mahalanobis(self, deviation: Tensor) -> Tensor:
@@ -139,8 +141,8 @@ class FieldConditional(Conditional):
 
     def variance(self) -> Tensor:
         on_q, _ = saddle_inverse(self._saddle, self._q, self._rows.values)
-        diagonal = torch.tensor(self._symmetric.diagonal)
-        variance = on_q.index_select(-1, diagonal.to(on_q.device)).clamp(min=0)
+        diagonal = torch.tensor(self._symmetric.diagonal, device=on_q.device)
+        variance = on_q.index_select(-1, diagonal).clamp(min=0)
         return self.constraint.matrix.without_determined(variance.to(self.loc))
 
     def covariance_matvec(self, vector: Tensor) -> Tensor:
@@ -210,13 +212,14 @@ def _sparse_rows(rows: Rows) -> SparseRows:
     if isinstance(rows, SingleRow | GroupRows):
         values = rows.weights
         row = rows.groups.index if isinstance(rows, GroupRows) else torch.zeros_like(values).long()
-        column = torch.arange(rows.num_variables)
+        column = torch.arange(rows.num_variables, device=row.device)
     else:
         assert isinstance(rows, DenseRows)
         matrix = rows.matrix
         known = host_array(matrix) != 0 if is_constant(matrix) and matrix.ndim == 2 else None
         shape = matrix.shape[-2:]
-        row, column = (torch.ones(shape) if known is None else torch.tensor(known)).nonzero().T
+        has_entry = matrix.new_ones(shape) if known is None else torch.from_numpy(known)
+        row, column = has_entry.nonzero().T
         values = matrix[..., row, column]
     pattern = SparsePattern(host_array(row), host_array(column), (rows.size, rows.num_variables))
     index = sparse_index(pattern, values.device)

@@ -241,7 +241,8 @@ class DenseMatrix(BoundMatrix):
         self.log_range_volume, self.half_log_det = plan.log_range_volume, plan.log_volume
         self._triangle = None if plan.triangle is None else plan_tensor(plan, "triangle", like)
         self.gram = DenseGram(
-            torch.as_tensor(plan.log_volume).to(like), plan_tensor(plan, "gram_inverse", like)
+            torch.as_tensor(plan.log_volume, device="cpu").to(like),
+            plan_tensor(plan, "gram_inverse", like),
         )
         is_small = plan.basis.size <= MAX_PRODUCTS
         self._right_inverse = plan_tensor(plan, "right_inverse", like) if is_small else None

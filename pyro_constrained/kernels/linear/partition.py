@@ -38,7 +38,7 @@ class Partition:
         return cls(
             plan_groups(A, "index", A.num_groups, like),
             plan_tensor(A, "unit_weights", like),
-            torch.as_tensor(has_row).to(like),
-            torch.as_tensor(A.sizes - has_row).to(like),
-            torch.as_tensor(np.log(np.where(has_row, A.norms, 1.0))).to(like),
+            torch.from_numpy(has_row).to(like),
+            torch.from_numpy(A.sizes - has_row).to(like),
+            torch.from_numpy(np.log(np.where(has_row, A.norms, 1.0))).to(like),
         )

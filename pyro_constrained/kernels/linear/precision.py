@@ -90,7 +90,7 @@ def _white_rows(precision: Tensor, matrix: BoundMatrix) -> tuple[Tensor, Tensor,
     squares = diagonal(precision).abs()
     mean = squares.mean(-1, keepdim=True)
     unit = torch.where(squares > 0, squares, torch.where(mean > 0, mean, 1.0)).sqrt()
-    rows = matrix.rows.apply(identity_like(precision)).mT / unit[..., None, :]
+    rows = matrix.rows.dense() / unit[..., None, :]
     root = torch.linalg.cholesky_ex(matrix.padded(rows @ rows.mT))[0]
     return unit, root, torch.linalg.solve_triangular(root, rows, upper=False)
 

@@ -18,6 +18,11 @@ from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 __all__ = ["host", "host_solve", "on_a", "on_q", "places_of", "symmetric"]
 
 
+def _as_tensor(array: Any) -> Tensor:
+    """On the host, whatever device is the default one."""
+    return torch.as_tensor(np.asarray(array), device="cpu")
+
+
 @quiet_under_trace  # which keeps the derivative that calls it, not what it found
 def host(function: Callable, pattern: SaddlePattern, *arguments: Any) -> Any:
     """A function of the core on tensors."""
@@ -27,8 +32,8 @@ def host(function: Callable, pattern: SaddlePattern, *arguments: Any) -> Any:
     except ParameterError as error:
         raise TensorParameterError(str(error)) from error
     if isinstance(result, tuple):
-        return tuple(map(torch.as_tensor, result))
-    return torch.as_tensor(np.asarray(result))
+        return tuple(map(_as_tensor, result))
+    return _as_tensor(result)
 
 
 def host_solve(function: Callable, pattern: SaddlePattern, *arguments: Any) -> Tensor:
@@ -70,7 +75,9 @@ def places_of(pattern: SaddlePattern) -> Places:
     rows = pattern.q_row, pattern.q_column, pattern.a_row + pattern.num_variables, pattern.a_column
     # What is kept serves every later law, also one that is trained.
     with outside_transforms():
-        return Places(*(torch.tensor(one, dtype=torch.int64) for one in (*rows, pair)))
+        return Places(
+            *(torch.tensor(one, dtype=torch.int64, device="cpu") for one in (*rows, pair))
+        )
 
 
 def on_q(pattern: SaddlePattern, one: Tensor, other: Tensor) -> Tensor:

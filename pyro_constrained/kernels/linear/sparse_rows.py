@@ -88,7 +88,7 @@ class SparseGram(Gram):
 
     @property
     def _ones(self) -> Tensor:
-        return torch.ones(self._rows.num_variables, dtype=torch.float64)
+        return torch.ones(self._rows.num_variables, dtype=torch.float64, device="cpu")
 
     @lazy_property
     def half_log_det(self) -> Tensor:

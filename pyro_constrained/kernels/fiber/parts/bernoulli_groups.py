@@ -121,7 +121,7 @@ class BernoulliGroups(FinitePart):
         # One member of every group at a time: groups do not depend on each other.
         index, members = self.groups.index, self.groups.members
         slot = np.nonzero(members < len(index))[1][np.argsort(members[members < len(index)])]
-        directions = torch.as_tensor(slot == np.arange(members.shape[1])[:, None]).to(self.logits)
+        directions = torch.from_numpy(slot == np.arange(members.shape[1])[:, None]).to(self.logits)
         size = self.probabilities.numel() * (1 + self.capacity)
         found = derivative_of_means(tables, self.logits, directions, size)
         found = found.index_select(-1, torch.as_tensor(slot, device=found.device))

@@ -93,7 +93,7 @@ class DealtTrellis(PoissonTrellis):
             part = slice(deal.start, deal.stop), slice(len(deal.columns))
             column[part], amount[part] = deal.columns, 1
         index = torch.as_tensor(column.ravel(), device=self.theta.device)
-        return index, torch.as_tensor(amount.ravel()).to(self.theta)
+        return index, torch.from_numpy(amount.ravel()).to(self.theta)
 
     def _means(self, stages: Tensor) -> Tensor:
         """``(*batch, c)`` means of the columns from probabilities ``(*batch, q, U)`` of stages."""
@@ -204,7 +204,7 @@ def _dealt(
     rest = [later[deal.stop - 1]]
     for stage in reversed(range(deal.start, deal.stop)):
         rest.append(one_step(rest[-1], tables[stage], others, log_sum_exp))
-    units = torch.as_tensor(trellis.units(deal)).to(before)
+    units = torch.from_numpy(trellis.units(deal)).to(before)
     state = torch.arange(before.shape[-1], device=device)
     terms = []
     for value, left in enumerate(rest[::-1][:size]):
