@@ -111,7 +111,7 @@ def test_nuts_finds_the_posterior(is_reparametrised):
     if is_reparametrised:
         model = pyro.poutine.reparam(model, config=auto_reparam)
     kernel = NUTS(model, jit_compile=True, ignore_jit_warnings=True)
-    mcmc = MCMC(kernel, num_samples=120, warmup_steps=60, disable_progbar=True)
+    mcmc = MCMC(kernel, num_samples=90, warmup_steps=50, disable_progbar=True)
     mcmc.run(sparse.csr_array(DENSE))
     draws = mcmc.get_samples()
     if is_reparametrised:

@@ -93,7 +93,7 @@ def test_nuts_with_a_learned_precision(is_reparametrised):
     if is_reparametrised:
         model = pyro.poutine.reparam(model, config=auto_reparam)
     kernel = NUTS(model, jit_compile=True, ignore_jit_warnings=True)
-    mcmc = MCMC(kernel, num_samples=120, warmup_steps=80, disable_progbar=True)
+    mcmc = MCMC(kernel, num_samples=90, warmup_steps=60, disable_progbar=True)
     mcmc.run()
     draws = mcmc.get_samples()
     tau = draws["tau"].numpy()

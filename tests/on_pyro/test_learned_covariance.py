@@ -61,7 +61,7 @@ def intrinsic_field():
 
 
 def assert_nuts_finds_the_posterior(learned: Learned, model, draws: int) -> None:
-    chain = run_nuts(model, draws, warmup=100)
+    chain = run_nuts(model, draws, warmup=80)
     diverging = chain.diagnostics()["divergences"]["chain 0"]
     assert len(diverging) < 0.02 * draws, "more than chance: it is 1e-4 of the draws"
     found = chain.get_samples()
@@ -72,7 +72,7 @@ def assert_nuts_finds_the_posterior(learned: Learned, model, draws: int) -> None
 
 def test_nuts_finds_a_correlation():
     """The event u < threshold too, on whose two sides the old chains were caught."""
-    assert_nuts_finds_the_posterior(CORRELATION, reparametrised(correlation), draws=150)
+    assert_nuts_finds_the_posterior(CORRELATION, reparametrised(correlation), draws=100)
 
 
 @pytest.mark.slow

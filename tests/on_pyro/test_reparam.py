@@ -160,7 +160,7 @@ def assert_nuts_finds_the_joint_posterior(moving: Moving, draws: int) -> None:
 
 
 def test_nuts_finds_the_joint_posterior():
-    assert_nuts_finds_the_joint_posterior(MOVING_A, draws=150)
+    assert_nuts_finds_the_joint_posterior(MOVING_A, draws=100)
 
 
 @pytest.mark.slow
