@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from constrained_core.errors import ConstraintError
 from constrained_core.inputs import refuse_complex
 
@@ -26,11 +24,26 @@ Shape = tuple[int, ...]
 
 
 def broadcast_shapes(*shapes: Sequence[int]) -> Shape:
-    """The common shape, at once where all are equal; ``ValueError`` where there is none."""
+    """The common shape, at once where all are equal; ``ValueError`` where there is none.
+
+    Sizes need be no numbers: those of ``jax.export`` may be symbols.
+    """
     first, *others = map(tuple, shapes)
     if all(shape == first for shape in others):
         return first
-    return np.broadcast_shapes(first, *others)
+    return tuple(map(_common_size, *_from_the_right(first, *others)))
+
+
+def _from_the_right(*shapes: Shape) -> list[Shape]:
+    ndim = max(map(len, shapes))
+    return [(1,) * (ndim - len(shape)) + shape for shape in shapes]
+
+
+def _common_size(*sizes: int) -> int:
+    wide = [size for size in sizes if size != 1]
+    if any(size != wide[0] for size in wide):
+        raise ValueError(f"sizes {sizes} do not broadcast together")
+    return wide[0] if wide else 1
 
 
 def check_shapes(matrix_shape: Sequence[int], k_shape: Sequence[int]) -> None:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.core import Tracer
+from jax.export import is_symbolic_dim
 
 from numpyro_constrained.kernels.arrays.leaves import is_sharded
 
@@ -23,7 +24,8 @@ def white_noise(key: Array, shape: tuple[int, ...], dtype: Any) -> Array:
     evaluates it in each of them again. What leaves a branch is not fused with what follows.
     """
     bits = jax.random.key_data(key)
-    if prod(shape) < LARGE or not isinstance(bits, Tracer) or is_sharded():
+    is_small = any(map(is_symbolic_dim, shape)) or prod(shape) < LARGE
+    if is_small or not isinstance(bits, Tracer) or is_sharded():
         return jax.random.normal(key, shape, dtype)
     return jax.lax.cond(
         (bits[..., 0] | 1) != 0,  # always, but XLA does not know
