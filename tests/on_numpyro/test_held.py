@@ -123,3 +123,25 @@ def test_few_passes_over_a_large_matrix(k, spread):
     np.testing.assert_allclose(score, same, rtol=1e-5)
     assert np.isfinite(score)
     assert outside == undefined == -np.inf
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_rows_as_they_were_given_need_no_copy(dtype):
+    """Residuals are those of the given rows to the last bit, from rows times powers of two."""
+    generator = np.random.default_rng(3)
+    A = (
+        generator.normal(size=(4, held.LARGE // 4)) * 10.0 ** np.array([[-9], [0], [3], [8]])
+    ).astype(dtype)
+    x = generator.normal(size=A.shape[1]).astype(dtype)
+    law = ConstrainedNormal(jnp.zeros(A.shape[1], dtype), np.ones((), dtype), A, np.zeros(4, dtype))
+    matrix = law._constraint.matrix
+    np.testing.assert_array_equal(matrix.given.dense(), A)
+    np.testing.assert_array_equal(matrix.given.absolute().dense(), abs(A))
+    assert matrix.given.absolute()._rows is matrix.scaled_rows.absolute()
+    exact = A.astype(np.longdouble)
+    rounding = 2 * np.finfo(dtype).eps * np.sqrt(A.shape[1]) * (abs(exact) @ abs(x))
+    assert (abs(np.asarray(law.residual(x)) - exact @ x) <= rounding).all()
+    y = generator.normal(size=4).astype(dtype)
+    np.testing.assert_allclose(
+        matrix.given.adjoint(y), y @ A, rtol=1e-4 if dtype == "float32" else 1e-12
+    )

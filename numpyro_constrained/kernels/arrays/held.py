@@ -43,7 +43,11 @@ class _Held:
 _constant = Primitive("held_constant")
 _constant.def_impl(lambda _, held: jnp.asarray(held.array))
 _constant.def_abstract_eval(lambda _, held: ShapedArray(held.array.shape, held.array.dtype))
-mlir.register_lowering(_constant, mlir.lower_fun(_constant.impl, multiple_results=False))
+mlir.register_lowering(
+    _constant,
+    mlir.lower_fun(_constant.impl, multiple_results=False),
+    inline=False,
+)
 batching.primitive_batchers[_constant] = lambda arguments, _, held: (
     _constant.bind(*arguments, held=held),
     None,  # mapped over nothing

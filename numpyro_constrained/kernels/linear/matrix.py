@@ -34,6 +34,7 @@ from numpyro_constrained.kernels.linear.rows import (
     GroupRows,
     Rows,
     SingleRow,
+    UnscaledRows,
 )
 
 __all__ = ["BoundMatrix", "DenseMatrix", "DisjointMatrix", "bind_plan", "exact_gap"]
@@ -215,20 +216,27 @@ class DenseMatrix(BoundMatrix):
     rows: DenseRows
     scaled_rows: DenseRows
 
-    def __init__(self, plan: DensePlan, given: Rows, like: Any) -> None:
-        self.given, self.plan = given, plan
-        self.num_rows, self.rank = plan.num_rows, plan.rank
+    def __init__(self, plan: DensePlan, A: np.ndarray, like: Any) -> None:
+        self.plan, self.num_rows, self.rank = plan, plan.num_rows, plan.rank
         products = plan.products_size <= MAX_PRODUCTS
         self.rows = DenseRows(
             plan_tensor(plan, "basis", like),
             plan_tensor(plan, "products", like) if products else None,
         )
-        self.scaled_rows = DenseRows(plan_tensor(plan, "rows", like))
+        own_rows = plan.triangle is not None
+        self.scaled_rows = DenseRows(
+            plan_tensor(plan, "rows", like) if own_rows else self.rows.matrix
+        )
         self.row_scale = plan_tensor(plan, "row_scale", like)
         self.log_range_volume, self.half_log_det = np.asarray(
             (plan.log_range_volume, plan.log_volume), like.dtype
         )
         self.gram = DenseGram(self.half_log_det, plan_tensor(plan, "gram_inverse", like))
+        self.given = (
+            UnscaledRows(self.scaled_rows, self.row_scale)
+            if plan.has_full_row_rank and self.rows.is_large
+            else DenseRows(A.astype(like.dtype))
+        )
         if not plan.has_full_row_rank:
             self.kept = plan_tensor(plan, "kept", like, np.int32)
         if plan.determined.size:
@@ -260,6 +268,8 @@ class DenseMatrix(BoundMatrix):
         return solve_lower(plan_tensor(self.plan, "triangle", gap), gap)
 
     def shortest(self, gap: Array) -> Array:
+        if self.plan.basis.size > MAX_PRODUCTS:  # another array of the size of A
+            return super().shortest(gap)
         return matvec(plan_tensor(self.plan, "right_inverse", gap), gap)
 
     def full_rank_rows(self) -> DenseRows:
@@ -326,19 +336,19 @@ def bind_plan(plan: AnyPlan, A: np.ndarray | GroupSum, like: Any) -> BoundMatrix
     key = "jax", is_vector, np.dtype(like.dtype)
     if key not in plan.executions:
         like = np.zeros((), like.dtype)
-        given = _given_rows(plan, A, like)
-        matrix: BoundMatrix = (
-            DenseMatrix(plan, given, like)
-            if isinstance(plan, DensePlan)
-            else DisjointMatrix(plan, given, like)
-        )
+        matrix: BoundMatrix
+        if isinstance(plan, DensePlan):
+            assert isinstance(A, np.ndarray)
+            matrix = DenseMatrix(plan, A, like)
+        else:
+            matrix = DisjointMatrix(plan, _given_rows(plan, A, like), like)
         plan.executions[key] = matrix
         if isinstance(A, GroupSum):
             matrix.partition = Partition.of(A, like)
     return plan.executions[key]
 
 
-def _given_rows(plan: AnyPlan, A: np.ndarray | GroupSum, like: Any) -> Rows:
+def _given_rows(plan: RowPlan | GroupPlan, A: np.ndarray | GroupSum, like: Any) -> Rows:
     if not isinstance(A, GroupSum):
         A = A.astype(like.dtype)
         return SingleRow(A) if A.ndim == 1 else DenseRows(A)

@@ -20,7 +20,15 @@ from numpyro_constrained.kernels.linear.gram import DenseGram, DiagonalGram
 from numpyro_constrained.kernels.linear.null_space import GroupNullSpace, NullSpace, SingleNullSpace
 from numpyro_constrained.kernels.linear.weighted_gram import weighted_gram
 
-__all__ = ["DenseRows", "DisjointRows", "GroupRows", "Rows", "ScaledRows", "SingleRow"]
+__all__ = [
+    "DenseRows",
+    "DisjointRows",
+    "GroupRows",
+    "Rows",
+    "ScaledRows",
+    "SingleRow",
+    "UnscaledRows",
+]
 
 
 class Rows(ABC):
@@ -206,6 +214,7 @@ class DenseRows(Rows):
     def __init__(self, matrix: Any, products: Any = None) -> None:
         self.matrix, self.products = matrix, products
         self.size, self.num_variables = matrix.shape[-2:]
+        self._absolute: DenseRows | None = None
 
     @property
     def is_large(self) -> bool:
@@ -229,7 +238,11 @@ class DenseRows(Rows):
         return DenseGram.of(self.gram_matrix())
 
     def absolute(self) -> "DenseRows":
-        return DenseRows(abs(self.matrix))
+        if not isinstance(self.matrix, np.ndarray):
+            return DenseRows(abs(self.matrix))
+        if self._absolute is None:  # one copy, as each is a constant of programs
+            self._absolute = DenseRows(abs(self.matrix))
+        return self._absolute
 
     def dense(self) -> Array:
         return jnp.asarray(self.matrix)
@@ -237,6 +250,37 @@ class DenseRows(Rows):
     def transform(self, matrix: Array) -> "DenseRows":
         ndim = max(matrix.ndim, self.matrix.ndim)
         return DenseRows(matmul(lift(self.matrix, ndim), lift(matrix, ndim)))
+
+
+class UnscaledRows(Rows):
+    """``diag(scale)^-1 B`` for scales that are powers of two: what the B was made of, to the last
+    bit, without a copy of its own."""
+
+    def __init__(self, rows: Rows, scale: np.ndarray) -> None:
+        self._rows, self._scale = rows, scale
+        self.size, self.num_variables = rows.size, rows.num_variables
+
+    @property
+    def is_large(self) -> bool:
+        return self._rows.is_large
+
+    def apply(self, vector: Array) -> Array:
+        return self._divided(self._rows.apply(vector))
+
+    def adjoint(self, vector: Array) -> Array:
+        return self._rows.adjoint(self._divided(vector))
+
+    def scaled(self, scale: Array) -> "UnscaledRows":
+        return UnscaledRows(self._rows.scaled(scale), self._scale)
+
+    def absolute(self) -> "UnscaledRows":
+        return UnscaledRows(self._rows.absolute(), self._scale)
+
+    def dense(self) -> Array:
+        return self._rows.dense() / self._scale[:, None]
+
+    def _divided(self, vector: Array) -> Array:
+        return vector / lift(self._scale, vector.ndim)
 
 
 class ScaledRows(DenseRows):

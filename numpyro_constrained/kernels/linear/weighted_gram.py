@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from numpyro_constrained.kernels.arrays.held import held
 from numpyro_constrained.kernels.arrays.leaves import is_sharded
 from numpyro_constrained.kernels.arrays.linalg import lift, matmul
 
@@ -47,7 +48,7 @@ def _by_blocks(matrix: Any, weights: Array) -> Array:
     num_rows, num_columns = matrix.shape
     width = _width(num_rows, num_columns)
     count = num_columns // width
-    matrix = jnp.asarray(matrix)
+    matrix = held(matrix, weights)
 
     @jax.checkpoint  # derivatives read A again; kept products would be another array of its size
     def add(total: Array, block: tuple[Array, Array]) -> tuple[Array, None]:
