@@ -23,7 +23,8 @@ VERY_WIDE = 2**17, 64
 
 def weighted_gram(matrix: Any, weights: Array) -> Array:
     """``(*batch, r, r)`` of a matrix ``(*batch, r, n)`` and weights ``(*batch, n)``."""
-    if matrix.ndim == 2 and weights.ndim == 1 and _is_wide(*matrix.shape) and not is_sharded():
+    is_single = matrix.ndim == 2 and weights.ndim == 1
+    if is_single and _is_wide(*matrix.shape) and not is_sharded():
         return _by_blocks(matrix, weights)
     matrix = lift(matrix, weights.ndim + 1)
     weights = lift(weights, matrix.ndim - 1)
@@ -31,6 +32,8 @@ def weighted_gram(matrix: Any, weights: Array) -> Array:
 
 
 def _is_wide(num_rows: int, num_columns: int) -> bool:
+    if jax.default_backend() != "cpu":  # an accelerator launches each block
+        return False
     least, ratio = VERY_WIDE
     size = num_rows * num_columns
     return size > WIDE or (size > least and num_columns > ratio * num_rows)
