@@ -1,7 +1,7 @@
 """A batch of laws is the law of each of its members, whatever in it is a batch, also where the
 size of the batch is that of something else: what is aligned with the wrong dimension fits then."""
 
-from itertools import combinations
+from itertools import combinations, product
 
 import numpy as np
 import pytest
@@ -59,3 +59,63 @@ def test_a_batch_is_its_members(backend, kind, batched, size):
     whole = {**each[0], **{name: np.stack([one[name] for one in each]) for name in batched}}
     for got, right in zip(answers(law(whole), points), expected, strict=True):
         assert_close(np.broadcast_to(got, right.shape), right, 1e-9)
+
+
+GAUSSIAN = ["covariance", "precision", "diagonal", "low_rank", "field"]
+PAIRS_IN_JAX = [("low_rank", "covariance"), ("covariance", "field"), ("low_rank", "field")]
+SHAPES = [((), (N,)), ((N,), ()), ((2,), ()), ((), (2,)), ((2,), (N, 1)), ((N, 1), (2,))]
+RINGS = np.eye(N) * 3 - np.roll(np.eye(N), 1, 0) - np.roll(np.eye(N), -1, 0)
+
+
+@pytest.mark.parametrize(
+    ("backend", "kind", "other"),
+    [
+        pytest.param(backend, kind, other, id=f"{backend!r}-{kind}-{other}")
+        for backend in BACKENDS
+        for kind, other in product(GAUSSIAN, GAUSSIAN)
+        if backend.name == "torch" or (kind, other) in PAIRS_IN_JAX
+    ],
+)
+def test_divergences_of_batches_of_other_shapes(backend, kind, other):
+    """Those of the members, where one law has more batch dimensions than the other."""
+    A, k = np.array([[1.0, 2, 0, -1], [0, 1, 1, 1]]), np.array([0.3, 1.0])
+
+    def parameters(name, seed, shape):
+        rng = np.random.default_rng(seed)
+        loc = rng.normal(size=(*shape, N))
+        if name == "field":
+            return {"loc": loc, "values": RINGS * rng.uniform(1, 2, (*shape, 1, 1))}
+        return {"loc": loc, **PARAMETERS[name][1](rng, N, shape, 1.0)}
+
+    def law(name, given):
+        given = {key: backend.array(value) for key, value in given.items()} | {
+            "A": backend.array(A),
+            "k": backend.array(k),
+        }
+        if name == "field":
+            values = given.pop("values")
+            row, column = RINGS.nonzero()
+            given["precision_matrix"] = backend.library.SparseMatrix(
+                row, column, values[..., row, column], (N, N)
+            )
+            return backend.library.ConstrainedGMRF(**given)
+        return getattr(backend.library, PARAMETERS[name][0])(**given)
+
+    for shapes in SHAPES if backend.name == "torch" else SHAPES[1:4]:
+        p, q = (
+            parameters(name, i, shape)
+            for i, (name, shape) in enumerate(zip((kind, other), shapes, strict=True))
+        )
+        found = backend.numpy(backend.kl(law(kind, p), law(other, q)))
+        whole = np.broadcast_shapes(*shapes)
+        assert found.shape == whole
+        for place in np.ndindex(whole):
+            one, two = (
+                {
+                    key: np.broadcast_to(value, whole + value.shape[len(shape) :])[place]
+                    for key, value in given.items()
+                }
+                for given, shape in zip((p, q), shapes, strict=True)
+            )
+            alone = backend.numpy(backend.kl(law(kind, one), law(other, two)))
+            assert_close(found[place], alone, 1e-9)

@@ -169,12 +169,13 @@ class FieldConditional(Conditional):
 
     def precision_trace(self, other: Conditional) -> Array:
         if isinstance(other, LowRankConditional):
-            low_rank = self.mahalanobis(jnp.moveaxis(other.loadings, -2, 0)).sum(0)
+            loadings = lift(other.loadings, max(self.loc.ndim, other.loc.ndim) + 1)
+            low_rank = self.mahalanobis(jnp.moveaxis(loadings, -2, 0)).sum(0)
             return self.precision_trace(other.diagonal) + low_rank
         if isinstance(other, DiagonalConditional | UniformConditional):
             other = self._field_of(other)
         if not isinstance(other, FieldConditional):
-            covariance = jnp.moveaxis(other.covariance(), -2, 0)
+            covariance = jnp.moveaxis(lift(other.covariance(), self.loc.ndim + 1), -2, 0)
             return jnp.trace(self.precision.apply(covariance), axis1=0, axis2=-1)
         pattern, own, others = union_of(self.precision.pattern, other.precision.pattern)
         padded = jnp.zeros(

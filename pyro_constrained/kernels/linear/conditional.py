@@ -24,7 +24,7 @@ from pyro_constrained.kernels.linear.constraint import LinearConstraint
 from pyro_constrained.kernels.linear.rows import DenseRows, DisjointRows
 from pyro_constrained.kernels.linear.sparse_rows import SparseRows
 
-__all__ = ["Conditional", "leading_identity"]
+__all__ = ["Conditional", "leading_identity", "leading_rows"]
 
 EVEN = 1e3
 """Ratio of scales up to which one correction of a draw leaves nothing in float32."""
@@ -149,7 +149,7 @@ class Conditional(ABC):
 
     def covariance(self) -> Tensor:
         """``(*batch, n, n)`` conditional covariance."""
-        identity = leading_identity(self.loc.shape[-1], self.loc)
+        identity = leading_identity(self.loc.shape[-1], self)
         return self.completion.fill_both(self.covariance_matvec(identity).movedim(0, -2))
 
     def num_corrections(self) -> int:
@@ -187,7 +187,15 @@ class Conditional(ABC):
         return torch.where(value.abs() <= rounding, 0.0, value)
 
 
-def leading_identity(size: int, like: Tensor) -> Tensor:
-    """``(size, 1, ..., 1, size)``: unit vectors as samples of a law whose loc is ``like``."""
-    identity = torch.eye(size, dtype=like.dtype, device=like.device)
-    return identity.reshape((size,) + (1,) * (like.ndim - 1) + (size,))
+def leading_identity(size: int, *laws: Conditional) -> Tensor:
+    """``(size, 1, ..., 1, size)``: unit vectors as samples of laws that may be batches."""
+    like = laws[0].loc
+    return leading_rows(torch.eye(size, dtype=like.dtype, device=like.device), *laws)
+
+
+def leading_rows(matrix: Tensor, *laws: Conditional) -> Tensor:
+    """``(*batch, c, p)`` as ``(c, 1, ..., 1, *batch, p)``: rows as samples of laws of which one may
+    have more batch dimensions than the matrix."""
+    ndim = max(law.loc.ndim for law in laws) - 1
+    rows = matrix.movedim(-2, 0)
+    return rows.reshape(rows.shape[:1] + (1,) * (ndim + 2 - rows.ndim) + rows.shape[1:])

@@ -18,7 +18,7 @@ from pyro_constrained.kernels.arrays.errors import TensorParameterError
 from pyro_constrained.kernels.arrays.inspection import are_known, host_array, is_constant
 from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.sparse import sparse_index
-from pyro_constrained.kernels.linear.conditional import Conditional, leading_identity
+from pyro_constrained.kernels.linear.conditional import Conditional, leading_identity, leading_rows
 from pyro_constrained.kernels.linear.constraint import LinearConstraint
 from pyro_constrained.kernels.linear.low_rank import LowRankConditional
 from pyro_constrained.kernels.linear.matrix import BoundMatrix
@@ -149,17 +149,17 @@ class FieldConditional(Conditional):
         return self._upper(vector.double(), self._zeros(self._rows.size))
 
     def covariance(self) -> Tensor:
-        identity = leading_identity(self.loc.shape[-1], self.loc)
+        identity = leading_identity(self.loc.shape[-1], self)
         return self.covariance_matvec(identity).movedim(0, -2)
 
     def precision_trace(self, other: Conditional) -> Tensor:
         if isinstance(other, LowRankConditional):
-            low_rank = self.mahalanobis(other.loadings.movedim(-2, 0)).sum(0)
+            low_rank = self.mahalanobis(leading_rows(other.loadings, other, self)).sum(0)
             return self.precision_trace(other.diagonal) + low_rank
         if isinstance(other, DiagonalConditional | UniformConditional):
             other = self._field_of(other)
         if not isinstance(other, FieldConditional):
-            unit_noise = leading_identity(other.noise_size, other.loc)
+            unit_noise = leading_identity(other.noise_size, other, self)
             return self.mahalanobis(other.deviation(unit_noise)).sum(0)
         union, own, others = union_of(self._symmetric.pattern, other._symmetric.pattern)
         q = other._q.new_zeros(other._q.shape[:-1] + union.row.shape)

@@ -13,7 +13,7 @@ from pyro_constrained.kernels.arrays.linalg import (
     solve_lower_adjoint,
     sum_of_squares,
 )
-from pyro_constrained.kernels.linear.conditional import Conditional
+from pyro_constrained.kernels.linear.conditional import Conditional, leading_rows
 from pyro_constrained.kernels.linear.constraint import LinearConstraint
 from pyro_constrained.kernels.linear.root_conditional import DiagonalConditional
 
@@ -106,7 +106,7 @@ class LowRankConditional(Conditional):
         explaining = torch.linalg.solve_triangular(
             self.capacitance, self.white_loadings / self.diagonal.scale[..., None, :], upper=False
         )
-        columns = explaining.movedim(-2, 0)
+        columns = leading_rows(explaining, self, other)
         explained = (columns * other.covariance_matvec(columns)).sum((0, -1))
         return self.diagonal.precision_trace(other) - explained
 

@@ -232,7 +232,7 @@ class DenseConditional(_WhitenedConditional):
         return torch.linalg.vector_norm(self.scale_tril, dim=-1)
 
     def variance(self) -> Tensor:
-        rows = self._multiply_adjoint(leading_identity(self.noise_size, self.loc))
+        rows = self._multiply_adjoint(leading_identity(self.noise_size, self))
         left = self._projected(rows)
         columns = self.completion.fill(left.movedim(0, -1).movedim(-2, 0))
         return self.constraint.matrix.without_determined(columns.square().sum(0))
@@ -264,5 +264,5 @@ class DenseConditional(_WhitenedConditional):
         return matvec(root.mT, take(value - self.mean, free))
 
     def precision_trace(self, other: Conditional) -> Tensor:
-        unit_noise = leading_identity(other.noise_size, other.loc)
+        unit_noise = leading_identity(other.noise_size, other, self)
         return self.mahalanobis(other.deviation(unit_noise)).sum(0)
