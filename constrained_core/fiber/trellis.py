@@ -81,6 +81,11 @@ class Trellis:
         return len(self.next)
 
     @cached_property
+    def is_alone(self) -> np.ndarray:
+        """``(p,)`` whether a variable has its column to itself."""
+        return np.asarray(np.bincount(self.column)[self.column] == 1)
+
+    @cached_property
     def columns(self) -> DisjointGroups:
         """The variables as groups: those of one column share its value."""
         return DisjointGroups(

@@ -267,3 +267,24 @@ def test_backends_agree():
         laws = [shared_law(backend, named(name)) for backend in BACKENDS]
         means = [backend.value(law, "mean") for backend, law in zip(BACKENDS, laws, strict=True)]
         assert_close(*means, 1e-12)
+
+
+@each_backend
+def test_moments_of_a_batch_of_which_some_rates_are_zero(backend):
+    """In x0 + x1 + 2 x2 = 2 the mean of x2 is r / (s^2 / 2 + r), of s = r0 + r1: at r = 0 its
+    slope is 2 / s^2, as is that of the variance, and that of E[x0 x2] - E[x0] E[x2] the mean of
+    x0 times this, with a minus."""
+    A, k, rate = np.array([[1, 1, 2]]), np.array([2]), np.array([[0.3, 0.7, 0.0], [0.5, 0.3, 0.7]])
+    for name, place, expected in (
+        ("mean", (0, 2), 2.0),
+        ("mean", (0, 0), -2 * 0.6),
+        ("variance", (0, 2), 2.0),
+        ("covariance", (0, 0, 2), -2 * 0.6),
+    ):
+
+        def figure(given, name=name, place=place):
+            law = backend.library.ConstrainedPoisson(given["rate"], A, backend.counts(k))
+            return getattr(law, name)[place]
+
+        slope = backend.gradients(figure, {"rate": rate})["rate"]
+        np.testing.assert_allclose(slope[0, 2], expected, rtol=1e-12)

@@ -236,10 +236,13 @@ class PoissonTrellis(TrellisPart, RatePart):
         return len(self.trellis.coefficients) < len(self.variables)
 
     def _rates(self, ndim: int) -> tuple[Array, Array, Array]:
-        """``(*batch, p)`` of a variable, the others of its column, and all of the column."""
-        others = other_totals(self._columns, self.rate)
-        whole = member_totals(self._columns, self.rate)
-        return lift(self.rate, ndim), lift(others, ndim), lift(whole, ndim)
+        """``(*batch, p)`` of a variable, the others of its column, and all of the column; 1 of a
+        variable that has one to itself: all of it is its own, also of a rate of zero, whose
+        derivative the column has."""
+        is_alone = plan_tensor(self.trellis, "is_alone", self.rate, bool)
+        part = jnp.where(lift(is_alone, self.rate.ndim), 1.0, self.rate)
+        others, whole = other_totals(self._columns, part), member_totals(self._columns, part)
+        return lift(part, ndim), lift(others, ndim), lift(whole, ndim)
 
     def _of_totals(self, figure: Callable[[Array], Array]) -> Array:
         """``(*batch, p)`` a figure of the total of the column of every variable; of zeros where

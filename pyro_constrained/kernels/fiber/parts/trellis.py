@@ -232,18 +232,25 @@ class PoissonTrellis(TrellisPart, RatePart):
         return len(self.trellis.coefficients) < len(self.variables)
 
     @lazy_property
+    def _part(self) -> Tensor:
+        """Rates as parts of those of columns; 1 for a variable that has one to itself: all of it
+        is its own, also of a rate of zero, whose derivative the column has."""
+        is_alone = plan_tensor(self.trellis, "is_alone", self.rate, torch.bool)
+        return self.rate.masked_fill(is_alone, 1.0)
+
+    @lazy_property
     def _whole(self) -> Tensor:
-        """Rates of the columns, for each of their variables."""
-        return member_totals(self._columns, self.rate)
+        """Those of the columns, for each of their variables."""
+        return member_totals(self._columns, self._part)
 
     @property
     def _share(self) -> Tensor:
-        return ratio(self.rate, self._whole)
+        return ratio(self._part, self._whole)
 
     @property
     def _others(self) -> Tensor:
-        """Rates of the other variables of a column."""
-        return other_totals(self._columns, self.rate)
+        """Those of the other variables of a column."""
+        return other_totals(self._columns, self._part)
 
     def _of_totals(self, figure: Callable[[Tensor], Tensor]) -> Tensor:
         """``(*batch, p)`` a figure of the total of the column of every variable; of zeros where
@@ -295,7 +302,7 @@ class PoissonTrellis(TrellisPart, RatePart):
     def _split(self, num_values: int) -> Tensor:
         """``(*batch, p, N, U)`` log probability of 0..U-1, given totals 0..N-1 of the column."""
         totals = values_of(self.theta.shape[-1], self.theta)[:, None]
-        part, others, whole = self.rate, self._others, self._whole
+        part, others, whole = self._part, self._others, self._whole
         rates = part[..., None, None], others[..., None, None], whole[..., None, None]
         return self.mass.split(totals, rates, num_values)
 
