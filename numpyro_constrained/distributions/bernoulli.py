@@ -25,6 +25,7 @@ from numpyro_constrained.kernels.arrays.linalg import lift, lifted
 from numpyro_constrained.kernels.arrays.log_space import safe_log
 from numpyro_constrained.kernels.arrays.plans import plan_index
 from numpyro_constrained.kernels.fiber.constraint import bind_fiber
+from numpyro_constrained.kernels.fiber.parts.bernoulli_edges import BernoulliEdges
 from numpyro_constrained.kernels.fiber.parts.bernoulli_groups import BernoulliGroups
 from numpyro_constrained.kernels.fiber.parts.fixed import Fixed
 from numpyro_constrained.kernels.fiber.parts.free import Free
@@ -142,8 +143,13 @@ class ConstrainedBernoulli(ConstrainedFinite):
     def _make_parts(self, parameter: Array, edge: Array | None = None) -> list[FinitePart]:
         fiber, plan, parts = self._constraint, self._plan, list[FinitePart]()
         for groups, counts in fiber.groups:
-            logits = parameter[..., plan_index(groups, "variables")]
-            parts.append(BernoulliGroups(groups, logits, counts, fiber.capacity))
+            index = plan_index(groups, "variables")
+            given = groups, parameter[..., index], counts, fiber.capacity
+            parts.append(
+                BernoulliGroups(*given)
+                if edge is None
+                else BernoulliEdges(*given, edge[..., index, :])
+            )
         if fiber.trellis is not None:
             trellis, start = fiber.trellis
             order = trellis.variables[np.argsort(trellis.column)]

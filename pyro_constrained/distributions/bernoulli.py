@@ -26,6 +26,7 @@ from pyro_constrained.kernels.arrays.log_space import is_there, safe_log
 from pyro_constrained.kernels.arrays.shapes import expanded
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 from pyro_constrained.kernels.fiber.constraint import bind_fiber
+from pyro_constrained.kernels.fiber.parts.bernoulli_edges import BernoulliEdges
 from pyro_constrained.kernels.fiber.parts.bernoulli_groups import BernoulliGroups
 from pyro_constrained.kernels.fiber.parts.fixed import Fixed
 from pyro_constrained.kernels.fiber.parts.free import Free
@@ -143,7 +144,9 @@ class ConstrainedBernoulli(ConstrainedFinite):
         parts: list[FinitePart] = []
         for groups, counts in fiber.sides.groups:
             logits = self._select(parameter, groups.variables)
-            parts.append(BernoulliGroups(groups, logits, counts, fiber.capacity))
+            edge = self._edges_of(groups.variables)
+            given = groups, logits, counts, fiber.capacity
+            parts.append(BernoulliGroups(*given) if edge is None else BernoulliEdges(*given, edge))
         if fiber.sides.trellis is not None:
             trellis, start = fiber.sides.trellis
             order = trellis.variables[np.argsort(trellis.column)]

@@ -215,31 +215,43 @@ def test_zeros_that_leave_no_point_of_a_large_fiber(backend):
 
 # Derivatives, one-sided where a parameter is 0 or 1
 
+CERTAIN = {"probs": np.array([0.7, 0, 0.3, 1, 0.4])}
+OVERLAPPING, PARTITION = (
+    np.array([[1, 1, 0, 2, 1], [0, 1, 1, 1, 2]]),
+    np.array([[1, 1, 1, 0, 0], [0, 0, 0, 1, 1]]),
+)
 DERIVED = tuple(
-    DiscreteCase(name, law, params, np.array([[1, 1, 0, 2, 1], [0, 1, 1, 1, 2]]), np.array(k))
-    for name, law, params, k in (
-        ("poisson", POISSON, {"rate": np.array([0.7, 0, 1.3, 0, 0.4])}, [3, 4]),
-        ("bernoulli", BERNOULLI, {"probs": np.array([0.7, 0, 0.3, 1, 0.4])}, [3, 3]),
-        ("categorical", CATEGORICAL, {"probs": LEVELS[[0, 3, 2, 4, 2]]}, [4, 5]),
+    DiscreteCase(name, law, params, A, np.array(k))
+    for name, law, params, A, k in (
+        ("poisson", POISSON, {"rate": np.array([0.7, 0, 1.3, 0, 0.4])}, OVERLAPPING, [3, 4]),
+        ("bernoulli one row", BERNOULLI, CERTAIN, np.ones((1, 5), int), [2]),
+        ("bernoulli nearly all", BERNOULLI, CERTAIN, np.ones((1, 5), int), [4]),
+        ("bernoulli groups", BERNOULLI, CERTAIN, PARTITION, [1, 1]),
+        ("bernoulli", BERNOULLI, CERTAIN, OVERLAPPING, [3, 3]),
+        ("categorical", CATEGORICAL, {"probs": LEVELS[[0, 3, 2, 4, 2]]}, OVERLAPPING, [4, 5]),
     )
 )
 
 
-@each_law(DERIVED, DERIVED[:1])
+@each_law(DERIVED, DERIVED[:3])
 def test_derivatives_in_parameters_that_are_zero(backend, case):
     """None of them is 0 for want of a plan: they are those of the law next to it."""
     (problem,), ((key, value),) = case.problems.values(), case.params.items()
     place = int(np.argmax(problem.pmf))
     x = backend.counts(problem.points[place])
+    weights = np.cos(np.arange(25.0)).reshape(5, 5)
 
     def ours(at):
         law = backend.law(case, **at)
         moments = (law.mean**2).sum() + 3 * law.mean.sum() + 2 * law.variance.sum()
+        moments = moments + (law.covariance * backend.array(weights)).sum()
         return moments + 5 * law.constraint_log_prob() + 7 * law.log_prob(x)
 
     def oracle(value: np.ndarray) -> float:
         p = DiscreteProblem(case.family, value, problem.A, problem.k)
         moments = (p.mean**2).sum() + 3 * p.mean.sum() + 2 * p.variance.sum()
+        deviations = p.points - p.mean
+        moments += (weights * (deviations.T * p.pmf @ deviations)).sum()
         return moments + 5 * p.log_partition + 7 * np.log(p.pmf[place])
 
     found = backend.gradients(ours, {key: value})[key]

@@ -11,7 +11,7 @@ from jax.lax import stop_gradient
 
 from numpyro_constrained.kernels.arrays.leaves import is_sharded
 
-__all__ = ["cond", "scan", "spread_as", "where_needed", "while_loop"]
+__all__ = ["cond", "is_any", "scan", "spread_as", "where_needed", "while_loop"]
 
 Result = TypeVar("Result")
 
@@ -21,8 +21,8 @@ def scan(
 ) -> tuple[Any, Any]:
     """``jax.lax.scan``, whose state may begin as a constant and end as part of a batch that is
     spread over a mesh."""
-    is_any = all(len(column) for column in jax.tree.leaves(columns))
-    if is_any and is_sharded():
+    has_columns = all(len(column) for column in jax.tree.leaves(columns))
+    if has_columns and is_sharded():
         first = jax.tree.map(lambda column: column[0], columns)
         start = _spread(lambda state: step(state, first)[0], start)
     return jax.lax.scan(step, start, columns, reverse=reverse)
@@ -65,6 +65,17 @@ def where_needed(is_needed: Array, exact: Callable[[], Array], plain: Callable[[
     if isinstance(is_needed, Tracer):
         return cond(is_needed, exact, plain)
     return exact() if is_needed else plain()
+
+
+@jax.custom_batching.custom_vmap
+def is_any(mask: Array) -> Array:
+    """Whether an entry is true, in any element of a batch: only one branch is computed then."""
+    return mask.any()
+
+
+@is_any.def_vmap
+def _is_any_of_batch(axis_size: int, in_batched: list, mask: Array) -> tuple[Array, bool]:
+    return is_any(mask), False
 
 
 def spread_as(value: Array, other: Array) -> Array:

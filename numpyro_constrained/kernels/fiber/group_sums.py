@@ -113,7 +113,7 @@ class GroupLayout(NamedTuple):
         values = values[index[0], :, index[1]]
         return jnp.moveaxis(values, 0, -1).reshape(shape + self.batch_shape + (num_members,))
 
-    def batch_sum(self, values: Array) -> Array:
-        """``(g b,)`` to ``(*batch,)``: sums over groups."""
-        values = values.reshape(self.groups.num_groups, self.batch_size)
-        return values.sum(0).reshape(self.batch_shape)
+    def by_group(self, values: Array) -> Array:
+        """``(g b,)`` to ``(*batch, g)``, the inverse of ``flat_counts``."""
+        values = values.reshape(self.groups.num_groups, self.batch_size).T
+        return values.reshape(*self.batch_shape, self.groups.num_groups)

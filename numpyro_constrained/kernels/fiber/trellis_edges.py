@@ -17,7 +17,7 @@ from jax.core import Tracer
 from jax.lax import stop_gradient
 
 from constrained_core.fiber.trellis import Trellis
-from numpyro_constrained.kernels.arrays.loops import scan, spread_as
+from numpyro_constrained.kernels.arrays.loops import is_any, scan, spread_as
 from numpyro_constrained.kernels.fiber import trellis as trellis_sums
 from numpyro_constrained.kernels.fiber.trellis import (
     Run,
@@ -96,18 +96,7 @@ def _where_zero(
     is_zero = is_impossible & exists.reshape((1,) * (theta.ndim - 2) + exists.shape)
     if not isinstance(is_zero, Tracer):
         return (of_exact if is_zero.any() else of_plain)((theta, edge), tangents[:2])
-    return jax.lax.cond(_is_any(is_zero), of_exact, of_plain, (theta, edge), tangents[:2])
-
-
-@jax.custom_batching.custom_vmap
-def _is_any(mask: Array) -> Array:
-    """Whether an entry is true, in any element of a batch: only one branch is computed then."""
-    return mask.any()
-
-
-@_is_any.def_vmap
-def _is_any_of_batch(axis_size: int, in_batched: list, mask: Array) -> tuple[Array, bool]:
-    return _is_any(mask), False
+    return jax.lax.cond(is_any(is_zero), of_exact, of_plain, (theta, edge), tangents[:2])
 
 
 def _probabilities(trellis: Trellis, theta: Array, edge: Array, start: Array) -> Array:

@@ -35,7 +35,7 @@ from numpyro_constrained.kernels.arrays.log_space import log_sum_exp, safe_log, 
 from numpyro_constrained.kernels.arrays.loops import while_loop
 from numpyro_constrained.kernels.arrays.value_tables import padded
 from numpyro_constrained.kernels.fiber.covariance import derivative_of_means, settled
-from numpyro_constrained.kernels.fiber.group_sums import GroupLayout
+from numpyro_constrained.kernels.fiber.group_sums import GroupLayout, group_totals, spread
 from numpyro_constrained.kernels.fiber.parts.part import FinitePart
 
 __all__ = ["BernoulliGroups"]
@@ -61,8 +61,14 @@ class BernoulliGroups(FinitePart):
     def _ask(self, function: Callable[..., Array], logits: Array) -> Array:
         return function(self.groups, logits, self.counts, self.capacity)
 
+    @property
+    def log_partitions(self) -> Array:
+        """``(*batch, g)`` log probability of the sum of every group."""
+        return self._ask(_log_partitions, self.logits)
+
     def log_partition(self) -> Array:
-        return self._ask(_log_partition, self.logits)
+        total = self.log_partitions.sum(-1)
+        return jnp.where(jnp.isfinite(total), total, -jnp.inf)
 
     def draw(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
         shape = tuple(sample_shape)
@@ -75,8 +81,7 @@ class BernoulliGroups(FinitePart):
     @property
     def covariance(self) -> Array:
         def tables(t: Array) -> Array:
-            logits = self.logits + lift(t, self.logits.ndim)
-            return self._ask(_marginals, logits)
+            return self._tilted(t).probabilities
 
         # One member of every group at a time: groups do not depend on each other.
         index, members = self.groups.index, self.groups.members
@@ -85,6 +90,11 @@ class BernoulliGroups(FinitePart):
         found = derivative_of_means(tables, self.logits, directions)[..., slot]
         is_same = (index == index[:, None]).reshape((1,) * (found.ndim - 2) + (index.size,) * 2)
         return settled(jnp.where(is_same, found, 0.0), self.variance)
+
+    def _tilted(self, t: Array) -> "BernoulliGroups":
+        """The same with t ``(p,)`` added to the logits."""
+        logits = self.logits + lift(t, self.logits.ndim)
+        return BernoulliGroups(self.groups, logits, self.counts, self.capacity)
 
     def log_marginals(self, num_values: int) -> Array:
         table = self._ask(_log_marginals, self.logits)
@@ -222,8 +232,8 @@ def _tilt(logits: Array, counts: Array) -> Array:
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 3))
 @partial(jax.jit, static_argnums=(0, 3))
-def _log_partition(groups: DisjointGroups, logits: Array, counts: Array, capacity: int) -> Array:
-    """Log probability of the sums of all groups under independent Bernoullis.
+def _log_partitions(groups: DisjointGroups, logits: Array, counts: Array, capacity: int) -> Array:
+    """Log probability of the sum of every group under independent Bernoullis.
 
     Args:
         groups: the plan.
@@ -232,7 +242,7 @@ def _log_partition(groups: DisjointGroups, logits: Array, counts: Array, capacit
         capacity: at least the number of ones, or of zeros if they are fewer, of every group.
 
     Returns:
-        ``(*batch,)``; -inf where it cannot be.
+        ``(*batch, g)``; -inf where it cannot be.
     """
     layout, sums = _laid_out(groups, logits, counts, capacity)
     is_open = jnp.isfinite(sums.logits)
@@ -240,20 +250,20 @@ def _log_partition(groups: DisjointGroups, logits: Array, counts: Array, capacit
     tilted = plain + sums.tilt[None]
     normaliser = jnp.where(is_open, log_sigmoid(-plain) - log_sigmoid(-tilted), 0.0).sum(0)
     shift = sums.tilt * jnp.where(sums.possible, sums.counts, 0)
-    return layout.batch_sum(sums.log_coefficient() + normaliser - shift)
+    return layout.by_group(sums.log_coefficient() + normaliser - shift)
 
 
-@_log_partition.defjvp
-def _log_partition_jvp(
+@_log_partitions.defjvp
+def _log_partitions_jvp(
     groups: DisjointGroups, capacity: int, primals: tuple, tangents: tuple
 ) -> tuple[Array, Array]:
     logits, counts = primals
-    value = _log_partition(groups, logits, counts, capacity)
+    value = _log_partitions(groups, logits, counts, capacity)
     given = _marginals(groups, logits, counts, capacity)[..., 1]
     # Of an exponential family: the mean given the sums less the mean without.
     slope = given - lift(sigmoid(logits), given.ndim)
-    slope = jnp.where(jnp.isfinite(value)[..., None], slope, 0.0)
-    return value, (slope * lift(tangents[0], slope.ndim)).sum(-1)
+    slope = jnp.where(spread(groups, jnp.isfinite(value)), slope, 0.0)
+    return value, group_totals(groups, slope * lift(tangents[0], slope.ndim))
 
 
 @partial(jax.jit, static_argnums=(0, 3))

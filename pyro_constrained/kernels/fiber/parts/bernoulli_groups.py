@@ -66,14 +66,22 @@ class BernoulliGroups(FinitePart):
         with torch.inference_mode(False):
             return _Sums.of(self.groups, self.logits.detach(), self.counts, self.capacity)
 
+    @lazy_property
+    def log_partitions(self) -> Tensor:
+        """``(*batch, g)`` log probability of the sum of every group."""
+        return self._log_partitions()
+
     @outside_graphs
-    def log_partition(self) -> Tensor:
+    def _log_partitions(self) -> Tensor:
         sums = self._sums
         logits = sums.reduced(self.logits)
         # As log(1 + e^l) without the threshold of softplus, which costs nine digits.
         normaliser = (sums.log_scale + logsigmoid(-logits)).sum(-1)
         log_coefficient = sums.log_coefficient(sums.leaves(logits))
-        return (log_coefficient + normaliser - sums.tilt * sums.counts).sum(-1)
+        return log_coefficient + normaliser - sums.tilt * sums.counts
+
+    def log_partition(self) -> Tensor:
+        return self.log_partitions.sum(-1)
 
     @outside_graphs
     @torch.no_grad()
@@ -115,8 +123,7 @@ class BernoulliGroups(FinitePart):
     @property
     def covariance(self) -> Tensor:
         def tables(logits: Tensor, t: Tensor) -> Tensor:
-            moved = BernoulliGroups(self.groups, logits + t, self.counts, self.capacity)
-            return moved.probabilities
+            return self._tilted(logits + t, t).probabilities
 
         # One member of every group at a time: groups do not depend on each other.
         index, members = self.groups.index, self.groups.members
@@ -127,6 +134,10 @@ class BernoulliGroups(FinitePart):
         found = found.index_select(-1, torch.as_tensor(slot, device=found.device))
         is_other = torch.as_tensor(index != index[:, None], device=found.device)
         return settled(found.masked_fill(is_other, 0.0), self.variance)
+
+    def _tilted(self, logits: Tensor, _: Tensor) -> "BernoulliGroups":
+        """The same of other logits, of which t has been added."""
+        return BernoulliGroups(self.groups, logits, self.counts, self.capacity)
 
     @outside_graphs
     def log_marginals(self, num_values: int) -> Tensor:

@@ -1,0 +1,108 @@
+"""Groups of Bernoulli variables, with derivatives in probabilities of exactly 0 and 1.
+
+Let e be the weight of the value that a member of a group cannot have. The probability that the
+group has the sum c is then ``(1 - e) Z(c) + e Z(c - 1)`` if the member is never one, and
+``(1 - e) Z(c) + e Z(c + 1)`` if it always is, with Z of e = 0: the others have one less to bring,
+or one more. All figures here are those of e = 0, with first derivatives in e.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax.numpy as jnp
+from jax import Array
+from jax.lax import stop_gradient
+
+from constrained_core.fiber.disjoint_groups import DisjointGroups
+from numpyro_constrained.kernels.arrays.linalg import lift
+from numpyro_constrained.kernels.arrays.loops import is_any, where_needed
+from numpyro_constrained.kernels.fiber.group_sums import group_totals, spread
+from numpyro_constrained.kernels.fiber.parts.bernoulli_groups import BernoulliGroups
+
+__all__ = ["BernoulliEdges"]
+
+
+class BernoulliEdges(BernoulliGroups):
+    """Bernoulli variables whose sums are given, some of them certain.
+
+    Args:
+        edge: ``(*batch, p, 2)`` probabilities of 0 and 1 that are zero, as zeros with a derivative.
+    """
+
+    def __init__(
+        self, groups: DisjointGroups, logits: Array, counts: Any, capacity: int, edge: Array
+    ) -> None:
+        super().__init__(groups, logits, counts, capacity)
+        self._edge = edge
+        # Those who are always one leave one more to the others, who are never one take one.
+        self._others = [
+            BernoulliGroups(groups, logits, self.counts + step, capacity + 1) for step in (1, -1)
+        ]
+
+    def _edges(self, ndim: int) -> list[Array]:
+        """``(*batch, p)`` of 0 and of 1."""
+        return [lift(self._edge[..., value], ndim) for value in (0, 1)]
+
+    def _if_certain(self, figure: Callable[[], Array], plain: Array) -> Array:
+        """The figure where any member is certain: it is computed then only."""
+        is_certain = is_any(~jnp.isfinite(stop_gradient(self.logits)))
+        return where_needed(is_certain, figure, lambda: plain)
+
+    def _ratios(self) -> list[Array]:
+        """``(*batch, g)`` Z(c + 1) / Z(c) and Z(c - 1) / Z(c); 0 where the sum cannot be."""
+        here = self.log_partitions
+        is_possible = jnp.isfinite(here)
+        here = jnp.where(is_possible, here, 0.0)
+        largest = math.log(float(jnp.finfo(here.dtype).max)) / 2
+        figures = [self._if_certain(partial(_log_partitions, o), here) for o in self._others]
+        gaps = [jnp.minimum(figure - here, largest) for figure in figures]
+        return [jnp.where(is_possible, jnp.exp(gap), 0.0) for gap in gaps]
+
+    def log_partition(self) -> Array:
+        total, ratios = super().log_partition(), self._ratios()
+        edges = self._edges(total.ndim + 1)
+        for edge, ratio in zip(edges, ratios, strict=True):
+            total = total + (edge * (spread(self.groups, ratio) - 1)).sum(-1)
+        return total
+
+    def _change(self, here: Array) -> Array:
+        """``(*batch, p, 2)`` of the probabilities of 0 and 1, as zeros with a derivative."""
+        change, signs = jnp.zeros_like(here), (-1, 1)
+        for edge, ratio, other, sign in zip(
+            self._edges(here.ndim), self._ratios(), self._others, signs, strict=True
+        ):
+            # Of the member itself, and of the others, who have more or less to bring.
+            there = self._if_certain(partial(_probability, other), here)
+            swing = jnp.nan_to_num(there - here)
+            moved = spread(self.groups, group_totals(self.groups, edge) * ratio)
+            change = change + sign * edge * spread(self.groups, ratio) + moved * swing
+        return jnp.stack([-change, change], -1)
+
+    @property
+    def probabilities(self) -> Array:
+        plain = super().probabilities
+        return plain + self._change(plain[..., 1])
+
+    def _tilted(self, t: Array) -> BernoulliGroups:
+        moved = super()._tilted(t)
+        both = jnp.stack([-t, t], -1)
+        edge = self._edge * jnp.exp(lift(both, self._edge.ndim))
+        return BernoulliEdges(self.groups, moved.logits, self.counts, self.capacity, edge)
+
+    def log_marginals(self, num_values: int) -> Array:
+        table, plain = super().log_marginals(num_values), super().probabilities
+        is_there = plain > jnp.finfo(plain.dtype).tiny
+        change = self._change(plain[..., 1]) / jnp.where(is_there, plain, 1.0)
+        change = jnp.where(is_there, change, 0.0)
+        return table.at[..., :2].add(change)
+
+
+def _log_partitions(part: BernoulliGroups) -> Array:
+    return part.log_partitions
+
+
+def _probability(part: BernoulliGroups) -> Array:
+    """``(*batch, p)`` of 1."""
+    return part.probabilities[..., 1]
