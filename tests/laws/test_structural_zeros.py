@@ -300,3 +300,22 @@ def test_moments_of_a_batch_of_which_some_rates_are_zero(backend):
 
         slope = backend.gradients(figure, {"rate": rate})["rate"]
         np.testing.assert_allclose(slope[0, 2], expected, rtol=1e-12)
+
+
+@each_backend
+@pytest.mark.parametrize("least", [0.0, 1e-250])
+def test_slopes_of_log_marginals(backend, least):
+    """Of log P(x1 = 1 | x0 + x1 + x2 + x3 = 2), in a probability that is zero, or nearly so."""
+    odds = np.array([0.6, 0.5, 0.2]) / (1 - np.array([0.6, 0.5, 0.2]))
+    a, b, c = odds
+    # With odds e of x0: a (b + c + e) over ab + ac + bc + e (a + b + c); their slope at 0.
+    expected = 1 / (b + c) - (a + b + c) / (a * b + a * c + b * c)
+
+    def figure(given):
+        law = backend.library.ConstrainedBernoulli(
+            given["probs"], A=np.ones(4, int), k=backend.counts(np.array(2))
+        )
+        return law.marginal_log_prob()[1, 1]
+
+    slope = backend.gradients(figure, {"probs": np.array([least, 0.6, 0.5, 0.2])})["probs"]
+    np.testing.assert_allclose(slope[0], expected, rtol=1e-10)

@@ -93,9 +93,10 @@ class BernoulliEdges(BernoulliGroups):
 
     def log_marginals(self, num_values: int) -> Array:
         table, plain = super().log_marginals(num_values), super().probabilities
+        # As a factor, not as a quotient, whose slope has a square that may be below all numbers.
         is_there = plain > jnp.finfo(plain.dtype).tiny
-        change = self._change(plain[..., 1]) / jnp.where(is_there, plain, 1.0)
-        change = jnp.where(is_there, change, 0.0)
+        unit = jnp.exp(-jnp.where(is_there, table[..., :2], 0.0))
+        change = jnp.where(is_there, self._change(plain[..., 1]) * unit, 0.0)
         return table.at[..., :2].add(change)
 
 

@@ -73,6 +73,8 @@ class BernoulliEdges(BernoulliGroups):
 
     def log_marginals(self, num_values: int) -> Tensor:
         table, plain = super().log_marginals(num_values), self._marginals()
-        is_there = plain > torch.finfo(plain.dtype).tiny
-        change = torch.stack([-self._change, self._change], -1) / plain.where(is_there, 1.0)
-        return table + pad(change.masked_fill(~is_there, 0.0), (0, num_values - 2))
+        # As a factor, not as a quotient, whose slope has a square that may be below all numbers.
+        is_absent = ~(plain > torch.finfo(plain.dtype).tiny)
+        unit = (-table[..., :2].masked_fill(is_absent, 0.0)).exp()
+        change = (torch.stack([-self._change, self._change], -1) * unit).masked_fill(is_absent, 0.0)
+        return table + pad(change, (0, num_values - 2))
