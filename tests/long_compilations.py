@@ -16,6 +16,8 @@ ALIKE = "(precision|tril|row|batched_loc|broadcast|student_tril)"
 """Of the law and the kind of rows of another entry of tests/on_numpyro/test_native.py."""
 
 LAWS = rf"""
+test_batches.py::test_a_batch_is_its_members\[jax-low_rank
+test_batches.py::test_divergences.*(low_rank-covariance|covariance-field)
 test_certain.py::test_means_are_probabilities\[A1
 test_constrain.py::test_constrain_the_base_distribution\[covariance
 test_dealt_rows.py::test_(quantities|many_right_hand_sides)
@@ -83,6 +85,7 @@ test_discrete.py::test_traced_k\[(bernoulli_row|poisson_groups)
 test_discrete.py::test_vmap_over_parameters\[(bernoulli_row|poisson_trellis)
 test_discrete.py::test_(trees|pickle|native_members)\[(poisson_batch|poisson_groups|bernoulli_probs)
 test_discrete_programs.py::test_svi\[score_function
+test_export.py::test_a_symbolic_batch\[(covariance|one_row|counts)
 test_gmrf.py::test_(nuts|car\[False|draws\[(float64-root|float32-factor))
 test_jax.py::test_gradient_through_a_law_as_argument\[(student|dense)
 test_jax.py::test_jit_with_the_law_as_closure_and_as_result\[student
