@@ -8,9 +8,9 @@ or one more. All figures here are those of e = 0, with first derivatives in e.
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.lax import stop_gradient
@@ -45,10 +45,12 @@ class BernoulliEdges(BernoulliGroups):
         """``(*batch, p)`` of 0 and of 1."""
         return [lift(self._edge[..., value], ndim) for value in (0, 1)]
 
-    def _if_certain(self, figure: Callable[[], Array], plain: Array) -> Array:
-        """The figure where any member is certain: it is computed then only."""
+    def _if_certain(self, change: Callable[[], Array], like: Array) -> Array:
+        """A change where any member is certain: it is computed then only."""
         is_certain = is_any(~jnp.isfinite(stop_gradient(self.logits)))
-        return where_needed(is_certain, figure, lambda: plain)
+        # The branch that is not taken would fill whatever derivatives keep of the other.
+        again = jax.checkpoint(change, prevent_cse=False)
+        return where_needed(is_certain, again, lambda: jnp.zeros_like(like))
 
     def _ratios(self) -> list[Array]:
         """``(*batch, g)`` Z(c + 1) / Z(c) and Z(c - 1) / Z(c); 0 where the sum cannot be."""
@@ -56,34 +58,40 @@ class BernoulliEdges(BernoulliGroups):
         is_possible = jnp.isfinite(here)
         here = jnp.where(is_possible, here, 0.0)
         largest = math.log(float(jnp.finfo(here.dtype).max)) / 2
-        figures = [self._if_certain(partial(_log_partitions, o), here) for o in self._others]
-        gaps = [jnp.minimum(figure - here, largest) for figure in figures]
+        gaps = [jnp.minimum(other.log_partitions - here, largest) for other in self._others]
         return [jnp.where(is_possible, jnp.exp(gap), 0.0) for gap in gaps]
 
     def log_partition(self) -> Array:
-        total, ratios = super().log_partition(), self._ratios()
-        edges = self._edges(total.ndim + 1)
-        for edge, ratio in zip(edges, ratios, strict=True):
-            total = total + (edge * (spread(self.groups, ratio) - 1)).sum(-1)
-        return total
+        total = super().log_partition()
 
-    def _change(self, here: Array) -> Array:
-        """``(*batch, p, 2)`` of the probabilities of 0 and 1, as zeros with a derivative."""
-        change, signs = jnp.zeros_like(here), (-1, 1)
-        for edge, ratio, other, sign in zip(
-            self._edges(here.ndim), self._ratios(), self._others, signs, strict=True
-        ):
-            # Of the member itself, and of the others, who have more or less to bring.
-            there = self._if_certain(partial(_probability, other), here)
-            swing = jnp.nan_to_num(there - here)
-            moved = spread(self.groups, group_totals(self.groups, edge) * ratio)
-            change = change + sign * edge * spread(self.groups, ratio) + moved * swing
+        def change() -> Array:
+            edges = zip(self._edges(total.ndim + 1), self._ratios(), strict=True)
+            changes = (edge * (spread(self.groups, ratio) - 1) for edge, ratio in edges)
+            return sum(changes, jnp.zeros((), total.dtype)).sum(-1)
+
+        return total + self._if_certain(change, total)
+
+    def _change(self, plain: Array) -> Array:
+        """``(*batch, p, 2)`` of the probabilities, as zeros with a derivative."""
+
+        def of_one() -> Array:
+            here, total, signs = plain[..., 1], jnp.zeros_like(plain[..., 1]), (-1, 1)
+            for edge, ratio, other, sign in zip(
+                self._edges(here.ndim), self._ratios(), self._others, signs, strict=True
+            ):
+                # Of the member itself, and of the others, who have more or less to bring.
+                swing = jnp.nan_to_num(other.probabilities[..., 1] - here)
+                moved = spread(self.groups, group_totals(self.groups, edge) * ratio)
+                total = total + sign * edge * spread(self.groups, ratio) + moved * swing
+            return total
+
+        change = self._if_certain(of_one, plain[..., 1])
         return jnp.stack([-change, change], -1)
 
     @property
     def probabilities(self) -> Array:
         plain = super().probabilities
-        return plain + self._change(plain[..., 1])
+        return plain + self._change(plain)
 
     def _tilted(self, t: Array) -> BernoulliGroups:
         moved = super()._tilted(t)
@@ -96,14 +104,5 @@ class BernoulliEdges(BernoulliGroups):
         # As a factor, not as a quotient, whose slope has a square that may be below all numbers.
         is_there = plain > jnp.finfo(plain.dtype).tiny
         unit = jnp.exp(-jnp.where(is_there, table[..., :2], 0.0))
-        change = jnp.where(is_there, self._change(plain[..., 1]) * unit, 0.0)
+        change = jnp.where(is_there, self._change(plain) * unit, 0.0)
         return table.at[..., :2].add(change)
-
-
-def _log_partitions(part: BernoulliGroups) -> Array:
-    return part.log_partitions
-
-
-def _probability(part: BernoulliGroups) -> Array:
-    """``(*batch, p)`` of 1."""
-    return part.probabilities[..., 1]
