@@ -282,6 +282,24 @@ def test_backends_agree():
 
 
 @each_backend
+def test_derivatives_of_a_batch_of_subsets_of_which_some_are_certain(backend):
+    probs, A, k = np.array([[0.0, 0.6, 0.5], [0.3, 0.6, 1.0], [0.3, 0.6, 0.5]]), np.ones(3, int), 2
+
+    def ours(at):
+        law = backend.library.ConstrainedBernoulli(at["probs"], A=A, k=backend.counts(np.array(k)))
+        return law.constraint_log_prob().sum() + 2 * (law.mean * backend.array(weights)).sum()
+
+    def oracle(one: np.ndarray) -> float:
+        p = DiscreteProblem("bernoulli", one, A[None], np.array([k]))
+        return p.log_partition + 2 * (p.mean * weights).sum()
+
+    weights = np.array([1.0, -2.0, 0.5])
+    found = backend.gradients(ours, {"probs": probs})["probs"]
+    for slopes, one in zip(found, probs, strict=True):
+        np.testing.assert_allclose(slopes, slope_at(oracle, one), rtol=1e-6, atol=1e-7)
+
+
+@each_backend
 def test_moments_of_a_batch_of_which_some_rates_are_zero(backend):
     """In x0 + x1 + 2 x2 = 2 the mean of x2 is r / (s^2 / 2 + r), of s = r0 + r1: at r = 0 its
     slope is 2 / s^2, as is that of the variance, and that of E[x0 x2] - E[x0] E[x2] the mean of

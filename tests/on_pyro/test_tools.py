@@ -150,6 +150,28 @@ def test_mean_field_elbo_takes_the_exact_divergence(name, elbo):
         loc.grad = None
 
 
+def test_mean_field_elbo_of_one_guide_and_priors_that_differ():
+    """As many priors as variables, in a plate: by precisions in a basis of the subspace."""
+    size = 4
+    roots = np.tril(np.random.default_rng(2).normal(size=(size, size, size)), -1) + 2 * np.eye(size)
+    ones, zeros = torch.ones(size), torch.zeros(size)
+
+    def model():
+        with pyro.plate("plate", size):
+            law = ConstrainedMultivariateNormal(zeros, scale_tril=tensor(roots), A=ones, k=0.0)
+            pyro.sample("x", law)
+
+    def guide():
+        with pyro.plate("plate", size):
+            pyro.sample("x", ConstrainedMultivariateNormal(zeros, torch.eye(size), A=ones, k=0.0))
+
+    basis = np.linalg.svd(np.ones((1, size)))[2][1:]
+    inside = basis @ np.linalg.inv(roots @ roots.swapaxes(-1, -2)) @ basis.T
+    traces, determinants = np.trace(inside, axis1=-2, axis2=-1), np.linalg.slogdet(inside)[1]
+    expected = 0.5 * (traces - (size - 1) - determinants).sum()
+    np.testing.assert_allclose(TraceMeanField_ELBO().loss(model, guide), expected, rtol=1e-10)
+
+
 @each_law
 def test_compiled_elbo(name):
     """Loss and gradients are the same compiled and not, and the tracer warns of nothing."""

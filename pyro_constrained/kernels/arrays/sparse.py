@@ -128,9 +128,8 @@ def as_sparse(name: str, matrix: Any, device: torch.device | None = None) -> Spa
     values = matrix.values
     if not isinstance(values, Tensor):
         with outside_transforms():
-            values = torch.tensor(
-                np.asarray(values), device=device or "cpu"
-            )  # a copy: arrays may change later
+            # A copy: arrays may change later.
+            values = torch.tensor(np.asarray(values), device=device or "cpu")
     if values.is_complex():
         refuse_complex(name, values.dtype)
     if device is not None and values.device != device:  # torch.func wraps what this is called on

@@ -24,7 +24,7 @@ from pyro_constrained.kernels.linear.constraint import LinearConstraint
 from pyro_constrained.kernels.linear.rows import DenseRows, DisjointRows
 from pyro_constrained.kernels.linear.sparse_rows import SparseRows
 
-__all__ = ["Conditional", "leading_identity", "leading_rows"]
+__all__ = ["Conditional", "generic_values", "leading_identity", "leading_rows"]
 
 EVEN = 1e3
 """Ratio of scales up to which one correction of a draw leaves nothing in float32."""
@@ -86,7 +86,7 @@ class Conditional(ABC):
 
     def generic_point(self) -> Tensor:
         """``(*batch, n)`` a point of the subspace that is not special."""
-        probe = torch.linspace(0.5, 1.5, self.noise_size, device=self.loc.device).to(self.loc).cos()
+        probe = generic_values(self.noise_size, self.loc)
         return self.draw(probe.expand(self.mean.shape[:-1] + (-1,)))
 
     @abstractmethod
@@ -199,3 +199,8 @@ def leading_rows(matrix: Tensor, *laws: Conditional) -> Tensor:
     ndim = max(law.loc.ndim for law in laws) - 1
     rows = matrix.movedim(-2, 0)
     return rows.reshape(rows.shape[:1] + (1,) * (ndim + 2 - rows.ndim) + rows.shape[1:])
+
+
+def generic_values(size: int, like: Tensor) -> Tensor:
+    """``(size,)`` values that are not special."""
+    return torch.linspace(0.5, 1.5, size, dtype=like.dtype, device=like.device).cos()

@@ -18,7 +18,12 @@ from pyro_constrained.kernels.arrays.errors import TensorParameterError
 from pyro_constrained.kernels.arrays.inspection import are_known, host_array, is_constant
 from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.sparse import sparse_index
-from pyro_constrained.kernels.linear.conditional import Conditional, leading_identity, leading_rows
+from pyro_constrained.kernels.linear.conditional import (
+    Conditional,
+    generic_values,
+    leading_identity,
+    leading_rows,
+)
 from pyro_constrained.kernels.linear.constraint import LinearConstraint
 from pyro_constrained.kernels.linear.low_rank import LowRankConditional
 from pyro_constrained.kernels.linear.matrix import BoundMatrix
@@ -129,9 +134,7 @@ class FieldConditional(Conditional):
         return self.settle(self.loc + self._upper(self._coloured(noise), self._gap(self.loc)))
 
     def generic_point(self) -> Tensor:
-        probe = (
-            torch.linspace(0.5, 1.5, self.loc.shape[-1], device=self.loc.device).to(self.loc).cos()
-        )
+        probe = generic_values(self.loc.shape[-1], self.loc)
         return self.settle(self.loc + self._upper(probe.double(), self._gap(self.loc)))
 
     def mahalanobis(self, deviation: Tensor) -> Tensor:

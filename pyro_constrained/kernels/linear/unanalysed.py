@@ -195,11 +195,7 @@ class UnanalysedMatrix(BoundMatrix):
 
     def elimination(self) -> tuple[Tensor, Tensor]:
         order, followers = self._followers
-        identity = (
-            torch.eye(followers.shape[-1], device=followers.device)
-            .to(followers)
-            .expand(order.shape[:-1] + (-1, -1))
-        )
+        identity = identity_like(followers).expand(order.shape[:-1] + (-1, -1))
         basis = torch.cat([-followers, identity], -2)
         place = torch.argsort(order, -1)[..., None].expand(basis.shape)
         return order[..., followers.shape[-2] :], basis.gather(-2, place)

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from jax.lax import stop_gradient
 
@@ -37,13 +38,11 @@ class BernoulliEdges(BernoulliGroups):
         super().__init__(groups, logits, counts, capacity)
         self._edge = edge
         # Those who are always one leave one more to the others, who are never one take one.
-        self._others = [
-            BernoulliGroups(groups, logits, self.counts + step, capacity + 1) for step in (1, -1)
-        ]
-
-    def _edges(self, ndim: int) -> list[Array]:
-        """``(*batch, p)`` of 0 and of 1."""
-        return [lift(self._edge[..., value], ndim) for value in (0, 1)]
+        ndim = max(logits.ndim, self.counts.ndim)
+        steps = np.array([1, -1]).reshape((2,) + (1,) * ndim)
+        more_or_less = lift(self.counts, ndim + 1) + steps.astype(self.counts.dtype)
+        self._others = BernoulliGroups(groups, logits, more_or_less, capacity + 1)
+        self._edges = jnp.moveaxis(lift(edge, ndim + 1), -1, 0)
 
     def _if_certain(self, change: Callable[[], Array], like: Array) -> Array:
         """A change where any member is certain: it is computed then only."""
@@ -52,22 +51,20 @@ class BernoulliEdges(BernoulliGroups):
         again = jax.checkpoint(change, prevent_cse=False)
         return where_needed(is_certain, again, lambda: jnp.zeros_like(like))
 
-    def _ratios(self) -> list[Array]:
-        """``(*batch, g)`` Z(c + 1) / Z(c) and Z(c - 1) / Z(c); 0 where the sum cannot be."""
-        here = self.log_partitions
+    def _ratios(self) -> Array:
+        """``(2, *batch, g)`` Z(c + 1) / Z(c) and Z(c - 1) / Z(c); 0 where the sum cannot be."""
+        here = self.log_partitions[None]
         is_possible = jnp.isfinite(here)
-        here = jnp.where(is_possible, here, 0.0)
         largest = math.log(float(jnp.finfo(here.dtype).max)) / 2
-        gaps = [jnp.minimum(other.log_partitions - here, largest) for other in self._others]
-        return [jnp.where(is_possible, jnp.exp(gap), 0.0) for gap in gaps]
+        gap = self._others.log_partitions - jnp.where(is_possible, here, 0.0)
+        return jnp.where(is_possible, jnp.exp(jnp.minimum(gap, largest)), 0.0)
 
     def log_partition(self) -> Array:
         total = super().log_partition()
 
         def change() -> Array:
-            edges = zip(self._edges(total.ndim + 1), self._ratios(), strict=True)
-            changes = (edge * (spread(self.groups, ratio) - 1) for edge, ratio in edges)
-            return sum(changes, jnp.zeros((), total.dtype)).sum(-1)
+            changes = self._edges * (spread(self.groups, self._ratios()) - 1)
+            return changes.sum((0, -1))
 
         return total + self._if_certain(change, total)
 
@@ -75,15 +72,12 @@ class BernoulliEdges(BernoulliGroups):
         """``(*batch, p, 2)`` of the probabilities, as zeros with a derivative."""
 
         def of_one() -> Array:
-            here, total, signs = plain[..., 1], jnp.zeros_like(plain[..., 1]), (-1, 1)
-            for edge, ratio, other, sign in zip(
-                self._edges(here.ndim), self._ratios(), self._others, signs, strict=True
-            ):
-                # Of the member itself, and of the others, who have more or less to bring.
-                swing = jnp.nan_to_num(other.probabilities[..., 1] - here)
-                moved = spread(self.groups, group_totals(self.groups, edge) * ratio)
-                total = total + sign * edge * spread(self.groups, ratio) + moved * swing
-            return total
+            # Of the member itself, and of the others, who have more or less to bring.
+            ratios = self._ratios()
+            own = self._edges * spread(self.groups, ratios)
+            moved = spread(self.groups, group_totals(self.groups, self._edges) * ratios)
+            swing = jnp.nan_to_num(self._others.probabilities[..., 1] - plain[None, ..., 1])
+            return own[1] - own[0] + (moved * swing).sum(0)
 
         change = self._if_certain(of_one, plain[..., 1])
         return jnp.stack([-change, change], -1)

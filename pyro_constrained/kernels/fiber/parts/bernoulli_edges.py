@@ -33,39 +33,38 @@ class BernoulliEdges(BernoulliGroups):
         super().__init__(groups, logits, counts, capacity)
         self._edge = edge
         # Those who are always one leave one more to the others, who are never one take one.
-        self._others = [
-            BernoulliGroups(groups, logits, counts + step, capacity + 1) for step in (1, -1)
-        ]
+        ndim = max(logits.ndim, counts.ndim)
+        steps = counts.new_tensor([1, -1]).reshape((2,) + (1,) * ndim)
+        self._others = BernoulliGroups(groups, logits, counts + steps, capacity + 1)
+        edge = edge.movedim(-1, 0)
+        self._edges = edge.reshape((2,) + (1,) * (ndim + 1 - edge.ndim) + edge.shape[1:])
 
-    def _ratios(self) -> list[Tensor]:
-        """``(*batch, g)`` Z(c + 1) / Z(c) and Z(c - 1) / Z(c); 0 where the sum cannot be."""
+    @lazy_property
+    def _ratios(self) -> Tensor:
+        """``(2, *batch, g)`` Z(c + 1) / Z(c) and Z(c - 1) / Z(c); 0 where the sum cannot be."""
         is_possible = self.log_partitions.isfinite()
         here = self.log_partitions.masked_fill(~is_possible, 0.0)
         largest = math.log(torch.finfo(here.dtype).max) / 2
-        gaps = [other.log_partitions - here for other in self._others]
-        return [gap.clamp(max=largest).exp().masked_fill(~is_possible, 0.0) for gap in gaps]
+        gap = self._others.log_partitions - here
+        return gap.clamp(max=largest).exp().masked_fill(~is_possible, 0.0)
 
     def log_partition(self) -> Tensor:
-        ratios = [spread(self.groups, ratio) for ratio in self._ratios()]
-        changes = self._edge * (torch.stack(torch.broadcast_tensors(*ratios), -1) - 1)
-        return super().log_partition() + changes.sum((-2, -1))
+        change = self._edges * (spread(self.groups, self._ratios) - 1)
+        return super().log_partition() + change.sum(-1).sum(0)
 
     @lazy_property
     def _change(self) -> Tensor:
-        """``(*batch, p)`` of the probabilities of 1, as zeros with a derivative."""
-        here, signs, changes = self._marginals()[..., 1], (-1, 1), []
-        for edge, ratio, other, sign in zip(
-            self._edge.unbind(-1), self._ratios(), self._others, signs, strict=True
-        ):
-            # Of the member itself, and of the others, who have more or less to bring.
-            swing = (other.probabilities[..., 1] - here).nan_to_num(0.0)
-            moved = spread(self.groups, group_totals(self.groups, edge) * ratio)
-            changes.append(sign * edge * spread(self.groups, ratio) + moved * swing)
-        return changes[0] + changes[1]
+        """``(*batch, p, 2)`` of the probabilities, as zeros with a derivative."""
+        # Of the member itself, and of the others, who have more or less to bring.
+        own = self._edges * spread(self.groups, self._ratios)
+        moved = spread(self.groups, group_totals(self.groups, self._edges) * self._ratios)
+        swing = self._others.probabilities[..., 1] - self._marginals()[..., 1]
+        change = own[1] - own[0] + (moved * swing.nan_to_num(0.0)).sum(0)
+        return torch.stack([-change, change], -1)
 
     @lazy_property
     def probabilities(self) -> Tensor:
-        return self._marginals() + torch.stack([-self._change, self._change], -1)
+        return self._marginals() + self._change
 
     def _tilted(self, logits: Tensor, t: Tensor) -> BernoulliGroups:
         edge = self._edge * torch.stack([-t, t], -1).exp()
@@ -76,5 +75,5 @@ class BernoulliEdges(BernoulliGroups):
         # As a factor, not as a quotient, whose slope has a square that may be below all numbers.
         is_absent = ~(plain > torch.finfo(plain.dtype).tiny)
         unit = (-table[..., :2].masked_fill(is_absent, 0.0)).exp()
-        change = (torch.stack([-self._change, self._change], -1) * unit).masked_fill(is_absent, 0.0)
+        change = (self._change * unit).masked_fill(is_absent, 0.0)
         return table + pad(change, (0, num_values - 2))
