@@ -9,9 +9,9 @@ linear space is safe in single precision too. Whatever lambda is, the answer and
 derivatives are exact functions: it is a constant, found to a tenth of a unit.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
-from math import prod
 from typing import Any, NamedTuple
 
 import jax
@@ -38,10 +38,13 @@ from numpyro_constrained.kernels.fiber.covariance import derivative_of_means, se
 from numpyro_constrained.kernels.fiber.group_sums import GroupLayout, group_totals, spread
 from numpyro_constrained.kernels.fiber.parts.part import FinitePart
 
-__all__ = ["BernoulliGroups"]
+__all__ = ["BernoulliGroups", "marginals", "ratios"]
 
 TILT_STEPS = 100
 TILT_TOLERANCE = 0.1
+STEPS = 1, -1
+"""By how much the sum of the open members changes where one that is certain takes its other value:
+zero instead of one, or one instead of zero."""
 
 
 class BernoulliGroups(FinitePart):
@@ -58,13 +61,19 @@ class BernoulliGroups(FinitePart):
         self.variables, self.groups = groups.variables, groups
         self.logits, self.counts, self.capacity = logits, jnp.asarray(counts), capacity
 
-    def _ask(self, function: Callable[..., Array], logits: Array) -> Array:
-        return function(self.groups, logits, self.counts, self.capacity)
+    def _ask(self, function: Callable[..., Array], *more: Array | None) -> Array:
+        return function(self.groups, self.logits, self.counts, self.capacity, *more)
+
+    @property
+    def _moves(self) -> Array | None:
+        """``(2, *batch, g)`` weights of a sum that is moved by ``STEPS``, as zeros with a
+        derivative; None where no member is certain."""
+        return None
 
     @property
     def log_partitions(self) -> Array:
         """``(*batch, g)`` log probability of the sum of every group."""
-        return self._ask(_log_partitions, self.logits)
+        return self._ask(_log_partitions, self._moves)
 
     def log_partition(self) -> Array:
         total = self.log_partitions.sum(-1)
@@ -76,7 +85,7 @@ class BernoulliGroups(FinitePart):
 
     @property
     def probabilities(self) -> Array:
-        return self._ask(_marginals, self.logits)
+        return self._ask(marginals, self._moves)
 
     @property
     def covariance(self) -> Array:
@@ -97,8 +106,7 @@ class BernoulliGroups(FinitePart):
         return BernoulliGroups(self.groups, logits, self.counts, self.capacity)
 
     def log_marginals(self, num_values: int) -> Array:
-        table = self._ask(_log_marginals, self.logits)
-        return padded(table, num_values)
+        return padded(self._ask(_log_marginals), num_values)
 
 
 class _Sums(NamedTuple):
@@ -111,6 +119,7 @@ class _Sums(NamedTuple):
         forced: members that are one for sure.
         tilt: lambda.
         size: number of coefficients that are needed.
+        moves: weights of the sums that are one larger and one smaller, ``(2, N)``, or None.
     """
 
     logits: Array
@@ -119,9 +128,17 @@ class _Sums(NamedTuple):
     forced: Array
     tilt: Array
     size: int
+    moves: Array | None
 
     @classmethod
-    def of(cls, layout: GroupLayout, logits: Array, counts: Array, capacity: int) -> "_Sums":
+    def of(
+        cls,
+        layout: GroupLayout,
+        logits: Array,
+        counts: Array,
+        capacity: int,
+        moves: Array | None = None,
+    ) -> "_Sums":
         num_members = np.repeat(layout.groups.sizes, layout.batch_size)
         is_member = np.arange(layout.groups.members.shape[1])[:, None] < num_members
         counts, given = layout.flat_counts(counts), layout.spread(logits, 0.0)
@@ -132,7 +149,12 @@ class _Sums(NamedTuple):
         given = jnp.where(forced | ~is_member, -jnp.inf, given)
         counts = jnp.where(flipped, num_members - counts, counts) - forced.sum(0)
         tilt = _tilt(stop_gradient(given), counts)
-        return cls(given, counts, flipped, forced, tilt, capacity + 1)
+        if moves is None:
+            return cls(given, counts, flipped, forced, tilt, capacity + 1, None)
+        # A sum of ones that is one larger is one of zeros that is one smaller.
+        flat = jnp.stack([layout.flat_counts(weights) for weights in moves])
+        flat = jnp.where(flipped[None], flat[::-1], flat)
+        return cls(given, counts, flipped, forced, tilt, capacity + 2, flat)
 
     @property
     def possible(self) -> Array:
@@ -151,15 +173,32 @@ class _Sums(NamedTuple):
         tilted = self.logits + self.tilt[None]
         return products(jnp.stack([sigmoid(-tilted), sigmoid(tilted)]), self.size, LINEAR)
 
-    def coefficient(self, product: Array) -> Array:
-        """The coefficient of the product of all members that belongs to the sum."""
-        index = jnp.clip(self.counts, 0, len(product) - 1)
+    def coefficient(self, product: Array, step: int = 0) -> Array:
+        """The coefficient of the product of all members that belongs to the sum, or to one that is
+        ``step`` larger, ``(N,)``."""
+        counts = self.counts + step
+        index = jnp.clip(counts, 0, len(product) - 1)
         found = jnp.take_along_axis(product[:, 0], index[None], 0)[0]
-        return jnp.where(self.possible, found, 0.0)
+        return jnp.where(self.possible & (counts == index), found, 0.0)
 
     def log_coefficient(self) -> Array:
         """Its logarithm."""
         return safe_log(self.coefficient(self.levels()[-1]))
+
+    def ratios(self) -> Array:
+        """``(2, N)`` those that are one larger and one smaller as parts of it, without the tilt;
+        0 where the sum cannot be."""
+        product = self.levels()[-1]
+        here = self.coefficient(product)
+        here = jnp.where(here > 0, here, 1.0)
+        parts = [self.coefficient(product, step) / here for step in STEPS]
+        return jnp.stack(parts) * self._untilted
+
+    @property
+    def _untilted(self) -> Array:
+        """``(2, N)`` what a coefficient is multiplied with for the tilt of its sum."""
+        largest = math.log(float(jnp.finfo(self.tilt.dtype).max)) - 2
+        return jnp.exp(jnp.minimum(-np.array(STEPS)[:, None] * self.tilt[None], largest))
 
     def marginals(self) -> Array:
         """``(2, L, N)`` probabilities of 0 and of 1, strictly between 0 and 1 where a member can
@@ -180,8 +219,15 @@ class _Sums(NamedTuple):
 
     def _times_outside(self, levels: list[Array], number: Arithmetic) -> Array:
         degrees = np.arange(len(levels[-1]))[:, None, None]
-        is_sum = (degrees == self.counts[None, None]) & self.possible[None, None]
-        top = jnp.where(is_sum, number.one, number.zero).astype(self.logits.dtype)
+
+        def taken(step: int) -> Array:
+            is_sum = (degrees == (self.counts + step)[None, None]) & self.possible[None, None]
+            return jnp.where(is_sum, number.one, number.zero).astype(self.logits.dtype)
+
+        top = taken(0)
+        if self.moves is not None:
+            weights = self.moves * self._untilted
+            top = top + sum(w[None, None] * taken(s) for w, s in zip(weights, STEPS, strict=True))
         found = number.times(levels[0], outside(levels, top, number))
         return found[:, : len(self.logits)]
 
@@ -232,7 +278,9 @@ def _tilt(logits: Array, counts: Array) -> Array:
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 3))
 @partial(jax.jit, static_argnums=(0, 3))
-def _log_partitions(groups: DisjointGroups, logits: Array, counts: Array, capacity: int) -> Array:
+def _log_partitions(
+    groups: DisjointGroups, logits: Array, counts: Array, capacity: int, moves: Array | None
+) -> Array:
     """Log probability of the sum of every group under independent Bernoullis.
 
     Args:
@@ -240,11 +288,12 @@ def _log_partitions(groups: DisjointGroups, logits: Array, counts: Array, capaci
         logits: ``(*batch, p)`` of ``groups.variables``; -inf and inf are probabilities 0 and 1.
         counts: ``(*batch, g)`` the sums.
         capacity: at least the number of ones, or of zeros if they are fewer, of every group.
+        moves: ``(2, *batch, g)`` weights that sums moved by ``STEPS`` add, zeros with a derivative.
 
     Returns:
         ``(*batch, g)``; -inf where it cannot be.
     """
-    layout, sums = _laid_out(groups, logits, counts, capacity)
+    layout, sums = _laid_out(groups, logits, counts, capacity, moves)
     is_open = jnp.isfinite(sums.logits)
     plain = jnp.where(is_open, sums.logits, 0.0)
     tilted = plain + sums.tilt[None]
@@ -257,22 +306,40 @@ def _log_partitions(groups: DisjointGroups, logits: Array, counts: Array, capaci
 def _log_partitions_jvp(
     groups: DisjointGroups, capacity: int, primals: tuple, tangents: tuple
 ) -> tuple[Array, Array]:
-    logits, counts = primals
-    value = _log_partitions(groups, logits, counts, capacity)
-    given = _marginals(groups, logits, counts, capacity)[..., 1]
+    logits, counts, moves = primals
+    value = _log_partitions(groups, logits, counts, capacity, moves)
+    given = marginals(groups, logits, counts, capacity, moves)[..., 1]
     # Of an exponential family: the mean given the sums less the mean without.
     slope = given - lift(sigmoid(logits), given.ndim)
     slope = jnp.where(spread(groups, jnp.isfinite(value)), slope, 0.0)
-    return value, group_totals(groups, slope * lift(tangents[0], slope.ndim))
+    tangent = group_totals(groups, slope * lift(tangents[0], slope.ndim))
+    if moves is not None:
+        parts = ratios(groups, logits, counts, capacity, moves)
+        tangent = tangent + (parts * tangents[2]).sum(0)
+    return value, tangent
 
 
 @partial(jax.jit, static_argnums=(0, 3))
-def _marginals(groups: DisjointGroups, logits: Array, counts: Array, capacity: int) -> Array:
+def ratios(
+    groups: DisjointGroups, logits: Array, counts: Array, capacity: int, moves: Array
+) -> Array:
+    """``(2, *batch, g)`` probabilities of the sums moved by ``STEPS`` as parts of that of the sum;
+    0 where this cannot be."""
+    layout, sums = _laid_out(groups, logits, counts, capacity, moves)
+    found = sums.ratios()
+    found = jnp.where(sums.flipped[None], found[::-1], found)
+    return jnp.stack([layout.by_group(ratio) for ratio in found])
+
+
+@partial(jax.jit, static_argnums=(0, 3))
+def marginals(
+    groups: DisjointGroups, logits: Array, counts: Array, capacity: int, moves: Array | None
+) -> Array:
     """``(*batch, p, 2)`` probability of 0 and 1 given the sums, differentiable again.
 
     It is strictly inside of (0, 1) where a member can be either; NaN where the sum cannot be.
     """
-    layout, sums = _laid_out(groups, logits, counts, capacity)
+    layout, sums = _laid_out(groups, logits, counts, capacity, moves)
     return _by_value(layout, sums, sums.marginals())
 
 
@@ -284,10 +351,14 @@ def _log_marginals(groups: DisjointGroups, logits: Array, counts: Array, capacit
 
 
 def _laid_out(
-    groups: DisjointGroups, logits: Array, counts: Array, capacity: int
+    groups: DisjointGroups,
+    logits: Array,
+    counts: Array,
+    capacity: int,
+    moves: Array | None = None,
 ) -> tuple[GroupLayout, _Sums]:
     layout = GroupLayout(groups, jnp.broadcast_shapes(logits.shape[:-1], counts.shape[:-1]))
-    return layout, _Sums.of(layout, logits, counts, capacity)
+    return layout, _Sums.of(layout, logits, counts, capacity, moves)
 
 
 def _by_value(layout: GroupLayout, sums: _Sums, sides: Array) -> Array:
@@ -311,7 +382,7 @@ def _draw(
     """
     layout, sums = _laid_out(groups, stop_gradient(logits), counts, capacity)
     levels, shape = sums.levels(), tuple(sample_shape)
-    drawn = jnp.broadcast_to(sums.counts, (1, prod(shape), len(sums.counts)))
+    drawn = jnp.broadcast_to(sums.counts, (1, math.prod(shape), len(sums.counts)))
     for level in reversed(levels[:-1]):
         half, (key, key_level) = level.shape[1] // 2, jax.random.split(key)
         left = _split(key_level, level[:, :half], level[:, half:], drawn[:half])
