@@ -52,13 +52,16 @@ class IntegerConstraint:
 
     Attributes:
         layout: how A and k are to be read.
-        A, k: as given, as arrays (A may be a ``GroupSum``).
+        A, k: as given, as arrays (A may be a ``GroupSum``); of an A that was stacked with the
+            leaves of a law one copy, since all are the one that was planned.
         upper: largest value by the base law, or None.
         k_rows: ``(*batch, m)`` k.
         integers: the same as int64, or None where it is traced.
     """
 
     def __init__(self, A: Any, k: Array, layout: Layout, upper: int | None) -> None:
+        if not isinstance(A, GroupSum) and A.ndim > layout.row_dims:
+            A = A[(0,) * (A.ndim - layout.row_dims)]
         self.A, self.k, self.layout, self.upper = A, k, layout, upper
         self.num_variables = int(A.shape[-1])
         is_known = not isinstance(k, Tracer)
