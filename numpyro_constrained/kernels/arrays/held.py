@@ -15,13 +15,18 @@ from jax.core import ShapedArray, Tracer
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 
+from numpyro_constrained.kernels.arrays.eager import as_one
 from numpyro_constrained.kernels.arrays.leaves import is_sharded
-from numpyro_constrained.kernels.arrays.linalg import matmul, matvec
+from numpyro_constrained.kernels.arrays.linalg import lift, matmul, matvec
 
-__all__ = ["LARGE", "held", "held_matvec", "is_large"]
+__all__ = ["LARGE", "held", "held_matvec", "is_large", "long_matvec"]
 
 LARGE = 2**16
 """Entries from which it pays."""
+FEW, MANY = 2**9, 2**16
+"""Columns of a matrix up to which one vector, or several, are multiplied as by any matrix."""
+BLOCK = 2**13
+"""Columns that are multiplied at once where a sum of all products would be made first."""
 
 
 class _Held:
@@ -77,6 +82,54 @@ def held_matvec(matrix: Any, vector: Array, transposed: bool = False) -> Array:
 
     few = jax.lax.stop_gradient(vector).reshape(-1)[:1]
     return jax.checkpoint(product, prevent_cse=False)(vector, few)
+
+
+def long_matvec(matrix: Any, vector: Array) -> Array:
+    """``matrix @ vector`` on a CPU by sums, where there are many columns: XLA adds the terms of a
+    sum by a tree, those of a product in turn, each with a rounding error of the size of the total.
+
+    Where it is differentiated it is a product, which XLA shares with the derivatives.
+    """
+    is_few = matrix.shape[-1] <= (FEW if vector.ndim == 1 else MANY)
+    if matrix.ndim > 2 or is_few or jax.default_backend() != "cpu":
+        return held_matvec(matrix, vector)
+    if not isinstance(matrix, np.ndarray):
+        return _product(matrix, vector)
+
+    @jax.custom_jvp
+    def product(vector: Array) -> Array:
+        return _sums(held(matrix, vector), vector)
+
+    product.defjvp(lambda at, to: (held_matvec(matrix, *at), held_matvec(matrix, *to)))
+    return product(vector)
+
+
+@jax.custom_jvp
+def _product(matrix: Array, vector: Array) -> Array:
+    return _sums(matrix, vector)
+
+
+@_product.defjvp
+def _product_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    (matrix, vector), (of_matrix, of_vector) = primals, tangents
+    return matvec(matrix, vector), matvec(of_matrix, vector) + matvec(matrix, of_vector)
+
+
+@as_one
+def _sums(matrix: Any, vector: Array) -> Array:
+    matrix, size = jnp.asarray(matrix), matrix.shape[-1]
+    if vector.ndim > 1 or size <= BLOCK:
+        return (lift(matrix, vector.ndim + 1) * vector[..., None, :]).sum(-1)
+    count, rest = divmod(size, BLOCK)
+
+    def add(_: None, block: tuple[Array, Array]) -> tuple[None, Array]:
+        number, part = block
+        columns = jax.lax.dynamic_slice_in_dim(matrix, number * BLOCK, BLOCK, 1)
+        return None, matmul(columns, part)
+
+    parts = vector[: size - rest].reshape(count, BLOCK)
+    totals = jax.lax.scan(add, None, (jnp.arange(count), parts))[1].sum(0)
+    return totals + _sums(matrix[:, size - rest :], vector[size - rest :])
 
 
 def is_large(array: Any) -> bool:

@@ -15,7 +15,6 @@ from numpyro_constrained.kernels.arrays.leaves import Layout, folded
 from numpyro_constrained.kernels.arrays.linalg import if_everywhere, lift
 from numpyro_constrained.kernels.linear.matrix import BoundMatrix
 from numpyro_constrained.kernels.linear.null_space import NullSpace
-from numpyro_constrained.kernels.linear.rows import Rows
 
 __all__ = ["LinearConstraint", "default_tolerance"]
 
@@ -97,18 +96,20 @@ class LinearConstraint:
 
     def residual(self, value: Array) -> Array:
         """``A value - k``, in the rows of A."""
-        total = self._in_given_rows(self.matrix.given, self.lifted(value))
-        return total - lift(self.k, total.ndim)
+        return self._above_k(self.matrix.given.sums(self.lifted(value)))
 
-    def _in_given_rows(self, rows: Rows, value: Array) -> Array:
-        total = rows.apply(value)
-        return total[..., 0] if self.is_vector else total
+    def _above_k(self, totals: Array) -> Array:
+        totals = self._as_k(totals)
+        return totals - lift(self.k, totals.ndim)
+
+    def _as_k(self, totals: Array) -> Array:
+        return totals[..., 0] if self.is_vector else totals
 
     @folded  # of data that are known, XLA would sum the groups itself: in minutes
     def contains(self, value: Array, tolerance: float) -> Array:
         """Whether ``|A x - k| <= tolerance (|A| |x| + |k|)`` in every row."""
         value = stop_gradient(self.lifted(value))
-        gap = stop_gradient(jnp.abs(self.residual(value)))
+        gap = stop_gradient(jnp.abs(self._above_k(self.matrix.given.apply(value))))
 
         def exactly() -> Array:
             return gap <= tolerance * stop_gradient(self._size(value))
@@ -137,7 +138,7 @@ class LinearConstraint:
         size = jnp.abs(value)
         # Rounding at the scale of the largest variable: it counts only where all others are 0.
         size = size + jnp.finfo(value.dtype).eps * size.max(-1, keepdims=True)
-        size = self._in_given_rows(folded(self.matrix.given.absolute)(), size)
+        size = self._as_k(folded(self.matrix.given.absolute)().apply(size))
         return size + lift(jnp.abs(self.k), size.ndim)
 
     def gap(self, value: Array) -> Array:

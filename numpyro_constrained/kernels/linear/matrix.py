@@ -186,10 +186,10 @@ class DisjointMatrix(BoundMatrix):
     def agrees(self, k: Array, scaled_k: Array) -> Any:
         if isinstance(self.plan, RowPlan):
             return _agrees(self.plan, k, scaled_k)
-        return plan_tensor(self.plan, "is_kept", k, bool) | (k == 0)  # empty groups
+        return lift(plan_tensor(self.plan, "is_kept", k, bool), k.ndim) | (k == 0)  # empty groups
 
     def gap(self, scaled_k: Array, value: Array) -> Array:
-        return lift(scaled_k, value.ndim) - self.rows.apply(value)
+        return lift(scaled_k, value.ndim) - self.rows.sums(value)
 
     def reduce(self, gap: Array) -> Array:
         return gap
@@ -259,7 +259,7 @@ class DenseMatrix(BoundMatrix):
 
     def gap(self, scaled_k: Array, value: Array) -> Array:
         if self.plan.is_plain:
-            return lift(scaled_k, value.ndim) - self.rows.apply(value)
+            return lift(scaled_k, value.ndim) - self.rows.sums(value)
         return exact_gap(self.scaled_rows, scaled_k, value, self.plan.exact_bits)
 
     def reduce(self, gap: Array) -> Array:
@@ -310,8 +310,8 @@ class DenseMatrix(BoundMatrix):
 def exact_gap(rows: Rows, scaled_k: Array, value: Array, bits: int) -> Array:
     """``scaled_k - rows value``, exact for the leading bits of ``value`` where ``bits`` are few."""
     high, low = split_exactly(value, bits)
-    gap = lift(scaled_k, value.ndim) - rows.apply(high)
-    return gap if low is None else gap - rows.apply(low)
+    gap = lift(scaled_k, value.ndim) - rows.sums(high)
+    return gap if low is None else gap - rows.sums(low)
 
 
 def _elimination(plan: AnyPlan, like: Any) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ from jax import Array
 
 from constrained_core.linear.plan import GroupPlan
 from numpyro_constrained.kernels.arrays.groups import Groups
-from numpyro_constrained.kernels.arrays.held import LARGE, held_matvec, is_large
+from numpyro_constrained.kernels.arrays.held import LARGE, held_matvec, is_large, long_matvec
 from numpyro_constrained.kernels.arrays.linalg import lift, matmul
 from numpyro_constrained.kernels.arrays.plans import plan_tensor
 from numpyro_constrained.kernels.linear.gram import DenseGram, DiagonalGram
@@ -45,6 +45,10 @@ class Rows(ABC):
     @abstractmethod
     def apply(self, vector: Array) -> Array:
         """``B vector``."""
+
+    def sums(self, vector: Array) -> Array:
+        """``B vector``, with few rounding errors however long the rows are."""
+        return self.apply(vector)
 
     @abstractmethod
     def adjoint(self, vector: Array) -> Array:
@@ -171,9 +175,13 @@ class GroupRows(DisjointRows):
         return self.num_variables >= LARGE
 
     def apply(self, vector: Array) -> Array:
-        return self.groups.totals(
-            vector if self.plain else vector * lift(self.weights, vector.ndim)
-        )
+        return self.groups.totals(self._terms(vector))
+
+    def sums(self, vector: Array) -> Array:
+        return self.groups.long_totals(self._terms(vector))
+
+    def _terms(self, vector: Array) -> Array:
+        return vector if self.plain else vector * lift(self.weights, vector.ndim)
 
     def adjoint(self, vector: Array) -> Array:
         members = self.groups.members(vector)
@@ -223,6 +231,9 @@ class DenseRows(Rows):
     def apply(self, vector: Array) -> Array:
         return held_matvec(self.matrix, vector)
 
+    def sums(self, vector: Array) -> Array:
+        return long_matvec(self.matrix, vector)
+
     def adjoint(self, vector: Array) -> Array:
         return held_matvec(self.matrix, vector, transposed=True)
 
@@ -267,6 +278,9 @@ class UnscaledRows(Rows):
     def apply(self, vector: Array) -> Array:
         return self._divided(self._rows.apply(vector))
 
+    def sums(self, vector: Array) -> Array:
+        return self._divided(self._rows.sums(vector))
+
     def adjoint(self, vector: Array) -> Array:
         return self._rows.adjoint(self._divided(vector))
 
@@ -292,6 +306,9 @@ class ScaledRows(DenseRows):
 
     def apply(self, vector: Array) -> Array:
         return super().apply(lift(self.scale, vector.ndim) * vector)
+
+    def sums(self, vector: Array) -> Array:
+        return super().sums(lift(self.scale, vector.ndim) * vector)
 
     def adjoint(self, vector: Array) -> Array:
         moved = super().adjoint(vector)

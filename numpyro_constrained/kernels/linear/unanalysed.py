@@ -58,10 +58,11 @@ class UnanalysedRow(BoundMatrix):
         return DiagonalGram(lengths + _missing(self.is_kept, lengths))
 
     def agrees(self, k: Array, scaled_k: Array) -> Array:
-        return self.is_kept | (k == 0)
+        is_zero = k == 0
+        return lift(self.is_kept, is_zero.ndim) | lift(is_zero, self.is_kept.ndim)
 
     def gap(self, scaled_k: Array, value: Array) -> Array:
-        return lift(scaled_k, value.ndim) - self.rows.apply(value)
+        return lift(scaled_k, value.ndim) - self.rows.sums(value)
 
     def reduce(self, gap: Array) -> Array:
         return gap

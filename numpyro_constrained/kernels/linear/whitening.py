@@ -22,7 +22,6 @@ from numpyro_constrained.kernels.arrays.linalg import (
     diagonal,
     if_everywhere,
     lift,
-    matvec,
     with_value,
 )
 from numpyro_constrained.kernels.linear.balancing import Balancing
@@ -200,7 +199,7 @@ class BalancedRows(_Rows):
         self.half_log_det = half_log_det - lift(matrix.exact_half_log_det, half_log_det.ndim)
 
     def gap(self, value: Array) -> Array:
-        return lift(self._target, value.ndim) - matvec(self.balancing.rows, value)
+        return lift(self._target, value.ndim) - DenseRows(self.balancing.rows).sums(value)
 
     def settle(self, value: Array) -> Array:
         return self.balancing.settle(self.constraint, value)
@@ -294,7 +293,7 @@ class ChosenRows(_Rows):
         self._target = with_value(choice.balancing.target(self.constraint), choice.target)
 
     def gap(self, value: Array) -> Array:
-        gap = lift(self._target, value.ndim) - matvec(self._balancing.rows, value)
+        gap = lift(self._target, value.ndim) - DenseRows(self._balancing.rows).sums(value)
         if self._plan.is_plain:
             return gap
         point = stop_gradient(value)

@@ -15,6 +15,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from constrained_core.linear.parts import FEW, parts_of_groups
 from pyro_constrained.kernels.arrays.functions import described
 from pyro_constrained.kernels.arrays.inspection import is_forward_twice, unwrapped
 from pyro_constrained.kernels.arrays.plans import AnyPlan, plan_tensor
@@ -47,6 +48,27 @@ class Groups:
         if self._is_short(vector) or _is_recorded():
             return self.sum(vector)
         return _Totals.apply(vector, self)
+
+    def long_totals(self, vector: Tensor) -> Tensor:
+        """``totals`` in parts of few members: one running sum over many has rounding errors of the
+        size of the total, each."""
+        if self.num_entries <= FEW:
+            return self.totals(vector)
+        if _is_recorded():  # no parts can be made here
+            return self.totals(vector.double()).to(vector.dtype)
+        if self._parts is None:
+            return self.totals(vector)
+        parts, group_of_part = self._parts
+        return group_of_part.long_totals(parts.totals(vector))
+
+    @cached_property
+    def _parts(self) -> "tuple[Groups, Groups] | None":
+        """The part of every entry, and the group of every part; None where groups are small."""
+        found = parts_of_groups(self.index.cpu().numpy(), self.size)
+        if found is None:
+            return None
+        part, group_of_part = (torch.as_tensor(index, device=self.index.device) for index in found)
+        return Groups(part, len(group_of_part)), Groups(group_of_part, self.size)
 
     def members(self, totals: Tensor) -> Tensor:
         """``(..., size)`` to ``(..., n)``: to every entry the figure of its group."""

@@ -20,6 +20,7 @@ __all__ = [
     "identity_like",
     "inner",
     "inverse_of_factored",
+    "long_matvec",
     "matvec",
     "positive_qr",
     "power_of_two_below",
@@ -31,6 +32,8 @@ __all__ = [
     "take",
 ]
 
+PART = 2**13
+"""Columns of a matrix that are multiplied at once, where digits count."""
 WIDE_ANGLE = 100.0
 """Squared cosecant of the angle between a vector and the others up to which their Gram matrix is
 factored directly."""
@@ -104,6 +107,15 @@ def matvec(matrix: Tensor, vector: Tensor) -> Tensor:
     if matrix.ndim == 2:
         return matrix.mv(vector) if vector.ndim == 1 else vector @ matrix.mT
     return _over_columns(torch.matmul, matrix, vector)
+
+
+def long_matvec(matrix: Tensor, vector: Tensor) -> Tensor:
+    """``matvec`` in parts of few columns: one running sum over many has rounding errors of the size
+    of the total, each. In one where it is differentiated."""
+    if vector.shape[-1] <= PART or matrix.requires_grad or vector.requires_grad:
+        return matvec(matrix, vector)
+    pairs = zip(matrix.split(PART, -1), vector.split(PART, -1), strict=True)
+    return torch.stack([matvec(*pair) for pair in pairs]).sum(0)
 
 
 def add_matvec(base: Tensor, matrix: Tensor, vector: Tensor) -> Tensor:

@@ -98,7 +98,7 @@ class LinearConstraint:
 
     def residual(self, value: Tensor) -> Tensor:
         """``A value - k``, in the rows of A."""
-        total = self.matrix.given.apply(value)
+        total = self.matrix.given.sums(value)
         return (total[..., 0] if self.is_vector else total) - self.k
 
     def contains(self, value: Tensor, tolerance: float) -> Tensor:

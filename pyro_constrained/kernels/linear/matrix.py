@@ -197,7 +197,7 @@ class DisjointMatrix(BoundMatrix):
         return self._is_kept | (k == 0)  # empty groups
 
     def gap(self, scaled_k: Tensor, value: Tensor) -> Tensor:
-        return scaled_k - self.rows.apply(value)
+        return scaled_k - self.rows.sums(value)
 
     def reduce(self, gap: Tensor) -> Tensor:
         return gap
@@ -269,10 +269,10 @@ class DenseMatrix(BoundMatrix):
 
     def gap(self, scaled_k: Tensor, value: Tensor) -> Tensor:
         if self.is_plain:
-            return scaled_k - self.rows.apply(value)
+            return scaled_k - self.rows.sums(value)
         high, low = split_exactly(value, self._exact_bits)
-        gap = scaled_k - self.scaled_rows.apply(high)
-        return gap if low is None else gap - self.scaled_rows.apply(low)
+        gap = scaled_k - self.scaled_rows.sums(high)
+        return gap if low is None else gap - self.scaled_rows.sums(low)
 
     def reduce(self, gap: Tensor) -> Tensor:
         return gap if self._triangle is None else solve_lower(self._triangle, gap)

@@ -14,7 +14,12 @@ from torch import Tensor
 
 from constrained_core.linear.plan import GroupPlan
 from pyro_constrained.kernels.arrays.groups import Groups
-from pyro_constrained.kernels.arrays.linalg import add_matvec, matvec, sum_of_squares
+from pyro_constrained.kernels.arrays.linalg import (
+    add_matvec,
+    long_matvec,
+    matvec,
+    sum_of_squares,
+)
 from pyro_constrained.kernels.arrays.plans import plan_tensor
 from pyro_constrained.kernels.linear.gram import DenseGram, DiagonalGram, Gram
 from pyro_constrained.kernels.linear.null_space import GroupNullSpace, NullSpace, SingleNullSpace
@@ -32,6 +37,10 @@ class Rows(ABC):
     @abstractmethod
     def apply(self, vector: Tensor) -> Tensor:
         """``B vector``."""
+
+    def sums(self, vector: Tensor) -> Tensor:
+        """``B vector``, with few rounding errors however long the rows are."""
+        return self.apply(vector)
 
     @abstractmethod
     def adjoint(self, vector: Tensor) -> Tensor:
@@ -119,6 +128,11 @@ class SingleRow(DisjointRows):
             return (vector @ self.weights).unsqueeze(-1)
         return (vector * self.weights).sum(-1, keepdim=True)
 
+    def sums(self, vector: Tensor) -> Tensor:
+        if self.plain or self.weights.ndim > 1:  # PyTorch's own sums are of parts
+            return self.apply(vector)
+        return long_matvec(self.weights[None], vector)
+
     def adjoint(self, vector: Tensor) -> Tensor:
         if self.plain:
             return vector.expand(vector.shape[:-1] + (self.num_variables,))
@@ -179,7 +193,13 @@ class GroupRows(DisjointRows):
         self.size, self.num_variables = groups.size, groups.num_entries
 
     def apply(self, vector: Tensor) -> Tensor:
-        return self.groups.totals(vector if self.plain else vector * self.weights)
+        return self.groups.totals(self._terms(vector))
+
+    def sums(self, vector: Tensor) -> Tensor:
+        return self.groups.long_totals(self._terms(vector))
+
+    def _terms(self, vector: Tensor) -> Tensor:
+        return vector if self.plain else vector * self.weights
 
     def adjoint(self, vector: Tensor) -> Tensor:
         members = self.groups.members(vector)
@@ -229,6 +249,9 @@ class DenseRows(Rows):
     def apply(self, vector: Tensor) -> Tensor:
         return matvec(self.matrix, vector)
 
+    def sums(self, vector: Tensor) -> Tensor:
+        return long_matvec(self.matrix, vector)
+
     def adjoint(self, vector: Tensor) -> Tensor:
         return matvec(self.matrix.mT, vector)
 
@@ -271,6 +294,9 @@ class ScaledRows(DenseRows):
 
     def apply(self, vector: Tensor) -> Tensor:
         return matvec(self.matrix, self.scale * vector)
+
+    def sums(self, vector: Tensor) -> Tensor:
+        return super().sums(self.scale * vector)
 
     def adjoint(self, vector: Tensor) -> Tensor:
         return self.scale * matvec(self.matrix.mT, vector)

@@ -63,7 +63,7 @@ class UnanalysedRow(BoundMatrix):
         return self.is_kept | (k == 0)
 
     def gap(self, scaled_k: Tensor, value: Tensor) -> Tensor:
-        return scaled_k - self.rows.apply(value)
+        return scaled_k - self.rows.sums(value)
 
     def reduce(self, gap: Tensor) -> Tensor:
         return gap
@@ -141,7 +141,7 @@ class UnanalysedMatrix(BoundMatrix):
         return gap.abs() <= eps**0.5 * size + 64 * eps * size.sum(-1, keepdim=True)
 
     def gap(self, scaled_k: Tensor, value: Tensor) -> Tensor:
-        return scaled_k - self.scaled_rows.apply(value)
+        return scaled_k - self.scaled_rows.sums(value)
 
     def reduce(self, gap: Tensor) -> Tensor:
         return matvec(self._mixing, gap)

@@ -118,7 +118,7 @@ class BalancedRows(WhiteRows):
         return solve_lower(self._triangle, gap.to(torch.float64))
 
     def gap(self, value: Tensor) -> Tensor:
-        return self._target - self._eliminated.apply(value)
+        return self._target - self._eliminated.sums(value)
 
     def settle(self, value: Tensor) -> Tensor:
         # What is rounding in eliminated rows may be more than that in those of A. A gap that is
