@@ -63,7 +63,8 @@ def check_site(who: str, wanted: str, name: str, law: Any, fits: bool, is_observ
     if is_observed:
         raise ConstraintError(
             f"{who}: expected a latent site, got the observed site {name!r}; observed sites need "
-            "no reparametrisation."
+            "no reparametrisation. (A latent site inside of a scan looks observed from outside: "
+            "put the handler into the body of the scan.)"
         )
 
 

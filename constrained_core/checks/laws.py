@@ -23,6 +23,11 @@ STALE_SUPPORT = (
     "If A or k is itself sampled or learned, or changes with the minibatch: autoguides and MCMC "
     "keep the subspace that they saw first; use reparam.auto_reparam."
 )
+OTHER_SUPPORTS = (
+    "In a mixture, or under an enumerated site, of laws that differ in A or k, values of one are "
+    "off the supports of the others: make the laws with validate_args=False, which scores them as "
+    "-inf."
+)
 
 
 def changed_in_place(owner: str, name: str) -> ConstraintError:
@@ -49,7 +54,8 @@ def off_subspace(tolerance: float, gap: str) -> ConstraintError:
     return ConstraintError(
         f"value: expected A x = k within the relative tolerance {tolerance:.1e}, got a largest "
         f"residual |A x - k| of {gap}; if the value obeys the law but for rounding or noise, pass "
-        f"it through project(value), or give a larger support_tolerance. {STALE_SUPPORT}"
+        f"it through project(value), or give a larger support_tolerance. {STALE_SUPPORT} "
+        f"{OTHER_SUPPORTS}"
     )
 
 
@@ -58,7 +64,7 @@ def off_fiber(gap: float, least: float, largest: float) -> ConstraintError:
     return ConstraintError(
         "value: expected whole numbers 0 <= x <= upper with A x = k, got a largest residual "
         f"|A x - k| of {gap:g} and values from {least:g} to {largest:g}; check the value, or where "
-        "k changed after it was drawn."
+        f"k changed after it was drawn. {OTHER_SUPPORTS}"
     )
 
 

@@ -13,12 +13,29 @@ __all__ = ["Unchanged", "detached"]
 
 
 class _Part(NamedTuple):
-    """A tensor as it was: its version, and whether its gradient was recorded."""
+    """A tensor as it was: its version, where its data are, and whether its gradient was recorded.
+
+    What changes the data themselves in place, ``tensor.data.copy_(...)``, tells neither.
+    """
 
     name: str
     tensor: Tensor
     version: int
+    address: int
     is_recorded: bool
+
+    @property
+    def is_changed(self) -> bool:
+        is_moved = _address(self.tensor) != self.address  # ``tensor.data = ...``
+        return is_moved or self.tensor._version != self.version
+
+
+def _address(tensor: Tensor) -> int:
+    """Of what a view is of; 0 where a tensor has no storage, inside of ``torch.func``."""
+    try:
+        return (tensor if tensor._base is None else tensor._base).data_ptr()
+    except RuntimeError:
+        return 0
 
 
 class Unchanged:
@@ -35,7 +52,8 @@ class Unchanged:
             # Tensors of inference mode count no changes.
             if isinstance(tensor, Tensor) and not tensor.is_inference():
                 is_recorded = records and tensor.requires_grad
-                self._as_made.append(_Part(name, tensor, tensor._version, is_recorded))
+                state = tensor._version, _address(tensor), is_recorded
+                self._as_made.append(_Part(name, tensor, *state))
 
     def require(self, owner: object) -> None:
         """
@@ -44,11 +62,11 @@ class Unchanged:
                 was not when the owner was made, so that answers would have a part of it.
         """
         records = torch.is_grad_enabled()
-        for name, tensor, version, is_recorded in self._as_made:
-            if tensor._version != version:
-                raise changed_in_place(type(owner).__name__, name)
-            if records and not is_recorded and tensor.requires_grad:
-                raise made_without_gradient(type(owner).__name__, name)
+        for part in self._as_made:
+            if part.is_changed:
+                raise changed_in_place(type(owner).__name__, part.name)
+            if records and not part.is_recorded and part.tensor.requires_grad:
+                raise made_without_gradient(type(owner).__name__, part.name)
 
     @property
     def has_whole_gradient(self) -> bool:
