@@ -109,6 +109,7 @@ def matvec(matrix: Tensor, vector: Tensor) -> Tensor:
     return _over_columns(torch.matmul, matrix, vector)
 
 
+@quiet_under_trace  # sizes are tensors there
 def long_matvec(matrix: Tensor, vector: Tensor) -> Tensor:
     """``matvec`` in parts of few columns: one running sum over many has rounding errors of the size
     of the total, each. In one where it is differentiated."""
