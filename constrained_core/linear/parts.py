@@ -5,7 +5,7 @@ import numpy as np
 
 __all__ = ["FEW", "parts_of_groups"]
 
-FEW = 128
+FEW = 32
 """Entries that are added in any order: rounding errors stay those of few."""
 
 

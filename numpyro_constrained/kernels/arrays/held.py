@@ -23,7 +23,7 @@ __all__ = ["LARGE", "held", "held_matvec", "is_large", "long_matvec"]
 
 LARGE = 2**16
 """Entries from which it pays."""
-FEW, MANY = 2**9, 2**16
+FEW, MANY = 2**9, 2**12
 """Columns of a matrix up to which one vector, or several, are multiplied as by any matrix."""
 BLOCK = 2**13
 """Columns that are multiplied at once where a sum of all products would be made first."""
