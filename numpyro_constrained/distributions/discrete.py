@@ -104,13 +104,17 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         """``(*batch, n)`` log weights of values on the support."""
 
     @abstractmethod
-    def _expected_log_weight(self, other: "ConstrainedDiscrete") -> Array:
-        """``(*batch,)`` expected sum of this law's log weights under another law, without terms
-        that are the same for all laws of the family."""
+    def _expected_log_weight(self) -> Array:
+        """``(*batch,)`` expected sum of the log weights."""
 
-    def _expected_shared_log_weight(self) -> Array | float:
-        """``(*batch,)`` expectation of those terms under this law."""
-        return 0.0
+    @abstractmethod
+    def _expected_log_ratio(self, other: Any) -> Array:
+        """``(*batch,)`` expected sum of the log weights, less those of a law of the family."""
+
+    def _for_averages(self, *others: Any) -> Any:
+        """The same law, with weights by which averages keep their digits, also those of ratios to
+        other laws."""
+        return self
 
     def _leaf(self) -> Array:
         return self._parameter
@@ -191,7 +195,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
             ConstraintError: a variable in no row has infinitely many values.
         """
         num_values = self._num_values("marginal_log_prob")
-        tables = [part.log_marginals(num_values) for part in self._parts]
+        tables = [part.log_marginals(num_values) for part in self._for_averages()._parts]
         return self._expanded(self._where_possible(self._joined(tables, 2), jnp.nan, 2), 2)
 
     def _num_values(self, asked: str) -> int:
@@ -232,8 +236,8 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         Raises:
             ConstraintError: a variable in no row has infinitely many values.
         """
-        expected = self._expected_log_weight(self) + self._expected_shared_log_weight()
-        entropy = self._log_weight_sum() - expected
+        law = self._for_averages()
+        entropy = law._log_weight_sum() - law._expected_log_weight()
         return self._expanded(self._where_possible(entropy, jnp.nan, 0), 0)
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
@@ -400,8 +404,9 @@ def kl_discrete_discrete(p: ConstrainedDiscrete, q: ConstrainedDiscrete) -> Arra
         raise different_supports("fiber", p, q)
     rank = max(len(p.batch_shape), len(q.batch_shape))
     p, q = (law.expand((1,) * (rank - len(law.batch_shape)) + law.batch_shape) for law in (p, q))
-    expected = p._expected_log_weight(p) - q._expected_log_weight(p)
-    found = p._expanded(q._expanded(expected - p._log_weight_sum() + q._log_weight_sum(), 0), 0)
+    p, q = p._for_averages(q), q._for_averages(p)
+    normaliser = q._log_weight_sum() - p._log_weight_sum()
+    found = p._expanded(q._expanded(p._expected_log_ratio(q) + normaliser, 0), 0)
     if not isinstance(is_same, Array):
         return found
     return jnp.where(lift(is_same, rank), found, jnp.nan)

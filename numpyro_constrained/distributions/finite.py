@@ -8,7 +8,7 @@ from jax import Array
 
 from numpyro_constrained.distributions.discrete import ConstrainedDiscrete
 from numpyro_constrained.kernels.arrays.linalg import lift
-from numpyro_constrained.kernels.arrays.log_space import expected
+from numpyro_constrained.kernels.arrays.log_space import expected, log_change
 from numpyro_constrained.kernels.fiber.parts.part import FinitePart
 
 __all__ = ["ConstrainedFinite"]
@@ -25,7 +25,22 @@ class ConstrainedFinite(ConstrainedDiscrete):
     def _log_table(self) -> Array:
         """``(*batch, n, C)`` log weights of all values."""
 
-    def _expected_log_weight(self, other: Any) -> Array:
-        table = other._joined([part.probabilities for part in other._parts], 2)
-        ndim = max(table.ndim, self._log_table.ndim)
-        return expected(lift(table, ndim), lift(self._log_table, ndim)).sum((-2, -1))
+    @property
+    def _probabilities(self) -> Array:
+        """``(*batch, n, C)`` of all values."""
+        parts: Sequence[Any] = self._parts
+        return self._joined([part.probabilities for part in parts], 2)
+
+    def _expected_log_weight(self) -> Array:
+        return _average(self._probabilities, self._log_table)
+
+    def _expected_log_ratio(self, other: Any) -> Array:
+        ndim = max(self._log_table.ndim, other._log_table.ndim)
+        tables = (lift(law._log_table, ndim) for law in (self, other))
+        return -_average(self._probabilities, log_change(*tables))
+
+
+def _average(table: Array, figures: Array) -> Array:
+    """``(*batch,)`` expected sum of figures ``(*batch, n, C)`` of all values."""
+    ndim = max(table.ndim, figures.ndim)
+    return expected(lift(table, ndim), lift(figures, ndim)).sum((-2, -1))

@@ -1,5 +1,6 @@
 """Independent Poisson counts under integer linear constraints."""
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from numpyro_constrained.kernels.fiber.parts.part import PoissonPart
 from numpyro_constrained.kernels.fiber.parts.poisson_groups import PoissonGroups
 from numpyro_constrained.kernels.fiber.parts.table import IndependentTable, is_product
 from numpyro_constrained.kernels.fiber.parts.trellis import PoissonTrellis
-from numpyro_constrained.kernels.fiber.poisson_mass import PoissonMass, mass_for
+from numpyro_constrained.kernels.fiber.poisson_mass import PoissonMass, mass_for, mass_of_averages
 
 __all__ = ["ConstrainedPoisson"]
 
@@ -132,7 +133,15 @@ class ConstrainedPoisson(ConstrainedDiscrete):
     @property
     def _mass(self) -> PoissonMass:
         """By which values are scored."""
-        return mass_for(self._plan.largest_terms, self.rate.dtype)
+        kept = self.__dict__.get("_mass_of_averages")
+        return kept or mass_for(self._plan.largest_terms, self.rate.dtype)
+
+    def _for_averages(self, *others: Any) -> "ConstrainedPoisson":
+        new = copy.copy(self)
+        new.__dict__.update(self.__dict__)
+        largest = max(law._plan.largest for law in (self, *others))
+        new.__dict__["_mass_of_averages"] = mass_of_averages(largest)
+        return new
 
     def _figures(self, *names: str) -> list[Array]:
         """``(*batch, n)`` figures of the parts."""
@@ -143,14 +152,16 @@ class ConstrainedPoisson(ConstrainedDiscrete):
         figures = self._figures(*self._mass.figures)
         return self._mass.log_mass(value, *(lift(figure, value.ndim) for figure in figures))
 
-    def _expected_log_weight(self, other: Any) -> Array:
-        (is_positive,) = other._figures("is_positive")
-        figures = other.mean, ~is_positive, *self._figures(*self._mass.figures)
-        ndim = max(figure.ndim for figure in figures)
-        return self._mass.expected(*(lift(figure, ndim) for figure in figures)).sum(-1)
-
-    def _expected_shared_log_weight(self) -> Array:
+    def _expected_log_weight(self) -> Array:
         num_values = self._num_values("entropy")
         parts = self._make_parts(self._parameter)
-        found = [part.expected_log_factorial(num_values) for part in parts]
-        return -self._joined(found).sum(-1)
+        return self._joined([part.expected_log_mass(num_values) for part in parts]).sum(-1)
+
+    def _expected_log_ratio(self, other: Any) -> Array:
+        mass = self._mass
+        is_positive, *own = self._figures("is_positive", *mass.figures)
+        figures = [self.mean, ~is_positive, *own, *other._figures(*mass.figures)]
+        ndim = max(figure.ndim for figure in figures)
+        mean, is_zero, *both = (lift(figure, ndim) for figure in figures)
+        own, others = both[: len(own)], both[len(own) :]
+        return mass.expected_log_ratio(mean, is_zero, own, others).sum(-1)

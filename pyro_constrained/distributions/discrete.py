@@ -76,13 +76,17 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         """``(*batch, n)`` log weights of values on the support."""
 
     @abstractmethod
-    def _expected_log_weight(self, other: "ConstrainedDiscrete") -> Tensor:
-        """``(*batch,)`` expected sum of this law's log weights under another law, without terms
-        that are the same for all laws of the family."""
+    def _expected_log_weight(self) -> Tensor:
+        """``(*batch,)`` expected sum of the log weights."""
 
-    def _expected_shared_log_weight(self) -> Tensor | float:
-        """``(*batch,)`` expectation of those terms under this law."""
-        return 0.0
+    @abstractmethod
+    def _expected_log_ratio(self, other: Any) -> Tensor:
+        """``(*batch,)`` expected sum of the log weights, less those of a law of the family."""
+
+    def _for_averages(self, *others: Any) -> Any:
+        """The same law, with weights by which averages keep their digits, also those of ratios to
+        other laws."""
+        return self
 
     @property
     def _known_plan(self) -> Any:
@@ -181,7 +185,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
             ConstraintError: a variable in no row has infinitely many values.
         """
         num_values = self._num_values("marginal_log_prob")
-        tables = [part.log_marginals(num_values) for part in self._parts]
+        tables = [part.log_marginals(num_values) for part in self._for_averages()._parts]
         return self._expanded(self._joined(tables, -2), 2)
 
     def _num_values(self, asked: str) -> int:
@@ -204,8 +208,8 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         Raises:
             ConstraintError: a variable in no row has infinitely many values.
         """
-        expected = self._expected_log_weight(self) + self._expected_shared_log_weight()
-        return self._expanded(self._log_weight_sum - expected, 0)
+        law = self._for_averages()
+        return self._expanded(law._log_weight_sum - law._expected_log_weight(), 0)
 
     def sample(self, sample_shape: Any = torch.Size()) -> Tensor:
         """Exact draws ``(*sample_shape, *batch, n)``, without a gradient."""
@@ -292,5 +296,6 @@ def kl_discrete_discrete(p: ConstrainedDiscrete, q: ConstrainedDiscrete) -> Tens
     """
     if not same_fiber(p._constraint, q._constraint):
         raise different_supports("fiber", p, q)
-    expected = p._expected_log_weight(p) - q._expected_log_weight(p)
-    return p._expanded(q._expanded(expected - p._log_weight_sum + q._log_weight_sum, 0), 0)
+    p, q = p._for_averages(q), q._for_averages(p)
+    normaliser = q._log_weight_sum - p._log_weight_sum
+    return p._expanded(q._expanded(p._expected_log_ratio(q) + normaliser, 0), 0)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyro_constrained.distributions.discrete import ConstrainedDiscrete
 from pyro_constrained.kernels.arrays.autocast import in_full_precision
-from pyro_constrained.kernels.arrays.log_space import expected
+from pyro_constrained.kernels.arrays.log_space import expected, log_change
 from pyro_constrained.kernels.fiber.parts.part import FinitePart
 
 __all__ = ["ConstrainedFinite"]
@@ -39,6 +39,14 @@ class ConstrainedFinite(ConstrainedDiscrete):
     def _log_table(self) -> Tensor:
         """``(*batch, n, C)`` log weights of all values."""
 
-    def _expected_log_weight(self, other: Any) -> Tensor:
-        table = other._joined([part.probabilities for part in other._parts], -2)
-        return expected(table, self._log_table).sum((-2, -1))
+    @property
+    def _probabilities(self) -> Tensor:
+        """``(*batch, n, C)`` of all values."""
+        return self._joined([part.probabilities for part in self._parts], -2)
+
+    def _expected_log_weight(self) -> Tensor:
+        return expected(self._probabilities, self._log_table).sum((-2, -1))
+
+    def _expected_log_ratio(self, other: Any) -> Tensor:
+        change = log_change(self._log_table, other._log_table)
+        return -expected(self._probabilities, change).sum((-2, -1))

@@ -1,5 +1,6 @@
 """Independent Poisson counts under integer linear constraints."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,7 +30,7 @@ from pyro_constrained.kernels.fiber.parts.part import PoissonPart
 from pyro_constrained.kernels.fiber.parts.poisson_groups import PoissonGroups
 from pyro_constrained.kernels.fiber.parts.table import IndependentTable
 from pyro_constrained.kernels.fiber.parts.trellis import PoissonTrellis
-from pyro_constrained.kernels.fiber.poisson_mass import PoissonMass, mass_for
+from pyro_constrained.kernels.fiber.poisson_mass import PoissonMass, mass_for, mass_of_averages
 
 __all__ = ["ConstrainedPoisson"]
 
@@ -151,14 +152,25 @@ class ConstrainedPoisson(ConstrainedDiscrete):
         has_tiny = any(part.has_tiny for part in self._parts)
         return self._mass.log_mass(value, *self._figures, has_tiny=has_tiny)
 
-    def _expected_log_weight(self, other: Any) -> Tensor:
-        is_zero = None
-        if any(part.has_tiny for part in self._parts):
-            # A mean may be below the least number where the weight is zero: mass is forbidden.
-            is_zero = ~self._joined([part.is_positive for part in other._parts])
-        return self._mass.expected(other.mean, is_zero, *self._figures).sum(-1)
+    def _for_averages(self, *others: Any) -> "ConstrainedPoisson":
+        mass = mass_of_averages(max(law._constraint.plan.largest for law in (self, *others)))
+        if type(mass) is type(self._mass):
+            return self
+        new = copy.copy(self)
+        for name in ("_made_parts", "_log_weight_sum", "_figures"):
+            new.__dict__.pop(name, None)
+        new._mass = mass
+        return new
 
-    def _expected_shared_log_weight(self) -> Tensor:
+    def _expected_log_weight(self) -> Tensor:
         num_values = self._num_values("entropy")
-        parts = [part.expected_log_factorial(num_values) for part in self._parts]
-        return -self._joined(parts).sum(-1)
+        parts = [part.expected_log_mass(num_values) for part in self._parts]
+        return self._joined(parts).sum(-1)
+
+    def _expected_log_ratio(self, other: Any) -> Tensor:
+        is_zero = None
+        if any(part.has_tiny for part in (*self._parts, *other._parts)):
+            # A mean may be below the least number where the weight is zero: mass is forbidden.
+            is_zero = ~self._joined([part.is_positive for part in self._parts])
+        figures = self._figures, other._figures
+        return self._mass.expected_log_ratio(self.mean, is_zero, *figures).sum(-1)

@@ -92,6 +92,71 @@ def test_tables_in_single_precision(backend, scale):
     assert_relative(backend, backend.law(case, "float32"), backend.law(case), x)
 
 
+AVERAGES = [("float64", 1e-11), ("float32", 2e-5)]
+
+
+@each_backend
+@pytest.mark.parametrize("dtype, relative", AVERAGES)
+@pytest.mark.parametrize("total", [5, 1000, 20_000])
+def test_averages_given_a_sum(backend, total, dtype, relative):
+    """Entropies against 30 digits and divergences in closed form: terms of theirs are a thousand
+    times as large, and so were rounding errors of probabilities times these."""
+    first, second = (np.array(p, dtype) for p in ([1, 2.5, 3, 3.5], [1.01, 2.49, 3, 3.5]))
+    p, q = (rate.astype(float) / rate.astype(float).sum() for rate in (first, second))
+    ones, k = np.ones(4, int), np.array(total)
+    laws = [
+        backend.law(DiscreteCase("", POISSON, {"rate": rate}, ones, k), dtype)
+        for rate in (first, second, np.array(total, dtype) * first)
+    ]
+    for law in laws[::2]:
+        assert abs(backend.value(law, "entropy") / multinomial_entropy(total, p) - 1) < relative
+        assert abs(np.exp(backend.value(law, "marginal_log_prob")).sum(-1) - 1).max() < relative
+    exact = total * (p * np.log(p / q)).sum()
+    # A rounding of the weights changes it by so much, or one of the logarithms of few.
+    change = abs(p * np.log(p)).sum() if total <= 16 else abs(p - q).sum()
+    allowed = relative * exact + 4 * np.finfo(dtype).eps * total * change
+    for law in laws[::2]:
+        assert abs(backend.numpy(backend.kl(law, laws[1])) - exact) < allowed
+
+
+def multinomial_entropy(total: int, p: np.ndarray) -> float:
+    """By the binomial law of each count, within 14 standard deviations."""
+    mp = pytest.importorskip("mpmath")
+    mp.mp.dps = 30
+    found = -mp.loggamma(total + 1) - total * mp.fsum(mp.mpf(s) * mp.log(mp.mpf(s)) for s in p)
+    for share in map(mp.mpf, p):
+        reach = 14 * mp.sqrt(total * share) + 14
+        value, last = max(0, int(total * share - reach)), min(total, int(total * share + reach))
+        choices = mp.loggamma(total + 1) - mp.loggamma(value + 1) - mp.loggamma(total - value + 1)
+        chance = mp.exp(choices + value * mp.log(share) + (total - value) * mp.log(1 - share))
+        log_factorial, odds = mp.loggamma(value + 1), share / (1 - share)
+        for count in range(value, last + 1):
+            found += chance * log_factorial
+            chance *= odds * (total - count) / (count + 1)
+            log_factorial += mp.log(count + 1)
+    return float(found)
+
+
+@each_backend
+@pytest.mark.parametrize("dtype, relative", AVERAGES)
+@pytest.mark.parametrize("is_product", [True, False])
+def test_averages_of_a_table(backend, is_product, dtype, relative):
+    """Against all points; of a table with independent rows and columns, and one without."""
+    x = DEPARTMENTS[0]
+    rows, columns = np.array([1.0, 2.0]), np.array([4.0, 3.0])
+    rate = np.outer(rows, columns).ravel() if is_product else x + 0.5
+    other = rate * np.array([1.01, 1.0, 1.0, 1.0])
+    params = ({"rate": r.astype(dtype).astype(float)} for r in (rate, other))
+    cases = [DiscreteCase("", POISSON, each, TABLE, TABLE @ x) for each in params]
+    first, second = (backend.law(case, dtype) for case in cases)
+    p, q = (case.problems[()] for case in cases)
+    assert abs(backend.value(first, "entropy") / p.entropy - 1) < relative
+    found = backend.numpy(backend.kl(first, second))
+    oracle = 4 * np.finfo(float).eps * x.sum()
+    allowed = relative * p.divergence(q) + np.finfo(dtype).eps * x.sum() / 10 + oracle
+    assert abs(found - p.divergence(q)) < allowed
+
+
 def assert_relative(backend, law, high, x):
     """The law in single precision against the same in double."""
     found, exact = backend.log_prob(law, x, "float32"), backend.log_prob(high, x)
@@ -111,7 +176,8 @@ def test_both_ways_agree(backend, case, monkeypatch):
     """In double precision, where either is right: values, moments, tables and gradients."""
     plain, mass = answers(backend, case), module(backend, "kernels.fiber.poisson_mass")
     chosen = module(backend, "distributions.poisson")
-    monkeypatch.setattr(chosen, "mass_for", lambda *_: mass.NormalizedMass())
+    for name in ("mass_for", "mass_of_averages"):
+        monkeypatch.setattr(chosen, name, lambda *_: mass.NormalizedMass())
     normalized = answers(backend, case)
     for name, expected in plain.items():
         np.testing.assert_allclose(normalized[name], expected, rtol=1e-9, atol=1e-9, err_msg=name)

@@ -12,6 +12,7 @@ from numpyro_constrained.kernels.arrays.eager import as_one
 
 __all__ = [
     "expected",
+    "log_change",
     "log_ratio",
     "log_sum_exp",
     "power",
@@ -53,6 +54,11 @@ def expected(probability: Array, log_weight: Array, is_zero: Array | None = None
     product = known * jnp.where(is_zero | (log_weight == -jnp.inf), 0.0, log_weight)
     product = jnp.where(~is_zero & (log_weight == -jnp.inf), -jnp.inf, product)
     return jnp.where(missing, jnp.nan, product)
+
+
+def log_change(before: Array, after: Array) -> Array:
+    """``after - before`` of logarithms; ``after`` where there was nothing before."""
+    return after - jnp.where(before == -jnp.inf, 0.0, before)
 
 
 @as_one

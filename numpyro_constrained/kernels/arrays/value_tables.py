@@ -4,14 +4,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.lax import stop_gradient
-from jax.scipy.special import gammaln
 
 from numpyro_constrained.kernels.arrays.eager import as_one
 from numpyro_constrained.kernels.arrays.log_space import strictly_inside, without_nan
 
 __all__ = [
     "exact_zeros",
-    "log_factorials",
     "mean_of",
     "padded",
     "values_of",
@@ -22,11 +20,6 @@ __all__ = [
 def values_of(num_values: int, like: Array, ndim: int) -> np.ndarray:
     """0..U-1 along the last of ``ndim`` dimensions, in the dtype of ``like``."""
     return np.arange(num_values).astype(like.dtype).reshape((1,) * (ndim - 1) + (-1,))
-
-
-def log_factorials(num_values: int, like: Array, ndim: int) -> Array:
-    """log u! of u = 0..U-1 along the last of ``ndim`` dimensions."""
-    return gammaln(values_of(num_values, like, ndim) + 1)
 
 
 @as_one

@@ -4,10 +4,12 @@
 With w^x / x!, or with exp(-w) w^x / x!, that is the same for all weights
 ``w_i = rate_i exp(a_i' lambda)``: the parts choose w. The first mass takes few operations, but
 x log w and log x! of large counts cancel. The second one is found without such terms where weights
-are as large as counts.
+are as large as counts. In averages (entropies, divergences) probabilities multiply such terms by
+rounding errors of their own: the first one loses too much there but for the smallest counts.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -15,11 +17,21 @@ import numpy as np
 from jax import Array
 from jax.scipy.special import gammaln
 
-from numpyro_constrained.kernels.arrays.log_space import expected, log_ratio, ratio, safe_log, times
-from numpyro_constrained.kernels.arrays.poisson_pmf import log_poisson, tilt
+from numpyro_constrained.kernels.arrays.log_space import (
+    expected,
+    log_change,
+    log_ratio,
+    ratio,
+    safe_log,
+    times,
+)
+from numpyro_constrained.kernels.arrays.poisson_pmf import FEW, log_poisson, tilt
 from numpyro_constrained.kernels.arrays.value_tables import values_of
 
-__all__ = ["NormalizedMass", "PoissonMass", "UnnormalizedMass", "mass_for"]
+__all__ = ["NormalizedMass", "PoissonMass", "UnnormalizedMass", "mass_for", "mass_of_averages"]
+
+NEAR = 0.5
+"""Relative change of a weight up to which its logarithm is that of the change."""
 
 
 def mass_for(largest: int, dtype: Any) -> "PoissonMass":
@@ -30,11 +42,16 @@ def mass_for(largest: int, dtype: Any) -> "PoissonMass":
     return UnnormalizedMass() if is_small else NormalizedMass()
 
 
+def mass_of_averages(largest: int) -> "PoissonMass":
+    """The mass for averages over counts up to ``largest``."""
+    return UnnormalizedMass() if largest <= FEW else NormalizedMass()
+
+
 class PoissonMass(ABC):
     """The mass of a count x of weight w.
 
     Attributes:
-        figures: what of the parts ``log_mass`` and ``expected`` take.
+        figures: what of the parts ``log_mass`` and ``expected_log_ratio`` take.
     """
 
     figures: tuple[str, ...]
@@ -44,11 +61,15 @@ class PoissonMass(ABC):
         """Log mass of whole numbers; -inf where only the weight is zero."""
 
     @abstractmethod
-    def expected(self, mean: Array, is_zero: Array, log_weight: Array, weight: Array) -> Array:
-        """The expected log mass of counts of some means, but for E[log x!].
+    def expected_log_ratio(
+        self, mean: Array, is_zero: Array, own: Sequence[Array], other: Sequence[Array]
+    ) -> Array:
+        """The expected log mass of counts of some means, less that by other weights: infinite
+        where these forbid them.
 
         Args:
             is_zero: which of the counts are always zero.
+            own, other: the figures of the weights.
         """
 
     @abstractmethod
@@ -111,10 +132,10 @@ class UnnormalizedMass(PoissonMass):
     def log_mass(self, count: Any, log_weight: Array, weight: Array | None = None) -> Array:
         return times(count, log_weight) - gammaln(count + 1)
 
-    def expected(
-        self, mean: Array, is_zero: Array, log_weight: Array, weight: Array | None = None
+    def expected_log_ratio(
+        self, mean: Array, is_zero: Array, own: Sequence[Array], other: Sequence[Array]
     ) -> Array:
-        return expected(mean, log_weight, is_zero)
+        return -expected(mean, log_change(own[0], other[0]), is_zero)
 
     def log_sum(self, weight: Array) -> Array:
         return weight
@@ -140,8 +161,19 @@ class NormalizedMass(PoissonMass):
     def log_mass(self, count: Any, log_weight: Array, weight: Array) -> Array:
         return log_poisson(count, weight, log_weight)
 
-    def expected(self, mean: Array, is_zero: Array, log_weight: Array, weight: Array) -> Array:
-        return expected(mean, log_weight, is_zero) - weight
+    def expected_log_ratio(
+        self, mean: Array, is_zero: Array, own: Sequence[Array], other: Sequence[Array]
+    ) -> Array:
+        (log_weight, weight), (log_other, other_weight) = own, other
+        change = other_weight - weight
+        relative = change / jnp.where(weight == 0, 1.0, weight)
+        is_near = (weight > 0) & (jnp.abs(relative) <= NEAR)
+        far = change - expected(mean, log_change(log_weight, log_other), is_zero)
+        # Weights are close to the means: both terms are as small as the answer.
+        relative = jnp.where(is_near, relative, 0.0)
+        logarithm = jnp.log1p(relative)
+        near = weight * (relative - logarithm) + (weight - mean) * logarithm
+        return jnp.where(is_near, near, far)
 
     def log_sum(self, weight: Array) -> Array:
         return jnp.zeros_like(weight)

@@ -9,6 +9,7 @@ from pyro_constrained.kernels.arrays.inspection import host_array, is_wrapped
 __all__ = [
     "expected",
     "is_there",
+    "log_change",
     "log_ratio",
     "log_sum_exp",
     "power",
@@ -59,14 +60,20 @@ def safe_log(value: Tensor) -> Tensor:
 def expected(probability: Tensor, log_weight: Tensor, is_zero: Tensor | None = None) -> Tensor:
     """Their product; 0, not NaN, where the probability is zero, and infinite where only a weight
     is."""
-    is_forbidden = log_weight == -torch.inf
-    if not is_there(is_forbidden | probability.isnan()):
+    if not is_there((log_weight == -torch.inf) | probability.isnan()):
         return probability * log_weight
+    probability, log_weight = torch.broadcast_tensors(probability, log_weight)
+    is_forbidden = log_weight == -torch.inf
     is_zero = probability <= 0 if is_zero is None else is_zero
     known, missing = without_nan(probability)
     product = known * log_weight.masked_fill(is_zero | is_forbidden, 0.0)
     product = product.masked_fill(~is_zero & is_forbidden, -torch.inf)
     return product.masked_fill(missing, torch.nan)
+
+
+def log_change(before: Tensor, after: Tensor) -> Tensor:
+    """``after - before`` of logarithms; ``after`` where there was nothing before."""
+    return after - before.masked_fill(before == -torch.inf, 0.0)
 
 
 def without_nan(figures: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,6 @@ from pyro_constrained.kernels.arrays.log_space import strictly_inside, without_n
 
 __all__ = [
     "exact_zeros",
-    "log_factorials",
     "mean_of",
     "padded",
     "values_of",
@@ -19,11 +18,6 @@ __all__ = [
 def values_of(num_values: int, like: Tensor) -> Tensor:
     """0..U-1 in the dtype and on the device of ``like``."""
     return torch.arange(num_values, device=like.device).to(like.dtype)
-
-
-def log_factorials(num_values: int, like: Tensor) -> Tensor:
-    """``(U,)`` log u! of u = 0..U-1."""
-    return torch.lgamma(values_of(num_values, like) + 1)
 
 
 def exact_zeros(probability: Tensor, possible: Tensor) -> Tensor:

@@ -4,7 +4,8 @@
 With w^x / x!, or with exp(-w) w^x / x!, that is the same for all weights
 ``w_i = rate_i exp(a_i' lambda)``: the parts choose w. The first mass takes few operations, but
 x log w and log x! of large counts cancel. The second one is found without such terms where weights
-are as large as counts.
+are as large as counts. In averages (entropies, divergences) probabilities multiply such terms by
+rounding errors of their own: the first one loses too much there but for the smallest counts.
 """
 
 from abc import ABC, abstractmethod
@@ -12,11 +13,21 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
-from pyro_constrained.kernels.arrays.log_space import expected, log_ratio, ratio, safe_log, times
-from pyro_constrained.kernels.arrays.poisson_pmf import log_poisson, tilt
+from pyro_constrained.kernels.arrays.log_space import (
+    expected,
+    log_change,
+    log_ratio,
+    ratio,
+    safe_log,
+    times,
+)
+from pyro_constrained.kernels.arrays.poisson_pmf import FEW, log_poisson, tilt
 from pyro_constrained.kernels.arrays.value_tables import values_of
 
-__all__ = ["NormalizedMass", "PoissonMass", "UnnormalizedMass", "mass_for"]
+__all__ = ["NormalizedMass", "PoissonMass", "UnnormalizedMass", "mass_for", "mass_of_averages"]
+
+NEAR = 0.5
+"""Relative change of a weight up to which its logarithm is that of the change."""
 
 
 def mass_for(largest: int, dtype: torch.dtype) -> "PoissonMass":
@@ -27,11 +38,16 @@ def mass_for(largest: int, dtype: torch.dtype) -> "PoissonMass":
     return UnnormalizedMass() if is_small else NormalizedMass()
 
 
+def mass_of_averages(largest: int) -> "PoissonMass":
+    """The mass for averages over counts up to ``largest``."""
+    return UnnormalizedMass() if largest <= FEW else NormalizedMass()
+
+
 class PoissonMass(ABC):
     """The mass of a count x of weight w.
 
     Attributes:
-        figures: what of the parts ``log_mass`` and ``expected`` take.
+        figures: what of the parts ``log_mass`` and ``expected_log_ratio`` take.
     """
 
     figures: tuple[str, ...]
@@ -49,13 +65,19 @@ class PoissonMass(ABC):
         """
 
     @abstractmethod
-    def expected(
-        self, mean: Tensor, is_zero: Tensor | None, log_weight: Tensor, weight: Tensor
+    def expected_log_ratio(
+        self,
+        mean: Tensor,
+        is_zero: Tensor | None,
+        own: tuple[Tensor, ...],
+        other: tuple[Tensor, ...],
     ) -> Tensor:
-        """The expected log mass of counts of some means, but for E[log x!].
+        """The expected log mass of counts of some means, less that by other weights: infinite
+        where these forbid them.
 
         Args:
             is_zero: which of the counts are always zero, if the means do not tell.
+            own, other: the figures of the weights.
         """
 
     @abstractmethod
@@ -125,10 +147,14 @@ class UnnormalizedMass(PoissonMass):
         powers = times(count, log_weight) if has_tiny else count * log_weight
         return powers - torch.lgamma(count + 1)
 
-    def expected(
-        self, mean: Tensor, is_zero: Tensor | None, log_weight: Tensor, weight: Tensor | None = None
+    def expected_log_ratio(
+        self,
+        mean: Tensor,
+        is_zero: Tensor | None,
+        own: tuple[Tensor, ...],
+        other: tuple[Tensor, ...],
     ) -> Tensor:
-        return expected(mean, log_weight, is_zero)
+        return -expected(mean, log_change(own[0], other[0]), is_zero)
 
     def log_sum(self, weight: Tensor) -> Tensor:
         return weight
@@ -156,10 +182,24 @@ class NormalizedMass(PoissonMass):
     ) -> Tensor:
         return log_poisson(count, weight, log_weight if has_tiny else None)
 
-    def expected(
-        self, mean: Tensor, is_zero: Tensor | None, log_weight: Tensor, weight: Tensor
+    def expected_log_ratio(
+        self,
+        mean: Tensor,
+        is_zero: Tensor | None,
+        own: tuple[Tensor, ...],
+        other: tuple[Tensor, ...],
     ) -> Tensor:
-        return expected(mean, log_weight, is_zero) - weight
+        (log_weight, weight), (log_other, other_weight) = own, other
+        is_zero = mean <= 0 if is_zero is None else is_zero
+        change = other_weight - weight
+        relative = change / weight.masked_fill(weight == 0, 1.0)
+        is_near = (weight > 0) & (relative.abs() <= NEAR)
+        far = change - expected(mean, log_change(log_weight, log_other), is_zero)
+        # Weights are close to the means: both terms are as small as the answer.
+        relative = relative.masked_fill(~is_near, 0.0)
+        logarithm = torch.log1p(relative)
+        near = weight * (relative - logarithm) + (weight - mean) * logarithm
+        return torch.where(is_near, near, far)
 
     def log_sum(self, weight: Tensor) -> Tensor:
         return torch.zeros_like(weight)

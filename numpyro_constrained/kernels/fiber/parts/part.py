@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from numpyro_constrained.kernels.arrays.log_space import safe_log
-from numpyro_constrained.kernels.arrays.value_tables import log_factorials, mean_of, variance_of
+from numpyro_constrained.kernels.arrays.linalg import lift
+from numpyro_constrained.kernels.arrays.log_space import expected, safe_log
+from numpyro_constrained.kernels.arrays.value_tables import mean_of, variance_of
 from numpyro_constrained.kernels.fiber.covariance import settled
 from numpyro_constrained.kernels.fiber.poisson_mass import PoissonMass
 
@@ -97,10 +98,11 @@ class PoissonPart(Part):
     def is_positive(self) -> Array:
         """``(*batch, p)`` whether a variable can be more than 0."""
 
-    def expected_log_factorial(self, num_values: int) -> Array:
-        """``(*batch, p)`` E[log x!] of values 0..U-1."""
-        table = jnp.exp(self.log_marginals(num_values))
-        return (table * log_factorials(num_values, table, table.ndim)).sum(-1)
+    def expected_log_mass(self, num_values: int) -> Array:
+        """``(*batch, p)`` expected log mass of values 0..U-1."""
+        table = self.mass.table(self.weight, self.log_weight, num_values)
+        found = self.log_marginals(num_values)
+        return expected(jnp.exp(found), lift(table, found.ndim)).sum(-1)
 
 
 class RatePart(PoissonPart):

@@ -12,12 +12,17 @@ from jax.lax import stop_gradient
 
 from constrained_core.fiber.trellis import Trellis
 from numpyro_constrained.kernels.arrays.linalg import lift
-from numpyro_constrained.kernels.arrays.log_space import log_sum_exp, ratio, safe_log, without_nan
+from numpyro_constrained.kernels.arrays.log_space import (
+    expected,
+    log_sum_exp,
+    ratio,
+    safe_log,
+    without_nan,
+)
 from numpyro_constrained.kernels.arrays.loops import where_needed
 from numpyro_constrained.kernels.arrays.plans import plan_index, plan_tensor
 from numpyro_constrained.kernels.arrays.value_tables import (
     exact_zeros,
-    log_factorials,
     mean_of,
     padded,
     values_of,
@@ -313,10 +318,11 @@ class PoissonTrellis(TrellisPart, RatePart):
         table = log_sum_exp(found[..., None] + split, axis=-2)
         return jnp.where(missing.any(-1, keepdims=True), jnp.nan, table)
 
-    def expected_log_factorial(self, num_values: int) -> Array:
+    def expected_log_mass(self, num_values: int) -> Array:
         known, _ = without_nan(self._of_variables(self._marginals()))
         size, ndim = known.shape[-1], known.ndim
-        figures: Any = log_factorials(size, known, ndim)
-        if self._is_merged:
-            figures = (jnp.exp(self._split(size, ndim + 1)) * figures[..., None, :]).sum(-1)
-        return jnp.where(self._missing, jnp.nan, (known * figures).sum(-1))
+        table = lift(self.mass.table(self.weight, self.log_weight, size), ndim)
+        if self._is_merged:  # of each total of the column
+            split = jnp.exp(self._split(size, ndim + 1))
+            table = expected(split, table[..., None, :]).sum(-1)
+        return jnp.where(self._missing, jnp.nan, expected(known, table).sum(-1))

@@ -10,8 +10,8 @@ import numpy as np
 from torch import Tensor
 
 from pyro_constrained.kernels.arrays.lazy import lazy_property
-from pyro_constrained.kernels.arrays.log_space import is_there, safe_log
-from pyro_constrained.kernels.arrays.value_tables import log_factorials, mean_of, variance_of
+from pyro_constrained.kernels.arrays.log_space import expected, is_there, safe_log
+from pyro_constrained.kernels.arrays.value_tables import mean_of, variance_of
 from pyro_constrained.kernels.fiber.covariance import settled
 from pyro_constrained.kernels.fiber.poisson_mass import PoissonMass
 
@@ -101,9 +101,10 @@ class PoissonPart(Part):
     def is_positive(self) -> Tensor:
         """``(*batch, p)`` whether a variable can be more than 0."""
 
-    def expected_log_factorial(self, num_values: int) -> Tensor:
-        """``(*batch, p)`` E[log x!] of values 0..U-1."""
-        return self.log_marginals(num_values).exp() @ log_factorials(num_values, self.weight)
+    def expected_log_mass(self, num_values: int) -> Tensor:
+        """``(*batch, p)`` expected log mass of values 0..U-1."""
+        table = self.mass.table(self.weight, self.log_weight, num_values)
+        return expected(self.log_marginals(num_values).exp(), table).sum(-1)
 
 
 class RatePart(PoissonPart):

@@ -10,6 +10,7 @@ from constrained_core.fiber.trellis import Trellis
 from pyro_constrained.kernels.arrays.inspection import is_differentiated
 from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.log_space import (
+    expected,
     is_there,
     log_sum_exp,
     ratio,
@@ -19,7 +20,6 @@ from pyro_constrained.kernels.arrays.log_space import (
 from pyro_constrained.kernels.arrays.plans import plan_tensor
 from pyro_constrained.kernels.arrays.value_tables import (
     exact_zeros,
-    log_factorials,
     mean_of,
     padded,
     values_of,
@@ -314,9 +314,10 @@ class PoissonTrellis(TrellisPart, RatePart):
         table = log_sum_exp(found[..., None] + self._split(num_values), axis=-2)
         return table.masked_fill(missing.any(-1, keepdim=True), torch.nan)
 
-    def expected_log_factorial(self, num_values: int) -> Tensor:
+    def expected_log_mass(self, num_values: int) -> Tensor:
         known = self._of_variables(self._known[0])
-        figures = log_factorials(known.shape[-1], known)
-        if self._is_merged:
-            figures = self._split(known.shape[-1]).exp() @ figures
-        return (known * figures).sum(-1).masked_fill(self._missing, torch.nan)
+        size = known.shape[-1]
+        table = self.mass.table(self.weight, self.log_weight, size)
+        if self._is_merged:  # of each total of the column
+            table = expected(self._split(size).exp(), table[..., None, :]).sum(-1)
+        return expected(known, table).sum(-1).masked_fill(self._missing, torch.nan)
