@@ -21,6 +21,9 @@ __all__ = ["NO_POINT", "FiberPlan", "FixedVariables"]
 TRELLIS_LOSS = 8
 """How many times more digits a trellis loses than a single sum of the same counts."""
 
+TABLE_LOSS = 16
+"""The same for the total of a table with independent rows and columns."""
+
 NO_POINT = (
     "sample: expected parameters that give A x = k a positive probability, got one of exactly "
     "zero; check for rates or probabilities of exactly 0 or 1."
@@ -95,9 +98,14 @@ class FiberPlan:
     @cached_property
     def largest_terms(self) -> int:
         """A largest count of Poisson variables, by which digits are lost: those of a trellis are
-        lost in the sums over its columns too."""
+        lost in the sums over its columns too, those of a table in factorials of its total."""
         in_trellis = 0 if self.trellis is None else 1 + int(self.trellis.largest.max(initial=-1))
-        return max(self.largest, TRELLIS_LOSS * in_trellis)
+        totals = [
+            int(margins[: table.shape[0]].sum())
+            for table, margins in zip(self.tables, self.margins, strict=True)
+        ]
+        in_tables = max(totals, default=0)
+        return max(self.largest, TRELLIS_LOSS * in_trellis, TABLE_LOSS * in_tables)
 
     @property
     def rank(self) -> int:

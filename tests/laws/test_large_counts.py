@@ -157,6 +157,20 @@ def test_averages_of_a_table(backend, is_product, dtype, relative):
     assert abs(found - p.divergence(q)) < allowed
 
 
+@each_backend
+@pytest.mark.parametrize("total", [300, 1000, 2000])
+def test_independent_tables_in_single_precision(backend, total):
+    """Factorials of the total lose more digits than those of the cells."""
+    row, column = total * 2 // 5, total * 11 // 20
+    x = row * column // total + np.arange(-2, 3)
+    values = np.stack([x, row - x, column - x, total - row - column + x], 1)
+    params, k = {"rate": np.float32([2, 3, 4, 6])}, TABLE @ values[0]
+    law = backend.law(DiscreteCase("", POISSON, params, TABLE, k), "float32")
+    exact = stats.hypergeom(total, row, column).logpmf(x)
+    found = backend.log_prob(law, values, "float32")
+    assert (abs(found / exact - 1) < 3 * RELATIVE).all()
+
+
 def assert_relative(backend, law, high, x):
     """The law in single precision against the same in double."""
     found, exact = backend.log_prob(law, x, "float32"), backend.log_prob(high, x)
