@@ -6,6 +6,7 @@ from constrained_core.errors import (
     FiberSamplerWarning,
     InfeasibleConstraintError,
     IntractableConstraintError,
+    NoBaseLawError,
     ParameterError,
     UnboundedSupportError,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "GroupSum",
     "InfeasibleConstraintError",
     "IntractableConstraintError",
+    "NoBaseLawError",
     "ParameterError",
     "SparseMatrix",
     "SparsePattern",

@@ -5,6 +5,7 @@ __all__ = [
     "FiberSamplerWarning",
     "InfeasibleConstraintError",
     "IntractableConstraintError",
+    "NoBaseLawError",
     "ParameterError",
     "UnboundedSupportError",
 ]
@@ -26,6 +27,13 @@ class ParameterError(ConstraintError):
     """The value of a parameter makes no law: not positive, not finite, not positive definite.
 
     Samplers count it as a rejected step: in PyTorch it is a ``torch.linalg.LinAlgError`` too.
+    """
+
+
+class NoBaseLawError(ParameterError, NotImplementedError, AttributeError):
+    """There is no law without the constraint.
+
+    ``hasattr(law, "base_dist")``, by which frameworks look for what a law wraps, is false then.
     """
 
 

@@ -1,5 +1,6 @@
 """What users give as a matrix or a vector, as arrays."""
 
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import numpy as np
@@ -7,11 +8,18 @@ from scipy import sparse
 
 from constrained_core.errors import ConstraintError
 
-__all__ = ["on_host", "read_array", "refuse_complex", "refuse_sparse"]
+__all__ = ["READERS", "on_host", "read_array", "refuse_complex", "refuse_sparse"]
+
+READERS: dict[type, Callable[[Any], np.ndarray]] = {}
+"""How values of a framework become arrays, where NumPy cannot read them by itself, as inside of
+``torch.func``."""
 
 
 def on_host(value: Any) -> Any:
-    """A tensor that lies on an accelerator where NumPy can read it; anything else as it is."""
+    """A tensor, also on an accelerator, where NumPy can read it; anything else as it is."""
+    for kind, read in READERS.items():
+        if isinstance(value, kind):
+            return read(value)
     copy = getattr(value, "cpu", None)  # of PyTorch; NumPy reads JAX's arrays wherever they are
     return copy() if callable(copy) else value
 

@@ -20,13 +20,18 @@ class SparsePattern(ByContent):
     """Where a matrix has entries.
 
     Attributes:
-        row, column: ``(nnz,)`` each entry once, in any order.
+        row, column: ``(nnz,)`` each entry once, in any order; its own, as memory that a tensor has
+            moves where the tensor is sent to another process.
         shape: ``(m, n)``.
     """
 
     row: np.ndarray
     column: np.ndarray
     shape: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        for name in ("row", "column"):
+            object.__setattr__(self, name, _frozen(getattr(self, name)))
 
 
 class SparseMatrix:
@@ -167,6 +172,9 @@ def _checked_shape(shape: Any) -> tuple[int, int]:
 
 
 def _frozen(array: np.ndarray) -> np.ndarray:
+    """Itself, or a copy, whose entries nothing changes."""
+    if array.flags.owndata and not array.flags.writeable and array.dtype == np.int64:
+        return array
     array = np.array(array, dtype=np.int64)
     array.flags.writeable = False
     return array

@@ -127,7 +127,13 @@ PUBLIC = [
     *("UnboundedSupportError", "errors.InfeasibleConstraintError"),
     *("FiberSampler", "FiberSamplerWarning", "errors.FiberSamplerWarning"),
     *("errors.IntractableConstraintError", "errors.UnboundedSupportError"),
-    *("ParameterError", "errors.ParameterError", "explain"),
+    *(
+        "ParameterError",
+        "errors.ParameterError",
+        "NoBaseLawError",
+        "errors.NoBaseLawError",
+        "explain",
+    ),
 ]
 MEMBERS = [
     *("A", "k", "rank", "base_dist", "mean", "variance", "support", "log_prob", "sample"),

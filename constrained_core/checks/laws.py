@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from constrained_core.errors import ConstraintError
+from constrained_core.errors import ConstraintError, NoBaseLawError
 
 __all__ = [
     "STALE_SUPPORT",
@@ -100,9 +100,9 @@ def several_sides(count: int) -> ConstraintError:
     )
 
 
-def no_joint_base() -> NotImplementedError:
+def no_joint_base() -> NoBaseLawError:
     """``base_dist`` of a Student-t law for each group, a law that no framework has a class for."""
-    return NotImplementedError(
+    return NoBaseLawError(
         "base_dist: without the constraint, a law per group is a product of multivariate t laws of "
         "groups of any size, which has no class; make one of each group."
     )

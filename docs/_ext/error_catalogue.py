@@ -25,7 +25,11 @@ TITLES = {
     "ImportError": "A package is missing",
     "warning": "Warnings",
 }
-ALIASES = {"TensorParameterError": "ParameterError", "FiberSamplerWarning": "warning"}
+ALIASES = {
+    "TensorParameterError": "ParameterError",
+    "NoBaseLawError": "NotImplementedError",
+    "FiberSamplerWarning": "warning",
+}
 
 
 class Message(NamedTuple):

@@ -12,6 +12,7 @@ from scipy import sparse
 
 from constrained_core import ConstraintError, ParameterError, SparseMatrix
 from constrained_core.checks.shapes import check_columns
+from constrained_core.errors import NoBaseLawError
 from constrained_core.linear.symmetric_pattern import symmetric_pattern
 from numpyro_constrained.distributions.gaussian import ConstrainedGaussian
 from numpyro_constrained.distributions.parameters import (
@@ -166,9 +167,12 @@ class ConstrainedGMRF(ConstrainedGaussian):
         """The law without the constraint, with a dense precision.
 
         Raises:
-            ParameterError: Q is singular: there is no such law.
+            NoBaseLawError: Q is singular: there is no such law.
         """
-        self._conditional.proper_log_det()
+        try:
+            self._conditional.proper_log_det()
+        except ParameterError as error:
+            raise NoBaseLawError(str(error)) from error
         precision = SparseRows(self._pattern, self._precision).dense()
         return dist.MultivariateNormal(self._expanded(self.loc, 1), precision_matrix=precision)
 

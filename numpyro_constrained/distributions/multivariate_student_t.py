@@ -161,7 +161,7 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
         """The law without the constraint.
 
         Raises:
-            NotImplementedError: under ``per_group``, a product of laws that NumPyro does not have.
+            NoBaseLawError: under ``per_group``, a product of laws that NumPyro does not have.
         """
         if self._per_group:
             raise no_joint_base()

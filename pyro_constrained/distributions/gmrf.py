@@ -9,7 +9,7 @@ from torch.distributions import constraints
 from torch.nn.functional import pad
 
 from constrained_core.checks.shapes import check_columns
-from constrained_core.errors import ConstraintError
+from constrained_core.errors import ConstraintError, NoBaseLawError, ParameterError
 from constrained_core.linear.symmetric_pattern import symmetric_pattern
 from constrained_core.sparse import SparseMatrix
 from pyro_constrained.distributions.gaussian import ConstrainedGaussian
@@ -128,11 +128,15 @@ class ConstrainedGMRF(ConstrainedGaussian):
         """The law without the constraint, with a dense precision.
 
         Raises:
-            ParameterError: Q is singular: there is no such law.
+            NoBaseLawError: Q is singular: there is no such law.
         """
         values = self.precision_matrix.values
         dense = sparse_index(self.precision_matrix.pattern, values.device).dense(values)
-        return dist.MultivariateNormal(self.loc, scale_tril=precision_tril(dense))
+        try:
+            tril = precision_tril(dense)
+        except ParameterError as error:
+            raise NoBaseLawError(str(error)) from error
+        return dist.MultivariateNormal(self.loc, scale_tril=tril)
 
 
 def _read(loc: Any, precision: Any, root: Any) -> tuple[Tensor, SparseMatrix, SparseMatrix | None]:

@@ -13,7 +13,7 @@ from constrained_core.checks import entries, shapes
 from constrained_core.checks.entries import Requirement, violation
 from constrained_core.checks.shapes import common_batch_shape
 from pyro_constrained.kernels.arrays.errors import TensorParameterError
-from pyro_constrained.kernels.arrays.inspection import are_known
+from pyro_constrained.kernels.arrays.inspection import are_known, host_array
 from pyro_constrained.kernels.arrays.shapes import expanded
 from pyro_constrained.kernels.bound import BoundConstraint
 
@@ -55,8 +55,9 @@ def batch_shape_of(constraint: BoundConstraint, **batch_shapes: tuple[int, ...])
 
 def _require(name: str, requirement: Requirement, tensor: Tensor, holds: Tensor) -> None:
     if are_known(holds) and not bool(holds.all()):
-        values, found = tensor.detach().cpu().numpy(), holds.cpu().numpy()
-        raise TensorParameterError(violation(name, requirement, values, found))
+        raise TensorParameterError(
+            violation(name, requirement, host_array(tensor), host_array(holds))
+        )
 
 
 def check_finite(name: str, tensor: Tensor) -> None:

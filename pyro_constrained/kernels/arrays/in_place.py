@@ -26,8 +26,13 @@ class _Part(NamedTuple):
 
     @property
     def is_changed(self) -> bool:
-        is_moved = _address(self.tensor) != self.address  # ``tensor.data = ...``
-        return is_moved or self.tensor._version != self.version
+        if torch.compiler.is_compiling():  # there tensors have no versions or places of theirs
+            return False
+        if self.tensor._version != self.version:
+            return True
+        # ``tensor.data = ...``, unless the same data were sent to another process.
+        is_moved = _address(self.tensor) != self.address
+        return is_moved and not (self.tensor.is_cpu and self.tensor.is_shared())
 
 
 def _address(tensor: Tensor) -> int:

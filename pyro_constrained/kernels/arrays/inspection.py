@@ -18,6 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _disable_current_modes
 
+from constrained_core.inputs import READERS
 from pyro_constrained.kernels.arrays.tracing import outside_trace
 
 __all__ = [
@@ -75,11 +76,17 @@ def outside_transforms() -> Iterator[None]:
 
 
 def host_array(tensor: Tensor) -> np.ndarray:
-    """Values that are known, as an array: also inside ``torch.func``, which wraps tensors."""
+    """Values that are known, as an array: also inside ``torch.func``, which wraps tensors.
+
+    It may be the memory of the tensor, which moves with it: what is kept is a copy.
+    """
     if maybe_current_level() is None:
         return unwrapped(tensor).numpy(force=True)
     with temporarily_clear_interpreter_stack():
         return unwrapped(tensor).numpy(force=True)
+
+
+READERS[Tensor] = host_array
 
 
 def unwrapped(tensor: Tensor) -> Tensor:

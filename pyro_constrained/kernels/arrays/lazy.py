@@ -1,12 +1,19 @@
 """What is made when it is asked for, and kept."""
 
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
 from torch.distributions import utils
 
 __all__ = ["lazy_property"]
+
+Value = TypeVar("Value")
+
+_top_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
+"""By what saved tensors are packed now; older versions of PyTorch do not say."""
 
 
 class lazy_property(utils.lazy_property):  # named as PyTorch's
@@ -19,9 +26,22 @@ class lazy_property(utils.lazy_property):  # named as PyTorch's
     def __get__(self, instance: Any, obj_type: Any = None) -> Any:
         if instance is None or not (torch.is_grad_enabled() or _has_no_gradient(instance)):
             return super().__get__(instance, obj_type)
-        value = self.wrapped(instance)
+        with _kept():
+            value = self.wrapped(instance)
         setattr(instance, self.wrapped.__name__, value)
         return value
+
+
+def _kept() -> AbstractContextManager:
+    """Where something is made that is kept: what makes a part of a program twice instead, as
+    ``torch.utils.checkpoint``, finds it there the second time, and packs none of it the first."""
+    if torch.compiler.is_compiling() or _top_hooks is None or _top_hooks(False) is None:
+        return nullcontext()
+    return saved_tensors_hooks(_same, _same)
+
+
+def _same(value: Value) -> Value:
+    return value
 
 
 def _has_no_gradient(instance: Any) -> bool:

@@ -14,7 +14,7 @@ from constrained_core.inputs import refuse_complex
 from constrained_core.linear.symmetric_pattern import saddle_of_rows
 from constrained_core.sparse import SparseMatrix, SparsePattern
 from pyro_constrained.kernels.arrays.groups import Groups
-from pyro_constrained.kernels.arrays.inspection import are_plain, outside_transforms
+from pyro_constrained.kernels.arrays.inspection import are_plain, host_array, outside_transforms
 
 __all__ = ["SparseIndex", "as_sparse", "dense_form", "is_sparse", "sparse_index", "to_float"]
 
@@ -154,11 +154,10 @@ def _of_tensor(name: str, matrix: Tensor) -> SparseMatrix:
         )
     if matrix.layout == torch.sparse_coo:
         matrix = matrix.coalesce()
-        row, column = matrix.indices().numpy(force=True)
+        row, column = host_array(matrix.indices())
     else:
-        counts = matrix.crow_indices().diff().numpy(force=True)
-        row = np.repeat(np.arange(shape[0]), counts)
-        column = matrix.col_indices().numpy(force=True)
+        row = np.repeat(np.arange(shape[0]), np.diff(host_array(matrix.crow_indices())))
+        column = host_array(matrix.col_indices())
     if matrix.values().ndim != 1:
         raise ConstraintError(
             f"{name}: expected one value for each entry, got values of shape "

@@ -1,0 +1,180 @@
+"""A law that is kept while something else moves, repeats, compiles or looks through it."""
+
+from multiprocessing.reduction import ForkingPickler
+
+import numpy as np
+import pyro
+import pytest
+import torch
+import torch.multiprocessing  # teaches the pickler to send tensors
+from pyro.infer.inspect import get_dependencies
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from pyro_constrained import (
+    ConstrainedBernoulli,
+    ConstrainedCategorical,
+    ConstrainedGMRF,
+    ConstrainedMultivariateStudentT,
+    ConstrainedNormal,
+    ConstrainedPoisson,
+    GroupSum,
+    NoBaseLawError,
+    SparseMatrix,
+    fields,
+)
+from tests.on_pyro.concrete import LAWS, LOC, SCALE, A, K, close
+
+ISLANDS = fields.besag(np.array([[0, 1], [1, 2], [2, 3], [4, 5], [5, 6]]))
+
+
+def field(tau):
+    precision = ISLANDS.precision.with_values(tau * torch.tensor(ISLANDS.precision.values))
+    return ConstrainedGMRF(0.0, precision, ISLANDS.A, ISLANDS.k)
+
+
+SENT = {name: lambda make=make: make(LOC, SCALE) for name, make in LAWS.items()} | {
+    "field": lambda: field(1.0),
+    "sparse": lambda: ConstrainedNormal(LOC, SCALE, A.to_sparse(), K),
+    "poisson": lambda: ConstrainedPoisson(SCALE, torch.ones(4), torch.tensor(3)),
+    "trellis": lambda: ConstrainedPoisson(
+        SCALE, torch.tensor([[1, 1, 1, 0], [0, 1, 0, 1]]), torch.tensor([3, 2])
+    ),
+    "bernoulli": lambda: ConstrainedBernoulli(logits=LOC, A=torch.ones(4), k=2),
+}
+
+
+@pytest.mark.parametrize("name", SENT)
+def test_a_law_that_was_sent_to_another_process(name):
+    """That moves the memory of its tensors, and gives back what they had: nothing of ours may be
+    a view of it, here or in a law made later."""
+    law = SENT[name]()
+    x = law.sample()
+    expected = law.log_prob(x), law.mean, law.variance
+    kept = ForkingPickler.dumps(law)
+    noise = [torch.full((size,), -1) for size in (2, 4, 5, 7, 8, 14) * 50]  # where it had been
+    for other in (law, SENT[name]()):
+        close((other.log_prob(x), other.mean, other.variance), expected)
+    assert kept and noise
+
+
+def test_other_laws_of_a_field_that_was_sent():
+    x = torch.zeros(7)
+    expected = [field(tau).log_prob(x) for tau in (2.0, 3.0)]
+    kept = ForkingPickler.dumps(field(1.0))
+    close([field(tau).log_prob(x) for tau in (2.0, 3.0)], expected)
+    assert kept
+
+
+@pytest.mark.parametrize("is_asked", [False, True])
+@pytest.mark.parametrize("name", LAWS)
+def test_a_law_that_was_made_outside_of_a_checkpoint(name, is_asked):
+    """What is checkpointed runs twice: parts of the law that the first run makes are there in the
+    second."""
+    loc, scale = LOC.clone().requires_grad_(), SCALE.clone().requires_grad_()
+    x = LAWS[name](LOC, SCALE).mean
+    (expected,) = torch.autograd.grad(LAWS[name](loc, scale).log_prob(x), scale)
+    law = LAWS[name](loc, scale)
+    if is_asked:
+        law.log_prob(x)
+    score = checkpoint(law.log_prob, x, use_reentrant=False)
+    close(torch.autograd.grad(score, scale)[0], expected)
+
+
+DISCRETE = {
+    "poisson": lambda p: ConstrainedPoisson(p.exp(), torch.ones(4), 2),
+    "subset": lambda p: ConstrainedBernoulli(logits=p, A=torch.ones(4), k=2),
+    "categorical": lambda p: ConstrainedCategorical(
+        logits=p[:, None] * torch.arange(3.0), A=torch.ones(4), k=torch.tensor(2)
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+@pytest.mark.parametrize("name", DISCRETE)
+def test_a_compiled_step_makes_its_discrete_law(name):
+    """Where its graph breaks, tensors that nothing changed are not taken for changed ones."""
+    before = torch.distributions.Distribution._validate_args
+    torch._dynamo.reset()
+    x = torch.tensor([1.0, 0.0, 1.0, 0.0])
+    try:
+        score = torch.compile(lambda p: DISCRETE[name](p).log_prob(x), backend="eager")
+        close(score(LOC.clone().requires_grad_()), DISCRETE[name](LOC).log_prob(x))
+    finally:
+        torch.distributions.Distribution.set_default_validate_args(before)
+
+
+INDEX = torch.tensor([0, 0, 1, 1])
+MADE_INSIDE = {
+    "groups": lambda scale: GroupSum(INDEX, 2),
+    "groups made there": lambda scale: GroupSum(torch.tensor([0, 0, 1, 1]), 2),
+    "pattern": lambda scale: SparseMatrix(INDEX, torch.arange(4), torch.ones(4), (2, 4)),
+    "coo": lambda scale: A.to_sparse(),
+}
+
+
+@pytest.mark.parametrize("transform", [torch.func.grad, torch.func.hessian, torch.func.jacfwd])
+@pytest.mark.parametrize("name", MADE_INSIDE)
+def test_indices_of_torch_inside_of_what_differentiates(name, transform):
+    def score(scale):
+        return ConstrainedNormal(LOC, scale, MADE_INSIDE[name](scale), K).mean.square().sum()
+
+    matrix = MADE_INSIDE[name](SCALE)
+    outside = transform(lambda scale: ConstrainedNormal(LOC, scale, matrix, K).mean.square().sum())
+    close(transform(score)(SCALE), outside(SCALE))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda t: ConstrainedNormal(LOC, -SCALE * t, A, K),
+        lambda t: ConstrainedNormal(LOC * t / 0, SCALE, A, K),
+        lambda t: ConstrainedMultivariateStudentT(-3 * t, LOC, A=A, k=K, scale=SCALE),
+        lambda t: ConstrainedPoisson(-SCALE * t, torch.ones(4), 2),
+        lambda t: ConstrainedBernoulli(probs=2 * t.expand(4), A=torch.ones(4), k=2),
+    ],
+)
+def test_errors_inside_of_what_differentiates(make):
+    """They are those of the same program outside."""
+    messages = []
+    for run in (make, torch.func.grad(lambda t: make(t).constraint_log_prob())):
+        with pytest.raises(torch.linalg.LinAlgError) as caught:
+            run(torch.tensor(1.0))
+        messages.append(str(caught.value))
+    assert messages[0] == messages[1]
+
+
+def test_a_law_without_a_base_law_is_seen_to_have_none():
+    """By what asks every distribution for what it wraps: autoguides with structure, drawings."""
+    each = ConstrainedMultivariateStudentT(
+        5.0, LOC, A=GroupSum([0, 0, 1, 1], 2), k=K, scale=SCALE, per_group=True
+    )
+    for law, error in ((field(1.0), "as the law without"), (each, "a law per group")):
+        assert not hasattr(law, "base_dist")
+        with pytest.raises(NoBaseLawError, match=error):
+            law.base_dist  # noqa: B018
+
+    def model():
+        x = pyro.sample("x", field(1.0))
+        pyro.sample("y", pyro.distributions.Normal(x[:2], 1).to_event(1), obs=torch.zeros(2))
+
+    assert get_dependencies(model)["prior_dependencies"]["y"].keys() == {"x", "y"}
+
+
+class Held(nn.Module):
+    """A module whose data loader draws in other processes."""
+
+    def __init__(self):
+        super().__init__()
+        self.loc = nn.Parameter(LOC.clone())
+        self.law = ConstrainedNormal(self.loc, SCALE, A, K)
+
+
+def test_sharing_the_memory_of_a_parameter_changes_nothing():
+    held = Held()
+    expected = held.law.mean
+    held.share_memory()
+    close(held.law.mean, expected)
+    held.loc.data = 2 * held.loc.data
+    with pytest.raises(ValueError, match=r"^loc: .* make it again"):
+        held.law.mean  # noqa: B018
