@@ -59,14 +59,15 @@ class ConstrainedNormalReparam(Reparam):
         law = fn._conditional
         base = dist.Normal(fn.loc.new_zeros(()), 1.0)
         base = base.expand(fn.batch_shape + (law.base_size,)).to_event(1)
-        noise = None if value is None else law.to_base(value)
+        given = None if value is None else law.to_base(value)
         noise = pyro.sample(
             f"{name}_base",
             self._wrap(base, event_dim),
-            obs=noise,
+            obs=given,
             infer={"is_observed": is_observed},
         )
-        if value is None:
+        # Where a value is given to start from, a replayed noise takes its place (Laplace).
+        if value is None or noise is not given:
             value = law.from_base(noise)
         fixed = dist.Delta(value, event_dim=event_dim).mask(False)
         return {"fn": fixed, "value": value, "is_observed": True}

@@ -76,6 +76,10 @@ class ConstrainedDistribution(Distribution):
     def _validates(validate_args: bool | None) -> bool:
         return Distribution._validate_args if validate_args is None else validate_args
 
+    def _has_checked(self, parameter: Array) -> bool:
+        """Whether a wrong value of a parameter would have raised."""
+        return bool(self._validate_args) and not isinstance(parameter, Tracer)
+
     @abstractmethod
     def _condition(self, constraint: LinearConstraint) -> Any:
         """The conditional law of the parameters under a constraint."""

@@ -125,6 +125,10 @@ class ConstrainedBernoulli(ConstrainedFinite):
     def _parameter(self) -> Array:
         return self._agreeing(self.logits)
 
+    def _makes_law(self) -> Array:
+        probs = self.__dict__.get("probs")
+        return ~jnp.isnan(self.logits) if probs is None else (probs >= 0) & (probs <= 1)
+
     def _agrees(self, parameter: Array) -> Array:
         fixed = self._plan.fixed
         assert fixed is not None

@@ -118,6 +118,10 @@ class ConstrainedCategorical(ConstrainedFinite):
     def _parameter(self) -> Array:
         return self._agreeing(self.logits)
 
+    def _makes_law(self) -> Array:
+        probs = self.__dict__.get("probs")
+        return ~jnp.isnan(self.logits) if probs is None else (probs >= 0) & (probs < jnp.inf)
+
     def _agrees(self, parameter: Array) -> Array:
         possible = self._plan.possible
         return (lift(possible, parameter.ndim) | (parameter == -jnp.inf)).all((-2, -1))
@@ -157,7 +161,10 @@ class ConstrainedCategorical(ConstrainedFinite):
 
 
 def _normalised(name: str, given: Array) -> Array:
-    return given / given.sum(-1, keepdims=True) if name == "probs" else _log_probs(given)
+    if name == "logits":
+        return _log_probs(given)
+    given = jnp.where(given < 0, jnp.nan, given)  # a ratio of two would be positive
+    return given / given.sum(-1, keepdims=True)
 
 
 def _log_probs(logits: Array) -> Array:

@@ -221,14 +221,30 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         total = sum((lift(part, rank) for part in parts), jnp.zeros((1,) * rank))
         return self._where_possible(total.astype(self._leaf().dtype), -jnp.inf, 0)
 
+    @abstractmethod
+    def _makes_law(self) -> Array:
+        """``(*batch, n)`` or ``(*batch, n, C)`` where parameters can be those of a law."""
+
+    @folded
+    def _lawful(self) -> Array | np.ndarray:
+        """``(*batch,)`` where parameters that nothing has checked make a law: of others, negative
+        rates say, answers may be those of another law."""
+        if self._has_checked(self._leaf()):
+            return np.ones((), bool)
+        axes = tuple(range(-self._parameter_event_dim, 0))
+        lawful = self._makes_law().all(axes)
+        return lawful if isinstance(lawful, Tracer) else np.asarray(lawful)
+
     def _where_possible(self, figures: Array, other: Any, event_dim: int) -> Array:
-        """``(*batch, ...)`` figures, and others where k is no right-hand side of the plan."""
-        possible = self._constraint.possible
-        if not isinstance(possible, Array) and possible.all():
-            return figures
-        possible = jnp.asarray(possible).reshape(possible.shape + (1,) * event_dim)
-        ndim = max(figures.ndim, possible.ndim)
-        return jnp.where(lift(possible, ndim), lift(figures, ndim), other)
+        """``(*batch, ...)`` figures, and others where k is no right-hand side of the plan, or
+        parameters make no law."""
+        for possible in (self._constraint.possible, self._lawful()):
+            if not isinstance(possible, Array) and possible.all():
+                continue
+            possible = jnp.asarray(possible).reshape(possible.shape + (1,) * event_dim)
+            ndim = max(figures.ndim, possible.ndim)
+            figures = jnp.where(lift(possible, ndim), lift(figures, ndim), other)
+        return figures
 
     def entropy(self) -> Array:
         """``(*batch,)`` exact entropy.

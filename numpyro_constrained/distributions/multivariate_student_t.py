@@ -182,9 +182,14 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
         """A figure of the blocks in the rank of df, which grows with ``expand``."""
         return summary if isinstance(summary, int) else lift(summary, self.df.ndim + 1)
 
+    @property
+    def _known_df(self) -> Array:
+        """``(*batch,)`` nu; NaN where one that nothing has checked is not positive."""
+        return self.df if self._has_checked(self.df) else jnp.where(self.df > 0, self.df, jnp.nan)
+
     def _block_df(self) -> tuple[Array, Array]:
         """``(*batch, B)`` nu + r and nu + s of each block."""
-        df, blocks = self.df[..., None], self._blocks
+        df, blocks = self._known_df[..., None], self._blocks
         return df + self._ranked(blocks.rank), df + self._ranked(blocks.surprise)
 
     @property
@@ -243,7 +248,7 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
 
         With redundant rows, the density is with respect to Hausdorff measure on the range of A.
         """
-        blocks, df = self._blocks, self.df[..., None]
+        blocks, df = self._blocks, self._known_df[..., None]
         rank, surprise = self._ranked(blocks.rank), self._ranked(blocks.surprise)
         log_density = (
             log_gamma_excess(0.5 * df, 0.5 * rank)

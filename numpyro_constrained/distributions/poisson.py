@@ -3,6 +3,7 @@
 import copy
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 import numpyro.distributions as dist
 from jax import Array
@@ -98,6 +99,9 @@ class ConstrainedPoisson(ConstrainedDiscrete):
     @property
     def _parameter(self) -> Array:
         return self._agreeing(self.rate)
+
+    def _makes_law(self) -> Array:
+        return (self.rate >= 0) & (self.rate < jnp.inf)
 
     def _agrees(self, parameter: Array) -> Array:
         fixed = self._plan.fixed

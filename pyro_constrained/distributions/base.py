@@ -83,6 +83,10 @@ class ConstrainedDistribution(TorchDistribution):
             return torch.distributions.Distribution._validate_args
         return validate_args
 
+    def _has_checked(self, parameter: Tensor) -> bool:
+        """Whether a wrong value of a parameter would have raised."""
+        return bool(self._validate_args) and are_known(parameter)
+
     @property
     def A(self) -> Tensor | GroupSum | SparseMatrix:
         """The constraint matrix, as given."""

@@ -139,6 +139,10 @@ class ConstrainedBernoulli(ConstrainedFinite):
         sides = (1 - probs).masked_fill(~is_always, 0.0), probs.masked_fill(~is_never, 0.0)
         return torch.stack(sides, -1)
 
+    def _makes_law(self) -> Tensor:
+        probs = self.__dict__.get("probs")
+        return ~self.logits.isnan() if probs is None else (probs >= 0) & (probs <= 1)
+
     def _make_parts(self, parameter: Tensor) -> list[FinitePart]:
         fiber, free = self._constraint, self._constraint.plan.free
         parts: list[FinitePart] = []

@@ -20,7 +20,7 @@ from pyro_constrained.distributions.parameters import (
 )
 from pyro_constrained.kernels.arrays.autocast import in_full_precision
 from pyro_constrained.kernels.arrays.inputs import floating
-from pyro_constrained.kernels.arrays.inspection import is_differentiated
+from pyro_constrained.kernels.arrays.inspection import are_known, is_differentiated
 from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.log_space import is_there, safe_log
 from pyro_constrained.kernels.arrays.shapes import expanded
@@ -100,6 +100,8 @@ class ConstrainedCategorical(ConstrainedFinite):
         if self._validates(validate_args):
             check = check_category_probs if name == "probs" else check_category_logits
             check(name, given)
+        if name == "probs" and not (self._validates(validate_args) and are_known(given)):
+            given = given.masked_fill(given < 0, torch.nan)  # a ratio of two would be positive
         given = given / given.sum(-1, keepdim=True) if name == "probs" else _log_probs(given)
         self._given_probs = given if name == "probs" else None
         parameter = safe_log(given) if name == "probs" else given
@@ -133,6 +135,10 @@ class ConstrainedCategorical(ConstrainedFinite):
         if not is_there(is_never):
             return None
         return probs.masked_fill(~is_never, 0.0)
+
+    def _makes_law(self) -> Tensor:
+        probs = self.__dict__.get("probs")
+        return ~self.logits.isnan() if probs is None else (probs >= 0) & (probs < torch.inf)
 
     def _make_parts(self, parameter: Tensor) -> list[FinitePart]:
         fiber, free = self._constraint, self._constraint.plan.free

@@ -24,6 +24,7 @@ from pyro_constrained.constraints import integer_linear_equality
 from pyro_constrained.distributions.base import ConstrainedDistribution
 from pyro_constrained.estimators import with_gradient
 from pyro_constrained.kernels.arrays.autocast import in_full_precision
+from pyro_constrained.kernels.arrays.errors import require_possible
 from pyro_constrained.kernels.arrays.inputs import cast
 from pyro_constrained.kernels.arrays.inspection import are_known, has_values
 from pyro_constrained.kernels.arrays.lazy import lazy_property
@@ -87,6 +88,23 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         """The same law, with weights by which averages keep their digits, also those of ratios to
         other laws."""
         return self
+
+    @abstractmethod
+    def _makes_law(self) -> Tensor:
+        """``(*batch, n)`` or ``(*batch, n, C)`` where parameters can be those of a law."""
+
+    def _lawful(self) -> Tensor | None:
+        """``(*batch,)`` where parameters that nothing has checked make a law: of others, negative
+        rates say, answers may be those of another law. None where all were checked."""
+        if self._has_checked(self._parameter):
+            return None
+        return self._makes_law().flatten(-self._parameter_event_dim).all(-1)
+
+    def _expanded(self, value: Tensor, event_dim: int) -> Tensor:
+        value, lawful = super()._expanded(value, event_dim), self._lawful()
+        if lawful is None:
+            return value
+        return torch.where(lawful[(...,) + (None,) * event_dim], value, torch.nan)
 
     @property
     def _known_plan(self) -> Any:
@@ -173,7 +191,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         for part in self._parts:
             rows = torch.as_tensor(part.variables, device=joined.device)
             joined[..., rows[:, None], rows] = part.covariance
-        return joined
+        return self._expanded(joined, 2)
 
     def marginal_log_prob(self) -> Tensor:
         """``(*batch, n, U)`` log P(x_i = u | A x = k) for u = 0..U-1; -inf where impossible.
@@ -224,6 +242,9 @@ class ConstrainedDiscrete(ConstrainedDistribution):
 
     @quiet_under_trace
     def _draw(self, sample_shape: Any) -> Tensor:
+        lawful = self._lawful()
+        if lawful is not None:
+            require_possible(lawful)
         shape = torch.Size(sample_shape) + self._batch_shape
         lead = shape[: len(shape) - len(self._own_batch_shape)]
         return self._joined([part.draw(lead) for part in self._parts])

@@ -150,10 +150,16 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
         assert isinstance(law, DiagonalConditional) and partition is not None
         return GroupBlocks(law, partition)
 
+    @property
+    def _known_df(self) -> Tensor:
+        """``(*batch,)`` nu; NaN where one that nothing has checked is not positive."""
+        df = self.df
+        return df if self._has_checked(df) else df.masked_fill(df <= 0, torch.nan)
+
     @lazy_property
     def _block_df(self) -> tuple[Tensor, Tensor]:
         """nu + r and nu + s of each block."""
-        blocks, df = self._blocks, self._blocks.each(self.df)
+        blocks, df = self._blocks, self._blocks.each(self._known_df)
         return df + blocks.rank, df + blocks.surprise
 
     @property
@@ -210,7 +216,7 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
 
         With redundant rows, the density is with respect to Hausdorff measure on the range of A.
         """
-        blocks, df = self._blocks, self._blocks.each(self.df)
+        blocks, df = self._blocks, self._blocks.each(self._known_df)
         log_density = (
             log_gamma_excess(0.5 * df, 0.5 * blocks.rank)
             - 0.5 * blocks.rank * LOG_TWO_PI

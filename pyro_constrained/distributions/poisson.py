@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pyro.distributions as dist
+import torch
 from torch import Tensor
 from torch.distributions import constraints
 
@@ -101,6 +102,9 @@ class ConstrainedPoisson(ConstrainedDiscrete):
     def base_dist(self) -> dist.Distribution:
         """The independent Poisson law without the constraint."""
         return dist.Poisson(self.rate).to_event(1)
+
+    def _makes_law(self) -> Tensor:
+        return (self.rate >= 0) & (self.rate < torch.inf)
 
     def _make_parts(self, parameter: Tensor) -> list[PoissonPart]:
         fiber, plan = self._constraint, self._constraint.plan

@@ -5,6 +5,7 @@ posterior of (shift, x) is a one-dimensional quadrature.
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,7 +17,7 @@ import torch
 from numpy.polynomial.hermite_e import hermegauss
 from pyro import poutine
 from pyro.infer import Predictive, Trace_ELBO
-from pyro.infer.autoguide import AutoMultivariateNormal, AutoNormal
+from pyro.infer.autoguide import AutoLaplaceApproximation, AutoMultivariateNormal, AutoNormal
 from pyro.infer.autoguide.initialization import InitMessenger, init_to_value
 from scipy.optimize import minimize_scalar
 
@@ -238,6 +239,26 @@ def test_given_value_is_kept(index):
         poutine.condition(data={"x_base": noise["value"]}),
     ):
         torch.testing.assert_close(pyro.sample("x", law), value, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("index", [0, 2, 4, 5])
+def test_laplace_approximation(index):
+    """Pyro runs the model that it starts with other noise: x follows the noise, not the start."""
+    law = list(constrained_laws())[index]
+    data, noise = torch.linspace(-1, 2, 4), 0.3
+
+    def model():
+        with pyro.plate("batch", 3) if law.batch_shape else nullcontext():
+            x = pyro.sample("x", law)
+            pyro.sample("y", dist.Normal(x, noise).to_event(1), obs=data.expand(x.shape))
+
+    pyro.clear_param_store()
+    guide = AutoLaplaceApproximation(poutine.reparam(model, config=auto_reparam))
+    guide()
+    guide = guide.laplace_approximation()
+    found = guide.get_posterior().covariance_matrix
+    # x = mean + C z, with C'C = 1 where all scales are one.
+    torch.testing.assert_close(found, torch.eye(len(found)) / (1 + noise**-2))
 
 
 def test_observed_and_other_sites_are_left_alone():
