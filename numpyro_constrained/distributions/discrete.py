@@ -52,6 +52,9 @@ class ConstrainedDiscrete(ConstrainedDistribution):
     are drawn as -1 (NaN where floating), which is off the support: ``log_prob`` is -inf, moments
     and tables of these variables are NaN.
 
+    Parameters that nothing could check and that make no law (negative rates, say) give what a k
+    does that the plan does not have.
+
     A traced k cannot be checked when the law is made. One that the plan does not have (above
     ``k_max``, negative, not whole, off the lattice, rows that disagree) has ``log_prob`` and
     ``constraint_log_prob`` of -inf, moments, tables and entropy of NaN, and draws of -1 (NaN

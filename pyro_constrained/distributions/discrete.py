@@ -45,6 +45,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
 
     Where rates or probabilities of exactly 0 or 1 leave no point, a draw raises; ``log_prob`` and
     ``constraint_log_prob`` are -inf, moments and tables of the variables that have none are NaN.
+    Parameters that nothing could check and that make no law (negative rates, say) give NaN.
     """
 
     has_enumerate_support = True
