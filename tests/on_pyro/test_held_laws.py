@@ -18,6 +18,7 @@ from pyro_constrained import (
     ConstrainedMultivariateStudentT,
     ConstrainedNormal,
     ConstrainedPoisson,
+    ConstraintError,
     GroupSum,
     NoBaseLawError,
     SparseMatrix,
@@ -122,6 +123,23 @@ def test_indices_of_torch_inside_of_what_differentiates(name, transform):
     matrix = MADE_INSIDE[name](SCALE)
     outside = transform(lambda scale: ConstrainedNormal(LOC, scale, matrix, K).mean.square().sum())
     close(transform(score)(SCALE), outside(SCALE))
+
+
+@pytest.mark.parametrize("transform", [torch.func.grad, torch.func.vmap, lambda f: f])
+def test_what_is_known_when_a_constraint_is_made_has_no_gradient(transform):
+    """Nor is it mapped over: an error, and no constant."""
+    weights = torch.ones(4, 4).requires_grad_()
+    weights = weights if transform is torch.func.vmap else weights[0]
+
+    def score(weights):
+        law = ConstrainedNormal(LOC, SCALE, GroupSum(INDEX, 2, weights=weights), K)
+        return law.constraint_log_prob()
+
+    with pytest.raises(ConstraintError, match="weights that are known numbers"):
+        transform(score)(weights)
+    rows = torch.zeros(3, 4, dtype=torch.long)
+    with pytest.raises(ConstraintError, match="mapped"):
+        torch.func.vmap(lambda row: GroupSum(row, 2).index)(rows)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _disable_current_modes
 
+from constrained_core.errors import ConstraintError
 from constrained_core.inputs import READERS
 from pyro_constrained.kernels.arrays.tracing import outside_trace
 
@@ -86,7 +87,27 @@ def host_array(tensor: Tensor) -> np.ndarray:
         return unwrapped(tensor).numpy(force=True)
 
 
-READERS[Tensor] = host_array
+def _read(tensor: Tensor) -> np.ndarray:
+    """Values of a tensor that an array may stand for.
+
+    Raises:
+        ConstraintError: its gradient is recorded, or ``torch.func.vmap`` maps over it.
+    """
+    level = tensor
+    while not level.requires_grad:
+        if not is_wrapped(level):
+            return host_array(tensor)
+        if is_batchedtensor(level):
+            break
+        level = get_unwrapped(level)
+    raise ConstraintError(
+        "expected values that are known when a constraint is made, got a tensor that is "
+        "differentiated, or that torch.func.vmap maps over; give them by detach(), and one law of "
+        "a batch for all that is mapped."
+    )
+
+
+READERS[Tensor] = _read
 
 
 def unwrapped(tensor: Tensor) -> Tensor:
