@@ -162,6 +162,39 @@ def test_a_traced_discrete_law_is_the_law(name, is_table):
         torch.testing.assert_close(*slopes, rtol=1e-9, atol=1e-9)
 
 
+CROSSED, MARGINS = np.array([[1, 1, 0, 0], [0, 0, 1, 1], [1, 0, 1, 0]]), np.array([5, 6, 4])
+CELLS = tensor([4.0, 1.0, 0.0, 6.0])
+SPECIAL = {
+    "product": (
+        lambda p: ConstrainedPoisson(p, CROSSED, MARGINS),
+        tensor([1.0, 1.0, 1.0, 1.0]),
+        CELLS,
+    ),
+    "zero rate": (
+        lambda p: ConstrainedPoisson(p, CROSSED, MARGINS),
+        tensor([0.0, 1.0, 1.0, 1.0]),
+        tensor([2.0, 3.0, 2.0, 4.0]),
+    ),
+    "certain": (
+        lambda p: ConstrainedBernoulli(probs=p, A=CROSSED, k=np.array([1, 1, 1])),
+        tensor([0.0, 0.5, 1.0, 0.5]),
+        tensor([1.0, 0.0, 0.0, 1.0]),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SPECIAL)
+def test_an_example_with_values_that_a_plan_would_leave_out(name):
+    """Rates of product form, as where log odds start at 0, and probabilities of exactly 0 and 1 are
+    those of the example: the program runs again with others."""
+    make, example, x = SPECIAL[name]
+    other = tensor([0.7, 0.2, 0.4, 0.6])
+    for ask in (lambda law: law.log_prob(x), lambda law: law.constraint_log_prob()):
+        traced = torch.jit.trace(lambda p, ask=ask: ask(make(p)), (example,), check_trace=False)
+        for values in (example, other):
+            torch.testing.assert_close(traced(values), ask(make(values)), rtol=1e-12, atol=1e-12)
+
+
 def test_draws_keep_no_gradient():
     def function(t):
         return ConstrainedNormal(LOC * t, SCALE, ROWS, ROWS @ POINT).sample() @ WEIGHTS

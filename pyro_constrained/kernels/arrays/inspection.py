@@ -30,6 +30,7 @@ __all__ = [
     "is_constant",
     "is_differentiated",
     "is_forward_twice",
+    "is_same_when_traced",
     "is_transformed",
     "is_wrapped",
     "outside_transforms",
@@ -145,11 +146,14 @@ def is_constant(tensor: Tensor) -> bool:
     """Whether nothing differentiates with respect to the tensor, maps over it or traces it."""
     if tensor.requires_grad or is_functorch_wrapped_tensor(tensor):
         return False
-    return not torch.jit.is_tracing() or _is_constant_of_trace(tensor)
+    return is_same_when_traced(tensor)
 
 
-def _is_constant_of_trace(tensor: Tensor) -> bool:
-    """Whether nothing that the trace will be given again leads to the tensor."""
+def is_same_when_traced(tensor: Tensor) -> bool:
+    """Whether nothing that ``torch.jit.trace``, if it runs, will be given again leads to the
+    tensor."""
+    if not torch.jit.is_tracing():
+        return True
     waiting, seen = [torch._C._get_value_trace(tensor)], set[str]()  # type: ignore[attr-defined]
     while waiting:
         value = waiting.pop()

@@ -34,6 +34,7 @@ from pyro_constrained.kernels.arrays.inspection import (
     has_values,
     host_array,
     is_differentiated,
+    is_same_when_traced,
 )
 from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.linalg import matvec
@@ -220,7 +221,7 @@ def bind_fiber(
         "max_transitions": max_transitions,
         "edges": merge and is_differentiated(like),
     }
-    if known is not None and has_values(like):
+    if known is not None and has_values(like) and is_same_when_traced(like):
         options["known"] = lambda: known(host_array(like), matrix.shape[1])
     try:
         if k_max is None:
