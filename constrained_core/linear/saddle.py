@@ -8,11 +8,13 @@ values and know the derivatives (Rue and Held 2005, *Gaussian Markov Random Fiel
 
 from collections.abc import Callable
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
 from constrained_core.errors import ParameterError
-from constrained_core.linear.saddle_factor import SaddleFactor, factor_for_noise, factor_saddle
+from constrained_core.linear.completed_root import root_for_noise
+from constrained_core.linear.saddle_factor import SaddleFactor, factor_saddle
 from constrained_core.linear.saddle_pattern import SaddlePattern
 
 __all__ = [
@@ -23,6 +25,8 @@ __all__ = [
     "saddle_log_det",
     "saddle_solve",
 ]
+
+Factor = TypeVar("Factor")
 
 STEP = 1e-30
 """Imaginary step of derivatives: no difference is taken, so that none can be too small."""
@@ -107,19 +111,30 @@ def _along(
 
 
 def precision_noise(
-    pattern: SaddlePattern, q: np.ndarray, a: np.ndarray, noise: np.ndarray, strict: bool = True
+    pattern: SaddlePattern,
+    q: np.ndarray,
+    a: np.ndarray,
+    noise: np.ndarray,
+    strict: bool = True,
+    fixed: bool = True,
 ) -> np.ndarray:
-    """``(*sample, *batch, n)`` w ~ N(0, Q) from white noises, for a semidefinite Q.
+    """``(*sample, *batch, n)`` w from white noises ``(..., n + r)``, for ``K^-1 [w; 0]`` of the
+    conditional covariance: of covariance Q, or of Q + R'R with rows R of A.
+
+    Args:
+        fixed: whether A is; else w does not depend on it.
 
     Raises:
-        ParameterError: Q has negative eigenvalues too (NaN if not strict).
+        ParameterError: Q is not positive definite on the null space of A, or A is not fixed and Q
+            has negative eigenvalues (NaN if not strict).
     """
     batch, pairs = _pairs(q, a)
     shape = np.broadcast_shapes(noise.shape[:-1], batch) + (pattern.num_variables,)
-    noise = np.broadcast_to(noise.astype(np.float64, copy=False), shape)
+    noise = noise.astype(np.float64, copy=False)
+    noise = np.broadcast_to(noise, shape[:-1] + noise.shape[-1:])
     drawn = np.full(shape, np.nan)
     for where, one_q, one_a in pairs:
-        factor = _try(partial(factor_for_noise, pattern, one_q, one_a), strict)
+        factor = _try(partial(root_for_noise, pattern, one_q, one_a, fixed), strict)
         if factor is not None:
             place = _of_vectors(batch, where)
             drawn[place] = factor.root(noise[place])
@@ -147,7 +162,7 @@ def _try_factor(
     return _try(partial(factor_saddle, pattern, q, a), strict)
 
 
-def _try(make: Callable[[], SaddleFactor], strict: bool) -> SaddleFactor | None:
+def _try(make: Callable[[], Factor], strict: bool) -> Factor | None:
     try:
         return make()
     except ParameterError:

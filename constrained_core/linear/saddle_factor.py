@@ -15,7 +15,6 @@ from scipy import sparse
 
 from constrained_core.cache import Cache, Content
 from constrained_core.errors import ParameterError
-from constrained_core.linear.field_words import NOT_DEFINITE_ALONE
 from constrained_core.linear.saddle_ordering import (
     SMALL_PIVOT,
     Ordering,
@@ -24,7 +23,7 @@ from constrained_core.linear.saddle_ordering import (
 )
 from constrained_core.linear.saddle_pattern import SaddlePattern
 
-__all__ = ["SaddleFactor", "factor_for_noise", "factor_saddle"]
+__all__ = ["SaddleFactor", "factor_of_precision", "factor_saddle"]
 
 LARGE_MULTIPLIER = 1e4
 """Entry of L from which an order is chosen anew for the values at hand."""
@@ -57,8 +56,8 @@ class SaddleFactor:
         self._norm = np.bincount(row, np.abs(scaled), minlength=self.pattern.size).max(initial=0.0)
         first, self._across, self._last = ordering.split(scaled)
         self._factor = factor_in_order(first) if first.shape[0] else None
-        self._explained = self._solve_early(self._across)
-        self._rest = self._last - self._across.T @ self._explained
+        self.explained = self.solve_early(self._across)
+        self.rest = self._last - self._across.T @ self.explained
 
     @cached_property
     def lower(self) -> sparse.csc_array:
@@ -87,8 +86,8 @@ class SaddleFactor:
     @cached_property
     def _late(self) -> tuple[np.ndarray, np.ndarray]:
         """S without what is rounding, scaled to about one, and the scale."""
-        size = np.abs(self._last) + np.abs(self._across).T @ np.abs(self._explained)
-        rest = np.where(np.abs(self._rest) > ROUNDING * size, self._rest, 0.0)
+        size = np.abs(self._last) + np.abs(self._across).T @ np.abs(self.explained)
+        rest = np.where(np.abs(self.rest) > ROUNDING * size, self.rest, 0.0)
         scale = _balance(np.abs(rest))
         return scale[:, None] * rest * scale, scale
 
@@ -101,7 +100,7 @@ class SaddleFactor:
     @cached_property
     def log_det(self) -> float:
         """log |det K|."""
-        scaled = np.log(np.abs(self.pivots)).sum() + np.linalg.slogdet(self._rest)[1]
+        scaled = np.log(np.abs(self.pivots)).sum() + np.linalg.slogdet(self.rest)[1]
         return float(scaled - 2 * np.log(self.scale).sum())
 
     def solve(self, right: np.ndarray) -> np.ndarray:
@@ -128,19 +127,19 @@ class SaddleFactor:
         first, last = (
             np.take(right, index, axis=1) for index in (self.ordering.early, self.ordering.late)
         )
-        late = (last - first @ self._explained) @ self._late_inverse
-        early = self._solve_early(first.T).T - late @ self._explained.T
+        late = (last - first @ self.explained) @ self._late_inverse
+        early = self.solve_early(first.T).T - late @ self.explained.T
         return np.take(np.concatenate([early, late], axis=1), self.ordering.place, axis=1)
 
-    def _solve_early(self, right: np.ndarray) -> np.ndarray:
+    def solve_early(self, right: np.ndarray) -> np.ndarray:
         if self._factor is None or right.shape[1] == 0:
             return right.astype(self._whole.dtype)
         return self._factor.solve(np.asfortranarray(right, dtype=self._whole.dtype))
 
     @cached_property
     def _late_inverse(self) -> np.ndarray:
-        scale = _balance(np.abs(self._rest))
-        return scale[:, None] * np.linalg.inv(scale[:, None] * self._rest * scale) * scale
+        scale = _balance(np.abs(self.rest))
+        return scale[:, None] * np.linalg.inv(scale[:, None] * self.rest * scale) * scale
 
     @property
     def has_root_of_precision(self) -> bool:
@@ -149,12 +148,12 @@ class SaddleFactor:
         return self.ordering.has_variables_first and bool((first > 0).all())
 
     def root(self, noise: np.ndarray) -> np.ndarray:
-        """``(..., n)`` of covariance Q from white noise, where Q is factored first, or where it is
-        positive semidefinite and all of K."""
+        """``(..., n)`` of covariance Q from white noise ``(..., n + r)``, of which the last r are
+        not needed, where Q is factored first, or where it is positive semidefinite and all of K."""
         n = self.pattern.num_variables
-        white = noise.reshape(-1, n).T
+        white = noise.reshape(-1, noise.shape[-1]).T[:n]
         drawn = self._root_of_first(white) if self.has_root_of_precision else self._root(white)
-        return (drawn.T / self.scale[:n]).reshape(noise.shape)
+        return (drawn.T / self.scale[:n]).reshape(*noise.shape[:-1], n)
 
     def _root_of_first(self, white: np.ndarray) -> np.ndarray:
         n = self.pattern.num_variables
@@ -167,16 +166,20 @@ class SaddleFactor:
         late, scale = self._late
         values, vectors = np.linalg.eigh(late)
         first, last = np.split(white, [len(self.ordering.early)])
-        early = self.lower @ (np.sqrt(self.pivots)[:, None] * first)
+        early = self.coloured(first)
         own = (vectors * np.sqrt(np.maximum(values, 0.0))) @ (vectors.T @ last) / scale[:, None]
-        return np.concatenate([early, self._explained.T @ early + own])[self.ordering.place]
+        return np.concatenate([early, self.explained.T @ early + own])[self.ordering.place]
+
+    def coloured(self, white: np.ndarray) -> np.ndarray:
+        """``(n + r - t, k)`` of covariance K11 from white noise, if that is positive definite."""
+        return self.lower @ (np.sqrt(self.pivots)[:, None] * white)
 
     @cached_property
     def selected_inverse(self) -> tuple[np.ndarray, np.ndarray]:
         """``K^-1`` where Q has entries, ``(nq,)``, and where A has, ``(na,)``."""
         row, column = self.pattern.inverse_entries
         # K^-1 is that of K11, and E S^-1 E' with E = [K11^-1 K12; -I].
-        spread = np.concatenate([self._explained, -np.eye(len(self._rest))])[self.ordering.place]
+        spread = np.concatenate([self.explained, -np.eye(len(self.rest))])[self.ordering.place]
         values = np.einsum("et,et->e", (spread @ self._late_inverse)[row], spread[column])
         inside, places = self.ordering.inverse_places
         values[inside] += self._early_inverse()[places]
@@ -207,7 +210,6 @@ def _balance(size: np.ndarray) -> np.ndarray:
 
 _ORDERINGS: Cache[Ordering] = Cache(max_entries=64)
 _FACTORS: Cache[SaddleFactor] = Cache(max_entries=8)
-_PRECISIONS: Cache[SaddleFactor] = Cache(max_entries=8)
 
 
 def factor_saddle(pattern: SaddlePattern, q: np.ndarray, a: np.ndarray) -> SaddleFactor:
@@ -228,24 +230,9 @@ def _definite(pattern: SaddlePattern, q: np.ndarray, a: np.ndarray) -> SaddleFac
     return factor
 
 
-def factor_for_noise(pattern: SaddlePattern, q: np.ndarray, a: np.ndarray) -> SaddleFactor:
-    """One with a root of Q: that of K where it has one, else that of Q alone.
-
-    Raises:
-        ParameterError: as ``factor_saddle``; or Q has negative eigenvalues.
-    """
-    factor = factor_saddle(pattern, q, a)
-    if factor.has_root_of_precision:
-        return factor
-    alone = pattern.of_precision
-    return _PRECISIONS.get((alone, Content(q)), lambda: _semidefinite(alone, q))
-
-
-def _semidefinite(pattern: SaddlePattern, q: np.ndarray) -> SaddleFactor:
-    factor = _factor_values(pattern, q, np.zeros(0))
-    if factor.signs()[1]:
-        raise ParameterError(NOT_DEFINITE_ALONE)
-    return factor
+def factor_of_precision(pattern: SaddlePattern, q: np.ndarray) -> SaddleFactor:
+    """Q alone, factored: whatever its eigenvalues are."""
+    return _factor_values(pattern.of_precision, q, np.zeros(0))
 
 
 def _factor_values(pattern: SaddlePattern, q: np.ndarray, a: np.ndarray) -> SaddleFactor:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
+from constrained_core import fields
 from constrained_core.errors import ParameterError
 from constrained_core.linear.saddle import (
     SaddlePattern,
@@ -116,8 +117,18 @@ def test_noise_has_the_precision_as_covariance(seed, holds_all):
     if holds_all or smallest is None or smallest < 1e-9:
         A = sparse.eye_array(Q.shape[0]).tocsr()  # a law for any Q
     pattern, q, a = pattern_of(Q, A)
-    root = precision_noise(pattern, q, a, np.eye(Q.shape[0]))
-    np.testing.assert_allclose(root.T @ root, Q.toarray(), atol=1e-13 * abs(Q).max())
+    assert_noise_conditions_to_the_law(pattern, q, a)
+
+
+def assert_noise_conditions_to_the_law(pattern, q, a, relative=1e-12):
+    """K^-1 [w; 0] has the conditional covariance C, whatever of that of w is of A."""
+    K = pattern.filled(pattern.values(q, a)).toarray()
+    n, condition = pattern.num_variables, np.linalg.cond(K)
+    inverse = np.linalg.inv(K)
+    C, rounding = inverse[:n, :n], 1e-15 * condition * abs(inverse).max()
+    roots = precision_noise(pattern, q, a, np.eye(pattern.size)) @ C
+    allowed = max(relative, 1e-15 * condition) * abs(C).max() + rounding
+    np.testing.assert_allclose(roots.T @ roots, C, rtol=0, atol=allowed)
 
 
 SUMS = {
@@ -135,25 +146,53 @@ def test_noise_whatever_comes_first(rows, diagonal):
     Q, A = lattice(20, 20) + diagonal * sparse.eye_array(400), sparse.csr_array(SUMS[rows])
     pattern, q, a = pattern_of(Q, A)
     scale = np.array([1.0, 3e5])
-    roots = precision_noise(pattern, q * scale[:, None], a, np.eye(400)[:, None])
+    roots = precision_noise(pattern, q * scale[:, None], a, np.eye(pattern.size)[:, None])
     for i in range(2):
-        covariance = roots[:, i].T @ roots[:, i] / scale[i]
-        np.testing.assert_allclose(covariance, Q.toarray(), atol=1e-12)
+        assert_noise_conditions_to_the_law(pattern, q * scale[i], a, 1e-10)
+        found = roots[:, i].T @ roots[:, i] / scale[i]
+        null = np.linalg.svd(SUMS[rows])[2][len(SUMS[rows]) :]
+        expected = null @ Q.toarray() @ null.T  # of A, nothing is asked
+        np.testing.assert_allclose(null @ found @ null.T, expected, atol=1e-11)
+
+
+INTRINSIC = {
+    "walk": fields.random_walk(50, 2),
+    "third order": fields.random_walk(20, 3),
+    "lattice": fields.lattice((6, 7)),
+    "islands": fields.besag(np.array([[0, 1], [1, 2], [3, 4]])),
+    "walks": fields.kronecker(fields.random_walk(8, 2), fields.random_walk(5, 1)),
+    "lattice in time": fields.kronecker(fields.lattice((4, 4)), fields.random_walk(6, 1)),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("tau", [1.0, 0.3, 1e-4])
+@pytest.mark.parametrize("name", INTRINSIC)
+def test_noise_of_an_intrinsic_field_whatever_rounding_does(name, tau, dtype):
+    """Eigenvalues of Q that are zero are rounded to negative ones, in the values of a single
+    precision by far: the law on the null space of A has them all the same."""
+    field = INTRINSIC[name]
+    rows = np.atleast_2d(field.A.to_dense())
+    ranks = [0, *(np.linalg.matrix_rank(rows[: i + 1]) for i in range(len(rows)))]
+    Q = sparse.csr_array(field.precision.to_dense())
+    pattern, q, a = pattern_of(Q, sparse.csr_array(rows[np.diff(ranks) > 0]))
+    q = (q.astype(dtype) * np.asarray(tau, dtype)).astype(float)
+    assert_noise_conditions_to_the_law(pattern, q, a, 1e-9)
 
 
 def test_one_factor_serves_the_noise_of_a_proper_field_with_one_sum(monkeypatch):
     Q = lattice(10, 40) + sparse.eye_array(400)  # no other test chooses its order
     pattern, q, a = pattern_of(Q, sparse.csr_array(SUMS["one sum"]))
-    monkeypatch.setattr("constrained_core.linear.saddle_factor._semidefinite", None)
-    precision_noise(pattern, q, a, np.ones(400))
+    monkeypatch.setattr("constrained_core.linear.completed_root.factor_of_precision", None)
+    precision_noise(pattern, q, a, np.ones(401))
 
 
 def test_no_noise_of_an_indefinite_precision():
     for A in (sparse.csr_array((0, 2)), sparse.csr_array([[0.0, 1.0]])):
         pattern, q, a = pattern_of(sparse.diags_array([1.0, -1.0]), A)
         with pytest.raises(ParameterError, match=r"precision_root|positive definite on"):
-            precision_noise(pattern, q, a, np.ones(2))
-        assert np.isnan(precision_noise(pattern, q, a, np.ones(2), strict=False)).all()
+            precision_noise(pattern, q, a, np.ones(pattern.size))
+        assert np.isnan(precision_noise(pattern, q, a, np.ones(pattern.size), strict=False)).all()
 
 
 @pytest.mark.parametrize("islands", [2, 3, 20])

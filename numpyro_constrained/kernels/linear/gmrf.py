@@ -67,7 +67,8 @@ class FieldConditional(Conditional):
         matrix = constraint.matrix
         self._rows = _sparse_rows(_independent_rows(matrix))
         self._saddle = saddle_of(precision.pattern, self._rows.pattern)
-        self.noise_size = loc.shape[-1] if root is None else root.size
+        own = loc.shape[-1] + self._rows.size  # noise of A completes that of a singular Q
+        self.noise_size = own if root is None else root.size
         log_det = saddle_log_det(self._saddle, self.precision.values, self._rows.values)
         if is_known(log_det) and np.isnan(log_det).any():
             require_law(self._saddle, self.precision.values, self._rows.values)

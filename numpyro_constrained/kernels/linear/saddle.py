@@ -70,31 +70,36 @@ def saddle_solve(pattern: SaddlePattern, q: Matrix, a: Matrix, right: Array) -> 
 
 
 def precision_noise(pattern: SaddlePattern, q: Matrix, a: Matrix, noise: Array) -> Array:
-    """``(*sample, *batch, n)`` w ~ N(0, Q) from white noises, by a factor on the host.
+    """``(*sample, *batch, n)`` w from white noises ``(..., n + r)``, by a factor on the host, for
+    ``K^-1 [w; 0]`` of the conditional covariance.
 
     Raises:
         ConstraintError: derivatives are asked for.
     """
-    # Which factor it is, A decides; its root of Q is the same whatever A is.
-    q, a, noise = _of_one_rank(q, jax.lax.stop_gradient(a), noise)
-    return _noise(pattern, q, a, noise)
+    return _noise(pattern, *_of_one_rank(q, a, noise))
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _noise(pattern: SaddlePattern, q: Array, a: Array, noise: Array) -> Array:
+    return _noise_by(_noise_on_host, pattern, q, a, noise)
+
+
+def _noise_by(on_host: Callable, pattern: SaddlePattern, q: Array, a: Array, noise: Array) -> Array:
     batch = jnp.broadcast_shapes(q.shape[:-1], a.shape[:-1], noise.shape[:-1])
-    function = HostFunction(_noise_on_host, pattern)
-    return host_call(function, ((*batch, noise.shape[-1]),), noise.dtype, q, a, noise)[0]
+    function = HostFunction(on_host, pattern)
+    return host_call(function, ((*batch, pattern.num_variables),), noise.dtype, q, a, noise)[0]
 
 
 def _noise_jvp(pattern: SaddlePattern, primals: tuple, tangents: tuple) -> tuple:
-    if not all(isinstance(tangent, SymbolicZero) for tangent in tangents):
+    of_q, of_a, of_noise = (isinstance(tangent, SymbolicZero) for tangent in tangents)
+    if not (of_q and of_noise):
         raise ConstraintError(
             "precision_root: expected D with Q = D'D, for derivatives of draws in Q or in their "
             "noise, got none; give D (fields have theirs), or keep gradients from the draw: "
             'gradient_estimator="score_function", or stop_gradient.'
         )
-    drawn = _noise(pattern, *primals)
+    # Of an A that moves, w does not depend on it.
+    drawn = _noise_by(_noise_on_host if of_a else _fixed_noise_on_host, pattern, *primals)
     return drawn, jnp.zeros_like(drawn)
 
 
@@ -240,6 +245,10 @@ def _with_vectors(
 
 def _noise_on_host(pattern: Any, q: np.ndarray, a: np.ndarray, noise: np.ndarray) -> tuple:
     return _with_vectors(saddle.precision_noise, pattern, q, a, noise)
+
+
+def _fixed_noise_on_host(pattern: Any, q: np.ndarray, a: np.ndarray, noise: np.ndarray) -> tuple:
+    return _with_vectors(partial(saddle.precision_noise, fixed=False), pattern, q, a, noise)
 
 
 def _samples_first(batch: tuple[int, ...], vectors: np.ndarray) -> tuple[list, list, np.ndarray]:

@@ -67,7 +67,8 @@ class FieldConditional(Conditional):
         self._root = None if root is None else _rows_of(root, loc)
         self._rows = _sparse_rows(_independent_rows(constraint.matrix))
         self._saddle = saddle_of(self._symmetric.pattern, self._rows.index.pattern)
-        self.noise_size = loc.shape[-1] if root is None else root.shape[-2]
+        own = loc.shape[-1] + self._rows.size  # noise of A completes that of a singular Q
+        self.noise_size = own if root is None else root.shape[-2]
         self._log_det = saddle_log_det(self._saddle, self._q, self._rows.values).to(loc.device)
         volume = constraint.matrix.exact_half_log_det
         self.half_log_det = (volume - 0.5 * self._log_det).to(loc.dtype)
@@ -121,7 +122,7 @@ class FieldConditional(Conditional):
         return -(gap * multipliers).sum(-1).to(self.loc.dtype)
 
     def _coloured(self, noise: Tensor) -> Tensor:
-        """``(..., n)`` of law N(0, Q)."""
+        """``(..., n)`` of law N(0, Q), but for what K^-1 takes away."""
         if self._root is not None:
             return self._root.index.adjoint(self._root.values, noise)
         drawn = precision_noise(self._saddle, self._q, self._rows.values, noise.double())

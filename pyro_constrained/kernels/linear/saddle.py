@@ -15,7 +15,7 @@ from constrained_core.linear import saddle
 from constrained_core.linear.saddle import SaddlePattern
 from pyro_constrained.kernels.arrays.errors import require_forward_once
 from pyro_constrained.kernels.arrays.functions import described
-from pyro_constrained.kernels.arrays.inspection import are_known
+from pyro_constrained.kernels.arrays.inspection import are_known, is_differentiated
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes
 from pyro_constrained.kernels.linear.saddle_compiled import (
     compiled_inverse,
@@ -64,9 +64,11 @@ def saddle_inverse(pattern: SaddlePattern, q: Tensor, a: Tensor) -> tuple[Tensor
 
 
 def precision_noise(pattern: SaddlePattern, q: Tensor, a: Tensor, noise: Tensor) -> Tensor:
-    """w ~ N(0, Q) from white noise ``(*sample, *batch, n)``; no derivative reaches ``q``."""
-    # Which factor it is, A decides; its root of Q is the same whatever A is.
-    return _PrecisionNoise.apply(pattern, _exact(q), _exact(a.detach()), _exact(noise)).to(noise)
+    """``(*sample, *batch, n)`` w from white noise ``(..., n + r)``, for ``K^-1 [w; 0]`` of the
+    conditional covariance; no derivative reaches ``q``."""
+    # Of an A that moves, w does not depend on it.
+    fixed, values = not is_differentiated(a), (_exact(q), _exact(a.detach()), _exact(noise))
+    return _PrecisionNoise.apply(pattern, fixed, *values).to(noise)
 
 
 def _exact(values: Tensor) -> Tensor:
@@ -234,8 +236,8 @@ class _PrecisionNoise(torch.autograd.Function):
 
     @staticmethod
     @described
-    def forward(pattern: SaddlePattern, q: Tensor, a: Tensor, noise: Tensor) -> Tensor:
-        return host_solve(saddle.precision_noise, pattern, q, a, noise)
+    def forward(pattern: SaddlePattern, fixed: bool, q: Tensor, a: Tensor, noise: Tensor) -> Tensor:
+        return host_solve(partial(saddle.precision_noise, fixed=fixed), pattern, q, a, noise)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
@@ -251,13 +253,14 @@ class _PrecisionNoise(torch.autograd.Function):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple, *arguments: Any) -> tuple[Tensor, int]:
-        pattern, q, a, noise = arguments
-        depth = _depth(in_dims[1:3], q, a)
-        if in_dims[1] is None and in_dims[2] is None:
-            noise = _leading(noise, in_dims[3], depth)
-            return _PrecisionNoise.apply(pattern, q, a, noise), 0
-        q, a = _leading(q, in_dims[1], depth), _leading(a, in_dims[2], depth)
-        draw = _PrecisionNoise.apply(pattern, q, a, _inside(noise, in_dims[3], depth))
+        pattern, fixed, q, a, noise = arguments
+        of_q, of_a, of_noise = in_dims[2:]
+        depth = _depth((of_q, of_a), q, a)
+        if of_q is None and of_a is None:
+            noise = _leading(noise, of_noise, depth)
+            return _PrecisionNoise.apply(pattern, fixed, q, a, noise), 0
+        q, a = _leading(q, of_q, depth), _leading(a, of_a, depth)
+        draw = _PrecisionNoise.apply(pattern, fixed, q, a, _inside(noise, of_noise, depth))
         return draw, draw.ndim - depth - 2
 
 
