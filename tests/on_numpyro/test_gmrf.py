@@ -25,6 +25,7 @@ from numpyro_constrained import (
     SparseMatrix,
     auto_reparam,
     constrain,
+    fields,
 )
 from tests.on_numpyro.models import KEY, assert_close
 
@@ -390,3 +391,30 @@ def test_a_draw_without_a_root_has_derivatives_in_a_learned_matrix():
     ends = [[drawn(values.at[i].add(by)) for by in (-step, step)] for i in range(len(values))]
     differences = [(high - low) / (2 * step) for low, high in ends]
     np.testing.assert_allclose(jax.grad(drawn)(values), differences, atol=1e-6)
+
+
+SINGULAR = {
+    "walk": fields.random_walk(12, 2),
+    "walks": fields.kronecker(fields.random_walk(8, 2), fields.random_walk(5, 1)),
+    "lattice in time": fields.kronecker(fields.lattice((3, 3)), fields.random_walk(6, 1)),
+}
+
+
+@pytest.mark.parametrize("tau", [1.0, 0.3, 1e-4])
+@pytest.mark.parametrize("name", SINGULAR)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_draws_of_an_intrinsic_field_without_a_root(name, tau, dtype):
+    """Rounding, of tau Q in single precision above all, makes eigenvalues of zero negative."""
+    field = SINGULAR[name]
+    values = jnp.asarray(field.precision.values, dtype) * jnp.asarray(tau, dtype)
+    law = ConstrainedGMRF(
+        jnp.zeros((), dtype), field.precision.with_values(values), field.A, field.k.astype(dtype)
+    )
+    draws = law.sample(jax.random.key(0), (400,))
+    assert law.support(draws).all()
+    # The sum of squares is that of chi-squares of one degree each.
+    draws, dense = np.asarray(draws, float), np.zeros(field.precision.shape)
+    dense[field.precision.row, field.precision.column] = values
+    white = ((draws @ dense) * draws).sum(-1)
+    size = draws.shape[-1] - law.rank
+    assert abs(white.mean() / size - 1) < 6 * (2 / (400 * size)) ** 0.5

@@ -17,6 +17,7 @@ from pyro_constrained import (
     ConstrainedMultivariateNormal,
     ConstrainedNormal,
     GroupSum,
+    fields,
 )
 from tests.chance import assert_likely, of_moments
 from tests.on_pyro.fields import DIFFERENCES, INTRINSIC, N, assert_same, times
@@ -322,3 +323,36 @@ def test_a_draw_without_a_root_has_derivatives_in_a_learned_matrix():
     with torch.no_grad():
         differences = [(drawn(values + by) - drawn(values - by)).item() / 2e-6 for by in steps]
     np.testing.assert_allclose(found, differences, atol=1e-6)
+
+
+SINGULAR = {
+    "walk": fields.random_walk(12, 2),
+    "walks": fields.kronecker(fields.random_walk(8, 2), fields.random_walk(5, 1)),
+    "lattice in time": fields.kronecker(fields.lattice((3, 3)), fields.random_walk(6, 1)),
+}
+
+
+@pytest.mark.parametrize("tau", [1.0, 0.3, 1e-4])
+@pytest.mark.parametrize("name", SINGULAR)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_draws_of_an_intrinsic_field_without_a_root(name, tau, dtype):
+    """Rounding, of tau Q in single precision above all, makes eigenvalues of zero negative."""
+    field, dtype = SINGULAR[name], getattr(torch, dtype)
+    values = torch.tensor(field.precision.values, dtype=dtype) * tau
+    k = torch.tensor(field.k, dtype=dtype)
+    law = ConstrainedGMRF(
+        torch.zeros((), dtype=dtype), field.precision.with_values(values), field.A, k
+    )
+    draws = law.sample((400,))
+    assert law.support.check(draws).all()
+    # The sum of squares is that of chi-squares of one degree each.
+    white = (draws.double() @ dense_of(law) * draws.double()).sum(-1)
+    size = law._constraint.free_size
+    assert abs(white.mean() / size - 1) < 6 * (2 / (400 * size)) ** 0.5
+
+
+def dense_of(law):
+    pattern, values = law.precision_matrix.pattern, law.precision_matrix.values.double()
+    dense = torch.zeros(pattern.shape, dtype=torch.float64)
+    dense[torch.tensor(pattern.row), torch.tensor(pattern.column)] = values
+    return dense
