@@ -127,6 +127,8 @@ def _strict_traces() -> Iterator[None]:
 def _strict_torch(default: str) -> Iterator[None]:
     torch = sys.modules["torch"]
     before = torch.get_default_dtype()
+    laws = torch.distributions.Distribution
+    validates = laws._validate_args
     torch.set_default_dtype(getattr(torch, default))
     torch.manual_seed(SEED)
     if TORCH_DEVICE:
@@ -135,6 +137,8 @@ def _strict_torch(default: str) -> Iterator[None]:
         yield
     finally:
         torch.set_default_dtype(before)
+        # torch.compile turns the validation of distributions off for the whole process.
+        laws.set_default_validate_args(validates)
 
 
 @contextmanager

@@ -110,7 +110,7 @@ def root_for_noise(
         return factor
     of_q, of_a = Content(q), Content(a)
     alone = _PRECISIONS.get((pattern, of_q), lambda: factor_of_precision(pattern, q))
-    if not alone.signs()[1]:
+    if not alone.signs()[1]:  # this root is the same whatever A is, which may be learned elsewhere
         return alone
     if not fixed:
         raise ParameterError(NOT_DEFINITE_ALONE)

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from constrained_core import fields
 from constrained_core.errors import ParameterError
 from constrained_core.linear.saddle import (
     SaddlePattern,
@@ -14,6 +13,7 @@ from constrained_core.linear.saddle import (
     saddle_log_det,
     saddle_solve,
 )
+from tests.intrinsic_fields import INTRINSIC_FIELDS
 
 KINDS = ("proper", "diagonal", "intrinsic", "identity", "indefinite")
 
@@ -155,23 +155,13 @@ def test_noise_whatever_comes_first(rows, diagonal):
         np.testing.assert_allclose(null @ found @ null.T, expected, atol=1e-11)
 
 
-INTRINSIC = {
-    "walk": fields.random_walk(50, 2),
-    "third order": fields.random_walk(20, 3),
-    "lattice": fields.lattice((6, 7)),
-    "islands": fields.besag(np.array([[0, 1], [1, 2], [3, 4]])),
-    "walks": fields.kronecker(fields.random_walk(8, 2), fields.random_walk(5, 1)),
-    "lattice in time": fields.kronecker(fields.lattice((4, 4)), fields.random_walk(6, 1)),
-}
-
-
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("tau", [1.0, 0.3, 1e-4])
-@pytest.mark.parametrize("name", INTRINSIC)
+@pytest.mark.parametrize("name", INTRINSIC_FIELDS)
 def test_noise_of_an_intrinsic_field_whatever_rounding_does(name, tau, dtype):
     """Eigenvalues of Q that are zero are rounded to negative ones, in the values of a single
     precision by far: the law on the null space of A has them all the same."""
-    field = INTRINSIC[name]
+    field = INTRINSIC_FIELDS[name]
     rows = np.atleast_2d(field.A.to_dense())
     ranks = [0, *(np.linalg.matrix_rank(rows[: i + 1]) for i in range(len(rows)))]
     Q = sparse.csr_array(field.precision.to_dense())

@@ -25,8 +25,8 @@ from numpyro_constrained import (
     SparseMatrix,
     auto_reparam,
     constrain,
-    fields,
 )
+from tests.intrinsic_fields import INTRINSIC_FIELDS, SINGULAR
 from tests.on_numpyro.models import KEY, assert_close
 
 GENERATOR = np.random.default_rng(20240229)
@@ -137,6 +137,7 @@ def test_an_intrinsic_field():
     assert_close(law.entropy(), expected.entropy(), 1e-10)
     wider = ConstrainedGMRF(0.0, 0.5 * INTRINSIC, SUM, [0.0])
     assert_close(kl_divergence(law, wider), 0.5 * (N - 1) * (0.5 - 1 - np.log(0.5)), 1e-10)
+    assert not hasattr(law, "base_dist")
     for error in (law.constraint_log_prob, lambda: law.base_dist):
         with pytest.raises(ParameterError, match="without the constraint"):
             error()
@@ -393,19 +394,12 @@ def test_a_draw_without_a_root_has_derivatives_in_a_learned_matrix():
     np.testing.assert_allclose(jax.grad(drawn)(values), differences, atol=1e-6)
 
 
-SINGULAR = {
-    "walk": fields.random_walk(12, 2),
-    "walks": fields.kronecker(fields.random_walk(8, 2), fields.random_walk(5, 1)),
-    "lattice in time": fields.kronecker(fields.lattice((3, 3)), fields.random_walk(6, 1)),
-}
-
-
 @pytest.mark.parametrize("tau", [1.0, 0.3, 1e-4])
 @pytest.mark.parametrize("name", SINGULAR)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_draws_of_an_intrinsic_field_without_a_root(name, tau, dtype):
     """Rounding, of tau Q in single precision above all, makes eigenvalues of zero negative."""
-    field = SINGULAR[name]
+    field = INTRINSIC_FIELDS[name]
     values = jnp.asarray(field.precision.values, dtype) * jnp.asarray(tau, dtype)
     law = ConstrainedGMRF(
         jnp.zeros((), dtype), field.precision.with_values(values), field.A, field.k.astype(dtype)

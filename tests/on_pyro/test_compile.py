@@ -29,11 +29,8 @@ from tests.on_pyro.concrete import (
 
 @pytest.fixture
 def compiling():
-    """torch.compile turns the validation of distributions off for the whole process."""
-    before = torch.distributions.Distribution._validate_args
+    """From scratch: what other tests compiled is forgotten."""
     torch._dynamo.reset()
-    yield
-    torch.distributions.Distribution.set_default_validate_args(before)
 
 
 def whole(function, backend="aot_eager"):

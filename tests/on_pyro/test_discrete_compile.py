@@ -15,19 +15,11 @@ LAWS = {
 }
 
 
-@pytest.fixture
-def validation():
-    """torch.compile turns the validation of distributions off for the whole process."""
-    before = torch.distributions.Distribution._validate_args
-    yield
-    torch.distributions.Distribution.set_default_validate_args(before)
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
 @pytest.mark.filterwarnings("ignore:.*autograd.function.Function.* should not be instantiated")
 @pytest.mark.parametrize("name", LAWS)
-def test_compiled_step(name, validation):
+def test_compiled_step(name):
     """A step that builds, draws, scores and asks for moments: the same values and gradients."""
     torch._dynamo.reset()
     x = LAWS[name](torch.zeros(4)).sample()

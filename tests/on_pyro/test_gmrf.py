@@ -17,9 +17,9 @@ from pyro_constrained import (
     ConstrainedMultivariateNormal,
     ConstrainedNormal,
     GroupSum,
-    fields,
 )
 from tests.chance import assert_likely, of_moments
+from tests.intrinsic_fields import INTRINSIC_FIELDS, SINGULAR
 from tests.on_pyro.fields import DIFFERENCES, INTRINSIC, N, assert_same, times
 
 RNG = np.random.default_rng(5)
@@ -325,19 +325,12 @@ def test_a_draw_without_a_root_has_derivatives_in_a_learned_matrix():
     np.testing.assert_allclose(found, differences, atol=1e-6)
 
 
-SINGULAR = {
-    "walk": fields.random_walk(12, 2),
-    "walks": fields.kronecker(fields.random_walk(8, 2), fields.random_walk(5, 1)),
-    "lattice in time": fields.kronecker(fields.lattice((3, 3)), fields.random_walk(6, 1)),
-}
-
-
 @pytest.mark.parametrize("tau", [1.0, 0.3, 1e-4])
 @pytest.mark.parametrize("name", SINGULAR)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_draws_of_an_intrinsic_field_without_a_root(name, tau, dtype):
     """Rounding, of tau Q in single precision above all, makes eigenvalues of zero negative."""
-    field, dtype = SINGULAR[name], getattr(torch, dtype)
+    field, dtype = INTRINSIC_FIELDS[name], getattr(torch, dtype)
     values = torch.tensor(field.precision.values, dtype=dtype) * tau
     k = torch.tensor(field.k, dtype=dtype)
     law = ConstrainedGMRF(

@@ -19,6 +19,8 @@ from pyro_constrained import (
     ConstrainedMultivariateStudentT,
     ConstrainedNormal,
     ConstrainedPoisson,
+    ConstraintError,
+    GroupSum,
 )
 from tests.on_pyro.models import tensor
 
@@ -193,6 +195,19 @@ def test_an_example_with_values_that_a_plan_would_leave_out(name):
         traced = torch.jit.trace(lambda p, ask=ask: ask(make(p)), (example,), check_trace=False)
         for values in (example, other):
             torch.testing.assert_close(traced(values), ask(make(values)), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["A", "k", "index"])
+def test_what_is_planned_is_no_input(name):
+    """A program would answer for the A or k of its example for good."""
+    ask = {
+        "A": lambda A: ConstrainedPoisson(SCALE, A, torch.tensor(2)).constraint_log_prob(),
+        "k": lambda k: ConstrainedBernoulli(logits=LOC, A=torch.ones(4), k=k).mean,
+        "index": lambda i: ConstrainedNormal(LOC, SCALE, GroupSum(i, 2), torch.ones(2)).mean,
+    }[name]
+    example = {"A": torch.ones(4), "k": torch.tensor(2), "index": torch.tensor([0, 0, 1, 1])}[name]
+    with pytest.raises(ConstraintError, match=r"torch\.jit\.trace"):
+        torch.jit.trace(ask, (example,), check_trace=False)
 
 
 def test_draws_keep_no_gradient():

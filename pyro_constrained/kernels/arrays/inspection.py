@@ -92,10 +92,11 @@ def _read(tensor: Tensor) -> np.ndarray:
     """Values of a tensor that an array may stand for.
 
     Raises:
-        ConstraintError: its gradient is recorded, or ``torch.func.vmap`` maps over it.
+        ConstraintError: its gradient is recorded, ``torch.func.vmap`` maps over it, or
+            ``torch.jit.trace`` will be given others.
     """
     level = tensor
-    while not level.requires_grad:
+    while not level.requires_grad and is_same_when_traced(level):
         if not is_wrapped(level):
             return host_array(tensor)
         if is_batchedtensor(level):
@@ -103,8 +104,8 @@ def _read(tensor: Tensor) -> np.ndarray:
         level = get_unwrapped(level)
     raise ConstraintError(
         "expected values that are known when a constraint is made, got a tensor that is "
-        "differentiated, or that torch.func.vmap maps over; give them by detach(), and one law of "
-        "a batch for all that is mapped."
+        "differentiated, that torch.func.vmap maps over, or an input of torch.jit.trace; give them "
+        "by detach() or as an array, and one law of a batch for all that is mapped."
     )
 
 

@@ -209,9 +209,11 @@ def bind_fiber(
         IntractableConstraintError: a plan past its budget.
         ParameterError: a plan past its budget, and parameters that leave no point.
         ConstraintError: shapes that do not fit, numbers that are not whole, counts that the dtype
-            of ``like`` does not hold.
+            of ``like`` does not hold; A or k is an input of ``torch.jit.trace``.
     """
     A, k, integers = _read(A, k, like)
+    for name, given in {"A": A, "k": k}.items():
+        _require_same_when_traced(name, given)
     matrix = _matrix(A)
     bounds = None if upper is None else np.full(matrix.shape[1], upper)
     options: dict[str, Any] = {
@@ -288,6 +290,15 @@ def _check_matrix(A: Tensor) -> None:
         raise ConstraintError(
             "A: expected a constant matrix of whole numbers for a discrete law, got a tensor that "
             "requires a gradient; its fiber is planned exactly, so pass A.detach()."
+        )
+
+
+def _require_same_when_traced(name: str, given: Tensor | GroupSum) -> None:
+    if isinstance(given, Tensor) and not is_same_when_traced(given):
+        raise ConstraintError(
+            f"{name}: expected whole numbers that stay what they are, of which a fiber is planned "
+            "exactly, got an input of torch.jit.trace, whose later values the program would not "
+            "see; give an array or a number, for each of which JitTrace_ELBO compiles anew."
         )
 
 

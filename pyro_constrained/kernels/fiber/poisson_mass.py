@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor
 
+from constrained_core.fiber.digits import averages_keep_digits, scores_keep_digits
 from pyro_constrained.kernels.arrays.log_space import (
     expected,
     log_change,
@@ -21,7 +22,7 @@ from pyro_constrained.kernels.arrays.log_space import (
     safe_log,
     times,
 )
-from pyro_constrained.kernels.arrays.poisson_pmf import FEW, log_poisson, tilt
+from pyro_constrained.kernels.arrays.poisson_pmf import log_poisson, tilt
 from pyro_constrained.kernels.arrays.value_tables import values_of
 
 __all__ = ["NormalizedMass", "PoissonMass", "UnnormalizedMass", "mass_for", "mass_of_averages"]
@@ -31,16 +32,17 @@ NEAR = 0.5
 
 
 def mass_for(largest: int, dtype: torch.dtype) -> "PoissonMass":
-    """The mass for counts up to ``largest``: the unnormalised one, if it does not lose more digits
-    than are promised."""
-    tolerance = 1e-10 if dtype == torch.float64 else 1e-4
-    is_small = largest <= 2 * tolerance / torch.finfo(dtype).eps
-    return UnnormalizedMass() if is_small else NormalizedMass()
+    """The mass for counts up to ``largest``."""
+    return _mass(scores_keep_digits(largest, torch.finfo(dtype).eps))
 
 
 def mass_of_averages(largest: int) -> "PoissonMass":
     """The mass for averages over counts up to ``largest``."""
-    return UnnormalizedMass() if largest <= FEW else NormalizedMass()
+    return _mass(averages_keep_digits(largest))
+
+
+def _mass(plain: bool) -> "PoissonMass":
+    return UnnormalizedMass() if plain else NormalizedMass()
 
 
 class PoissonMass(ABC):
