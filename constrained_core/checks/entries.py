@@ -16,6 +16,7 @@ __all__ = [
     "PROBABILITY",
     "SYMMETRIC",
     "Requirement",
+    "beyond_range",
     "no_factor",
     "violation",
 ]
@@ -50,6 +51,14 @@ INDEPENDENT_ROWS = Requirement(
     "scales under which the rows of A x are independent in the digits of the dtype",
     "check for scales that are zero, infinite or many orders of magnitude apart, or use float64",
 )
+
+
+def beyond_range(dtype: Any) -> str:
+    """The message about a variance of A x that a dtype does not hold."""
+    return (
+        f"expected scales whose squares are numbers of {dtype}, got ones under which the variance "
+        "of a row of A x overflows or vanishes; measure x in other units, or use float64."
+    )
 
 
 def violation(name: str, requirement: Requirement, values: np.ndarray, holds: np.ndarray) -> str:

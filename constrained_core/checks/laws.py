@@ -1,8 +1,10 @@
 """Errors about values of a law, and about what a law does not have."""
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
-from constrained_core.errors import ConstraintError, NoBaseLawError
+from constrained_core.errors import ConstraintError, IntractableConstraintError, NoBaseLawError
 
 __all__ = [
     "STALE_SUPPORT",
@@ -15,10 +17,13 @@ __all__ = [
     "no_sampler",
     "off_fiber",
     "off_subspace",
+    "require_table",
     "several_sides",
     "unbounded_variable",
 ]
 
+MAX_ENTRIES = 10**8
+"""Of a table that an answer is made of: most of a gigabyte in double precision."""
 STALE_SUPPORT = (
     "If A or k is itself sampled or learned, or changes with the minibatch: autoguides and MCMC "
     "keep the subspace that they saw first; use reparam.auto_reparam."
@@ -82,6 +87,26 @@ def no_reparametrised_draw(remedy: str) -> NotImplementedError:
         "a law with gradient_estimator='score_function' has no reparametrised draw; use sample, "
         f"or {remedy}."
     )
+
+
+def require_table(asked: str, batch_shape: Sequence[Any], num_variables: int, size: int) -> None:
+    """Raise where the table of all values of all variables, from which an answer comes, would have
+    more than ``MAX_ENTRIES``.
+
+    Args:
+        asked: the answer.
+        batch_shape: of which sizes may be symbols, which do not count.
+        num_variables: n.
+        size: U.
+    """
+    known = [number for number in batch_shape if isinstance(number, int)]
+    entries = math.prod(known) * num_variables * size
+    if entries > MAX_ENTRIES:
+        raise IntractableConstraintError(
+            f"{asked}: expected at most {MAX_ENTRIES:.0e} entries (*batch, n, U) of the table of "
+            f"all values, got {entries:.2g}, for counts up to {size - 1}; estimate it by draws: "
+            "an entropy is the mean of -law.log_prob(draws)."
+        )
 
 
 def unbounded_variable(asked: str, variable: int) -> ConstraintError:

@@ -25,6 +25,7 @@ from constrained_core.checks.laws import (
     different_supports,
     no_reparametrised_draw,
     off_fiber,
+    require_table,
     several_sides,
     unbounded_variable,
 )
@@ -196,6 +197,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
 
         Raises:
             ConstraintError: a variable in no row has infinitely many values.
+            IntractableConstraintError: counts of which a table would have over 10^8 entries.
         """
         num_values = self._num_values("marginal_log_prob")
         tables = [part.log_marginals(num_values) for part in self._for_averages()._parts]
@@ -206,7 +208,10 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         unbounded = np.flatnonzero(self._plan.upper < 0)
         if unbounded.size:
             raise unbounded_variable(asked, unbounded[0])
-        return self._constraint.num_values
+        num_values = self._constraint.num_values
+        if self._upper is None:  # else tables are of the size of the parameters
+            require_table(asked, self._batch_shape, self._plan.num_variables, num_values)
+        return num_values
 
     def constraint_log_prob(self) -> Array:
         """``(*batch,)`` log probability of the event A x = k under the base law.
@@ -254,6 +259,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
 
         Raises:
             ConstraintError: a variable in no row has infinitely many values.
+            IntractableConstraintError: counts of which a table would have over 10^8 entries.
         """
         law = self._for_averages()
         entropy = law._log_weight_sum() - law._expected_log_weight()

@@ -4,6 +4,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+import jax.numpy as jnp
 from jax import Array
 
 from numpyro_constrained.distributions.discrete import ConstrainedDiscrete
@@ -41,6 +42,13 @@ class ConstrainedFinite(ConstrainedDiscrete):
 
 
 def _average(table: Array, figures: Array) -> Array:
-    """``(*batch,)`` expected sum of figures ``(*batch, n, C)`` of all values."""
+    """``(*batch,)`` expected sum of figures ``(*batch, n, C)`` of all values.
+
+    Without finite figures of the least of probabilities, which may stand for none: of log odds that
+    are the least number of the dtype it would be a part.
+    """
     ndim = max(table.ndim, figures.ndim)
-    return expected(lift(table, ndim), lift(figures, ndim)).sum((-2, -1))
+    table, figures = lift(table, ndim), lift(figures, ndim)
+    is_least = table == jnp.finfo(table.dtype).tiny
+    figures = jnp.where(is_least & jnp.isfinite(figures), 0.0, figures)
+    return expected(table, figures).sum((-2, -1))

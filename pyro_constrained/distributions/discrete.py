@@ -17,6 +17,7 @@ from constrained_core.checks.laws import (
     different_supports,
     no_reparametrised_draw,
     off_fiber,
+    require_table,
     several_sides,
     unbounded_variable,
 )
@@ -202,6 +203,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
 
         Raises:
             ConstraintError: a variable in no row has infinitely many values.
+            IntractableConstraintError: counts of which a table would have over 10^8 entries.
         """
         num_values = self._num_values("marginal_log_prob")
         tables = [part.log_marginals(num_values) for part in self._for_averages()._parts]
@@ -212,7 +214,10 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         unbounded = np.flatnonzero(self._constraint.plan.upper < 0)
         if unbounded.size:
             raise unbounded_variable(asked, unbounded[0])
-        return self._constraint.num_values
+        fiber = self._constraint
+        if fiber.upper is None:  # else tables are of the size of the parameters
+            require_table(asked, self._own_batch_shape, fiber.num_variables, fiber.num_values)
+        return fiber.num_values
 
     def constraint_log_prob(self) -> Tensor:
         """``(*batch,)`` log probability of the event A x = k under the base law.
@@ -226,6 +231,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
 
         Raises:
             ConstraintError: a variable in no row has infinitely many values.
+            IntractableConstraintError: counts of which a table would have over 10^8 entries.
         """
         law = self._for_averages()
         return self._expanded(law._log_weight_sum - law._expected_log_weight(), 0)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from pyro_constrained.distributions.discrete import ConstrainedDiscrete
 from pyro_constrained.kernels.arrays.autocast import in_full_precision
-from pyro_constrained.kernels.arrays.log_space import expected, log_change
+from pyro_constrained.kernels.arrays.log_space import expected, is_there, log_change
 from pyro_constrained.kernels.fiber.parts.part import FinitePart
 
 __all__ = ["ConstrainedFinite"]
@@ -45,8 +45,19 @@ class ConstrainedFinite(ConstrainedDiscrete):
         return self._joined([part.probabilities for part in self._parts], -2)
 
     def _expected_log_weight(self) -> Tensor:
-        return expected(self._probabilities, self._log_table).sum((-2, -1))
+        return _average(self._probabilities, self._log_table)
 
     def _expected_log_ratio(self, other: Any) -> Tensor:
-        change = log_change(self._log_table, other._log_table)
-        return -expected(self._probabilities, change).sum((-2, -1))
+        return -_average(self._probabilities, log_change(self._log_table, other._log_table))
+
+
+def _average(table: Tensor, figures: Tensor) -> Tensor:
+    """``(*batch,)`` expected sum of figures ``(*batch, n, C)`` of all values.
+
+    Without finite figures of the least of probabilities, which may stand for none: of log odds that
+    are the least number of the dtype it would be a part.
+    """
+    is_least = table == torch.finfo(table.dtype).tiny
+    if is_there(is_least):
+        figures = figures.masked_fill(is_least & figures.isfinite(), 0.0)
+    return expected(table, figures).sum((-2, -1))

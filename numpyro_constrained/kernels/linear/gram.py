@@ -10,7 +10,7 @@ from jax import Array
 from jax.core import Tracer
 from jax.lax import stop_gradient
 
-from constrained_core.checks.entries import INDEPENDENT_ROWS, no_factor
+from constrained_core.checks.entries import INDEPENDENT_ROWS, beyond_range, no_factor
 from constrained_core.errors import ParameterError
 from numpyro_constrained.kernels.arrays.eager import as_one
 from numpyro_constrained.kernels.arrays.linalg import (
@@ -23,7 +23,19 @@ from numpyro_constrained.kernels.arrays.linalg import (
     solve_lower_matrix,
 )
 
-__all__ = ["DenseGram", "DiagonalGram", "Gram"]
+__all__ = ["DenseGram", "DiagonalGram", "Gram", "within_range"]
+
+
+def within_range(variances: Array) -> Array:
+    """The variances; where one is beyond the range of its dtype NaN, or where values are known an
+    error."""
+    fixed = stop_gradient(variances)
+    is_beyond = (fixed < jnp.finfo(fixed.dtype).tiny) | (fixed == jnp.inf)
+    if isinstance(is_beyond, Tracer):
+        return jnp.where(is_beyond, jnp.nan, variances)
+    if np.any(is_beyond):
+        raise ParameterError(beyond_range(variances.dtype))
+    return variances
 
 
 class Gram(ABC):

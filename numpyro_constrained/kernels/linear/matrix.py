@@ -19,7 +19,7 @@ from numpyro_constrained.kernels.arrays.groups import Groups, plan_groups
 from numpyro_constrained.kernels.arrays.leaves import evaluated
 from numpyro_constrained.kernels.arrays.linalg import lift, matvec, solve_lower, split_exactly, take
 from numpyro_constrained.kernels.arrays.plans import plan_tensor
-from numpyro_constrained.kernels.linear.gram import DenseGram, DiagonalGram, Gram
+from numpyro_constrained.kernels.linear.gram import DenseGram, DiagonalGram, Gram, within_range
 from numpyro_constrained.kernels.linear.null_space import (
     BlockNullSpace,
     DenseNullSpace,
@@ -134,7 +134,7 @@ class BoundMatrix(ABC):
 
     def disjoint_gram(self, rows: DisjointRows) -> DiagonalGram:
         """The Gram matrix of rows that share no variable, made of these."""
-        return rows.gram()
+        return DiagonalGram(within_range(rows.squared_lengths()))
 
     def full_rank_rows(self) -> DenseRows | None:
         """Independent rows, with the fewest rounding errors; None if their number differs."""

@@ -22,7 +22,7 @@ from numpyro_constrained.kernels.arrays.linalg import (
     take,
 )
 from numpyro_constrained.kernels.linear.completion import pivots_first
-from numpyro_constrained.kernels.linear.gram import DenseGram, DiagonalGram
+from numpyro_constrained.kernels.linear.gram import DenseGram, DiagonalGram, within_range
 from numpyro_constrained.kernels.linear.matrix import BoundMatrix, exact_gap
 from numpyro_constrained.kernels.linear.null_space import (
     NullSpace,
@@ -55,7 +55,7 @@ class UnanalysedRow(BoundMatrix):
 
     def disjoint_gram(self, rows: DisjointRows) -> DiagonalGram:
         lengths = rows.squared_lengths()
-        return DiagonalGram(lengths + _missing(self.is_kept, lengths))
+        return DiagonalGram(within_range(lengths + _missing(self.is_kept, lengths)))
 
     def agrees(self, k: Array, scaled_k: Array) -> Array:
         is_zero = k == 0

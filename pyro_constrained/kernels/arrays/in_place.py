@@ -26,19 +26,18 @@ class _Part(NamedTuple):
 
     @property
     def is_changed(self) -> bool:
-        if torch.compiler.is_compiling():  # there tensors have no versions or places of theirs
-            return False
-        if self.tensor._version != self.version:
+        tensor = self.tensor
+        if tensor._version != self.version:
             return True
         # ``tensor.data = ...``, unless the same data were sent to another process.
-        is_moved = _address(self.tensor) != self.address
-        return is_moved and not (self.tensor.is_cpu and self.tensor.is_shared())
+        return _address(tensor) != self.address and not (tensor.is_cpu and tensor.is_shared())
 
 
 def _address(tensor: Tensor) -> int:
     """Of what a view is of; 0 where a tensor has no storage, inside of ``torch.func``."""
+    base = tensor._base
     try:
-        return (tensor if tensor._base is None else tensor._base).data_ptr()
+        return (tensor if base is None else base).data_ptr()
     except RuntimeError:
         return 0
 
@@ -66,9 +65,10 @@ class Unchanged:
             ConstraintError: a tensor was changed since, or has a gradient that is recorded now and
                 was not when the owner was made, so that answers would have a part of it.
         """
-        records = torch.is_grad_enabled()
+        # In a compiler tensors have no versions or places of theirs.
+        is_compiling, records = torch.compiler.is_compiling(), torch.is_grad_enabled()
         for part in self._as_made:
-            if part.is_changed:
+            if not is_compiling and part.is_changed:
                 raise changed_in_place(type(owner).__name__, part.name)
             if records and not part.is_recorded and part.tensor.requires_grad:
                 raise made_without_gradient(type(owner).__name__, part.name)

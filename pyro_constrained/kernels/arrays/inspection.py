@@ -45,12 +45,18 @@ def are_known(*tensors: Tensor) -> bool:
     """
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
-    return all(has_values(tensor) for tensor in tensors)
+    return all(map(_has_values, tensors))
 
 
 def has_values(tensor: Tensor) -> bool:
     """Whether there are values at all to look at."""
-    while is_wrapped(tensor):
+    if torch.compiler.is_compiling():  # a compiler traces tensors without what ``torch.func`` wraps
+        return not isinstance(tensor, FakeTensor)
+    return _has_values(tensor)
+
+
+def _has_values(tensor: Tensor) -> bool:
+    while is_functorch_wrapped_tensor(tensor):
         if is_batchedtensor(tensor):
             return False
         tensor = get_unwrapped(tensor)

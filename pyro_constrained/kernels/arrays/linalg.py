@@ -8,7 +8,7 @@ from torch import Tensor
 
 from constrained_core.checks.entries import Requirement, no_factor
 from pyro_constrained.kernels.arrays.errors import TensorParameterError
-from pyro_constrained.kernels.arrays.inspection import are_known, is_forward_twice
+from pyro_constrained.kernels.arrays.inspection import are_known, is_transformed
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 
 __all__ = [
@@ -154,9 +154,9 @@ def inverse_of_factored(factor: Tensor) -> Tensor:
 
 
 def solve(matrix: Tensor, right: Tensor) -> Tensor:
-    """``M^-1 right``; by an inverse in forward mode inside of forward mode, in which PyTorch's
-    solution has a wrong derivative."""
-    if is_forward_twice():
+    """``M^-1 right``; by an inverse where ``torch.func`` or forward mode runs: of PyTorch's
+    solution, second derivatives with forward mode inside, and mapped Hessians, are wrong."""
+    if not torch.compiler.is_compiling() and is_transformed():
         return torch.linalg.inv(matrix) @ right
     return torch.linalg.solve(matrix, right)
 

@@ -1,18 +1,32 @@
 """Symmetric positive definite r x r matrices F = S S', factored."""
 
+import math
 from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
-from constrained_core.checks.entries import INDEPENDENT_ROWS, no_factor
+from constrained_core.checks.entries import INDEPENDENT_ROWS, beyond_range, no_factor
 from pyro_constrained.kernels.arrays.errors import TensorParameterError
 from pyro_constrained.kernels.arrays.functions import described
 from pyro_constrained.kernels.arrays.inspection import are_known, is_forward_twice
 from pyro_constrained.kernels.arrays.linalg import WIDE_ANGLE, diagonal, inverse_of_factored, matvec
 
-__all__ = ["DenseGram", "DiagonalGram", "Gram", "Products"]
+__all__ = ["DenseGram", "DiagonalGram", "Gram", "Products", "within_range"]
+
+
+def within_range(variances: Tensor) -> Tensor:
+    """The variances; where one is beyond the range of its dtype an error, or NaN where values are
+    not known."""
+    fixed, least = variances.detach(), torch.finfo(variances.dtype).tiny
+    if not are_known(fixed):
+        return torch.where((fixed < least) | (fixed == torch.inf), torch.nan, variances)
+    if fixed.numel():
+        low, high = fixed.aminmax()
+        if float(low) < least or float(high) == math.inf:
+            raise TensorParameterError(beyond_range(variances.dtype))
+    return variances
 
 
 class Products(Protocol):

@@ -17,7 +17,7 @@ from pyro_constrained.kernels.arrays.compiled import constant_of_a_graph
 from pyro_constrained.kernels.arrays.groups import plan_groups
 from pyro_constrained.kernels.arrays.linalg import matvec, solve_lower, split_exactly
 from pyro_constrained.kernels.arrays.plans import plan_tensor
-from pyro_constrained.kernels.linear.gram import DenseGram, DiagonalGram, Gram
+from pyro_constrained.kernels.linear.gram import DenseGram, DiagonalGram, Gram, within_range
 from pyro_constrained.kernels.linear.null_space import (
     BlockNullSpace,
     DenseNullSpace,
@@ -145,7 +145,7 @@ class BoundMatrix(ABC):
 
     def disjoint_gram(self, rows: DisjointRows) -> DiagonalGram:
         """The Gram matrix of rows that share no variable, made of these."""
-        return rows.gram()
+        return DiagonalGram(within_range(rows.squared_lengths()))
 
     def determined_values(self, scaled_k: Tensor) -> Tensor:
         """Values of the determined variables, up to factors."""

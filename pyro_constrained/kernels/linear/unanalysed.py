@@ -15,7 +15,7 @@ from pyro_constrained.kernels.arrays.linalg import (
     take,
 )
 from pyro_constrained.kernels.linear.completion import pivots_first
-from pyro_constrained.kernels.linear.gram import DenseGram, DiagonalGram
+from pyro_constrained.kernels.linear.gram import DenseGram, DiagonalGram, within_range
 from pyro_constrained.kernels.linear.matrix import BoundMatrix
 from pyro_constrained.kernels.linear.null_space import (
     NullSpace,
@@ -52,7 +52,7 @@ class UnanalysedRow(BoundMatrix):
 
     def disjoint_gram(self, rows: DisjointRows) -> DiagonalGram:
         lengths = rows.squared_lengths()
-        return DiagonalGram(lengths + (~self.is_kept).to(lengths))
+        return DiagonalGram(within_range(lengths + (~self.is_kept).to(lengths)))
 
     def full_rank_rows(self) -> DenseRows | None:
         """None but for a row of zeros: a vector is held as it is."""

@@ -20,7 +20,7 @@ from pyro_constrained.kernels.arrays.linalg import (
 )
 from pyro_constrained.kernels.linear.completion import factor_by_size
 from pyro_constrained.kernels.linear.constraint import LinearConstraint
-from pyro_constrained.kernels.linear.gram import DenseGram, Gram
+from pyro_constrained.kernels.linear.gram import DenseGram, Gram, within_range
 from pyro_constrained.kernels.linear.rows import DenseRows, DisjointRows, Rows
 from pyro_constrained.kernels.linear.sparse_rows import SparseRows
 
@@ -88,9 +88,16 @@ class BalancedRows(WhiteRows):
         constraint: the constraint.
         times_root: multiplies rows by L from the right.
         size: ``(*batch, n)`` lengths of the rows of L, the scales of the variables.
+        variances: ``(*batch, r)`` of B x, NaN where there is no law.
     """
 
-    def __init__(self, constraint: LinearConstraint, times_root: TimesRoot, size: Tensor) -> None:
+    def __init__(
+        self,
+        constraint: LinearConstraint,
+        times_root: TimesRoot,
+        size: Tensor,
+        variances: Tensor,
+    ) -> None:
         self.constraint, matrix = constraint, constraint.matrix
         # Powers of two, by which products and quotients are exact, on accelerators too.
         self._scale = power_of_two_below(size.to(torch.float64))
@@ -103,7 +110,9 @@ class BalancedRows(WhiteRows):
         self._target = self._eliminate(constraint.scaled_k).to(size.dtype)
         self.rows = rows = times_root(self._eliminated)
         assert isinstance(rows, DenseRows)
-        self.gram = DenseGram.of(matrix.padded(rows.gram_matrix()))
+        is_law = variances.detach().isnan().logical_not_().all(-1)
+        gram_matrix = matrix.padded(rows.gram_matrix())
+        self.gram = DenseGram.of(torch.where(is_law[..., None, None], gram_matrix, torch.nan))
         log_det = diagonal(self._triangle).abs().log().sum(-1).to(size.dtype)
         self.half_log_det = self.gram.half_log_det + log_det - matrix.exact_half_log_det
 
@@ -151,7 +160,8 @@ def whiten(
     if isinstance(rows, SparseRows):
         return PlainRows(constraint, rows, rows.gram())
     assert isinstance(rows, DenseRows)
-    gram = DenseGram.if_safe(constraint.matrix.padded(rows.gram_matrix()))
+    matrix = constraint.matrix.padded(rows.gram_matrix())
+    gram = DenseGram.if_safe(matrix)
     if gram is None:
-        return BalancedRows(constraint, times_root, size())
+        return BalancedRows(constraint, times_root, size(), within_range(diagonal(matrix)))
     return PlainRows(constraint, rows, gram)

@@ -42,6 +42,8 @@ __all__ = ["BernoulliGroups", "marginals", "ratios"]
 
 TILT_STEPS = 100
 TILT_TOLERANCE = 0.1
+USUAL = 30.0
+"""Log odds up to which a value is more than a formality."""
 STEPS = 1, -1
 """By how much the sum of the open members changes where one that is certain takes its other value:
 zero instead of one, or one instead of zero."""
@@ -242,7 +244,8 @@ class _Sums(NamedTuple):
 def _tilt(logits: Array, counts: Array) -> Array:
     """``(N,)`` lambda with expected sum ``counts``, or half a unit inside of what can be.
 
-    Newton's method on the logit of the mean share, safeguarded by bisection.
+    Newton's method on the logit of the mean share, safeguarded by bisection: the bracket may be as
+    wide as finite logits are.
     """
     is_open = jnp.isfinite(logits)
     number = jnp.maximum(is_open.sum(0), 1).astype(logits.dtype)
@@ -253,7 +256,7 @@ def _tilt(logits: Array, counts: Array) -> Array:
     # There the expected sum is below 1/2, or above number - 1/2: the target is between.
     low = jnp.where(is_any, -largest - jnp.log(2 * number), 0.0)
     high = jnp.where(is_any, -least + jnp.log(2 * number), 0.0)
-    mean = jnp.where(is_open, logits, 0.0).sum(0) / number
+    mean = jnp.where(is_open, jnp.clip(logits, -USUAL, USUAL), 0.0).sum(0) / number
     wanted = jnp.log(target) - jnp.log(number - target)
 
     def unfinished(state: tuple) -> Array:
@@ -269,11 +272,18 @@ def _tilt(logits: Array, counts: Array) -> Array:
         gap = wanted - jnp.log(total) + jnp.log(number - total)
         newton = tilt + gap * total * (number - total) / (number * slope)
         is_inside = (newton > low) & (newton < high)
-        better = jnp.where(is_inside, newton, (low + high) / 2)
+        better = jnp.where(is_inside, newton, _between(low, high))
         return step + 1, jnp.where(is_done, tilt, better), low, high, is_done
 
     start = jnp.clip(wanted - mean, low, high)
     return while_loop(unfinished, improve, (0, start, low, high, ~is_any))[1]
+
+
+def _between(low: Array, high: Array) -> Array:
+    """The middle on a scale that is logarithmic far from zero."""
+    ends = (jnp.sign(end) * jnp.log1p(jnp.abs(end)) for end in (low, high))
+    middle = sum(ends) / 2
+    return jnp.clip(jnp.sign(middle) * jnp.expm1(jnp.abs(middle)), low, high)
 
 
 @partial(jax.custom_jvp, nondiff_argnums=(0, 3))
@@ -297,9 +307,13 @@ def _log_partitions(
     is_open = jnp.isfinite(sums.logits)
     plain = jnp.where(is_open, sums.logits, 0.0)
     tilted = plain + sums.tilt[None]
-    normaliser = jnp.where(is_open, log_sigmoid(-plain) - log_sigmoid(-tilted), 0.0).sum(0)
-    shift = sums.tilt * jnp.where(sums.possible, sums.counts, 0)
-    return layout.by_group(sums.log_coefficient() + normaliser - shift)
+    # Over the likelier value of each member: log(1 + e^l) of logits as -1e9, by which users mask,
+    # would leave no digits.
+    is_likely = is_open & (tilted > 0)
+    signed = jnp.where(is_likely, plain, -plain)
+    normaliser = jnp.where(is_open, log_sigmoid(signed) - log_sigmoid(jnp.abs(tilted)), 0.0).sum(0)
+    surplus = jnp.where(sums.possible, is_likely.sum(0) - sums.counts, 0)
+    return layout.by_group(sums.log_coefficient() + normaliser + sums.tilt * surplus)
 
 
 @_log_partitions.defjvp

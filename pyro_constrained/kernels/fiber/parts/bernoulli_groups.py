@@ -42,6 +42,8 @@ __all__ = ["BernoulliGroups"]
 
 TILT_STEPS = 100
 TILT_TOLERANCE = 0.1
+USUAL = 30.0
+"""Log odds up to which a value is more than a formality."""
 
 
 class BernoulliGroups(FinitePart):
@@ -75,10 +77,12 @@ class BernoulliGroups(FinitePart):
     def _log_partitions(self) -> Tensor:
         sums = self._sums
         logits = sums.reduced(self.logits)
-        # As log(1 + e^l) without the threshold of softplus, which costs nine digits.
-        normaliser = (sums.log_scale + logsigmoid(-logits)).sum(-1)
+        # Over the likelier value of each member: log(1 + e^l) of logits as -1e9, by which users
+        # mask, would leave no digits.
+        normaliser = (logsigmoid(sums.signed(logits)) - sums.log_likelier).sum(-1)
         log_coefficient = sums.log_coefficient(sums.leaves(logits))
-        return log_coefficient + normaliser - sums.tilt * sums.counts
+        surplus = sums.is_likely.sum(-1) - sums.counts
+        return log_coefficient + normaliser + sums.tilt * surplus
 
     def log_partition(self) -> Tensor:
         return self.log_partitions.sum(-1)
@@ -163,7 +167,8 @@ class _Sums:
         forced: ``(*batch, g, L)`` members of probability 1.
         flipped: ``(*batch, g)`` whether zeros are counted, of which there are fewer.
         tilt: ``(*batch, g)`` lambda.
-        log_scale: ``(*batch, g, L)`` log(1 + exp(logit + tilt)).
+        is_likely: ``(*batch, g, L)`` whether logit + tilt is positive.
+        log_likelier: ``(*batch, g, L)`` log probability of the likelier value, tilted.
         capacity: no count is larger.
     """
 
@@ -173,7 +178,8 @@ class _Sums:
     forced: Tensor
     flipped: Tensor
     tilt: Tensor
-    log_scale: Tensor
+    is_likely: Tensor
+    log_likelier: Tensor
     capacity: int
 
     @classmethod
@@ -188,8 +194,9 @@ class _Sums:
         counts = torch.where(flipped, size - counts, counts)
         reduced = _reduced(given, active, flipped)
         tilt = _tilt(reduced, active, counts)
-        log_scale = -logsigmoid(-(reduced + tilt[..., None]))
-        return cls(groups, counts, active, forced, flipped, tilt, log_scale, capacity)
+        tilted = reduced + tilt[..., None]
+        likely = tilted > 0, logsigmoid(tilted.abs())
+        return cls(groups, counts, active, forced, flipped, tilt, *likely, capacity)
 
     def reduced(self, logits: Tensor) -> Tensor:
         """``(*batch, p)`` to ``(*batch, g, L)``: of what is counted; -inf where a member is absent
@@ -208,6 +215,10 @@ class _Sums:
         is_free = (self.counts > 0) & (self.counts < self.active.sum(-1))
         return self.active & is_free[..., None]
 
+    def signed(self, logits: Tensor) -> Tensor:
+        """Log odds of the likelier value of each member, of those of 1."""
+        return logits.where(self.is_likely, -logits)
+
     def by_value(self, sides: Tensor, decided: Tensor) -> Tensor:
         """``(2, *batch, g, L)`` figures of what is not and what is counted to those of 0 and 1,
         which decided members have given; NaN where the sum cannot be."""
@@ -217,8 +228,10 @@ class _Sums:
 
     def leaves(self, reduced: Tensor) -> Tensor:
         """``(2, L, N)`` tilted weights of 0 and 1 of every member."""
-        tilted = (reduced + self.tilt[..., None] - self.log_scale).exp()
-        leaves = torch.stack([(-self.log_scale).exp(), tilted])
+        other = (self.log_likelier - self.signed(reduced + self.tilt[..., None])).exp()
+        likelier = self.log_likelier.exp()
+        zero, one = other.where(self.is_likely, likelier), likelier.where(self.is_likely, other)
+        leaves = torch.stack([zero, one])
         return leaves.reshape(2, self.counts.numel(), reduced.shape[-1]).mT
 
     def levels(self, leaves: Tensor) -> list[Tensor]:
@@ -275,7 +288,8 @@ def _paired(level: Tensor) -> Tensor:
 @constant
 @quiet_under_trace
 def _tilt(logits: Tensor, active: Tensor, counts: Tensor) -> Tensor:
-    """lambda with sum sigmoid(logit + lambda) near the count: Newton, kept in a bracket."""
+    """lambda with sum sigmoid(logit + lambda) near the count: Newton, kept in a bracket, which
+    may be as wide as finite logits are."""
     size = active.sum(-1).clamp(min=1).to(logits.dtype)
     # Where the count is 0 or impossible there is no such lambda; one half will do.
     target = torch.minimum(counts.clamp(min=0.5), size - 0.5)
@@ -285,7 +299,8 @@ def _tilt(logits: Tensor, active: Tensor, counts: Tensor) -> Tensor:
     high = centre - logits.masked_fill(~active, torch.inf).amin(-1)
     any_active = active.any(-1)
     low, high = low.where(any_active, 0.0), high.where(any_active, 0.0)
-    tilt = (centre - logits.masked_fill(~active, 0.0).sum(-1) / size).clamp(low, high)
+    usual = logits.clamp(-USUAL, USUAL).masked_fill(~active, 0.0)
+    tilt = (centre - usual.sum(-1) / size).clamp(low, high)
     for _ in range(TILT_STEPS):
         probability = torch.sigmoid(logits + tilt[..., None])
         excess = probability.sum(-1) - target
@@ -295,5 +310,11 @@ def _tilt(logits: Tensor, active: Tensor, counts: Tensor) -> Tensor:
         slope = (probability * (1 - probability)).sum(-1)
         step = tilt - excess / slope
         inside = (step > low) & (step < high)
-        tilt = torch.where(inside, step, (low + high) / 2)
+        tilt = torch.where(inside, step, _between(low, high))
     return tilt
+
+
+def _between(low: Tensor, high: Tensor) -> Tensor:
+    """The middle on a scale that is logarithmic far from zero."""
+    middle = (low.sign() * low.abs().log1p() + high.sign() * high.abs().log1p()) / 2
+    return (middle.sign() * middle.abs().expm1()).clamp(low, high)
