@@ -1,5 +1,6 @@
 """Independent Bernoulli variables under integer linear constraints: subsets."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -7,6 +8,7 @@ import numpy as np
 import numpyro.distributions as dist
 from jax import Array
 from jax.core import Tracer
+from jax.lax import stop_gradient
 from jax.nn import log_sigmoid, sigmoid
 from numpyro.distributions import constraints
 
@@ -169,20 +171,41 @@ class ConstrainedBernoulli(ConstrainedFinite):
             parts.append(Fixed(plan.fixed, parameter, batch_shape, 2))
         return parts
 
-    def _log_weight(self, value: Array) -> Array:
+    def _log_weight(self, value: Array, parts: Sequence[Any]) -> Array:
         # Linear in the value, so that the gradient of a draw passes.
-        logits = lift(self._parameter, value.ndim)
+        logits, shift = lift(self._parameter, value.ndim), self._shift(parts)
         is_finite = jnp.isfinite(logits)
         finite = jnp.where(is_finite, logits, 0.0)
-        weight = value * finite + jnp.where(is_finite, log_sigmoid(-finite), 0.0)
+        weight, tilted = value * finite, finite
+        if shift is not None:
+            tilted = finite + lift(shift, value.ndim)
+            moved = stop_gradient(tilted - finite)  # of log odds of 1e9, less than the shift
+            weight = weight + stop_gradient(value) * moved
+        weight = jnp.where(is_finite, weight + log_sigmoid(-tilted), 0.0)
         if self._edge is not None:  # the certain value has a derivative too
             other = lift(jnp.log1p(-self._edge), value.ndim + 1)
             weight = weight + (1 - value) * other[..., 1] + value * other[..., 0]
         return jnp.where(~is_finite & ((logits > 0) != (value > 0)), -jnp.inf, weight)
 
-    @property
-    def _log_table(self) -> Array:
-        return _table(self._parameter)
+    def _log_table(self, parts: Sequence[Any]) -> Array:
+        logits, shift = self._parameter, self._shift(parts)
+        if shift is None:
+            return _table(logits)
+        ndim = max(logits.ndim, shift.ndim)
+        return _table(lift(logits, ndim) + lift(shift, ndim))
+
+    def _shift(self, parts: Sequence[Any]) -> Array | None:
+        """``(*batch, n)`` constants by which values are scored as by log odds near those given the
+        sums, which changes no probability given these; None where there are no sums of groups."""
+        if not any(isinstance(part, BernoulliGroups) for part in parts):
+            return None
+        none = jnp.zeros
+        return self._joined(
+            [
+                part.shift if isinstance(part, BernoulliGroups) else none(len(part.variables))
+                for part in parts
+            ]
+        )
 
 
 def _table(logits: Array, edge: Array | None = None) -> Array:

@@ -1,5 +1,6 @@
 """Independent categorical variables under integer linear constraints."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -148,15 +149,14 @@ class ConstrainedCategorical(ConstrainedFinite):
             parts.append(Fixed(plan.fixed, parameter, batch_shape, parameter.shape[-1]))
         return parts
 
-    def _log_weight(self, value: Array) -> Array:
+    def _log_weight(self, value: Array, parts: Sequence[Any]) -> Array:
         table = lift(self._parameter, value.ndim + 1)
         batch_shape = jnp.broadcast_shapes(value.shape[:-1], table.shape[:-2])
         index = jnp.broadcast_to(value, batch_shape + value.shape[-1:]).astype(np.int32)
         table = jnp.broadcast_to(table, batch_shape + table.shape[-2:])
         return jnp.take_along_axis(table, index[..., None], -1)[..., 0]
 
-    @property
-    def _log_table(self) -> Array:
+    def _log_table(self, parts: Sequence[Any]) -> Array:
         return self._parameter
 
 

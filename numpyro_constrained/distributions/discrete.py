@@ -104,16 +104,19 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         ``_edge`` holds where derivatives may be asked for."""
 
     @abstractmethod
-    def _log_weight(self, value: Array) -> Array:
+    def _log_weight(self, value: Array, parts: Sequence[Part]) -> Array:
         """``(*batch, n)`` log weights of values on the support."""
 
     @abstractmethod
-    def _expected_log_weight(self) -> Array:
+    def _expected_log_weight(self, parts: Sequence[Part]) -> Array:
         """``(*batch,)`` expected sum of the log weights."""
 
     @abstractmethod
-    def _expected_log_ratio(self, other: Any) -> Array:
-        """``(*batch,)`` expected sum of the log weights, less those of a law of the family."""
+    def _expected_log_ratio(
+        self, parts: Sequence[Part], other: Any, others: Sequence[Part]
+    ) -> Array:
+        """``(*batch,)`` expected sum of the log weights, less those of a law of the family, by the
+        parts of both."""
 
     def _for_averages(self, *others: Any) -> Any:
         """The same law, with weights by which averages keep their digits, also those of ratios to
@@ -220,8 +223,8 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         """
         return self._expanded(self._total([part.log_partition() for part in self._parts]), 0)
 
-    def _log_weight_sum(self) -> Array:
-        return self._total([part.log_weight_sum() for part in self._parts])
+    def _log_weight_sum(self, parts: Sequence[Part]) -> Array:
+        return self._total([part.log_weight_sum() for part in parts])
 
     def _total(self, parts: list[Array]) -> Array:
         """Sum over parts, of the rank of the batch; -inf where k has no point."""
@@ -262,7 +265,8 @@ class ConstrainedDiscrete(ConstrainedDistribution):
             IntractableConstraintError: counts of which a table would have over 10^8 entries.
         """
         law = self._for_averages()
-        entropy = law._log_weight_sum() - law._expected_log_weight()
+        parts = law._parts
+        entropy = law._log_weight_sum(parts) - law._expected_log_weight(parts)
         return self._expanded(self._where_possible(entropy, jnp.nan, 0), 0)
 
     def sample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
@@ -365,8 +369,9 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         if not jnp.issubdtype(value.dtype, jnp.floating):
             value = value.astype(self._leaf().dtype)
         value = jnp.where(inside[..., None], value, 0.0)
-        score = self._log_weight(value).sum(-1)
-        total = lift(self._log_weight_sum(), score.ndim)
+        parts = self._parts
+        score = self._log_weight(value, parts).sum(-1)
+        total = lift(self._log_weight_sum(parts), score.ndim)
         is_possible = inside & (total > -jnp.inf)
         log_prob = jnp.where(is_possible, score - jnp.where(is_possible, total, 0.0), -jnp.inf)
         return self._expanded(log_prob, 0)
@@ -430,8 +435,10 @@ def kl_discrete_discrete(p: ConstrainedDiscrete, q: ConstrainedDiscrete) -> Arra
     rank = max(len(p.batch_shape), len(q.batch_shape))
     p, q = (law.expand((1,) * (rank - len(law.batch_shape)) + law.batch_shape) for law in (p, q))
     p, q = p._for_averages(q), q._for_averages(p)
-    normaliser = q._log_weight_sum() - p._log_weight_sum()
-    found = p._expanded(q._expanded(p._expected_log_ratio(q) + normaliser, 0), 0)
+    parts, others = p._parts, q._parts
+    normaliser = q._log_weight_sum(others) - p._log_weight_sum(parts)
+    ratio = p._expected_log_ratio(parts, q, others)
+    found = p._expanded(q._expanded(ratio + normaliser, 0), 0)
     if not isinstance(is_same, Array):
         return found
     return jnp.where(lift(is_same, rank), found, jnp.nan)

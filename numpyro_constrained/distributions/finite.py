@@ -21,24 +21,22 @@ class ConstrainedFinite(ConstrainedDiscrete):
     @abstractmethod
     def _make_parts(self, parameter: Array, edge: Array | None = None) -> Sequence[FinitePart]: ...
 
-    @property
     @abstractmethod
-    def _log_table(self) -> Array:
+    def _log_table(self, parts: Sequence[Any]) -> Array:
         """``(*batch, n, C)`` log weights of all values."""
 
-    @property
-    def _probabilities(self) -> Array:
+    def _probabilities(self, parts: Sequence[Any]) -> Array:
         """``(*batch, n, C)`` of all values."""
-        parts: Sequence[Any] = self._parts
         return self._joined([part.probabilities for part in parts], 2)
 
-    def _expected_log_weight(self) -> Array:
-        return _average(self._probabilities, self._log_table)
+    def _expected_log_weight(self, parts: Sequence[Any]) -> Array:
+        return _average(self._probabilities(parts), self._log_table(parts))
 
-    def _expected_log_ratio(self, other: Any) -> Array:
-        ndim = max(self._log_table.ndim, other._log_table.ndim)
-        tables = (lift(law._log_table, ndim) for law in (self, other))
-        return -_average(self._probabilities, log_change(*tables))
+    def _expected_log_ratio(self, parts: Sequence[Any], other: Any, others: Sequence[Any]) -> Array:
+        tables = self._log_table(parts), other._log_table(others)
+        ndim = max(table.ndim for table in tables)
+        change = log_change(*(lift(table, ndim) for table in tables))
+        return -_average(self._probabilities(parts), change)
 
 
 def _average(table: Array, figures: Array) -> Array:

@@ -1,6 +1,7 @@
 """Independent Poisson counts under integer linear constraints."""
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 import jax.numpy as jnp
@@ -147,24 +148,22 @@ class ConstrainedPoisson(ConstrainedDiscrete):
         new.__dict__["_mass_of_averages"] = mass_of_averages(largest)
         return new
 
-    def _figures(self, *names: str) -> list[Array]:
+    def _figures(self, parts: Sequence[Any], *names: str) -> list[Array]:
         """``(*batch, n)`` figures of the parts."""
-        parts = self._make_parts(self._parameter)
         return [self._joined([getattr(part, name) for part in parts]) for name in names]
 
-    def _log_weight(self, value: Array) -> Array:
-        figures = self._figures(*self._mass.figures)
+    def _log_weight(self, value: Array, parts: Sequence[Any]) -> Array:
+        figures = self._figures(parts, *self._mass.figures)
         return self._mass.log_mass(value, *(lift(figure, value.ndim) for figure in figures))
 
-    def _expected_log_weight(self) -> Array:
+    def _expected_log_weight(self, parts: Sequence[Any]) -> Array:
         num_values = self._num_values("entropy")
-        parts = self._make_parts(self._parameter)
         return self._joined([part.expected_log_mass(num_values) for part in parts]).sum(-1)
 
-    def _expected_log_ratio(self, other: Any) -> Array:
+    def _expected_log_ratio(self, parts: Sequence[Any], other: Any, others: Sequence[Any]) -> Array:
         mass = self._mass
-        is_positive, *own = self._figures("is_positive", *mass.figures)
-        figures = [self.mean, ~is_positive, *own, *other._figures(*mass.figures)]
+        is_positive, *own = self._figures(parts, "is_positive", *mass.figures)
+        figures = [self.mean, ~is_positive, *own, *other._figures(others, *mass.figures)]
         ndim = max(figure.ndim for figure in figures)
         mean, is_zero, *both = (lift(figure, ndim) for figure in figures)
         own, others = both[: len(own)], both[len(own) :]

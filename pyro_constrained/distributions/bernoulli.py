@@ -168,7 +168,12 @@ class ConstrainedBernoulli(ConstrainedFinite):
         # Linear in the value, so that the gradient of a draw passes.
         logits, is_finite = self._parameter, self._parameter.isfinite()
         finite = logits.masked_fill(~is_finite, 0.0)
-        weight = value * finite + logsigmoid(-finite).masked_fill(~is_finite, 0.0)
+        weight, tilted = value * finite, finite
+        if self._shift is not None:
+            tilted = finite + self._shift
+            moved = (tilted - finite).detach()  # of log odds of 1e9, less than the shift
+            weight = weight + value.detach() * moved
+        weight = (weight + logsigmoid(-tilted)).masked_fill(~is_finite, 0.0)
         if self._edge is not None:  # the certain value has a derivative too
             zero, one = torch.log1p(-self._edge).unbind(-1)
             weight = weight + (1 - value) * one + value * zero
@@ -176,7 +181,22 @@ class ConstrainedBernoulli(ConstrainedFinite):
 
     @property
     def _log_table(self) -> Tensor:
-        return _table(self._parameter)
+        shift = self._shift
+        return _table(self._parameter if shift is None else self._parameter + shift)
+
+    @lazy_property
+    def _shift(self) -> Tensor | None:
+        """``(*batch, n)`` constants by which values are scored as by log odds near those given the
+        sums, which changes no probability given these; None where there are no sums of groups."""
+        if not self._constraint.sides.groups:
+            return None
+        none = self._parameter.new_zeros
+        return self._joined(
+            [
+                part.shift if isinstance(part, BernoulliGroups) else none(len(part.variables))
+                for part in self._parts
+            ]
+        )
 
 
 def _logits(probs: Tensor) -> Tensor:

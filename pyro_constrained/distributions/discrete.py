@@ -167,7 +167,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
             event_shape = self._parameter.shape[self._parameter.ndim - self._parameter_event_dim :]
             new._kept_parameter = expanded(self._parameter, new.batch_shape + event_shape)
             new._own_batch_shape = new.batch_shape
-            for name in ("_made_parts", "_log_weight_sum", "_figures", "_edge"):
+            for name in ("_made_parts", "_log_weight_sum", "_figures", "_edge", "_shift"):
                 new.__dict__.pop(name, None)
         return new
 

@@ -47,6 +47,9 @@ class BernoulliEdges(BernoulliGroups):
     def log_partition(self) -> Array:
         return super().log_partition() - self._edges.sum((0, -1))
 
+    def log_weight_sum(self) -> Array:
+        return super().log_weight_sum() - self._edges.sum((0, -1))
+
     @property
     def probabilities(self) -> Array:
         moves = self._moves

@@ -11,8 +11,8 @@ derivatives are exact functions: it is a constant, found to a tenth of a unit.
 
 import math
 from collections.abc import Callable
-from functools import partial
-from typing import Any, NamedTuple
+from functools import cached_property, partial
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +40,8 @@ from numpyro_constrained.kernels.fiber.parts.part import FinitePart
 
 __all__ = ["BernoulliGroups", "marginals", "ratios"]
 
+Result = TypeVar("Result")
+
 TILT_STEPS = 100
 TILT_TOLERANCE = 0.1
 USUAL = 30.0
@@ -63,7 +65,7 @@ class BernoulliGroups(FinitePart):
         self.variables, self.groups = groups.variables, groups
         self.logits, self.counts, self.capacity = logits, jnp.asarray(counts), capacity
 
-    def _ask(self, function: Callable[..., Array], *more: Array | None) -> Array:
+    def _ask(self, function: Callable[..., Result], *more: Array | None) -> Result:
         return function(self.groups, self.logits, self.counts, self.capacity, *more)
 
     @property
@@ -80,6 +82,21 @@ class BernoulliGroups(FinitePart):
     def log_partition(self) -> Array:
         total = self.log_partitions.sum(-1)
         return jnp.where(jnp.isfinite(total), total, -jnp.inf)
+
+    @cached_property
+    def _scored(self) -> tuple[Array, Array]:
+        return self._ask(_log_coefficients, self._moves)
+
+    def log_weight_sum(self) -> Array:
+        # Of tilted odds, by which values are scored: what cancels is no larger than an entropy.
+        total = self._scored[0].sum(-1)
+        return jnp.where(jnp.isfinite(total), total, -jnp.inf)
+
+    @property
+    def shift(self) -> Array:
+        """``(*batch, p)`` constants that tilt the log odds."""
+        shift = spread(self.groups, self._scored[1])
+        return jnp.broadcast_to(shift, shift.shape[:-1] + self.variables.shape)
 
     def draw(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
         shape = tuple(sample_shape)
@@ -322,15 +339,51 @@ def _log_partitions_jvp(
 ) -> tuple[Array, Array]:
     logits, counts, moves = primals
     value = _log_partitions(groups, logits, counts, capacity, moves)
+    return value, _change(groups, capacity, primals, tangents, value, logits)
+
+
+def _change(
+    groups: DisjointGroups,
+    capacity: int,
+    primals: tuple,
+    tangents: tuple,
+    value: Array,
+    base: Array,
+) -> Array:
+    """How the log probability of the sums changes under base log odds that move as the logits."""
+    logits, counts, moves = primals
     given = marginals(groups, logits, counts, capacity, moves)[..., 1]
     # Of an exponential family: the mean given the sums less the mean without.
-    slope = given - lift(sigmoid(logits), given.ndim)
+    slope = given - lift(sigmoid(base), given.ndim)
     slope = jnp.where(spread(groups, jnp.isfinite(value)), slope, 0.0)
-    tangent = group_totals(groups, slope * lift(tangents[0], slope.ndim))
-    if moves is not None:
-        parts = ratios(groups, logits, counts, capacity, moves)
-        tangent = tangent + (parts * tangents[2]).sum(0)
-    return value, tangent
+    change = group_totals(groups, slope * lift(tangents[0], slope.ndim))
+    if moves is None:
+        return change
+    parts = ratios(groups, logits, counts, capacity, moves)
+    return change + (parts * tangents[2]).sum(0)
+
+
+@partial(jax.custom_jvp, nondiff_argnums=(0, 3))
+@partial(jax.jit, static_argnums=(0, 3))
+def _log_coefficients(
+    groups: DisjointGroups, logits: Array, counts: Array, capacity: int, moves: Array | None
+) -> tuple[Array, Array]:
+    """The same under tilted log odds, and the tilt, constants ``(*batch, g)``."""
+    layout, sums = _laid_out(groups, logits, counts, capacity, moves)
+    tilt = jnp.where(sums.flipped, -sums.tilt, sums.tilt)
+    return layout.by_group(sums.log_coefficient()), layout.by_group(tilt)
+
+
+@_log_coefficients.defjvp
+def _log_coefficients_jvp(
+    groups: DisjointGroups, capacity: int, primals: tuple, tangents: tuple
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+    logits, counts, moves = primals
+    value, tilt = _log_coefficients(groups, logits, counts, capacity, moves)
+    shift = spread(groups, tilt)
+    tilted = lift(logits, max(logits.ndim, shift.ndim)) + shift
+    change = _change(groups, capacity, primals, tangents, value, tilted)
+    return (value, tilt), (change, jnp.zeros_like(tilt))
 
 
 @partial(jax.jit, static_argnums=(0, 3))

@@ -49,8 +49,15 @@ class BernoulliEdges(BernoulliGroups):
         return gap.clamp(max=largest).exp().masked_fill(~is_possible, 0.0)
 
     def log_partition(self) -> Tensor:
-        change = self._edges * (spread(self.groups, self._ratios) - 1)
-        return super().log_partition() + change.sum(-1).sum(0)
+        return super().log_partition() + self._growth
+
+    def log_weight_sum(self) -> Tensor:
+        return super().log_weight_sum() + self._growth
+
+    @lazy_property
+    def _growth(self) -> Tensor:
+        """``(*batch,)`` of the log probability of the sums, as zeros with a derivative."""
+        return (self._edges * (spread(self.groups, self._ratios) - 1)).sum(-1).sum(0)
 
     @lazy_property
     def _change(self) -> Tensor:

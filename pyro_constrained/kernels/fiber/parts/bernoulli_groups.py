@@ -35,7 +35,7 @@ from pyro_constrained.kernels.arrays.shapes import broadcast_shapes, expanded
 from pyro_constrained.kernels.arrays.tracing import constant, quiet_under_trace
 from pyro_constrained.kernels.arrays.value_tables import padded
 from pyro_constrained.kernels.fiber.covariance import derivative_of_means, settled
-from pyro_constrained.kernels.fiber.group_sums import by_group, in_order
+from pyro_constrained.kernels.fiber.group_sums import by_group, in_order, spread
 from pyro_constrained.kernels.fiber.parts.part import FinitePart
 
 __all__ = ["BernoulliGroups"]
@@ -86,6 +86,26 @@ class BernoulliGroups(FinitePart):
 
     def log_partition(self) -> Tensor:
         return self.log_partitions.sum(-1)
+
+    @outside_graphs
+    def log_weight_sum(self) -> Tensor:
+        # Of tilted odds, by which values are scored: what cancels is no larger than an entropy.
+        sums = self._sums
+        logits = sums.reduced(self.logits)
+        tilted = sums.signed(logits + sums.tilt[..., None])
+        normaliser = (logsigmoid(tilted) - sums.log_likelier).sum(-1)  # zero, with a derivative
+        return (sums.log_coefficient(sums.leaves(logits)) + normaliser).sum(-1)
+
+    @property
+    def shift(self) -> Tensor:
+        """``(*batch, p)`` constants that tilt the log odds."""
+        return self._shift()
+
+    @outside_graphs
+    def _shift(self) -> Tensor:
+        tilt = self._sums.tilt
+        shift = spread(self.groups, torch.where(self._sums.flipped, -tilt, tilt))
+        return shift.expand(shift.shape[:-1] + self.variables.shape)
 
     @outside_graphs
     @torch.no_grad()

@@ -1,5 +1,5 @@
-"""Bernoulli and categorical variables that are masked by log odds as -1e9 or the least number of
-the dtype, as rows of a padded batch are: the law is that of the others."""
+"""Log odds far from those given the sums: of variables that are masked by -1e9 or the least number
+of the dtype, as rows of a padded batch are, and of all of them, whose offset cancels."""
 
 import itertools
 
@@ -72,6 +72,59 @@ def made(backend, family, logits, A, k, dtype):
         table = np.stack([np.zeros(N), logits], -1)
         return library.ConstrainedCategorical(logits=backend.array(table, dtype), A=A, k=int(k))
     return library.ConstrainedBernoulli(logits=backend.array(logits, dtype), A=A, k=int(k))
+
+
+OFFSETS = {
+    "all but one": (np.full(1000, -50.0), 999),
+    "three of ten": (np.full(1000, 50.0), 300),
+    "wide": (8 * np.random.default_rng(0).normal(size=512), 10),
+    "none": (8 * np.random.default_rng(1).normal(size=512), 0),
+    "far": (np.random.default_rng(2).normal(size=1000) - 30, 500),
+}
+
+
+def log_weights_of_sums(logits):
+    """``(n + 1, n + 1)`` log of what the first variables weigh together, by number and sum."""
+    found = np.full((len(logits) + 1, len(logits) + 1), -np.inf)
+    found[:, 0] = 0.0
+    for i, logit in enumerate(logits):
+        found[i + 1, 1:] = np.logaddexp(found[i, 1:], found[i, :-1] + logit)
+    return found
+
+
+def inclusion_probabilities(logits, k):
+    before, after = log_weights_of_sums(logits), log_weights_of_sums(logits[::-1])[::-1]
+    # The others have k - 1, some of them before and some after.
+    others = before[:-1, :k] + after[1:, :k][:, ::-1]
+    return np.exp(logits + logsumexp(others, -1) - before[-1, k]) if k else np.zeros(len(logits))
+
+
+@each_backend
+@pytest.mark.parametrize("name", OFFSETS)
+def test_offsets_cancel_in_single_precision(backend, name):
+    """Log masses, entropies and divergences have the digits of their own size, not of logits."""
+    logits, k = OFFSETS[name]
+    logits = logits.astype(np.float32)
+    nearby = logits + np.float32(0.1) * np.sin(np.arange(len(logits)), dtype=np.float32)
+    exact = logits.astype(float)
+    total, mean = log_weights_of_sums(exact)[-1, k], inclusion_probabilities(exact, k)
+    order = np.random.default_rng(3).permutation(len(logits))
+    point = np.zeros(len(logits))
+    point[order[:k]] = 1.0
+    ones = np.ones(len(logits), int)
+    law, other = (
+        backend.library.ConstrainedBernoulli(logits=backend.array(row, "float32"), A=ones, k=k)
+        for row in (logits, nearby)
+    )
+    for value in (point.astype(np.float32), point):
+        found = backend.numpy(law.log_prob(backend.array(value, str(value.dtype))))
+        np.testing.assert_allclose(found, point @ exact - total, rtol=5e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        backend.value(law, "entropy"), total - mean @ exact, rtol=5e-6, atol=1e-5
+    )
+    change = log_weights_of_sums(nearby.astype(float))[-1, k] - total
+    divergence = change - mean @ (nearby - logits)
+    np.testing.assert_allclose(backend.numpy(backend.kl(law, other)), divergence, atol=2e-4)
 
 
 @each_backend
