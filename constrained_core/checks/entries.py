@@ -56,8 +56,9 @@ INDEPENDENT_ROWS = Requirement(
 def beyond_range(dtype: Any) -> str:
     """The message about a variance of A x that a dtype does not hold."""
     return (
-        f"expected scales whose squares are numbers of {dtype}, got ones under which the variance "
-        "of a row of A x overflows or vanishes; measure x in other units, or use float64."
+        f"expected scales whose squares are numbers of {dtype} with all their digits, got ones "
+        "under which the variance of a row of A x overflows or vanishes; measure x in other units, "
+        "or use float64."
     )
 
 

@@ -29,13 +29,19 @@ __all__ = ["DenseGram", "DiagonalGram", "Gram", "within_range"]
 def within_range(variances: Array) -> Array:
     """The variances; where one is beyond the range of its dtype NaN, or where values are known an
     error."""
-    fixed = stop_gradient(variances)
-    is_beyond = (fixed < jnp.finfo(fixed.dtype).tiny) | (fixed == jnp.inf)
+    is_beyond = _is_beyond(stop_gradient(variances))
     if isinstance(is_beyond, Tracer):
         return jnp.where(is_beyond, jnp.nan, variances)
     if np.any(is_beyond):
         raise ParameterError(beyond_range(variances.dtype))
     return variances
+
+
+def _is_beyond(variances: Array) -> Array:
+    """Where a variance, its inverse, or the terms that it is the sum of, have no digits left."""
+    info = jnp.finfo(variances.dtype)
+    least = float(info.tiny) / float(info.eps)
+    return (variances < least) | (variances > 1 / least)
 
 
 class Gram(ABC):
@@ -105,11 +111,12 @@ class DenseGram(Gram):
 @as_one
 def _factored(matrix: Array) -> tuple[Array, Array, Array]:
     """1/2 log det F, F^-1, and whether no row is at a narrow angle to the others."""
-    factor = jnp.linalg.cholesky(matrix)
+    is_beyond = _is_beyond(diagonal(matrix)).any(-1)
+    factor = jnp.linalg.cholesky(jnp.where(is_beyond[..., None, None], jnp.nan, matrix))
     half = solve_lower_matrix(factor, identity_like(matrix))
     inverse = matmul(half.mT, half)
     squared_cosecants = diagonal(inverse) * diagonal(matrix)
-    is_safe = (squared_cosecants < WIDE_ANGLE).all(-1)
+    is_safe = (squared_cosecants < WIDE_ANGLE).all(-1) | is_beyond  # no other rows would help
     return jnp.log(diagonal(factor)).sum(-1), inverse, is_safe
 
 

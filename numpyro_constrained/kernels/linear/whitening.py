@@ -26,7 +26,7 @@ from numpyro_constrained.kernels.arrays.linalg import (
 )
 from numpyro_constrained.kernels.linear.balancing import Balancing
 from numpyro_constrained.kernels.linear.constraint import LinearConstraint
-from numpyro_constrained.kernels.linear.gram import DenseGram, Gram
+from numpyro_constrained.kernels.linear.gram import DenseGram, Gram, within_range
 from numpyro_constrained.kernels.linear.matrix import DenseMatrix
 from numpyro_constrained.kernels.linear.rows import DenseRows, DisjointRows, Rows, ScaledRows
 from numpyro_constrained.kernels.linear.sparse_rows import SparseGram, SparseRows
@@ -321,7 +321,10 @@ def whiten(constraint: LinearConstraint, root: Root) -> WhiteRows:
     if isinstance(rows, DisjointRows):
         return PlainRows(constraint, rows, constraint.matrix.disjoint_gram(rows))
     assert isinstance(rows, DenseRows)
-    gram = DenseGram.of(constraint.matrix.padded(rows.gram_matrix()), checked=False)
+    matrix = constraint.matrix.padded(rows.gram_matrix())
+    if not isinstance(matrix, Tracer):
+        within_range(diagonal(matrix))
+    gram = DenseGram.of(matrix, checked=False)
     plain = PlainRows(constraint, rows, gram)
     if not isinstance(gram.is_safe, Tracer):
         return plain if np.all(gram.is_safe) else BalancedRows(constraint, root)

@@ -1,6 +1,5 @@
 """Symmetric positive definite r x r matrices F = S S', factored."""
 
-import math
 from abc import ABC, abstractmethod
 from typing import Any, Protocol
 
@@ -19,12 +18,13 @@ __all__ = ["DenseGram", "DiagonalGram", "Gram", "Products", "within_range"]
 def within_range(variances: Tensor) -> Tensor:
     """The variances; where one is beyond the range of its dtype an error, or NaN where values are
     not known."""
-    fixed, least = variances.detach(), torch.finfo(variances.dtype).tiny
+    info, fixed = torch.finfo(variances.dtype), variances.detach()
+    least = info.tiny / info.eps  # below, squares that are added have no digits; nor has 1 / least
     if not are_known(fixed):
-        return torch.where((fixed < least) | (fixed == torch.inf), torch.nan, variances)
+        return torch.where((fixed < least) | (fixed > 1 / least), torch.nan, variances)
     if fixed.numel():
         low, high = fixed.aminmax()
-        if float(low) < least or float(high) == math.inf:
+        if float(low) < least or float(high) > 1 / least:
             raise TensorParameterError(beyond_range(variances.dtype))
     return variances
 
