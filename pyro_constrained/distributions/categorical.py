@@ -173,4 +173,5 @@ def _log_probs(logits: Tensor) -> Tensor:
     if is_there(is_certain):
         shared = torch.zeros_like(logits).masked_fill(~is_certain, -torch.inf)
         logits = torch.where(is_certain.any(-1, keepdim=True), shared, logits)
+    logits = logits - logits.detach().amax(-1, keepdim=True)  # beside which log(2) may be rounding
     return logits - logits.logsumexp(-1, keepdim=True)

@@ -128,6 +128,22 @@ def test_offsets_cancel_in_single_precision(backend, name):
 
 
 @each_backend
+@pytest.mark.parametrize("offset", [1e4, -1e9, "least"])
+def test_an_offset_of_all_categories(backend, offset):
+    """Equal log weights are uniform probabilities, however large: PyTorch's log_softmax, and its
+    categorical law, round log(2) away beside them."""
+    for dtype in DIGITS:
+        logits = np.full((4, 2), fill_of(offset, dtype))
+        law = backend.library.ConstrainedCategorical(
+            logits=backend.array(logits, dtype), A=np.ones(4, int), k=2
+        )
+        total = np.log(6 / 16)
+        np.testing.assert_allclose(
+            backend.value(law, "constraint_log_prob"), total, rtol=DIGITS[dtype]
+        )
+
+
+@each_backend
 def test_gradients_of_a_padded_batch(backend):
     """Matched case-control strata of different sizes: the slope is that of the strata alone."""
     sizes, cases = np.array([6, 4, 3]), np.array([3, 3, 2])
