@@ -32,6 +32,12 @@ ROUNDING = 1e3 * float(np.finfo(np.float64).eps)
 FINE = 16 * float(np.finfo(np.float64).eps)
 """Residual that needs no refinement, over the right-hand side and the solution times the largest
 sum of a row of |K|: rounding of K alone makes one of eps."""
+FINE_IN_A_ROW = 1e3 * float(np.finfo(np.float64).eps)
+"""The same for one row, over what is added up in it."""
+EVEN = 1e4
+"""Ratio of entries of K, scaled to about one, up to which rows need not be told apart."""
+REFINEMENTS = 3
+"""How often a solution is refined at most where they are."""
 TOGETHER = 8
 """Vectors that are solved for at once."""
 ZERO = 1e-10
@@ -53,7 +59,9 @@ class SaddleFactor:
         row, column = self.pattern.entries
         scaled = values * scale[row] * scale[column]
         self._whole = self.pattern.filled(scaled)
-        self._norm = np.bincount(row, np.abs(scaled), minlength=self.pattern.size).max(initial=0.0)
+        size = np.abs(scaled)
+        self._norm = np.bincount(row, size, minlength=self.pattern.size).max(initial=0.0)
+        self._is_even = EVEN * size.min(initial=np.inf, where=size > 0) > size.max(initial=0.0)
         first, self._across, self._last = ordering.split(scaled)
         self._factor = factor_in_order(first) if first.shape[0] else None
         self.explained = self.solve_early(self._across)
@@ -104,8 +112,8 @@ class SaddleFactor:
         return float(scaled - 2 * np.log(self.scale).sum())
 
     def solve(self, right: np.ndarray) -> np.ndarray:
-        """``K^-1 right`` for ``(..., n + r)``, refined once where rounding is seen to be larger
-        than it must be."""
+        """``K^-1 right`` for ``(..., n + r)``, refined where rounding is seen to be larger than it
+        must be."""
         vectors = right.reshape(-1, self.pattern.size)
         solution = np.empty(vectors.shape, dtype=self._whole.dtype)
         for start in range(0, len(vectors), TOGETHER):  # as many as stay in the cache
@@ -115,12 +123,23 @@ class SaddleFactor:
 
     def _refined(self, scaled: np.ndarray) -> np.ndarray:
         solution = self._solve(scaled)
-        rest = scaled - (self._whole @ solution.T).T
-        rounding = FINE * (self._norm * _largest(solution) + _largest(scaled))
-        coarse = ~(_largest(rest) <= rounding)
-        if coarse.any():
-            solution[coarse] += self._solve(rest[coarse])
+        coarse = np.arange(len(scaled))
+        for _ in range(1 if self._is_even else REFINEMENTS):
+            found, right = solution[coarse], scaled[coarse]
+            rest = right - (self._whole @ found.T).T
+            is_coarse = ~(np.abs(rest) <= self._rounding(found, right)).all(-1)
+            coarse = coarse[is_coarse]
+            if not len(coarse):
+                break
+            solution[coarse] += self._solve(rest[is_coarse])
         return solution
+
+    def _rounding(self, found: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """Residuals that need no refinement; where scales differ, those of each row alone, as small
+        variables have digits of their own."""
+        if self._is_even:
+            return (FINE * (self._norm * _largest(found) + _largest(right)))[:, None]
+        return FINE_IN_A_ROW * ((np.abs(self._whole) @ np.abs(found).T).T + np.abs(right))
 
     def _solve(self, right: np.ndarray) -> np.ndarray:
         """For ``(k, n + r)``: row by row, as SuperLU reads its columns."""

@@ -67,7 +67,9 @@ def factor_rows(scaled_rows: np.ndarray, eps: float) -> RowFactor:
             scaled_rows.T, mode="raw", pivoting=True, overwrite_a=True, check_finite=False
         )
         diagonal = np.abs(np.diagonal(triangle))
-        threshold = max(num_rows, num_variables) * eps * max(1.0, diagonal[0])
+        # What rounding leaves of a row that depends on others: of its entries, and of this work.
+        threshold = max(num_rows, num_variables) * eps + 8 * float(np.finfo(np.float64).eps)
+        threshold *= max(1.0, diagonal[0])
         rank = int(np.sum(diagonal > threshold))
     order = np.argsort(pivots[rank:])
     return RowFactor(

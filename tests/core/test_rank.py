@@ -99,3 +99,16 @@ def test_incidence_of_a_large_graph():
         tuple(rng.choice(150, 2, False)) for _ in range(250)
     ]
     assert plan_constraint(incidence(edges, 150)).rank == 149
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_multiple_of_a_row_is_redundant(size, dtype):
+    """Exactly: the rounding of scaling and of the factorisation alone made two rows of two
+    variables independent, once in a hundred."""
+    rng = np.random.default_rng(size)
+    for _ in range(1000):
+        row = (rng.normal(size=size) * 10 ** rng.uniform(-2, 3)).astype(dtype)
+        for factor in (-1, 2, 4):
+            plan = plan_constraint(np.array([row, factor * row]))
+            assert plan.rank == 1, row

@@ -235,8 +235,9 @@ def _orthonormalising(rows: Array) -> tuple[Array, Array]:
     size = min(num_rows, num_variables)
     _, triangle, order = jax.lax.linalg.qr(rows.mT, pivoting=True, full_matrices=False)
     triangle, pivots = triangle[..., :size], jnp.abs(diagonal(triangle[..., :size]))
-    eps = max(num_rows, num_variables) * float(jnp.finfo(rows.dtype).eps)
-    is_kept = pivots > eps * jnp.maximum(pivots[..., :1], 1.0)
+    # What rounding leaves of a row that depends on others: of its entries, and of this work.
+    rounding = (8 + max(num_rows, num_variables)) * float(jnp.finfo(rows.dtype).eps)
+    is_kept = pivots > rounding * jnp.maximum(pivots[..., :1], 1.0)
     pair = is_kept[..., :, None] & is_kept[..., None, :]
     square = jnp.where(pair, triangle, identity_like(triangle))
     identity = jnp.broadcast_to(identity_like(square), square.shape)

@@ -229,6 +229,7 @@ def _orthonormalising(rows: Tensor, eps: float) -> tuple[Tensor, Tensor]:
             return mixing, torch.ones_like(diagonal(triangle), dtype=torch.bool)
     left, values, _ = torch.linalg.svd(rows, full_matrices=False)
     largest = values.amax(-1, keepdim=True) if values.shape[-1] else values
-    is_kept = values > max(num_rows, num_variables) * eps * largest
+    # What rounding leaves of a row that depends on others: of its entries, and of this work.
+    is_kept = values > (8 + max(num_rows, num_variables)) * eps * largest
     inverse = torch.where(is_kept, 1 / torch.where(is_kept, values, 1.0), 0.0)
     return inverse[..., None] * left.mT, is_kept
