@@ -79,11 +79,17 @@ class LowRankConditional(Conditional):
         return self.diagonal.whitened.settle(super().settle(value))
 
     def mahalanobis(self, deviation: Array) -> Array:
+        # The least |rest|^2 + |factors|^2, so that an error of the factors counts by its square;
+        # but it is as large as the deviation beside the small scales.
         scaled = deviation / lift(self.diagonal.scale, deviation.ndim)
-        half = solve_lower(self.capacitance, matvec(self.white_loadings, scaled))
-        factors = solve_lower_adjoint(self.capacitance, half)
+        factors = self._explaining(matvec(self.white_loadings, scaled))
         rest = scaled - matvec(self.white_loadings.mT, factors)
+        more = self._explaining(matvec(self.white_loadings, rest) - factors)
+        factors, rest = factors + more, rest - matvec(self.white_loadings.mT, more)
         return jnp.square(rest).sum(-1) + jnp.square(factors).sum(-1)
+
+    def _explaining(self, vector: Array) -> Array:
+        return solve_lower_adjoint(self.capacitance, solve_lower(self.capacitance, vector))
 
     @property
     def size(self) -> Array:
