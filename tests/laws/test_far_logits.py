@@ -173,3 +173,17 @@ def test_gradients_of_a_padded_batch(backend):
 
         slope = backend.gradients(score, {"beta": np.array(0.7, np.float32)})["beta"]
         np.testing.assert_allclose(slope, expected, rtol=1e-5)
+        # In a program that cannot look at logits, as a sampler's step.
+        both = backend.array(np.array([0.2, 0.7]), "float32")
+        found = mapped_slopes(backend, lambda beta, score=score: score({"beta": beta}), both)
+        np.testing.assert_allclose(found[1], expected, rtol=1e-5)
+
+
+def mapped_slopes(backend, function, at):
+    if backend.name == "jax":
+        import jax
+
+        return backend.numpy(jax.jit(jax.vmap(jax.grad(function)))(at))
+    from torch.func import grad, vmap
+
+    return backend.numpy(vmap(grad(function))(at))

@@ -55,10 +55,10 @@ def test_known_scales_are_refused(backend, rows, kind, dtype):
 
 @each_backend
 @pytest.mark.parametrize("dtype", NEARLY)
-@pytest.mark.parametrize("rows", ["row", "groups"])
+@pytest.mark.parametrize("rows", ROWS)
 def test_scales_whose_squares_have_few_digits_are_refused(backend, rows, dtype):
     """A mean was loc, or off by percents: 1 / F was flushed to zero, or terms of F were."""
-    for kind, size in product(("normal", "student"), NEARLY[dtype]):
+    for kind, size in product(LAWS, NEARLY[dtype]):
         with pytest.raises(ValueError, match=r"expected scales .* use float64"):
             made(backend, kind, backend.array(scales(size), dtype), rows, dtype)
 
@@ -89,9 +89,7 @@ def test_a_trace_hides_them(backend, rows, kind):
         law = made(backend, kind, scale, rows, "float32")
         return law.mean, law.entropy(), law.log_prob(point)
 
-    sizes = 1.0, *BEYOND["float32"]
-    if backend.name == "jax" or (rows == "row" or (rows == "groups" and kind != "dense")):
-        sizes += NEARLY["float32"]
+    sizes = 1.0, *BEYOND["float32"], *NEARLY["float32"]
     if backend.name == "jax":
         import jax
 

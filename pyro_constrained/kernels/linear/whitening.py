@@ -161,7 +161,8 @@ def whiten(
         return PlainRows(constraint, rows, rows.gram())
     assert isinstance(rows, DenseRows)
     matrix = constraint.matrix.padded(rows.gram_matrix())
+    variances = within_range(diagonal(matrix))
     gram = DenseGram.if_safe(matrix)
     if gram is None:
-        return BalancedRows(constraint, times_root, size(), within_range(diagonal(matrix)))
+        return BalancedRows(constraint, times_root, size(), variances)
     return PlainRows(constraint, rows, gram)

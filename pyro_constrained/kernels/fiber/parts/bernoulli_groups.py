@@ -25,25 +25,19 @@ from pyro_constrained.kernels.arrays.inversion import choose
 from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.log_polynomials import log_terms
 from pyro_constrained.kernels.arrays.log_space import (
-    is_there,
     log_sum_exp,
     safe_log,
     strictly_inside,
 )
 from pyro_constrained.kernels.arrays.polynomials import convolve
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes, expanded
-from pyro_constrained.kernels.arrays.tracing import constant, quiet_under_trace
 from pyro_constrained.kernels.arrays.value_tables import padded
+from pyro_constrained.kernels.fiber.bernoulli_tilt import expected_tilt
 from pyro_constrained.kernels.fiber.covariance import derivative_of_means, settled
 from pyro_constrained.kernels.fiber.group_sums import by_group, in_order, spread
 from pyro_constrained.kernels.fiber.parts.part import FinitePart
 
 __all__ = ["BernoulliGroups"]
-
-TILT_STEPS = 100
-TILT_TOLERANCE = 0.1
-USUAL = 30.0
-"""Log odds up to which a value is more than a formality."""
 
 
 class BernoulliGroups(FinitePart):
@@ -213,7 +207,7 @@ class _Sums:
         flipped = 2 * counts > size
         counts = torch.where(flipped, size - counts, counts)
         reduced = _reduced(given, active, flipped)
-        tilt = _tilt(reduced, active, counts)
+        tilt = expected_tilt(reduced, active, counts)
         tilted = reduced + tilt[..., None]
         likely = tilted > 0, logsigmoid(tilted.abs())
         return cls(groups, counts, active, forced, flipped, tilt, *likely, capacity)
@@ -303,38 +297,3 @@ def _paired(level: Tensor) -> Tensor:
     one = torch.zeros_like(level[:, :1])
     one[0] = 1.0
     return torch.cat([level, one], 1)
-
-
-@constant
-@quiet_under_trace
-def _tilt(logits: Tensor, active: Tensor, counts: Tensor) -> Tensor:
-    """lambda with sum sigmoid(logit + lambda) near the count: Newton, kept in a bracket, which
-    may be as wide as finite logits are."""
-    size = active.sum(-1).clamp(min=1).to(logits.dtype)
-    # Where the count is 0 or impossible there is no such lambda; one half will do.
-    target = torch.minimum(counts.clamp(min=0.5), size - 0.5)
-    centre = torch.log(target / (size - target))
-    # As if every member had the largest logit, or the least one: lambda is between.
-    low = centre - logits.masked_fill(~active, -torch.inf).amax(-1)
-    high = centre - logits.masked_fill(~active, torch.inf).amin(-1)
-    any_active = active.any(-1)
-    low, high = low.where(any_active, 0.0), high.where(any_active, 0.0)
-    usual = logits.clamp(-USUAL, USUAL).masked_fill(~active, 0.0)
-    tilt = (centre - usual.sum(-1) / size).clamp(low, high)
-    for _ in range(TILT_STEPS):
-        probability = torch.sigmoid(logits + tilt[..., None])
-        excess = probability.sum(-1) - target
-        if not is_there(~(excess.abs() <= TILT_TOLERANCE) & any_active):
-            break
-        low, high = torch.where(excess < 0, tilt, low), torch.where(excess > 0, tilt, high)
-        slope = (probability * (1 - probability)).sum(-1)
-        step = tilt - excess / slope
-        inside = (step > low) & (step < high)
-        tilt = torch.where(inside, step, _between(low, high))
-    return tilt
-
-
-def _between(low: Tensor, high: Tensor) -> Tensor:
-    """The middle on a scale that is logarithmic far from zero."""
-    middle = (low.sign() * low.abs().log1p() + high.sign() * high.abs().log1p()) / 2
-    return (middle.sign() * middle.abs().expm1()).clamp(low, high)
