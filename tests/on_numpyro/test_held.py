@@ -31,10 +31,11 @@ def loss(A, form):
         if form == "dense":
             law = ConstrainedMultivariateNormal(loc, scale_tril=ROOT * scale[:, None], A=A, k=k)
         else:
-            law = ConstrainedNormal(loc, narrow(scale) if form == "narrow" else scale, A, k)
+            sizes = {"narrow": narrow, "batch": lambda scale: jnp.stack([scale, 2 * scale])}
+            law = ConstrainedNormal(loc, sizes.get(form, lambda scale: scale)(scale), A, k)
         draw = law.sample(KEY)
-        score = law.log_prob(jax.lax.stop_gradient(draw))
-        return score + law.constraint_log_prob() + (jnp.cos(jnp.arange(N)) * draw).sum()
+        score = law.log_prob(jax.lax.stop_gradient(draw)) + law.constraint_log_prob()
+        return score.sum() + (draw @ jnp.cos(jnp.arange(N))).sum()
 
     return of
 
@@ -54,13 +55,14 @@ DERIVATIVES = {
         pytest.param(
             form, name, marks=() if name == "second" or form == "wide" else pytest.mark.slow
         )
-        for form in ("wide", "narrow", "dense")
+        for form in ("wide", "narrow", "dense", "batch")
         for name in DERIVATIVES
     ],
 )
 def test_derivatives_are_those_of_small_constants(monkeypatch, form, name):
     expected = DERIVATIVES[name](loss(matrix(), form))
-    monkeypatch.setattr(held, "LARGE", 1)
+    for length in ("LARGE", "FEW", "MANY"):  # rows that are long enough for sums of their own
+        monkeypatch.setattr(held, length, 1)
     found = DERIVATIVES[name](loss(matrix(), form))
     size = 1e6 if form == "narrow" else 1.0
     for one, other in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):

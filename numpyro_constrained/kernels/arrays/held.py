@@ -68,8 +68,14 @@ def held(array: Any, beside: Array) -> Array:
     return _constant.bind(few, held=_Held(array))
 
 
-def held_matvec(matrix: Any, vector: Array, transposed: bool = False) -> Array:
-    """``matrix @ vector`` for ``(*sample, *batch, n)``, or by its transpose."""
+def held_matvec(
+    matrix: Any, vector: Array, transposed: bool = False, beside: Array | None = None
+) -> Array:
+    """``matrix @ vector`` for ``(*sample, *batch, n)``, or by its transpose.
+
+    ``beside`` is of the trace that the vector belongs to, and no tangent: what is made of one is
+    taken to be linear in it. It is the vector itself unless given.
+    """
     if not (is_large(matrix) and matrix.ndim == 2 and isinstance(vector, Tracer)):
         return matvec(matrix.mT if transposed else matrix, vector)
 
@@ -80,7 +86,7 @@ def held_matvec(matrix: Any, vector: Array, transposed: bool = False) -> Array:
         # A transpose of a constant is another one.
         return matmul(constant, vector) if vector.ndim == 1 else matmul(vector, constant.mT)
 
-    few = jax.lax.stop_gradient(vector).reshape(-1)[:1]
+    few = jax.lax.stop_gradient(vector if beside is None else beside).reshape(-1)[:1]
     return jax.checkpoint(product, prevent_cse=False)(vector, few)
 
 
@@ -100,7 +106,9 @@ def long_matvec(matrix: Any, vector: Array) -> Array:
     def product(vector: Array) -> Array:
         return _sums(held(matrix, vector), vector)
 
-    product.defjvp(lambda at, to: (held_matvec(matrix, *at), held_matvec(matrix, *to)))
+    product.defjvp(
+        lambda at, to: (held_matvec(matrix, *at), held_matvec(matrix, *to, beside=at[0]))
+    )
     return product(vector)
 
 
