@@ -5,6 +5,7 @@ derivative. A constant that a primitive makes, inside of what is checkpointed, i
 instead, which in a compiled program costs nothing.
 """
 
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.core import ShapedArray, Tracer
+from jax.custom_derivatives import SymbolicZero
 from jax.extend.core import Primitive
 from jax.interpreters import batching, mlir
 
@@ -117,10 +119,14 @@ def _product(matrix: Array, vector: Array) -> Array:
     return _sums(matrix, vector)
 
 
-@_product.defjvp
+@partial(_product.defjvp, symbolic_zeros=True)  # one that is made up would be multiplied, too
 def _product_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     (matrix, vector), (of_matrix, of_vector) = primals, tangents
-    return matvec(matrix, vector), matvec(of_matrix, vector) + matvec(matrix, of_vector)
+    value = matvec(matrix, vector)
+    terms = [matvec(of_matrix, vector)] if not isinstance(of_matrix, SymbolicZero) else []
+    if not isinstance(of_vector, SymbolicZero):
+        terms.append(matvec(matrix, of_vector))
+    return value, sum(terms) if terms else jnp.zeros_like(value)
 
 
 @as_one
