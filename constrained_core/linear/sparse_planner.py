@@ -10,10 +10,10 @@ from constrained_core.linear.sparse_plan import SparsePlan
 from constrained_core.linear.sparse_rank import dependent_rows, part_labels
 from constrained_core.linear.structure import (
     cleaned,
+    cleaned_sparse,
     log_column_volume,
     power_of_two_scale,
     rounding,
-    without_rounding,
 )
 from constrained_core.sparse import SparseMatrix, SparsePattern
 
@@ -125,7 +125,7 @@ def _dependence(
         place = np.nonzero((row >= 0) & (solution != 0))
         blocks.append((solution[place], row[place], place[1]))
     values, row, column = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
-    return without_rounding(sparse.csr_array((values, (row, column)), (len(dropped), len(kept))))
+    return cleaned_sparse(sparse.csr_array((values, (row, column)), (len(dropped), len(kept))))
 
 
 def _turns(part: np.ndarray) -> np.ndarray:

@@ -9,6 +9,7 @@ __all__ = [
     "BlockReflector",
     "RowFactor",
     "cleaned",
+    "cleaned_sparse",
     "complementary_basis",
     "exact_product_bits",
     "factor_rows",
@@ -119,18 +120,34 @@ def cleaned(coefficients: np.ndarray) -> np.ndarray:
     return np.where(np.abs(coefficients) < rounding(coefficients.shape[-1]) * size, 0, coefficients)
 
 
+def cleaned_sparse(coefficients: sparse.csr_array) -> sparse.csr_array:
+    """The same for a sparse matrix, without what is zero."""
+    entries = coefficients.tocoo()
+    return _entries(entries, _shares_of_row(entries) > rounding(entries.shape[1]))
+
+
 def without_rounding(coefficients: sparse.csr_array) -> sparse.csr_array:
     """A sparse matrix without entries that are rounding errors beside others, whatever its scales.
 
     Rows are compared after they were divided by their largest entry: then each with its column.
     """
     entries = coefficients.tocoo()
-    largest = np.zeros(entries.shape[0])
-    np.maximum.at(largest, entries.row, np.abs(entries.data))
-    size = np.abs(entries.data) / np.where(largest > 0, largest, 1.0)[entries.row]
+    size = _shares_of_row(entries)
     highest = np.zeros(entries.shape[1])
     np.maximum.at(highest, entries.col, size)
-    stay = (size > 0) & (size > rounding(entries.shape[0]) * highest[entries.col])
+    return _entries(
+        entries, (size > 0) & (size > rounding(entries.shape[0]) * highest[entries.col])
+    )
+
+
+def _shares_of_row(entries: sparse.coo_array) -> np.ndarray:
+    """Sizes of entries, each over the largest of its row."""
+    largest = np.zeros(entries.shape[0])
+    np.maximum.at(largest, entries.row, np.abs(entries.data))
+    return np.abs(entries.data) / np.where(largest > 0, largest, 1.0)[entries.row]
+
+
+def _entries(entries: sparse.coo_array, stay: np.ndarray) -> sparse.csr_array:
     parts = entries.data[stay], (entries.row[stay], entries.col[stay])
     return sparse.csr_array(parts, shape=entries.shape)
 

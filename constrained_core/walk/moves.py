@@ -10,6 +10,8 @@ from constrained_core.fiber.hermite import echelon_basis
 __all__ = ["Tableau", "integer_kernel", "make_tableau", "reduced_basis"]
 
 MAX_SWAPS = 100_000
+ZERO = 1e-10
+"""Share of the largest entry of A up to which what is left of an entry is rounding."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,10 +40,11 @@ def make_tableau(matrix: np.ndarray, weight: np.ndarray) -> Tableau:
         weight: ``(n,)``.
     """
     left, rows = matrix.astype(float), np.arange(len(matrix))
+    zero = ZERO * np.abs(left).max(initial=0.0)
     basis: list[int] = []
     for column in np.argsort(-weight, kind="stable"):
         open_rows = rows[len(basis) :]
-        if not open_rows.size or np.abs(left[open_rows, column]).max() < 0.5:
+        if not open_rows.size or np.abs(left[open_rows, column]).max() <= zero:
             continue
         top, found = len(basis), len(basis) + int(np.abs(left[open_rows, column]).argmax())
         left[[top, found]] = left[[found, top]]

@@ -44,6 +44,30 @@ def test_unimodular_families_are_recognised(A):
     assert (A[:, tableau.basis] @ tableau.entries == A[:, tableau.others]).all()
 
 
+@pytest.mark.parametrize("A", [[[1, 1, 1, 1], [3, 3, 4, 4]], [[1, 1, 1], [2, 1, 2], [3, 2, 3]]])
+def test_what_is_left_of_a_column_may_be_a_fraction(A):
+    A = np.array(A)
+    for weight in (np.arange(A.shape[1]), -np.arange(A.shape[1])):
+        tableau = make_tableau(A, weight)
+        assert len(tableau.basis) == np.linalg.matrix_rank(A)
+        assert (A[:, tableau.basis] @ tableau.entries == A[:, tableau.others]).all()
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_combinations_of_the_rows_have_the_same_tableau(seed):
+    """Sums of multiples of rows, which leave all minors as they are."""
+    rng = np.random.default_rng(seed)
+    family = [two_way(3, 4), NETWORK, INTERVAL, CYCLE[:2]][seed % 4]
+    mixed = family.copy()
+    for _ in range(8):
+        to, what = rng.choice(len(family), 2, replace=False)
+        mixed[to] += rng.integers(-3, 4) * mixed[what]
+    weight = rng.normal(size=family.shape[1])
+    tableau, plain = make_tableau(mixed, weight), make_tableau(family, weight)
+    np.testing.assert_array_equal(tableau.basis, plain.basis)
+    np.testing.assert_array_equal(tableau.entries, plain.entries)
+
+
 @pytest.mark.parametrize("A", [np.array([[1, 2, 3]]), CYCLE, three_way(3)])
 def test_others_are_not(A):
     assert unimodularity(A) is None

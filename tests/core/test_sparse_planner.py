@@ -177,6 +177,19 @@ def test_a_large_network(rng):
     check_consistency(plan, k)
 
 
+def test_rows_that_a_redundant_one_does_not_need_are_no_part_of_it():
+    """Rounding of such a coefficient would count as what k of the others implies."""
+    matrix = np.array(
+        [[1.0, -1, -2, -1, 1], [0, 1, -2, -2, 1], [0, 0, 0, 1, 2], [-1, -1, -1, 0, 0]]
+    )
+    both = np.concatenate([matrix, 2 * matrix[:1]])
+    plan = plan_constraint(SparseMatrix.of(sparse.csr_array(both)))
+    np.testing.assert_allclose(plan.dependence.toarray() * plan.row_scale, [[2.0, 0, 0, 0]])
+    assert plan.dependence.nnz == 1
+    point = np.array([1.0, 0, 1, 0, 1])  # the first row is 0 there, others are not
+    check_consistency(plan, both @ point)
+
+
 def test_many_parts():
     """400 graphs, each with redundant rows of its own."""
     part = np.array([[1.0, 1, 0, 0], [0, 0, 1, 1], [1, 0, 1, 0], [0, 1, 0, 1], [2, 2, 0, 0]])
