@@ -20,7 +20,6 @@ from pyro_constrained.kernels.arrays.inputs import floating
 from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.linalg import inverse_of_factored
 from pyro_constrained.kernels.arrays.shapes import expanded
-from pyro_constrained.kernels.arrays.sparse import dense_form
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 from pyro_constrained.kernels.linear.binding import bind_constraint
 from pyro_constrained.kernels.linear.precision import (
@@ -111,7 +110,7 @@ class ConstrainedMultivariateNormal(ConstrainedGaussian):
             scale_tril=scale_tril,
         )
         loc, matrix = floating(loc, matrix)
-        constraint = bind_constraint(dense_form(A), k, loc)
+        constraint = bind_constraint(A, k, loc, dense=True)
         n = constraint.num_variables
         loc = require_event("loc", loc, (n,))
         matrix = require_event(name, matrix, (n, n), stretch=False)

@@ -25,7 +25,6 @@ from pyro_constrained.kernels.arrays.gamma import digamma_step, log_gamma_excess
 from pyro_constrained.kernels.arrays.inputs import floating
 from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.shapes import expanded
-from pyro_constrained.kernels.arrays.sparse import dense_form
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 from pyro_constrained.kernels.linear.binding import bind_constraint
 from pyro_constrained.kernels.linear.blocks import Blocks, GroupBlocks, OneBlock
@@ -103,7 +102,7 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
     ) -> None:
         name, factor = exactly_one(scale_tril=scale_tril, scale=scale)
         df, loc, factor = floating(df, loc, factor)
-        constraint = bind_constraint(dense_form(A) if name == "scale_tril" else A, k, loc)
+        constraint = bind_constraint(A, k, loc, dense=name == "scale_tril")
         n = constraint.num_variables
         event_shape = (n, n) if name == "scale_tril" else (n,)
         loc = require_event("loc", loc, (n,))

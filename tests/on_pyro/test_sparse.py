@@ -392,3 +392,28 @@ def test_a_compiled_step_is_never_stale(kind):
     entries = A.values if isinstance(A, SparseMatrix) else A.data
     entries[0] += 1.0
     assert all(one.isnan().any() for one in compiled(SCALE))
+
+
+@pytest.mark.parametrize(
+    "kind", [sparse.csr_array, SparseMatrix.of, _with_a_tensor], ids=["csr", "own", "tensor"]
+)
+def test_dense_laws_make_a_matrix_dense_inside_of_transformations(kind):
+    A, k = kind(sparse.csr_array(INDEPENDENT)), torch.tensor(INDEPENDENT @ POINT)
+    root = torch.eye(N, dtype=torch.float64) + FACTOR @ FACTOR.T / N
+    tril, x = torch.linalg.cholesky(root), torch.tensor(POINT)
+
+    def step(loc, A=A):
+        normal = ConstrainedMultivariateNormal(loc, root, A, k)
+        student = ConstrainedMultivariateStudentT(5.0, loc, tril, A, k)
+        return normal.log_prob(x) + student.log_prob(x) + normal.mean[0]
+
+    def by_dense(loc):
+        return step(loc, INDEPENDENT)
+
+    for transform in (torch.func.grad, torch.func.jacfwd, torch.func.hessian):
+        _assert_same(transform(step)(LOC), transform(by_dense)(LOC))
+    compiled = torch.compile(step, backend="eager", fullgraph=True)
+    _assert_same(compiled(LOC), by_dense(LOC))
+    entries = A.values if isinstance(A, SparseMatrix) else A.data
+    entries[0] += 1.0
+    assert compiled(LOC).isnan()

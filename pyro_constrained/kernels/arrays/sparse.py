@@ -173,6 +173,11 @@ def dense_form(matrix: Any) -> Any:
     is_known = not isinstance(matrix, Tensor | SparseMatrix) or (
         isinstance(matrix, SparseMatrix) and not isinstance(matrix.values, Tensor)
     )
-    entries = as_sparse("A", matrix)
-    dense = sparse_index(entries.pattern, entries.values.device).dense(entries.values)
-    return dense.numpy(force=True) if is_known else dense
+    if is_known:
+        with outside_transforms():
+            return _made_dense(as_sparse("A", matrix)).numpy(force=True)
+    return _made_dense(as_sparse("A", matrix))
+
+
+def _made_dense(matrix: SparseMatrix) -> Tensor:
+    return sparse_index(matrix.pattern, matrix.values.device).dense(matrix.values)

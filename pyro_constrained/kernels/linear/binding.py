@@ -26,7 +26,7 @@ from pyro_constrained.kernels.arrays.inspection import (
     host_array,
     is_constant,
 )
-from pyro_constrained.kernels.arrays.sparse import as_sparse, is_sparse, sparse_index
+from pyro_constrained.kernels.arrays.sparse import as_sparse, dense_form, is_sparse, sparse_index
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 from pyro_constrained.kernels.linear.constraint import LinearConstraint
 from pyro_constrained.kernels.linear.matrix import BoundMatrix
@@ -38,13 +38,14 @@ __all__ = ["bind_again", "bind_constraint"]
 
 
 @quiet_under_trace
-def bind_constraint(A: Any, k: Any, like: Tensor) -> LinearConstraint:
+def bind_constraint(A: Any, k: Any, like: Tensor, dense: bool = False) -> LinearConstraint:
     """Analyse ``A x = k`` and bind it to the dtype and device of ``like``.
 
     Args:
         A: ``(*batch, m, n)``, ``(n,)`` for one row, a ``GroupSum``, or a sparse matrix.
         k: ``(*batch, m)``; ``(*batch,)`` for one row.
         like: a tensor of the law, whose dtype and device the constraint takes.
+        dense: whether a sparse A is to be made dense, for a law that is.
 
     Raises:
         InfeasibleConstraintError: redundant rows disagree.
@@ -52,7 +53,7 @@ def bind_constraint(A: Any, k: Any, like: Tensor) -> LinearConstraint:
         ConstraintError: shapes do not fit, NaN or infinity in A, a complex A.
     """
     require_both_sides(A, k)
-    given, k = _read_matrix(A, like), as_tensor("k", k, like.device)
+    given, k = _read_matrix(A, like, dense), as_tensor("k", k, like.device)
     A, matrix = given.A, given.matrix
     check_shapes(A.shape, k.shape)
     if are_known(k) and not math.isfinite(float(k.detach().sum())):
@@ -115,12 +116,12 @@ class _Given:
     entries: Tensor | None = None
 
 
-def _read_matrix(A: Any, like: Tensor) -> _Given:
+def _read_matrix(A: Any, like: Tensor, dense: bool) -> _Given:
     if not torch.compiler.is_compiling():
-        return _bind_matrix(A, like.dtype, like.device)
+        return _bind_matrix(A, like.dtype, like.device, dense)
     if isinstance(A, Tensor) and (A.requires_grad or A.ndim > 2):
         return _Given(A, _unanalysed(A, like), is_fixed=False)
-    given = find(_bind_at_compilation(A, like.dtype, like.device))
+    given = find(_bind_at_compilation(A, like.dtype, like.device, dense))
     entries = _entries(A)
     if entries is None:
         return given
@@ -129,7 +130,9 @@ def _read_matrix(A: Any, like: Tensor) -> _Given:
     return _Given(given.A, given.matrix, given.is_fixed, is_current)
 
 
-def _bind_matrix(A: Any, dtype: torch.dtype, device: torch.device) -> _Given:
+def _bind_matrix(A: Any, dtype: torch.dtype, device: torch.device, dense: bool) -> _Given:
+    if dense:
+        A = dense_form(A)
     if is_sparse(A):
         return _bind_sparse(A, dtype, device)
     is_fixed = not isinstance(A, Tensor)
@@ -167,10 +170,10 @@ def _bind_sparse(A: Any, dtype: torch.dtype, device: torch.device) -> _Given:
 
 
 @constant_of_a_graph
-def _bind_at_compilation(A: Any, dtype: torch.dtype, device: torch.device) -> str:
+def _bind_at_compilation(A: Any, dtype: torch.dtype, device: torch.device, dense: bool) -> str:
     """A name of the matrix, with the values that it has when a step is compiled."""
     with _disable_current_modes():  # known numbers, which a recorder would take for its own
-        given = _bind_matrix(A, dtype, device)
+        given = _bind_matrix(A, dtype, device, dense)
         given.matrix.prepare()
         if isinstance(given.A, Tensor):
             given = replace(given, A=given.A.clone())
