@@ -10,7 +10,6 @@ from torch.nn.functional import pad
 
 from constrained_core.checks.shapes import check_columns
 from constrained_core.errors import ConstraintError, NoBaseLawError, ParameterError
-from constrained_core.linear.symmetric_pattern import symmetric_pattern
 from constrained_core.sparse import SparseMatrix
 from pyro_constrained.distributions.gaussian import ConstrainedGaussian
 from pyro_constrained.distributions.parameters import (
@@ -26,7 +25,7 @@ from pyro_constrained.kernels.arrays.shapes import expanded
 from pyro_constrained.kernels.arrays.sparse import as_sparse, is_sparse, sparse_index
 from pyro_constrained.kernels.arrays.tracing import constant, quiet_under_trace
 from pyro_constrained.kernels.linear.binding import bind_constraint
-from pyro_constrained.kernels.linear.gmrf import FieldConditional
+from pyro_constrained.kernels.linear.gmrf import FieldConditional, symmetric_pattern
 from pyro_constrained.kernels.linear.precision import precision_tril
 
 __all__ = ["ConstrainedGMRF"]

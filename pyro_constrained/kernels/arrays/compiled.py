@@ -5,12 +5,21 @@ seconds and which most programs never need.
 """
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import _disable_current_modes
 
-__all__ = ["constant_of_a_graph", "find", "keep", "outside_graphs", "while_current"]
+__all__ = [
+    "constant_of_a_graph",
+    "find",
+    "keep",
+    "kept_by_a_graph",
+    "outside_graphs",
+    "while_current",
+]
 
 AnyFunction = TypeVar("AnyFunction", bound=Callable[..., Any])
 
@@ -43,6 +52,21 @@ def keep(thing: Any) -> str:
 def find(name: str) -> Any:
     """What is kept under this name."""
     return getattr(_CONSTANTS, name)
+
+
+def kept_by_a_graph(function: AnyFunction) -> AnyFunction:
+    """A function of things that no step changes, as patterns: a compiled step keeps its result."""
+
+    @constant_of_a_graph
+    def name_of(*args: Any) -> str:
+        with _disable_current_modes():  # known numbers, which a recorder would take for its own
+            return keep(function(*args))
+
+    @wraps(function)
+    def result(*args: Any) -> Any:
+        return find(name_of(*args)) if torch.compiler.is_compiling() else function(*args)
+
+    return result  # type: ignore[return-value]
 
 
 def while_current(is_current: Tensor | None, answer: Tensor) -> Tensor:

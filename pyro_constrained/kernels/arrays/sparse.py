@@ -13,10 +13,19 @@ from constrained_core.errors import ConstraintError
 from constrained_core.inputs import refuse_complex
 from constrained_core.linear.symmetric_pattern import saddle_of_rows
 from constrained_core.sparse import SparseMatrix, SparsePattern
+from pyro_constrained.kernels.arrays.compiled import kept_by_a_graph
 from pyro_constrained.kernels.arrays.groups import Groups
 from pyro_constrained.kernels.arrays.inspection import are_plain, host_array, outside_transforms
 
-__all__ = ["SparseIndex", "as_sparse", "dense_form", "is_sparse", "sparse_index", "to_float"]
+__all__ = [
+    "SparseIndex",
+    "as_sparse",
+    "dense_form",
+    "entries_in_place",
+    "is_sparse",
+    "sparse_index",
+    "to_float",
+]
 
 
 class SparseIndex:
@@ -98,6 +107,7 @@ def _are_plain_vectors(values: Tensor, vector: Tensor) -> bool:
 _INDICES: WeakKeyDictionary[SparsePattern, dict[torch.device, SparseIndex]] = WeakKeyDictionary()
 
 
+@kept_by_a_graph
 def sparse_index(pattern: SparsePattern, device: torch.device) -> SparseIndex:
     """The pattern on a device; made once."""
     indices = _INDICES.setdefault(pattern, {})
@@ -121,6 +131,18 @@ def as_sparse(name: str, matrix: Any, device: torch.device | None = None) -> Spa
     Raises:
         ConstraintError: complex values, or a layout without a plain list of entries.
     """
+    if _is_known(matrix) and torch.compiler.is_compiling():
+        return _kept(matrix, _at_compilation(name, matrix, device))
+    return _as_sparse(name, matrix, device)
+
+
+def _is_known(matrix: Any) -> bool:
+    """Whether values are arrays."""
+    values = matrix.values if isinstance(matrix, SparseMatrix) else matrix
+    return not isinstance(values, Tensor)
+
+
+def _as_sparse(name: str, matrix: Any, device: torch.device | None) -> SparseMatrix:
     if isinstance(matrix, Tensor):
         matrix = _of_tensor(name, matrix)
     elif not isinstance(matrix, SparseMatrix):
@@ -135,6 +157,36 @@ def as_sparse(name: str, matrix: Any, device: torch.device | None = None) -> Spa
     if device is not None and values.device != device:  # torch.func wraps what this is called on
         values = values.to(device)
     return matrix.with_values(to_float(values))
+
+
+@kept_by_a_graph
+def _at_compilation(
+    name: str, matrix: Any, device: torch.device | None
+) -> tuple[SparseMatrix, Tensor | None]:
+    """The matrix when a step is compiled, and what its user may change in place later."""
+    entries = entries_in_place(matrix)
+    copied = None if entries is None else torch.tensor(np.asarray(entries))
+    return _as_sparse(name, matrix, device), copied
+
+
+def _kept(matrix: Any, found: tuple[SparseMatrix, Tensor | None]) -> SparseMatrix:
+    """What a compiled step keeps of a matrix; NaN where it has changed since."""
+    kept, then = found
+    if then is None:
+        return kept
+    is_current = (then == torch.as_tensor(entries_in_place(matrix))).all().to(kept.values.device)
+    return kept.with_values(torch.where(is_current, kept.values, torch.nan))
+
+
+def entries_in_place(matrix: Any) -> Any:
+    """What of a matrix its user may change in place, or None."""
+    if isinstance(matrix, Tensor | np.ndarray):
+        return matrix
+    if isinstance(matrix, SparseMatrix):
+        return matrix.values
+    if isinstance(matrix, sparse.sparray | sparse.spmatrix):
+        return None if matrix.format in ("dok", "lil") else matrix.data
+    return None
 
 
 def to_float(values: Tensor) -> Tensor:
@@ -170,13 +222,10 @@ def dense_form(matrix: Any) -> Any:
     """A sparse matrix as a dense one, through which gradients flow; anything else as it is."""
     if not is_sparse(matrix):
         return matrix
-    is_known = not isinstance(matrix, Tensor | SparseMatrix) or (
-        isinstance(matrix, SparseMatrix) and not isinstance(matrix.values, Tensor)
-    )
-    if is_known:
-        with outside_transforms():
-            return _made_dense(as_sparse("A", matrix)).numpy(force=True)
-    return _made_dense(as_sparse("A", matrix))
+    if not _is_known(matrix):
+        return _made_dense(as_sparse("A", matrix))
+    with outside_transforms():
+        return _made_dense(_as_sparse("A", matrix, None)).numpy(force=True)
 
 
 def _made_dense(matrix: SparseMatrix) -> Tensor:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import sparse
 from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.utils._python_dispatch import _disable_current_modes
@@ -26,7 +25,13 @@ from pyro_constrained.kernels.arrays.inspection import (
     host_array,
     is_constant,
 )
-from pyro_constrained.kernels.arrays.sparse import as_sparse, dense_form, is_sparse, sparse_index
+from pyro_constrained.kernels.arrays.sparse import (
+    as_sparse,
+    dense_form,
+    entries_in_place,
+    is_sparse,
+    sparse_index,
+)
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 from pyro_constrained.kernels.linear.constraint import LinearConstraint
 from pyro_constrained.kernels.linear.matrix import BoundMatrix
@@ -106,7 +111,7 @@ class _Given:
     Attributes:
         is_fixed: see ``LinearConstraint``.
         is_current: whether A is still what was bound; None if it cannot be otherwise.
-        entries: what a compiled step compares with A, see ``_entries``.
+        entries: what a compiled step compares with A, see ``entries_in_place``.
     """
 
     A: Tensor | GroupSum | SparseMatrix
@@ -122,7 +127,7 @@ def _read_matrix(A: Any, like: Tensor, dense: bool) -> _Given:
     if isinstance(A, Tensor) and (A.requires_grad or A.ndim > 2):
         return _Given(A, _unanalysed(A, like), is_fixed=False)
     given = find(_bind_at_compilation(A, like.dtype, like.device, dense))
-    entries = _entries(A)
+    entries = entries_in_place(A)
     if entries is None:
         return given
     # The compiled step may run again with other values: it has no plan of them.
@@ -177,21 +182,10 @@ def _bind_at_compilation(A: Any, dtype: torch.dtype, device: torch.device, dense
         given.matrix.prepare()
         if isinstance(given.A, Tensor):
             given = replace(given, A=given.A.clone())
-        entries = _entries(A)
+        entries = entries_in_place(A)
         if entries is not None:
             entries = torch.as_tensor(entries, device=device).clone()
     return keep(replace(given, entries=entries))
-
-
-def _entries(A: Any) -> Any:
-    """What of A its user may change in place, or None."""
-    if isinstance(A, Tensor | np.ndarray):
-        return A
-    if isinstance(A, SparseMatrix):
-        return A.values
-    if isinstance(A, sparse.sparray | sparse.spmatrix) and A.format not in ("dok", "lil"):
-        return A.data
-    return None
 
 
 def _unanalysed(A: Tensor, like: Tensor) -> BoundMatrix:

@@ -11,9 +11,11 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from constrained_core.errors import ConstraintError, ParameterError
+from constrained_core.linear import symmetric_pattern as patterns
 from constrained_core.linear.field_words import NO_ROOT, NOT_PROPER, different_ranks
-from constrained_core.linear.symmetric_pattern import saddle_of, symmetric_pattern, union_of
+from constrained_core.linear.symmetric_pattern import SymmetricPattern
 from constrained_core.sparse import SparseMatrix, SparsePattern
+from pyro_constrained.kernels.arrays.compiled import kept_by_a_graph
 from pyro_constrained.kernels.arrays.errors import TensorParameterError
 from pyro_constrained.kernels.arrays.inspection import are_known, host_array, is_constant
 from pyro_constrained.kernels.arrays.lazy import lazy_property
@@ -37,7 +39,11 @@ from pyro_constrained.kernels.linear.saddle import (
 )
 from pyro_constrained.kernels.linear.sparse_rows import SparseRows, joined
 
-__all__ = ["FieldConditional"]
+__all__ = ["FieldConditional", "symmetric_pattern"]
+
+symmetric_pattern = kept_by_a_graph(patterns.symmetric_pattern)
+saddle_of = kept_by_a_graph(patterns.saddle_of)
+union_of = kept_by_a_graph(patterns.union_of)
 
 
 class FieldConditional(Conditional):
@@ -65,7 +71,8 @@ class FieldConditional(Conditional):
         self._symmetric = symmetric_pattern(precision.pattern)
         self._q = self._completed(precision.values.double())
         self._root = None if root is None else _rows_of(root, loc)
-        self._rows = _sparse_rows(_independent_rows(constraint.matrix))
+        entries_of = _entries if constraint.matrix.plan is None else _planned_entries
+        self._rows = entries_of(constraint.matrix)
         self._saddle = saddle_of(self._symmetric.pattern, self._rows.index.pattern)
         own = loc.shape[-1] + self._rows.size  # noise of A completes that of a singular Q
         self.noise_size = own if root is None else root.shape[-2]
@@ -75,7 +82,7 @@ class FieldConditional(Conditional):
 
     def _completed(self, values: Tensor) -> Tensor:
         """``(*batch, nq)`` symmetric values on the completed pattern."""
-        mirror = torch.tensor(self._symmetric.mirror, device=values.device)
+        mirror = _places(self._symmetric, "mirror", values.device)
         whole = pad(values, (0, len(mirror) - values.shape[-1]))
         return 0.5 * (whole + whole.index_select(-1, mirror))
 
@@ -145,7 +152,7 @@ class FieldConditional(Conditional):
 
     def variance(self) -> Tensor:
         on_q, _ = saddle_inverse(self._saddle, self._q, self._rows.values)
-        diagonal = torch.tensor(self._symmetric.diagonal, device=on_q.device)
+        diagonal = _places(self._symmetric, "diagonal", on_q.device)
         variance = on_q.index_select(-1, diagonal).clamp(min=0)
         return self.constraint.matrix.without_determined(variance.to(self.loc))
 
@@ -202,6 +209,19 @@ def _independent_rows(matrix: BoundMatrix) -> Rows:
     if are_known(matrix.row_scale) and isinstance(matrix.rank, Tensor):
         raise ConstraintError(different_ranks(matrix.rank.tolist()))
     return matrix.full_rank_rows() or matrix.rows
+
+
+@kept_by_a_graph
+def _places(symmetric: SymmetricPattern, name: str, device: torch.device) -> Tensor:
+    return torch.tensor(getattr(symmetric, name), device=device)
+
+
+def _entries(matrix: BoundMatrix) -> SparseRows:
+    """The entries of independent rows."""
+    return _sparse_rows(_independent_rows(matrix))
+
+
+_planned_entries = kept_by_a_graph(_entries)
 
 
 def _rows_of(matrix: SparseMatrix, like: Tensor) -> SparseRows:

@@ -20,11 +20,13 @@ from pyro_constrained.kernels.arrays.shapes import broadcast_shapes
 from pyro_constrained.kernels.linear.saddle_compiled import (
     compiled_inverse,
     compiled_log_det,
+    compiled_noise,
     compiled_solve,
 )
 from pyro_constrained.kernels.linear.saddle_host import (
     host,
     host_solve,
+    no_root,
     on_a,
     on_q,
     places_of,
@@ -66,6 +68,9 @@ def saddle_inverse(pattern: SaddlePattern, q: Tensor, a: Tensor) -> tuple[Tensor
 def precision_noise(pattern: SaddlePattern, q: Tensor, a: Tensor, noise: Tensor) -> Tensor:
     """``(*sample, *batch, n)`` w from white noise ``(..., n + r)``, for ``K^-1 [w; 0]`` of the
     conditional covariance; no derivative reaches ``q``."""
+    if torch.compiler.is_compiling():
+        values = _exact(q), _exact(a.detach()), _exact(noise)
+        return compiled_noise(pattern, not a.requires_grad, *values).to(noise)
     # Of an A that moves, w does not depend on it.
     fixed, values = not is_differentiated(a), (_exact(q), _exact(a.detach()), _exact(noise))
     return _PrecisionNoise.apply(pattern, fixed, *values).to(noise)
@@ -245,11 +250,11 @@ class _PrecisionNoise(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple:
-        raise _no_root()
+        raise no_root()
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Any) -> Tensor:
-        raise _no_root()
+        raise no_root()
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple, *arguments: Any) -> tuple[Tensor, int]:
@@ -262,14 +267,6 @@ class _PrecisionNoise(torch.autograd.Function):
         q, a = _leading(q, of_q, depth), _leading(a, of_a, depth)
         draw = _PrecisionNoise.apply(pattern, fixed, q, a, _inside(noise, of_noise, depth))
         return draw, draw.ndim - depth - 2
-
-
-def _no_root() -> NotImplementedError:
-    return NotImplementedError(
-        "a draw without a root of the precision has no derivative with respect to its values, "
-        "and one was asked for; give precision_root, a matrix D with Q = D'D, such as weighted "
-        "differences, or use gradient_estimator='score_function'."
-    )
 
 
 def _times(pattern: SaddlePattern, dq: Tensor | None, da: Tensor | None, vector: Tensor) -> Tensor:

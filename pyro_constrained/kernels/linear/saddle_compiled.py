@@ -14,9 +14,16 @@ from constrained_core.linear import saddle
 from constrained_core.linear.saddle import SaddlePattern
 from pyro_constrained.kernels.arrays.compiled import constant_of_a_graph
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes
-from pyro_constrained.kernels.linear.saddle_host import host, host_solve, on_a, on_q, symmetric
+from pyro_constrained.kernels.linear.saddle_host import (
+    host,
+    host_solve,
+    no_root,
+    on_a,
+    on_q,
+    symmetric,
+)
 
-__all__ = ["compiled_inverse", "compiled_log_det", "compiled_solve"]
+__all__ = ["compiled_inverse", "compiled_log_det", "compiled_noise", "compiled_solve"]
 
 _PATTERNS: list[SaddlePattern] = []
 
@@ -41,6 +48,13 @@ def compiled_log_det(pattern: SaddlePattern, q: Tensor, a: Tensor) -> Tensor:
 def compiled_inverse(pattern: SaddlePattern, q: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
     """K^-1 where Q and A have entries."""
     return _inverse(_number_of(pattern), q, a)
+
+
+def compiled_noise(
+    pattern: SaddlePattern, fixed: bool, q: Tensor, a: Tensor, noise: Tensor
+) -> Tensor:
+    """w of white noise, of covariance Q but for what K^-1 takes away; no derivatives."""
+    return _noise(_number_of(pattern), fixed, q, a, noise)
 
 
 def _batch(*values: Tensor) -> torch.Size:
@@ -83,6 +97,17 @@ def _log_det(pattern: int, q: Tensor, a: Tensor) -> Tensor:
 @_log_det.register_fake
 def _(pattern: int, q: Tensor, a: Tensor) -> Tensor:
     return q.new_empty(_batch(q, a))
+
+
+@torch.library.custom_op("pyro_constrained::saddle_noise", mutates_args=())
+def _noise(pattern: int, fixed: bool, q: Tensor, a: Tensor, noise: Tensor) -> Tensor:
+    function = partial(saddle.precision_noise, strict=False, fixed=fixed)
+    return host_solve(function, _PATTERNS[pattern], q, a, noise).contiguous()
+
+
+@_noise.register_fake
+def _(pattern: int, fixed: bool, q: Tensor, a: Tensor, noise: Tensor) -> Tensor:
+    return noise.new_empty(_batch(q, a, noise) + (_PATTERNS[pattern].num_variables,))
 
 
 @torch.library.custom_op("pyro_constrained::saddle_inverse", mutates_args=())
@@ -140,6 +165,11 @@ def _differentiate_inverse(ctx: Any, dq: Tensor, da: Tensor) -> tuple:
     return None, *_inverse_backward(ctx.pattern, *ctx.saved_tensors, dq, da)
 
 
+def _refuse_derivatives(ctx: Any, gradient: Tensor) -> tuple:
+    raise no_root()
+
+
+_noise.register_autograd(_refuse_derivatives)
 _solve.register_autograd(_differentiate_solve, setup_context=_keep_solution)
 _log_det.register_autograd(_differentiate_log_det, setup_context=_keep_values)
 _inverse.register_autograd(_differentiate_inverse, setup_context=_keep_values)

@@ -15,7 +15,7 @@ from pyro_constrained.kernels.arrays.inspection import outside_transforms
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 
-__all__ = ["host", "host_solve", "on_a", "on_q", "places_of", "symmetric"]
+__all__ = ["host", "host_solve", "no_root", "on_a", "on_q", "places_of", "symmetric"]
 
 
 def _as_tensor(array: Any) -> Tensor:
@@ -96,3 +96,11 @@ def on_a(pattern: SaddlePattern, one: Tensor, other: Tensor) -> Tensor:
 def symmetric(pattern: SaddlePattern, values: Tensor) -> Tensor:
     """The symmetric part of a matrix with entries where Q has them."""
     return 0.5 * (values + values[..., places_of(pattern).pair])
+
+
+def no_root() -> NotImplementedError:
+    return NotImplementedError(
+        "a draw without a root of the precision has no derivative with respect to its values, "
+        "and one was asked for; give precision_root, a matrix D with Q = D'D, such as weighted "
+        "differences, or use gradient_estimator='score_function'."
+    )
