@@ -7,6 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 import torch
+from scipy import sparse
 
 from pyro_constrained import ConstrainedNormal, GroupSum
 from pyro_constrained.kernels.arrays.groups import LONG, Groups
@@ -96,3 +97,44 @@ def test_a_law_of_long_groups_is_copied(groups, copied):
     law = ConstrainedNormal(0.0, torch.ones(len(index)), GroupSum(index, SIZE), k)
     value = law.sample()
     torch.testing.assert_close(copied(law).log_prob(value), law.log_prob(value))
+
+
+DERIVATIVES = {
+    "grad": lambda f, s, v: torch.func.grad(f)(s) @ v,
+    "jvp": lambda f, s, v: torch.func.jvp(f, (s,), (v,))[1],
+    "jvp of grad": lambda f, s, v: torch.func.jvp(torch.func.grad(f), (s,), (v,))[1] @ v,
+    "grad of jvp": lambda f, s, v: (
+        torch.func.grad(lambda at: torch.func.jvp(f, (at,), (v,))[1])(s) @ v
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DERIVATIVES)
+@pytest.mark.parametrize("kind", ["a few dozen", "in a row", "scattered", "sparse"])
+def test_a_law_that_is_made_inside_of_torch_func_first(name, kind):
+    """Long sums, by an index that nothing has read before, against the formula for sums of one."""
+    size = 40 if kind == "a few dozen" else LONG + 1
+    index = torch.arange(size) // 7 if kind != "scattered" else torch.randperm(size) % (size // 7)
+    count = int(index.max()) + 1
+    A = GroupSum(index, count)
+    if kind == "sparse":
+        A = sparse.csr_array((np.ones(size), (index.numpy(), np.arange(size))))
+    scale, direction = 0.5 + torch.rand(size).double(), torch.randn(size).double()
+    loc, value = torch.randn(2, size).double()
+    sums = torch.zeros(count).double().index_add(0, index, value)
+
+    def law(scale):
+        return ConstrainedNormal(loc * scale, scale, A, sums).log_prob(value)
+
+    def formula(scale):
+        zeros, n_of = torch.zeros(count).double(), torch.bincount(index)
+        variance = zeros.index_add(0, index, scale**2)
+        gap = zeros.index_add(0, index, value - loc * scale)
+        free = ((value - loc * scale) / scale).square() + 2 * scale.log()
+        bound = gap**2 / variance + variance.log() - n_of.log()
+        return 0.5 * (bound.sum() - free.sum() - (size - count) * np.log(2 * np.pi))
+
+    found = DERIVATIVES[name](law, scale, direction)
+    torch.testing.assert_close(
+        found, DERIVATIVES[name](formula, scale, direction), rtol=1e-9, atol=1e-7
+    )

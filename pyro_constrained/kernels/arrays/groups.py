@@ -14,10 +14,15 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from constrained_core.linear.parts import FEW, parts_of_groups
 from pyro_constrained.kernels.arrays.functions import described
-from pyro_constrained.kernels.arrays.inspection import is_forward_twice, unwrapped
+from pyro_constrained.kernels.arrays.inspection import (
+    is_forward_twice,
+    outside_transforms,
+    unwrapped,
+)
 from pyro_constrained.kernels.arrays.plans import AnyPlan, plan_tensor
 
 __all__ = ["Groups", "plan_groups"]
@@ -72,11 +77,12 @@ class Groups:
     @cached_property
     def _parts(self) -> "tuple[Groups, Groups] | None":
         """The part of every entry, and the group of every part; None where groups are small."""
-        found = parts_of_groups(self.index.cpu().numpy(), self.size)
-        if found is None:
-            return None
-        part, group_of_part = (torch.as_tensor(index, device=self.index.device) for index in found)
-        return Groups(part, len(group_of_part)), Groups(group_of_part, self.size)
+        with outside_transforms():  # what is kept serves every later law
+            found = parts_of_groups(self.index.numpy(force=True), self.size)
+            if found is None:
+                return None
+            part, of_part = (torch.as_tensor(index, device=self.index.device) for index in found)
+            return Groups(part, len(of_part)), Groups(of_part, self.size)
 
     def members(self, totals: Tensor) -> Tensor:
         """``(..., size)`` to ``(..., n)``: to every entry the figure of its group."""
@@ -100,7 +106,8 @@ class Groups:
 
     @staticmethod
     def _is_long(vector: Tensor) -> bool:
-        if _is_recorded():
+        # Forward mode takes no sparse products.
+        if _is_recorded() or forward_ad._current_level >= 0:
             return False
         return vector.ndim == 1 and vector.shape[0] > LONG and vector.is_cpu
 
