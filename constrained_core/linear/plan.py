@@ -173,20 +173,36 @@ class DensePlan(Plan):
     """Any rows.
 
     Attributes:
-        rows: ``(r, n)`` the scaled rows R.
+        stored: ``(r, n)`` the scaled rows R, in the precision of A where they fit in it: of large
+            matrices each copy counts.
         triangle: ``(r, r)`` lower triangular T with R = T B, or None where B = R.
-        basis: ``(r, n)`` B: the scaled rows where they are well conditioned (sparsity and exact
-            zeros survive), else an orthonormal basis of their span.
+        orthonormal: ``(r, n)`` an orthonormal basis B of their span, or None where they are well
+            conditioned, and B = R (sparsity and exact zeros survive).
         exact_bits: bits that an exact product of a scaled row with an integer vector needs
             beyond those of the vector.
         solution: ``(d, r)`` values of the determined variables from the scaled right-hand side.
     """
 
-    rows: np.ndarray
+    stored: np.ndarray
     triangle: np.ndarray | None
-    basis: np.ndarray
+    orthonormal: np.ndarray | None
     exact_bits: int
     solution: np.ndarray
+
+    @property
+    def rows(self) -> np.ndarray:
+        """``(r, n)`` R in double precision."""
+        return self.stored.astype(np.float64, copy=False)
+
+    @property
+    def executed(self) -> np.ndarray:
+        """``(r, n)`` B, as it is stored."""
+        return self.stored if self.orthonormal is None else self.orthonormal
+
+    @property
+    def basis(self) -> np.ndarray:
+        """``(r, n)`` B in double precision."""
+        return self.executed.astype(np.float64, copy=False)
 
     @cached_property
     def pivots(self) -> np.ndarray:
@@ -209,7 +225,8 @@ class DensePlan(Plan):
     @cached_property
     def followers(self) -> np.ndarray:
         """``(r, n - r)`` F: the pivots of a null vector are -F times its other entries."""
-        return cleaned(np.linalg.solve(self.basis[:, self.pivots], self.basis[:, self.free]))
+        basis = self.basis
+        return cleaned(np.linalg.solve(basis[:, self.pivots], basis[:, self.free]))
 
     @cached_property
     def null_basis(self) -> np.ndarray | BlockReflector:
@@ -239,7 +256,8 @@ class DensePlan(Plan):
     @property
     def products(self) -> np.ndarray:
         """``(n, r^2)`` products of all pairs of rows of B: ``B diag(v) B' = v @ products``."""
-        pairs = self.basis[:, None] * self.basis
+        basis = self.basis
+        pairs = basis[:, None] * basis
         return np.ascontiguousarray(pairs.reshape(self.rank**2, self.num_variables).T)
 
     @cached_property
@@ -252,7 +270,8 @@ class DensePlan(Plan):
     @cached_property
     def gram_inverse(self) -> np.ndarray:
         """``(r, r)`` inverse of B B'."""
-        factor = linalg.cho_factor(self.basis @ self.basis.T, lower=True)
+        basis = self.basis
+        factor = linalg.cho_factor(basis @ basis.T, lower=True)
         return linalg.cho_solve(factor, np.eye(self.rank))
 
     @cached_property

@@ -125,21 +125,25 @@ def _dense_plan(matrix: np.ndarray) -> AnyPlan:
         return _row_plan(rows[0], scale[kept], dependence, shared)
     orthonormal, upper = qr(rows.T, mode="economic", check_finite=False)
     determined, solution = _determined(rows, orthonormal, upper.T)
-    triangle, basis, log_volume = None, rows, log_column_volume(upper.T)
-    if _condition(upper.T) > WELL_CONDITIONED:
-        triangle, basis, log_volume = upper.T, orthonormal.T, 0.0
+    is_plain, log_volume = _condition(upper.T) <= WELL_CONDITIONED, log_column_volume(upper.T)
     return DensePlan(
         **shared,
         row_scale=scale[kept],
-        log_volume=log_volume,
-        rows=rows,
-        triangle=triangle,
-        basis=basis,
+        log_volume=log_volume if is_plain else 0.0,
+        stored=_stored(rows, matrix.dtype),
+        triangle=None if is_plain else upper.T,
+        orthonormal=None if is_plain else orthonormal.T,
         dependence=dependence,
         exact_bits=exact_product_bits(rows),
         determined=determined,
         solution=solution,
     )
+
+
+def _stored(rows: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """The scaled rows in the precision of A, unless one has underflowed there."""
+    as_given = rows.astype(dtype)
+    return as_given if np.array_equal(as_given, rows) else rows
 
 
 def _determined(
@@ -205,7 +209,6 @@ def _group_plan(groups: GroupSum) -> AnyPlan:
 
 def _empty_plan(num_rows: int, num_variables: int) -> AnyPlan:
     """No independent row: the constraint holds everywhere."""
-    rows = np.zeros((0, num_variables))
     return DensePlan(
         num_rows=num_rows,
         num_variables=num_variables,
@@ -213,9 +216,9 @@ def _empty_plan(num_rows: int, num_variables: int) -> AnyPlan:
         row_scale=np.zeros(0),
         log_volume=0.0,
         log_range_volume=0.0,
-        rows=rows,
+        stored=np.zeros((0, num_variables)),
         triangle=None,
-        basis=rows,
+        orthonormal=None,
         dependence=np.zeros((num_rows, 0)),
         exact_bits=0,
         determined=np.zeros(0, dtype=np.int64),

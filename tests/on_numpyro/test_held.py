@@ -4,9 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.linalg import null_space
 
-from numpyro_constrained import ConstrainedMultivariateNormal, ConstrainedNormal
+from numpyro_constrained import ConstrainedMultivariateNormal, ConstrainedNormal, GroupSum
 from numpyro_constrained.kernels.arrays import held
+from numpyro_constrained.kernels.linear import rows
 
 KEY = jax.random.key(0)
 N = 12
@@ -125,6 +127,38 @@ def test_few_passes_over_a_large_matrix(k, spread):
     np.testing.assert_allclose(score, same, rtol=1e-5)
     assert np.isfinite(score)
     assert outside == undefined == -np.inf
+
+
+@pytest.mark.parametrize("kind", ["rows", "groups", "weighted groups"])
+def test_a_few_terms_answer_no_question_wrongly(monkeypatch, kind):
+    """Where the few that are read are zero, all are; a row without members is one of zeros."""
+    monkeypatch.setattr(rows, "LARGE", 1)
+    monkeypatch.setattr(held, "LARGE", 1)
+    monkeypatch.setattr(rows, "SOME", 3)
+    index = np.array([0, 0, 0, 0, 0, 0, 2, 2, 3])
+    weights = np.linspace(-2.0, 1.5, 9)
+    A = GroupSum(index, 4, None if kind == "groups" else weights)
+    dense = A.to_dense()
+    if kind == "rows":
+        A = dense = dense[[0, 2]]
+    law = ConstrainedNormal(np.zeros(9), 1.0, A, np.zeros(len(dense)))
+    given = law._constraint.matrix.given
+    assert given.is_large
+
+    @jax.jit
+    def answers(x):
+        few, all_of_them = given.some_terms(jnp.abs(x)), given.magnitude(jnp.abs(x))
+        return law._constraint.contains(x, 1e-6), few, all_of_them
+
+    unread = np.zeros(9)
+    unread[[2, 4]] = dense[0, 4], -dense[0, 2]
+    on = null_space(dense).sum(-1)
+    for x in (np.zeros(9), unread, on, on + 1e-9 * np.eye(9)[1], on + np.eye(9)[3], np.eye(9)[6]):
+        holds, few, all_of_them = answers(x)
+        size = abs(dense) @ abs(x)
+        np.testing.assert_allclose(all_of_them, size, rtol=1e-14)
+        assert (few <= size * (1 + 1e-14)).all()
+        assert holds == (abs(dense @ x) <= 1e-6 * size).all()
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from constrained_core.linear.parts import parts_of_groups
+from constrained_core.linear.parts import parts_of_groups, some_members
 from numpyro_constrained.kernels.arrays.plans import AnyPlan, plan_tensor
 
 __all__ = ["Groups", "plan_groups"]
@@ -45,6 +45,11 @@ class Groups:
             return None
         part, group_of_part = found
         return Groups(part, len(group_of_part)), Groups(group_of_part, self.size)
+
+    @cached_property
+    def some_members(self) -> tuple[np.ndarray, np.ndarray]:
+        """``(some, size)`` a few entries of each group, and ``(size,)`` whether it has any."""
+        return some_members(self.index, self.size)
 
     def members(self, totals: Array) -> Array:
         """``(..., size)`` to ``(..., n)``: to every entry the figure of its group."""

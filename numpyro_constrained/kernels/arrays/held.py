@@ -109,7 +109,7 @@ def long_matvec(matrix: Any, vector: Array) -> Array:
         return _sums(held(matrix, vector), vector)
 
     product.defjvp(
-        lambda at, to: (held_matvec(matrix, *at), held_matvec(matrix, *to, beside=at[0]))
+        lambda at, to: (held_matvec(matrix, at[0]), held_matvec(matrix, to[0], beside=at[0]))
     )
     return product(vector)
 
@@ -123,10 +123,12 @@ def _product(matrix: Array, vector: Array) -> Array:
 def _product_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
     (matrix, vector), (of_matrix, of_vector) = primals, tangents
     value = matvec(matrix, vector)
-    terms = [matvec(of_matrix, vector)] if not isinstance(of_matrix, SymbolicZero) else []
+    change = jnp.zeros_like(value)
+    if not isinstance(of_matrix, SymbolicZero):
+        change = change + matvec(of_matrix, vector)
     if not isinstance(of_vector, SymbolicZero):
-        terms.append(matvec(matrix, of_vector))
-    return value, sum(terms) if terms else jnp.zeros_like(value)
+        change = change + matvec(matrix, of_vector)
+    return value, change
 
 
 @as_one

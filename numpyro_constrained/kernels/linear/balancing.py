@@ -74,7 +74,7 @@ class Balancing(NamedTuple):
         scale = _scale(size)
         batch_shape, identity = scale.shape[:-1], np.eye(plan.rank, dtype=scale.dtype)
         triangle = identity if plan.triangle is None else plan_tensor(plan, "triangle", scale)
-        rows = held(plan_tensor(plan, "basis", size), size)
+        rows = held(plan_tensor(plan, "executed", size), size)
         parts = rows, triangle, identity, np.arange(plan.num_variables)
         batch = [jnp.broadcast_to(part, batch_shape + part.shape) for part in parts]
         return cls(batch[0], batch[1], batch[2], batch[3], scale)

@@ -115,8 +115,9 @@ class LinearConstraint:
             return gap <= tolerance * stop_gradient(self._size(value))
 
         if self.matrix.given.is_large:
-            # Where |k| alone is large enough, |A| is not read.
-            holds = gap <= tolerance * stop_gradient(jnp.abs(lift(self.k, gap.ndim)))
+            # Where a few terms and |k| are large enough, the others are not read.
+            least = self._with_k(self.matrix.given.some_terms(jnp.abs(value)))
+            holds = gap <= tolerance * stop_gradient(least)
             holds = if_everywhere(holds, lambda: holds, exactly)
         else:
             holds = exactly()
@@ -138,7 +139,10 @@ class LinearConstraint:
         size = jnp.abs(value)
         # Rounding at the scale of the largest variable: it counts only where all others are 0.
         size = size + jnp.finfo(value.dtype).eps * size.max(-1, keepdims=True)
-        size = self._as_k(folded(self.matrix.given.absolute)().apply(size))
+        return self._with_k(self.matrix.given.magnitude(size))
+
+    def _with_k(self, size: Array) -> Array:
+        size = self._as_k(size)
         return size + lift(jnp.abs(self.k), size.ndim)
 
     def gap(self, value: Array) -> Array:
@@ -148,7 +152,7 @@ class LinearConstraint:
     def excess(self, value: Array) -> Array:
         """The gap, 0 where it is rounding."""
         gap = self.gap(value)
-        size = folded(self.matrix.scaled_rows.absolute)().apply(jnp.abs(value))
+        size = self.matrix.scaled_rows.magnitude(jnp.abs(value))
         size = size + lift(jnp.abs(self.scaled_k), size.ndim)
         return jnp.where(jnp.abs(gap) <= 2 * jnp.finfo(gap.dtype).eps * size, 0.0, gap)
 

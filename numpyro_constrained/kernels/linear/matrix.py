@@ -220,12 +220,12 @@ class DenseMatrix(BoundMatrix):
         self.plan, self.num_rows, self.rank = plan, plan.num_rows, plan.rank
         products = plan.products_size <= MAX_PRODUCTS
         self.rows = DenseRows(
-            plan_tensor(plan, "basis", like),
+            plan_tensor(plan, "executed", like),
             plan_tensor(plan, "products", like) if products else None,
         )
         own_rows = plan.triangle is not None
         self.scaled_rows = DenseRows(
-            plan_tensor(plan, "rows", like) if own_rows else self.rows.matrix
+            plan_tensor(plan, "stored", like) if own_rows else self.rows.matrix
         )
         self.row_scale = plan_tensor(plan, "row_scale", like)
         self.log_range_volume, self.half_log_det = np.asarray(
@@ -268,7 +268,7 @@ class DenseMatrix(BoundMatrix):
         return solve_lower(plan_tensor(self.plan, "triangle", gap), gap)
 
     def shortest(self, gap: Array) -> Array:
-        if self.plan.basis.size > MAX_PRODUCTS:  # another array of the size of A
+        if self.plan.stored.size > MAX_PRODUCTS:  # another array of the size of A
             return super().shortest(gap)
         return matvec(plan_tensor(self.plan, "right_inverse", gap), gap)
 

@@ -10,11 +10,13 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.core import Tracer
 
 from constrained_core.linear.plan import GroupPlan
 from numpyro_constrained.kernels.arrays.groups import Groups
-from numpyro_constrained.kernels.arrays.held import LARGE, held_matvec, is_large, long_matvec
-from numpyro_constrained.kernels.arrays.linalg import lift, matmul
+from numpyro_constrained.kernels.arrays.held import LARGE, held, held_matvec, is_large, long_matvec
+from numpyro_constrained.kernels.arrays.leaves import folded
+from numpyro_constrained.kernels.arrays.linalg import lift, matmul, matvec
 from numpyro_constrained.kernels.arrays.plans import plan_tensor
 from numpyro_constrained.kernels.linear.gram import DenseGram, DiagonalGram
 from numpyro_constrained.kernels.linear.null_space import GroupNullSpace, NullSpace, SingleNullSpace
@@ -29,6 +31,9 @@ __all__ = [
     "SingleRow",
     "UnscaledRows",
 ]
+
+SOME = 2**12
+"""Columns that stand for the size of all."""
 
 
 class Rows(ABC):
@@ -61,6 +66,14 @@ class Rows(ABC):
     @abstractmethod
     def absolute(self) -> "Rows":
         """``|B|`` elementwise."""
+
+    def magnitude(self, vector: Array) -> Array:
+        """``|B| vector`` for a vector without negative entries: the size of the terms of a sum."""
+        return folded(self.absolute)().apply(vector)
+
+    def some_terms(self, vector: Array) -> Array:
+        """At most ``magnitude``, of a few terms only; for rows that are large."""
+        raise NotImplementedError
 
     @abstractmethod
     def dense(self) -> Array:
@@ -200,6 +213,13 @@ class GroupRows(DisjointRows):
     def absolute(self) -> "GroupRows":
         return self if self.plain else GroupRows(self.groups, abs(self.weights))
 
+    def some_terms(self, vector: Array) -> Array:
+        entries, exists = self.groups.some_members
+        terms = vector[..., entries]
+        if not self.plain:
+            terms = terms * lift(abs(self.weights[..., entries]), terms.ndim)
+        return jnp.where(exists, terms.max(-2), 0.0)
+
     def dense(self) -> Array:
         is_member = np.arange(self.size)[:, None] == self.groups.index
         weights = jnp.asarray(self.weights)[..., None, :]
@@ -255,6 +275,17 @@ class DenseRows(Rows):
             self._absolute = DenseRows(abs(self.matrix))
         return self._absolute
 
+    def magnitude(self, vector: Array) -> Array:
+        if not (self.is_large and isinstance(vector, Tracer)):
+            return super().magnitude(vector)
+        # |B| would be another constant of the size of B.
+        matrix = lift(held(self.matrix, vector), vector.ndim + 1)
+        return jnp.abs(matrix * vector[..., None, :]).sum(-1)
+
+    def some_terms(self, vector: Array) -> Array:
+        every = max(1, self.num_variables // SOME)
+        return matvec(abs(self.matrix[..., ::every]), vector[..., ::every])
+
     def dense(self) -> Array:
         return jnp.asarray(self.matrix)
 
@@ -289,6 +320,12 @@ class UnscaledRows(Rows):
 
     def absolute(self) -> "UnscaledRows":
         return UnscaledRows(self._rows.absolute(), self._scale)
+
+    def magnitude(self, vector: Array) -> Array:
+        return self._divided(self._rows.magnitude(vector))
+
+    def some_terms(self, vector: Array) -> Array:
+        return self._divided(self._rows.some_terms(vector))
 
     def dense(self) -> Array:
         return self._rows.dense() / self._scale[:, None]

@@ -230,11 +230,11 @@ class DenseMatrix(BoundMatrix):
         self.num_rows, self.rank = plan.num_rows, plan.rank
         products = plan.products_size <= MAX_PRODUCTS
         self.rows = DenseRows(
-            plan_tensor(plan, "basis", like),
+            plan_tensor(plan, "executed", like),
             plan_tensor(plan, "products", like) if products else None,
         )
         is_scaled = plan.triangle is None
-        self.scaled_rows = self.rows if is_scaled else DenseRows(plan_tensor(plan, "rows", like))
+        self.scaled_rows = self.rows if is_scaled else DenseRows(plan_tensor(plan, "stored", like))
         self._exact_half_log_det = plan.log_volume + plan.log_triangle
         self.row_scale = plan_tensor(plan, "row_scale", like)
         self.is_plain, self._exact_bits = plan.is_plain, plan.exact_bits
@@ -244,7 +244,7 @@ class DenseMatrix(BoundMatrix):
             torch.as_tensor(plan.log_volume, device="cpu").to(like),
             plan_tensor(plan, "gram_inverse", like),
         )
-        is_small = plan.basis.size <= MAX_PRODUCTS
+        is_small = plan.stored.size <= MAX_PRODUCTS
         self._right_inverse = plan_tensor(plan, "right_inverse", like) if is_small else None
         if not plan.has_full_row_rank:
             self.kept = plan_tensor(plan, "kept", like, torch.int64)
