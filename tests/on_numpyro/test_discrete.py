@@ -127,6 +127,47 @@ def test_trees(name):
     assert repr(again) == repr(law)
 
 
+STATES = np.array([[1, 1, 1, 1], [0, 1, 2, 1]])
+CERTAIN = {  # laws that were planned with a certain variable, and parameters of others
+    "poisson": (Poisson, "rate", np.array([0.0, 1.0, 2.0, 3.0]), np.array([1.0, 1.0, 2.0, 3.0])),
+    "bernoulli": (Bernoulli, "probs", np.array([0.0, 0.5, 0.3, 0.6]), np.full(4, 0.5)),
+    "categorical": (
+        Categorical,
+        "logits",
+        np.array([[0.0, -np.inf, -np.inf], [0, 1, 2], [1, 0, 2], [0, 0, 1]]),
+        np.zeros((4, 3)),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", CERTAIN)
+def test_a_variable_that_was_certain_is_so_no_longer(kind):
+    """Where leaves are replaced, no moment is that of the law that was planned."""
+    of, name, planned, other = CERTAIN[kind]
+    law = of(**{name: planned}, A=STATES, k=np.array([2, 2]), validate_args=False)
+    assert (law.variance[0] == 0) & np.isfinite(law.mean).all()
+    leaves, structure = jax.tree.flatten(law)
+    (at,) = (i for i, leaf in enumerate(leaves) if np.shape(leaf) == planned.shape)
+
+    @jax.jit
+    def figures(parameter):
+        law = jax.tree.unflatten(structure, [*leaves[:at], parameter, *leaves[at + 1 :]])
+        draw = law.sample(KEY)
+        return {
+            "draw": draw,
+            "log_prob": law.log_prob(jnp.where(draw < 0, 0, draw)),
+            "moments": (law.mean, law.variance, law.marginal_log_prob(), law.entropy()),
+        }
+
+    both = jax.vmap(figures)(np.stack([leaves[at], other]))
+    same, found = (jax.tree.map(lambda part, i=i: part[i], both) for i in (0, 1))
+    assert_close(same["moments"], figures(leaves[at])["moments"])
+    assert (same["draw"] >= 0).all()
+    assert (found["draw"] == -1).all()
+    assert found["log_prob"] == -jnp.inf
+    assert all(jnp.isnan(moment).all() for moment in found["moments"])
+
+
 @each_law
 def test_pickle(name):
     law = build(name)

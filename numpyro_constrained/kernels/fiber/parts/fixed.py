@@ -6,6 +6,7 @@ import numpy as np
 from jax import Array
 
 from constrained_core.fiber.plan import FixedVariables
+from numpyro_constrained.kernels.arrays.linalg import lift
 from numpyro_constrained.kernels.fiber.parts.part import FinitePart, Part, RatePart
 from numpyro_constrained.kernels.fiber.poisson_mass import PoissonMass
 
@@ -17,19 +18,30 @@ class _OneValue(Part):
 
     Args:
         fixed: the plan.
-        like: an array of the law.
+        parameter: of the law; NaN where it is another than the plan was made for.
+        event_dims: its event dimensions.
         batch_shape: that of the answers.
     """
 
-    def __init__(self, fixed: FixedVariables, like: Array, batch_shape: tuple[int, ...]) -> None:
+    def __init__(
+        self,
+        fixed: FixedVariables,
+        parameter: Array,
+        event_dims: int,
+        batch_shape: tuple[int, ...],
+    ) -> None:
         self.variables: np.ndarray = fixed.variables
-        self._batch_shape, self._values, self._dtype = batch_shape, fixed.values, like.dtype
+        self._batch_shape, self._values, self._dtype = batch_shape, fixed.values, parameter.dtype
+        is_unknown = jnp.isnan(parameter).any(tuple(range(-event_dims, 0)))
+        is_unknown = lift(is_unknown, len(batch_shape))[..., None]
+        self._is_unknown = jnp.broadcast_to(is_unknown, (*batch_shape, 1))
 
     def log_partition(self) -> Array:
         return jnp.zeros(self._batch_shape, self._dtype)
 
     def draw(self, key: Array, sample_shape: tuple[int, ...]) -> Array:
-        return self._full(tuple(sample_shape)).astype(jnp.result_type(int))
+        values = self._full(tuple(sample_shape)).astype(jnp.result_type(int))
+        return jnp.where(self._is_unknown, -1, values)
 
     def _full(self, sample_shape: tuple[int, ...]) -> Array:
         shape = sample_shape + self._batch_shape
@@ -38,31 +50,36 @@ class _OneValue(Part):
 
     @property
     def mean(self) -> Array:
-        return self._full(())
+        return jnp.where(self._is_unknown, jnp.nan, self._full(()))
 
     @property
     def variance(self) -> Array:
-        return jnp.zeros_like(self.mean)
+        return 0.0 * self.mean
 
     def log_marginals(self, num_values: int) -> Array:
         is_own = np.arange(num_values) == self._values[:, None]
         table = np.where(is_own, 0.0, -np.inf).astype(self._dtype)
         table = table.reshape((1,) * len(self._batch_shape) + table.shape)
-        return jnp.broadcast_to(table, self._batch_shape + is_own.shape)
+        return jnp.where(self._is_unknown[..., None], jnp.nan, table)
 
 
 class Fixed(_OneValue, FinitePart):
     """Variables with finitely many values, of which one has probability 1.
 
     Args:
-        fixed, like, batch_shape: as above.
+        fixed, parameter, event_dims, batch_shape: as above.
         num_values: of the base law.
     """
 
     def __init__(
-        self, fixed: FixedVariables, like: Array, batch_shape: tuple[int, ...], num_values: int
+        self,
+        fixed: FixedVariables,
+        parameter: Array,
+        event_dims: int,
+        batch_shape: tuple[int, ...],
+        num_values: int,
     ) -> None:
-        super().__init__(fixed, like, batch_shape)
+        super().__init__(fixed, parameter, event_dims, batch_shape)
         self._num_values = num_values
 
     @property
@@ -82,7 +99,7 @@ class FixedCounts(_OneValue, RatePart):
     """
 
     def __init__(self, fixed: FixedVariables, rate: Array, mass: PoissonMass) -> None:
-        super().__init__(fixed, rate, rate.shape[:-1])
+        super().__init__(fixed, rate, 1, rate.shape[:-1])
         self.rate, self.mass = _without_derivative(rate), mass
 
     def log_partition(self) -> Array:
