@@ -10,6 +10,7 @@ import numpy as np
 from jax import Array
 
 from numpyro_constrained.kernels.arrays.inversion import below
+from numpyro_constrained.kernels.arrays.loops import scan
 from numpyro_constrained.kernels.arrays.poisson_pmf import log_poisson
 
 __all__ = ["log_hypergeometric", "table_draw"]
@@ -23,7 +24,8 @@ def table_draw(
 ) -> Array:
     """Tables with given margins, with probabilities prod rows! columns! / (total! prod cells!).
 
-    Half of the rows are drawn at a time, and half of the columns of these: log2 R log2 C steps.
+    Rows or columns, whichever are fewer, are drawn one after the other; of one, half of its cells
+    are drawn at a time. XLA compiles a step of one for all.
 
     Args:
         key: random key.
@@ -34,28 +36,34 @@ def table_draw(
     Returns:
         ``(R, C, N)``, floating.
     """
-    tables, bounds = columns[None], _halves(largest[0], np.concatenate)[:-1]
-    levels = _halves(rows, jnp.concatenate)[:-1]
-    for level, bound in zip(reversed(levels), reversed(bounds), strict=True):
-        half, (key, key_level) = len(level) // 2, jax.random.split(key)
-        most = int(bound[:half].max())
-        upper = _split_columns(key_level, tables[:half], level[:half], largest[1], most)
-        tables = jnp.concatenate([upper, tables[:half] - upper])
-    return tables[: len(rows)]
+    if len(rows) > len(columns):
+        return jnp.swapaxes(table_draw(key, columns, rows, largest[::-1]), 0, 1)
+    most = int(largest[0].max(initial=0))
+
+    def draw_row(left: Array, row: tuple[Array, Array]) -> tuple[Array, Array]:
+        taken = _without_replacement(row[0], left, row[1], largest[1], most)
+        return left - taken, taken
+
+    return scan(draw_row, columns, (jax.random.split(key, len(rows)), rows))[1]
 
 
-def _split_columns(
+def _without_replacement(
     key: Array, columns: Array, draws: Array, largest: np.ndarray, most: int
 ) -> Array:
-    """How ``draws (P, N)``, at most ``most``, without replacement fall on ``columns (P, C, N)``."""
+    """``(C, N)`` how ``draws (N,)``, at most ``most``, fall on ``columns (C, N)``."""
+    if len(columns) == 1:
+        return draws[None]
     drawn, bounds = draws[None], _halves(largest, np.concatenate)[:-1]
-    levels = _halves(jnp.moveaxis(columns, 1, 0), jnp.concatenate)[:-1]
-    for level, bound in zip(reversed(levels), reversed(bounds), strict=True):
-        half, (key, key_level) = len(level) // 2, jax.random.split(key)
+    levels = _halves(columns, jnp.concatenate)[:-1]
+    counts = np.array([len(level) // 2 for level in reversed(levels)], dtype=int)
+    uniform = jax.random.uniform(key, (counts.sum(), *draws.shape), draws.dtype)
+    parts = jnp.split(uniform, np.cumsum(counts)[:-1])
+    for level, bound, part in zip(reversed(levels), reversed(bounds), parts, strict=True):
+        half = len(part)
         size = min(most, int(bound[:half].max()))
-        taken = _hypergeometric(key_level, level[:half], level[half:], drawn[:half], size)
+        taken = _hypergeometric(part, level[:half], level[half:], drawn[:half], size)
         drawn = jnp.concatenate([taken, drawn[:half] - taken])
-    return jnp.moveaxis(drawn[: columns.shape[1]], 0, 1)
+    return drawn[: len(columns)]
 
 
 def _halves(sizes: Any, join: Callable[[list], Any]) -> list[Any]:
@@ -70,8 +78,8 @@ def _halves(sizes: Any, join: Callable[[list], Any]) -> list[Any]:
     return levels
 
 
-def _hypergeometric(key: Array, good: Array, bad: Array, draws: Array, size: int) -> Array:
-    """How many of ``draws`` without replacement are good; by inversion.
+def _hypergeometric(uniform: Array, good: Array, bad: Array, draws: Array, size: int) -> Array:
+    """How many of ``draws`` without replacement are good; by inversion of uniform numbers.
 
     Args:
         size: a bound of ``min(good, draws)``.
@@ -86,7 +94,7 @@ def _hypergeometric(key: Array, good: Array, bad: Array, draws: Array, size: int
     ratio = gained / jnp.maximum(value * (bad[None] - draws[None] + value), 1)
     log_weight = jnp.concatenate([jnp.zeros_like(start)[None], jnp.cumsum(jnp.log(ratio), 0)])
     total = jnp.cumsum(jnp.exp(log_weight - log_weight.max(0, keepdims=True)), 0)
-    threshold = below(jax.random.uniform(key, start.shape, start.dtype), total[-1])
+    threshold = below(uniform, total[-1])
     place = (total <= threshold[None]).sum(0).astype(start.dtype)
     return jnp.minimum(start + place, high)
 

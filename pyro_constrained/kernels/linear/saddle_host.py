@@ -99,6 +99,7 @@ def symmetric(pattern: SaddlePattern, values: Tensor) -> Tensor:
 
 
 def no_root() -> NotImplementedError:
+    """What a draw says of which a derivative in the precision is asked."""
     return NotImplementedError(
         "a draw without a root of the precision has no derivative with respect to its values, "
         "and one was asked for; give precision_root, a matrix D with Q = D'D, such as weighted "
