@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import sparse
+from torch.distributions import kl_divergence
 
 from constrained_core import SparseMatrix
 from pyro_constrained import ConstrainedGMRF
@@ -38,7 +39,9 @@ def test_a_step_with_a_learned_precision_is_one_graph(constraint):
             precision_root=root.with_values(tau.sqrt() * root.values),
         )
         draw = law._conditional.draw(noise)
-        return law.log_prob(law.project(POINT)) + law.variance[1] + (draw**3).sum(), law.entropy()
+        divergence = kl_divergence(law, ConstrainedGMRF(0.0 * loc, PROPER, A, k))
+        score = law.log_prob(law.project(POINT)) + law.variance[1] + law.covariance[0, 1]
+        return score + (draw**3).sum(), law.entropy() + divergence
 
     compiled = _compiled(step)
     for tau in (0.7, 2.5):  # again with another value

@@ -43,7 +43,6 @@ __all__ = ["FieldConditional", "symmetric_pattern"]
 
 symmetric_pattern = kept_by_a_graph(patterns.symmetric_pattern)
 saddle_of = kept_by_a_graph(patterns.saddle_of)
-union_of = kept_by_a_graph(patterns.union_of)
 
 
 class FieldConditional(Conditional):
@@ -172,13 +171,13 @@ class FieldConditional(Conditional):
         if not isinstance(other, FieldConditional):
             unit_noise = leading_identity(other.noise_size, other, self)
             return self.mahalanobis(other.deviation(unit_noise)).sum(0)
-        union, own, others = union_of(self._symmetric.pattern, other._symmetric.pattern)
+        own_pattern, other_pattern = self._symmetric.pattern, other._symmetric.pattern
+        union, own, others = _union_of(own_pattern, other_pattern, other._q.device)
         q = other._q.new_zeros(other._q.shape[:-1] + union.row.shape)
-        q = q.index_copy(-1, torch.tensor(others, device=q.device), other._q)
+        q = q.index_copy(-1, others, other._q)
         saddle = saddle_of(union, other._rows.index.pattern)
         on_q, _ = saddle_inverse(saddle, q, other._rows.values)
-        covariance = on_q.index_select(-1, torch.tensor(own, device=on_q.device))
-        return (self._q * covariance).sum(-1).to(self.loc.dtype)
+        return (self._q * on_q.index_select(-1, own)).sum(-1).to(self.loc.dtype)
 
     def _field_of(self, law: DiagonalConditional | UniformConditional) -> "FieldConditional":
         """A law of independent variables, as a field on the subspace that both share."""
@@ -190,7 +189,7 @@ class FieldConditional(Conditional):
     @property
     def size(self) -> Tensor:
         """``(*batch, n)`` standard deviations given all other variables."""
-        diagonal = torch.tensor(self._symmetric.diagonal, device=self._q.device)
+        diagonal = _places(self._symmetric, "diagonal", self._q.device)
         squares = self._q.index_select(-1, diagonal).abs()
         return torch.where(squares > 0, squares, 1.0).rsqrt().to(self.loc)
 
@@ -214,6 +213,15 @@ def _independent_rows(matrix: BoundMatrix) -> Rows:
 @kept_by_a_graph
 def _places(symmetric: SymmetricPattern, name: str, device: torch.device) -> Tensor:
     return torch.tensor(getattr(symmetric, name), device=device)
+
+
+@kept_by_a_graph
+def _union_of(
+    one: SparsePattern, other: SparsePattern, device: torch.device
+) -> tuple[SparsePattern, Tensor, Tensor]:
+    union, *places = patterns.union_of(one, other)
+    first, second = (torch.tensor(part, device=device) for part in places)
+    return union, first, second
 
 
 def _entries(matrix: BoundMatrix) -> SparseRows:
