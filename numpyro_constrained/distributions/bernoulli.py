@@ -168,7 +168,7 @@ class ConstrainedBernoulli(ConstrainedFinite):
             parts.append(Free(plan.free, table, own))
         if plan.fixed is not None:
             batch_shape = self._common_batch(parameter)
-            parts.append(Fixed(plan.fixed, parameter, 1, batch_shape, 2))
+            parts.append(Fixed(plan.fixed, _table(parameter), batch_shape))
         return parts
 
     def _log_weight(self, value: Array, parts: Sequence[Any]) -> Array:

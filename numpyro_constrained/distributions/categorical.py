@@ -146,7 +146,7 @@ class ConstrainedCategorical(ConstrainedFinite):
             parts.append(Free(plan.free, self._full_parameter(parameter, plan.free), own))
         if plan.fixed is not None:
             batch_shape = self._common_batch(parameter)
-            parts.append(Fixed(plan.fixed, parameter, 2, batch_shape, parameter.shape[-1]))
+            parts.append(Fixed(plan.fixed, parameter, batch_shape))
         return parts
 
     def _log_weight(self, value: Array, parts: Sequence[Any]) -> Array:

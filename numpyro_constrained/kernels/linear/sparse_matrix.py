@@ -89,7 +89,7 @@ class PlannedSparseMatrix(SparseBoundMatrix):
         pattern = SparsePattern(entries.row, entries.col, entries.shape)
         dependence = SparseRows(pattern, entries.data.astype(k.dtype))
         implied = dependence.apply(scaled_k)
-        size = dependence.absolute().apply(jnp.abs(scaled_k))
+        size = dependence.magnitude(jnp.abs(scaled_k))
         dropped = plan_tensor(self.plan, "dropped", k, np.int32)
         given = k[..., dropped]
         tolerance = jnp.finfo(k.dtype).eps ** 0.5 * (jnp.abs(given) + size)
@@ -152,7 +152,7 @@ class UnanalysedSparseMatrix(SparseBoundMatrix):
     def _holds(self, value: Array, k: Array) -> Array:
         total = self.given.apply(value)
         gap = jnp.abs(total - lift(k, total.ndim))
-        size = self.given.absolute().apply(jnp.abs(value)) + lift(jnp.abs(k), total.ndim)
+        size = self.given.magnitude(jnp.abs(value)) + lift(jnp.abs(k), total.ndim)
         return gap <= jnp.finfo(k.dtype).eps ** 0.5 * size
 
 

@@ -4,7 +4,6 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import _disable_current_modes
 
 from constrained_core.fiber.disjoint_groups import DisjointGroups
 from constrained_core.fiber.plan import FiberPlan, FixedVariables
@@ -12,7 +11,7 @@ from constrained_core.fiber.tables import TwoWayTable
 from constrained_core.fiber.trellis import Trellis
 from constrained_core.groups import GroupSum
 from constrained_core.linear.plan import Plan
-from pyro_constrained.kernels.arrays.compiled import constant_of_a_graph, find, keep
+from pyro_constrained.kernels.arrays.compiled import kept_by_a_graph
 from pyro_constrained.kernels.arrays.inspection import outside_transforms
 
 __all__ = ["AnyPlan", "plan_tensor"]
@@ -24,12 +23,10 @@ _TENSORS: WeakKeyDictionary[AnyPlan, dict[tuple, Tensor]] = WeakKeyDictionary()
 
 def plan_tensor(plan: AnyPlan, name: str, like: Tensor, dtype: torch.dtype | None = None) -> Tensor:
     """The plan's array ``name`` on the device of ``like``, in its dtype unless another is given."""
-    dtype = dtype or like.dtype
-    if torch.compiler.is_compiling():
-        return find(_at_compilation(plan, name, dtype, like.device))
-    return _kept(plan, name, dtype, like.device)
+    return _kept(plan, name, dtype or like.dtype, like.device)
 
 
+@kept_by_a_graph
 def _kept(plan: AnyPlan, name: str, dtype: torch.dtype, device: torch.device) -> Tensor:
     tensors = _TENSORS.setdefault(plan, {})
     key = name, dtype, device
@@ -38,10 +35,3 @@ def _kept(plan: AnyPlan, name: str, dtype: torch.dtype, device: torch.device) ->
         with outside_transforms():
             tensors[key] = torch.tensor(getattr(plan, name), dtype=dtype, device=device)
     return tensors[key]
-
-
-@constant_of_a_graph
-def _at_compilation(plan: AnyPlan, name: str, dtype: torch.dtype, device: torch.device) -> str:
-    """A name of the tensor."""
-    with _disable_current_modes():
-        return keep(_kept(plan, name, dtype, device))

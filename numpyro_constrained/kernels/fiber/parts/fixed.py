@@ -67,20 +67,13 @@ class Fixed(_OneValue, FinitePart):
     """Variables with finitely many values, of which one has probability 1.
 
     Args:
-        fixed, parameter, event_dims, batch_shape: as above.
-        num_values: of the base law.
+        fixed, batch_shape: as above.
+        table: ``(*batch, n, v)`` of the law, for every value.
     """
 
-    def __init__(
-        self,
-        fixed: FixedVariables,
-        parameter: Array,
-        event_dims: int,
-        batch_shape: tuple[int, ...],
-        num_values: int,
-    ) -> None:
-        super().__init__(fixed, parameter, event_dims, batch_shape)
-        self._num_values = num_values
+    def __init__(self, fixed: FixedVariables, table: Array, batch_shape: tuple[int, ...]) -> None:
+        super().__init__(fixed, table, 2, batch_shape)
+        self._num_values = table.shape[-1]
 
     @property
     def probabilities(self) -> Array:
