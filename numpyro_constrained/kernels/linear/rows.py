@@ -5,6 +5,7 @@ Gram matrix. Vectors are ``(*sample, *batch, n)`` or ``(*sample, *batch, r)``.
 """
 
 from abc import ABC, abstractmethod
+from functools import reduce
 from typing import Any
 
 import jax.numpy as jnp
@@ -218,7 +219,9 @@ class GroupRows(DisjointRows):
         terms = vector[..., entries]
         if not self.plain:
             terms = terms * lift(abs(self.weights[..., entries]), terms.ndim)
-        return jnp.where(exists, terms.max(-2), 0.0)
+        # Entry by entry: a reduction over so few takes four times as long.
+        largest = reduce(jnp.maximum, (terms[..., some, :] for some in range(len(entries))))
+        return jnp.where(exists, largest, 0.0)
 
     def dense(self) -> Array:
         is_member = np.arange(self.size)[:, None] == self.groups.index
