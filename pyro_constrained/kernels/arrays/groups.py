@@ -43,6 +43,8 @@ class Groups:
     def __init__(self, index: Tensor, size: int) -> None:
         # Derivatives of our own run below a transform of torch.func, where no wrapper is known.
         self.index, self.size, self.num_entries = unwrapped(index), size, int(index.shape[0])
+        # To pick the members of long vectors is to read memory, the index above all.
+        self._narrow_index = self.index.int() if self.num_entries > LONG else self.index
         self._incidence: dict[torch.dtype, Tensor] = {}
 
     def __reduce__(self) -> tuple:
@@ -95,7 +97,7 @@ class Groups:
 
     def pick(self, totals: Tensor) -> Tensor:
         """``members``, differentiated by PyTorch."""
-        return totals.index_select(-1, self.index)
+        return totals.index_select(-1, self._narrow_index)
 
     def sum(self, vector: Tensor) -> Tensor:
         """``totals``, differentiated by PyTorch."""

@@ -98,7 +98,8 @@ class _WhitenedConditional(Conditional):
 
     def white_deviation(self, value: Tensor) -> Tensor:
         """``(*batch, n)`` L^-1 (value - mean)."""
-        return self._divide(value - self.loc) - self.white_gap
+        white = self._divide(value - self.loc)
+        return self.gram.shifted(self.rows, white, -self.gap)
 
     def distance(self, value: Tensor) -> Tensor:
         return sum_of_squares(self.white_deviation(value))
