@@ -14,8 +14,6 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 __all__ = [
     "constant_of_a_graph",
-    "find",
-    "keep",
     "kept_by_a_graph",
     "outside_graphs",
     "while_current",
@@ -41,30 +39,22 @@ class _Constants:
 _CONSTANTS = _Constants()
 
 
-def keep(thing: Any) -> str:
-    """The name of what is made inside of a ``constant_of_a_graph``, where only
-    numbers and names may be returned."""
-    name = f"constant_{id(thing)}"  # it is kept, so that no other has this number
-    setattr(_CONSTANTS, name, thing)
-    return name
-
-
-def find(name: str) -> Any:
-    """What is kept under this name."""
-    return getattr(_CONSTANTS, name)
-
-
 def kept_by_a_graph(function: AnyFunction) -> AnyFunction:
     """A function of things that no step changes, as patterns: a compiled step keeps its result."""
 
-    @constant_of_a_graph
+    @constant_of_a_graph  # which may return only numbers and names
     def name_of(*args: Any) -> str:
         with _disable_current_modes():  # known numbers, which a recorder would take for its own
-            return keep(function(*args))
+            thing = function(*args)
+        name = f"constant_{id(thing)}"  # it is kept, so that no other has this number
+        setattr(_CONSTANTS, name, thing)
+        return name
 
     @wraps(function)
     def result(*args: Any) -> Any:
-        return find(name_of(*args)) if torch.compiler.is_compiling() else function(*args)
+        if not torch.compiler.is_compiling():
+            return function(*args)
+        return getattr(_CONSTANTS, name_of(*args))
 
     return result  # type: ignore[return-value]
 

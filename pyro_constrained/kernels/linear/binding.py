@@ -8,14 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor
-from torch.utils._python_dispatch import _disable_current_modes
 
 from constrained_core import ConstraintError, GroupSum, check_consistency, plan_constraint
 from constrained_core.checks.arguments import require_both_sides
 from constrained_core.checks.shapes import check_shapes
 from constrained_core.checks.sides import infinite_matrix, infinite_sides, row_disagrees
 from constrained_core.sparse import SparseMatrix
-from pyro_constrained.kernels.arrays.compiled import constant_of_a_graph, find, keep
+from pyro_constrained.kernels.arrays.compiled import kept_by_a_graph
 from pyro_constrained.kernels.arrays.errors import TensorParameterError
 from pyro_constrained.kernels.arrays.in_place import Unchanged
 from pyro_constrained.kernels.arrays.inputs import as_tensor, cast, read_matrix
@@ -126,10 +125,11 @@ def _read_matrix(A: Any, like: Tensor, dense: bool) -> _Given:
         return _bind_matrix(A, like.dtype, like.device, dense)
     if isinstance(A, Tensor) and (A.requires_grad or A.ndim > 2):
         return _Given(A, _unanalysed(A, like), is_fixed=False)
-    given = find(_bind_at_compilation(A, like.dtype, like.device, dense))
+    given = _bind_at_compilation(A, like.dtype, like.device, dense)
     entries = entries_in_place(A)
     if entries is None:
         return given
+    assert given.entries is not None
     # The compiled step may run again with other values: it has no plan of them.
     is_current = (given.entries == torch.as_tensor(entries, device=like.device)).all()
     return _Given(given.A, given.matrix, given.is_fixed, is_current)
@@ -174,18 +174,17 @@ def _bind_sparse(A: Any, dtype: torch.dtype, device: torch.device) -> _Given:
     return _Given(A, UnanalysedSparseMatrix(index, A.values, like), is_fixed=False)
 
 
-@constant_of_a_graph
-def _bind_at_compilation(A: Any, dtype: torch.dtype, device: torch.device, dense: bool) -> str:
-    """A name of the matrix, with the values that it has when a step is compiled."""
-    with _disable_current_modes():  # known numbers, which a recorder would take for its own
-        given = _bind_matrix(A, dtype, device, dense)
-        given.matrix.prepare()
-        if isinstance(given.A, Tensor):
-            given = replace(given, A=given.A.clone())
-        entries = entries_in_place(A)
-        if entries is not None:
-            entries = torch.as_tensor(entries, device=device).clone()
-    return keep(replace(given, entries=entries))
+@kept_by_a_graph
+def _bind_at_compilation(A: Any, dtype: torch.dtype, device: torch.device, dense: bool) -> _Given:
+    """The matrix, with the values that it has when a step is compiled."""
+    given = _bind_matrix(A, dtype, device, dense)
+    given.matrix.prepare()
+    if isinstance(given.A, Tensor):
+        given = replace(given, A=given.A.clone())
+    entries = entries_in_place(A)
+    if entries is not None:
+        entries = torch.as_tensor(entries, device=device).clone()
+    return replace(given, entries=entries)
 
 
 def _unanalysed(A: Tensor, like: Tensor) -> BoundMatrix:

@@ -14,13 +14,12 @@ import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
-from torch.utils._python_dispatch import _disable_current_modes
 
 from constrained_core import plan_constraint
 from constrained_core.linear.plan import DensePlan
 from constrained_core.linear.sparse_plan import SparsePlan
 from constrained_core.sparse import SparseMatrix
-from pyro_constrained.kernels.arrays.compiled import constant_of_a_graph, find, keep
+from pyro_constrained.kernels.arrays.compiled import kept_by_a_graph
 from pyro_constrained.kernels.arrays.errors import require_forward_once
 from pyro_constrained.kernels.arrays.functions import described
 from pyro_constrained.kernels.arrays.inspection import (
@@ -287,29 +286,19 @@ def elimination_of(matrix: BoundMatrix) -> Elimination:
         ConstraintError: a sparse A whose values are a batch or not known, or a batch of different
             ranks.
     """
-    if matrix.plan is None:
-        return _eliminated(matrix)
-    if torch.compiler.is_compiling():
-        return find(_at_compilation(matrix))
-    return _planned(matrix)
+    return _eliminated(matrix) if matrix.plan is None else _planned(matrix)
 
 
+@kept_by_a_graph
 def _planned(matrix: BoundMatrix) -> Elimination:
     assert matrix.plan is not None
     key = "elimination", matrix.row_scale.dtype, matrix.row_scale.device
     if key not in matrix.plan.executions:
         # What is kept serves every later transform.
         with torch.no_grad(), outside_transforms():
-            matrix.plan.executions[key] = _eliminated(matrix)
+            matrix.plan.executions[key] = elimination = _eliminated(matrix)
+            _ = elimination._place  # which a compiled step reads
     return matrix.plan.executions[key]
-
-
-@constant_of_a_graph
-def _at_compilation(matrix: BoundMatrix) -> str:
-    with _disable_current_modes():
-        elimination = _planned(matrix)
-        _ = elimination._place  # which a compiled step reads
-    return keep(elimination)
 
 
 def _eliminated(matrix: BoundMatrix) -> Elimination:
