@@ -10,7 +10,8 @@ import torch
 from scipy import sparse
 
 from pyro_constrained import ConstrainedNormal, GroupSum
-from pyro_constrained.kernels.arrays.groups import LONG, Groups
+from pyro_constrained.kernels.arrays.groups import Groups
+from pyro_constrained.kernels.arrays.long_vectors import LONG
 from tests.laws.test_long_sums import exact_roundings
 from tests.laws.test_support import PROMISED_ROUNDINGS
 

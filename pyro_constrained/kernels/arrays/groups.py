@@ -23,13 +23,10 @@ from pyro_constrained.kernels.arrays.inspection import (
     outside_transforms,
     unwrapped,
 )
+from pyro_constrained.kernels.arrays.long_vectors import LONG
 from pyro_constrained.kernels.arrays.plans import AnyPlan, plan_tensor
 
 __all__ = ["Groups", "plan_groups"]
-
-LONG = 10_000
-"""Length from which a sparse product is faster than ``scatter_add``, and derivatives of our own
-than PyTorch's."""
 
 
 class Groups:

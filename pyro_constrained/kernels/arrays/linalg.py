@@ -28,7 +28,6 @@ __all__ = [
     "solve_lower",
     "solve_lower_adjoint",
     "split_exactly",
-    "sum_of_squares",
     "take",
 ]
 
@@ -138,11 +137,6 @@ def take(vector: Tensor, index: Tensor) -> Tensor:
 def inner(one: Tensor, other: Tensor) -> Tensor:
     """Sum of products over the last dimension, of which both have as many."""
     return one.dot(other) if one.ndim == other.ndim == 1 else (one * other).sum(-1)
-
-
-def sum_of_squares(vector: Tensor) -> Tensor:
-    """Sum over the last dimension."""
-    return vector.dot(vector) if vector.ndim == 1 else vector.square().sum(-1)
 
 
 def inverse_of_factored(factor: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ from pyro_constrained.kernels.arrays.linalg import (
     matvec,
     solve_lower,
     solve_lower_adjoint,
-    sum_of_squares,
 )
+from pyro_constrained.kernels.arrays.long_vectors import sum_of_squares
 from pyro_constrained.kernels.linear.conditional import Conditional, leading_rows
 from pyro_constrained.kernels.linear.constraint import LinearConstraint
 from pyro_constrained.kernels.linear.root_conditional import DiagonalConditional

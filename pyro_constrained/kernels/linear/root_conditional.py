@@ -16,9 +16,9 @@ from pyro_constrained.kernels.arrays.linalg import (
     matvec,
     solve_lower,
     solve_lower_adjoint,
-    sum_of_squares,
     take,
 )
+from pyro_constrained.kernels.arrays.long_vectors import standardised, sum_of_squares
 from pyro_constrained.kernels.linear.conditional import Conditional, leading_identity
 from pyro_constrained.kernels.linear.constraint import LinearConstraint
 from pyro_constrained.kernels.linear.null_space import NullSpace
@@ -74,6 +74,10 @@ class _WhitenedConditional(Conditional):
     def _divide(self, vector: Tensor) -> Tensor:
         """``L^-1 vector``."""
 
+    def _standardised(self, value: Tensor) -> Tensor:
+        """``L^-1 (value - loc)``."""
+        return self._divide(value - self.loc)
+
     def _projected(self, noise: Tensor) -> Tensor:
         """The noise, less what the constraint determines of it."""
         return self.gram.projected(self.rows, noise)
@@ -98,7 +102,7 @@ class _WhitenedConditional(Conditional):
 
     def white_deviation(self, value: Tensor) -> Tensor:
         """``(*batch, n)`` L^-1 (value - mean)."""
-        white = self._divide(value - self.loc)
+        white = self._standardised(value)
         return self.gram.shifted(self.rows, white, -self.gap)
 
     def distance(self, value: Tensor) -> Tensor:
@@ -134,6 +138,9 @@ class _ScaledConditional(_WhitenedConditional):
 
     def _divide(self, vector: Tensor) -> Tensor:
         return vector / self.scale
+
+    def _standardised(self, value: Tensor) -> Tensor:
+        return standardised(value, self.loc, self.scale)
 
     def variance(self) -> Tensor:
         share = self.completion.free_share()

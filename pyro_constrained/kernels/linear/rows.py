@@ -18,8 +18,8 @@ from pyro_constrained.kernels.arrays.linalg import (
     add_matvec,
     long_matvec,
     matvec,
-    sum_of_squares,
 )
+from pyro_constrained.kernels.arrays.long_vectors import sum_of_squares
 from pyro_constrained.kernels.arrays.plans import plan_tensor
 from pyro_constrained.kernels.linear.gram import DenseGram, DiagonalGram, Gram
 from pyro_constrained.kernels.linear.null_space import GroupNullSpace, NullSpace, SingleNullSpace
