@@ -237,6 +237,17 @@ def test_hessian(family, structure, quantity):
         np.testing.assert_allclose(found @ direction.flatten(), slope, rtol=1e-6, atol=1e-5)
 
 
+@each_case
+@each_family
+@pytest.mark.parametrize("quantity", ["evidence", "moments"])
+def test_gradients_that_are_mapped_over(family, structure, quantity):
+    """By the map of ``torch.autograd``, which knows PyTorch's own operations only."""
+    one = case(family, structure)
+    function = function_of(one, quantity)
+    batched = torch.autograd.functional.hessian(function, one.parameter, vectorize=True)
+    close(batched, torch.autograd.functional.hessian(function, one.parameter))
+
+
 @each_family
 @pytest.mark.parametrize("structure", QUICK)
 def test_forward_mode_without_torch_func(family, structure):

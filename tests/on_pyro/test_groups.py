@@ -9,7 +9,12 @@ import pytest
 import torch
 from scipy import sparse
 
-from pyro_constrained import ConstrainedNormal, GroupSum
+from pyro_constrained import (
+    ConstrainedBernoulli,
+    ConstrainedNormal,
+    ConstrainedPoisson,
+    GroupSum,
+)
 from pyro_constrained.kernels.arrays.groups import Groups
 from pyro_constrained.kernels.arrays.long_vectors import LONG
 from tests.laws.test_long_sums import exact_roundings
@@ -139,3 +144,50 @@ def test_a_law_that_is_made_inside_of_torch_func_first(name, kind):
     torch.testing.assert_close(
         found, DERIVATIVES[name](formula, scale, direction), rtol=1e-9, atol=1e-7
     )
+
+
+MAPS = {
+    "vmap of vmap": lambda f, t: torch.func.vmap(torch.func.vmap(f))(t.expand(2, 3))[1, 2],
+    "vmap of grad": lambda f, t: torch.func.vmap(torch.func.grad(f))(t.expand(2))[1],
+    "jacrev of jacrev": lambda f, t: torch.func.jacrev(torch.func.jacrev(f))(t),
+    "vmap of hessian": lambda f, t: torch.func.vmap(torch.func.hessian(f))(t.expand(2))[1],
+}
+
+
+@pytest.mark.filterwarnings("ignore:An output with one or more")  # PyTorch's of logsigmoid
+@pytest.mark.parametrize("name", MAPS)
+@pytest.mark.parametrize("kind", ["in a row", "scattered", "sparse", "exactly k", "counts"])
+def test_maps_of_long_sums(name, kind):
+    """Made inside of them first; the same along a line as of one group after another."""
+    size = LONG + 1
+    index = torch.arange(size) // 7 if kind != "scattered" else torch.randperm(size) % (size // 7)
+    count = int(index.max()) + 1
+    A = GroupSum(index, count)
+    if kind == "sparse":
+        A = sparse.csr_array((np.ones(size), (index.numpy(), np.arange(size))))
+    level, direction = torch.randn(2, size).double()
+    k = torch.ones(count, dtype=torch.float64)
+
+    def law(t):
+        if kind == "exactly k":
+            return ConstrainedBernoulli(logits=level + t * direction, A=A, k=k)
+        if kind == "counts":
+            return ConstrainedPoisson((level + t * direction).exp(), A, k)
+        return ConstrainedNormal(level, (t * direction).exp(), A, k)
+
+    def totals(entries):
+        return torch.zeros(count).double().index_add(0, index, entries)
+
+    def formula(t):
+        logits = level + t * direction
+        if kind == "exactly k":
+            none = torch.nn.functional.softplus(logits).sum()
+            return (totals(logits.exp()).log()).sum() - none
+        if kind == "counts":
+            return (totals(logits.exp()).log() - totals(logits.exp())).sum()
+        variance, gap = totals((2 * t * direction).exp()), k - totals(level)
+        return -0.5 * (gap**2 / variance + variance.log() + np.log(2 * np.pi)).sum()
+
+    t = torch.tensor(0.3, dtype=torch.float64)
+    found = MAPS[name](lambda t: law(t).constraint_log_prob(), t)
+    torch.testing.assert_close(found, MAPS[name](formula, t), rtol=1e-9, atol=1e-7)

@@ -151,6 +151,28 @@ def test_forward_mode_twice_through_a_sparse_law():
 
 
 @each_law
+def test_gradients_that_are_mapped_over(name):
+    """By the map of ``torch.autograd``, which knows PyTorch's own operations only."""
+    hessian_of = torch.autograd.functional.hessian
+    for quantity in ("log_prob", "moments"):
+        function = evaluated(name, quantity)
+        expected = hessian_of(lambda s, f=function: f(LOC, s), SCALE)
+        close(hessian_of(lambda s, f=function: f(LOC, s), SCALE, vectorize=True), expected)
+
+
+@pytest.mark.parametrize("answer", ["mean", "draw"])
+def test_gradients_that_are_mapped_over_through_a_sparse_law(answer):
+    rows = sparse.csr_array(A.numpy())
+
+    def point(scale):
+        law = NORMAL(LOC, scale, rows, K)
+        return law.mean if answer == "mean" else law.rsample()
+
+    with pytest.raises(ConstraintError, match="one gradient at a time"):
+        torch.autograd.functional.jacobian(point, SCALE, vectorize=True)
+
+
+@each_law
 def test_second_derivatives(name):
     """Of all figures and a draw, by ``torch.func`` and by autograd, against differences of the
     gradient."""

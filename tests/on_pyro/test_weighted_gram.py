@@ -56,6 +56,37 @@ def test_forward_derivatives_and_maps():
     np.testing.assert_allclose(mapped[1], 2 * plain(matrix, weights), rtol=1e-11)
 
 
+@pytest.mark.parametrize("answer", ["mean", "variance", "density"])
+def test_a_law_that_is_mapped_over_other_things(answer):
+    A, scale = problem()
+    locs, sides = torch.randn(2, NUM_COLUMNS).double(), torch.randn(2, NUM_ROWS).double()
+
+    def found(loc, k):
+        law = ConstrainedNormal(loc, scale, A, k)
+        return law.log_prob(law.mean) if answer == "density" else getattr(law, answer)
+
+    for in_dims, arguments in [((0, None), (locs, sides[0])), ((None, 0), (locs[0], sides))]:
+        mapped = torch.func.vmap(found, in_dims)(*arguments)
+        one_by_one = [
+            found(loc if in_dims[0] is None else loc[i], k if in_dims[1] is None else k[i])
+            for loc, k in [arguments]
+            for i in range(2)
+        ]
+        np.testing.assert_allclose(mapped, torch.stack(one_by_one), rtol=1e-9, atol=1e-12)
+
+
+def test_gradients_that_are_mapped_over():
+    A, scale = problem()
+    loc, k = torch.zeros(NUM_COLUMNS).double(), A @ scale
+
+    def density(t):
+        return ConstrainedNormal(loc + t[0], scale * t[1].exp(), A, k).constraint_log_prob()
+
+    t = torch.tensor([0.1, 0.2], dtype=torch.float64)
+    hessian = torch.autograd.functional.hessian
+    np.testing.assert_allclose(hessian(density, t, vectorize=True), hessian(density, t), rtol=1e-9)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("is_zero", [True, False])
 def test_a_law_of_many_variables(dtype, is_zero):

@@ -20,6 +20,7 @@ from constrained_core.linear.parts import FEW, parts_of_groups
 from pyro_constrained.kernels.arrays.functions import described
 from pyro_constrained.kernels.arrays.inspection import (
     is_forward_twice,
+    is_wrapped,
     outside_transforms,
     unwrapped,
 )
@@ -40,8 +41,6 @@ class Groups:
     def __init__(self, index: Tensor, size: int) -> None:
         # Derivatives of our own run below a transform of torch.func, where no wrapper is known.
         self.index, self.size, self.num_entries = unwrapped(index), size, int(index.shape[0])
-        # To pick the members of long vectors is to read memory, the index above all.
-        self._narrow_index = self.index.int() if self.num_entries > LONG else self.index
         self._incidence: dict[torch.dtype, Tensor] = {}
 
     def __reduce__(self) -> tuple:
@@ -94,7 +93,14 @@ class Groups:
 
     def pick(self, totals: Tensor) -> Tensor:
         """``members``, differentiated by PyTorch."""
-        return totals.index_select(-1, self._narrow_index)
+        is_narrow = self.num_entries > LONG and not _is_recorded()
+        return totals.index_select(-1, self._narrow_index if is_narrow else self.index)
+
+    @cached_property
+    def _narrow_index(self) -> Tensor:
+        """To pick the members of a long vector is to read memory, the index above all."""
+        with outside_transforms():  # what is kept serves every later law
+            return self.index.int()
 
     def sum(self, vector: Tensor) -> Tensor:
         """``totals``, differentiated by PyTorch."""
@@ -105,8 +111,8 @@ class Groups:
 
     @staticmethod
     def _is_long(vector: Tensor) -> bool:
-        # Forward mode takes no sparse products.
-        if _is_recorded() or forward_ad._current_level >= 0:
+        # Forward mode takes no sparse products, and maps of maps none.
+        if _is_recorded() or forward_ad._current_level >= 0 or is_wrapped(vector):
             return False
         return vector.ndim == 1 and vector.shape[0] > LONG and vector.is_cpu
 

@@ -1,7 +1,7 @@
 """Which values Python may look at."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import torch
@@ -11,9 +11,13 @@ from torch._C._functorch import (
     is_batchedtensor,
     is_functorch_wrapped_tensor,
     maybe_current_level,
+    maybe_get_level,
 )
 from torch._functorch import eager_transforms
-from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
+from torch._functorch.pyfunctorch import (
+    temporarily_clear_interpreter_stack,
+    temporarily_pop_interpreter_stack,
+)
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _disable_current_modes
@@ -27,6 +31,7 @@ __all__ = [
     "are_plain",
     "has_values",
     "host_array",
+    "is_backward_mapped",
     "is_constant",
     "is_differentiated",
     "is_forward_twice",
@@ -101,13 +106,8 @@ def _read(tensor: Tensor) -> np.ndarray:
         ConstraintError: its gradient is recorded, ``torch.func.vmap`` maps over it, or
             ``torch.jit.trace`` will be given others.
     """
-    level = tensor
-    while not level.requires_grad and is_same_when_traced(level):
-        if not is_wrapped(level):
-            return host_array(tensor)
-        if is_batchedtensor(level):
-            break
-        level = get_unwrapped(level)
+    if is_constant(tensor):
+        return host_array(tensor)
     raise ConstraintError(
         "expected values that are known when a constraint is made, got a tensor that is "
         "differentiated, that torch.func.vmap maps over, or an input of torch.jit.trace; give them "
@@ -149,11 +149,37 @@ def is_forward_twice() -> bool:
     return eager_transforms.JVP_NESTING > 1
 
 
+def is_backward_mapped() -> bool:
+    """Whether ``torch.autograd`` maps over gradients, for ``is_grads_batched`` or ``vectorize``: by
+    a ``vmap`` that knows nothing but PyTorch's own operations."""
+    level = torch._C._vmapmode_increment_nesting()
+    torch._C._vmapmode_decrement_nesting()
+    return level > 1
+
+
 def is_constant(tensor: Tensor) -> bool:
-    """Whether nothing differentiates with respect to the tensor, maps over it or traces it."""
-    if tensor.requires_grad or is_functorch_wrapped_tensor(tensor):
-        return False
-    return is_same_when_traced(tensor)
+    """Whether nothing differentiates with respect to the tensor, maps over it or traces it: also
+    where ``torch.func``, which wraps all that is made inside of it, has wrapped a constant."""
+    with ExitStack() as inner_levels:
+        while is_wrapped(tensor):
+            if is_batchedtensor(tensor):
+                return False
+            level = maybe_get_level(tensor)  # at which the wrapper tells of its derivatives
+            while maybe_current_level() not in (None, level):
+                inner_levels.enter_context(temporarily_pop_interpreter_stack())
+            if _is_differentiated_here(tensor):
+                return False
+            tensor = get_unwrapped(tensor)
+        while maybe_current_level() is not None:
+            inner_levels.enter_context(temporarily_pop_interpreter_stack())
+        return not _is_differentiated_here(tensor) and is_same_when_traced(tensor)
+
+
+def _is_differentiated_here(tensor: Tensor) -> bool:
+    """Whether the level that runs now differentiates with respect to the tensor."""
+    if tensor.requires_grad or forward_ad._current_level < 0:
+        return tensor.requires_grad
+    return forward_ad.unpack_dual(tensor, level=0).tangent is not None
 
 
 def is_same_when_traced(tensor: Tensor) -> bool:

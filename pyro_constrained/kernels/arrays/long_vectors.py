@@ -34,7 +34,7 @@ def _is_run() -> bool:
 
 def standardised(value: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     """``(value - loc) / scale``."""
-    if is_long(value, loc, scale) and _is_run():
+    if _is_run() and is_long(value, loc, scale):
         return _Standardised.apply(value, loc, scale)
     return (value - loc) / scale
 
@@ -43,7 +43,7 @@ def sum_of_squares(vector: Tensor) -> Tensor:
     """Sum over the last dimension."""
     if vector.ndim != 1:
         return vector.square().sum(-1)
-    return _SumOfSquares.apply(vector) if is_long(vector) and _is_run() else vector.dot(vector)
+    return _SumOfSquares.apply(vector) if _is_run() and is_long(vector) else vector.dot(vector)
 
 
 class _Standardised(torch.autograd.Function):

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from pyro_constrained.kernels.arrays.functions import described
-from pyro_constrained.kernels.arrays.inspection import is_forward_twice
+from pyro_constrained.kernels.arrays.inspection import is_backward_mapped, is_forward_twice
 from pyro_constrained.kernels.arrays.log_space import log_sum_exp
 
 __all__ = ["convolve", "correlate", "log_convolve", "log_correlate"]
@@ -166,13 +166,16 @@ def _terms(
 
 def convolve(one: Tensor, other: Tensor, size: int) -> Tensor:
     """``(a, ...)`` and ``(b, ...)`` to ``(size, ...)``: the lowest coefficients of the product."""
-    if is_forward_twice():
+    if is_forward_twice() or is_backward_mapped():
         return torch.stack(_terms(one, other, size, torch.mul, 0.0)).sum(0)
     return _Convolve.apply(one, other, size)
 
 
 def correlate(one: Tensor, other: Tensor, size: int) -> Tensor:
     """``out[i] = sum_j one[i + j] other[j]`` for i below ``size``: the adjoint of a product."""
+    if is_backward_mapped():
+        parts = ((one[j : j + size], other[j]) for j in range(min(len(other), len(one))))
+        return torch.stack([_placed(part * by, 0, size) for part, by in parts]).sum(0)
     return _Correlate.apply(one, other, size)
 
 

@@ -23,6 +23,7 @@ from pyro_constrained.kernels.arrays.inspection import (
     has_values,
     host_array,
     is_constant,
+    unwrapped,
 )
 from pyro_constrained.kernels.arrays.sparse import (
     as_sparse,
@@ -149,7 +150,8 @@ def _bind_matrix(A: Any, dtype: torch.dtype, device: torch.device, dense: bool) 
             "A: expected values that can be seen, got a tensor that torch.export has replaced; "
             "give A as a NumPy array, or export with strict=True."
         )
-    if is_constant(A) and A.ndim <= 2:
+    if A.ndim <= 2 and is_constant(A):
+        A = unwrapped(A)
         matrix = bind_plan(plan_constraint(_on_host(A)), A, dtype, device)
         # Nothing that is learned or sampled has whole numbers only.
         return _Given(A, matrix, is_fixed or matrix.is_whole)
@@ -163,7 +165,8 @@ def _bind_matrix(A: Any, dtype: torch.dtype, device: torch.device, dense: bool) 
 def _bind_sparse(A: Any, dtype: torch.dtype, device: torch.device) -> _Given:
     is_fixed = not isinstance(A.values if isinstance(A, SparseMatrix) else A, Tensor)
     A = as_sparse("A", A, device)
-    if is_constant(A.values) and A.ndim == 2:
+    if A.ndim == 2 and is_constant(A.values):
+        A = A.with_values(unwrapped(A.values))
         known = A.with_values(host_array(A.values))
         matrix = bind_plan(plan_constraint(known), A, dtype, device)
         return _Given(A, matrix, is_fixed or matrix.is_whole)

@@ -20,13 +20,14 @@ from constrained_core.linear.plan import DensePlan
 from constrained_core.linear.sparse_plan import SparsePlan
 from constrained_core.sparse import SparseMatrix
 from pyro_constrained.kernels.arrays.compiled import kept_by_a_graph
-from pyro_constrained.kernels.arrays.errors import require_forward_once
+from pyro_constrained.kernels.arrays.errors import on_host, require_forward_once
 from pyro_constrained.kernels.arrays.functions import described
 from pyro_constrained.kernels.arrays.inspection import (
     are_known,
     host_array,
     is_constant,
     outside_transforms,
+    unwrapped,
 )
 from pyro_constrained.kernels.arrays.linalg import diagonal, matvec, take
 from pyro_constrained.kernels.arrays.plans import plan_tensor
@@ -110,6 +111,7 @@ class Elimination(ABC):
         scaled_k = constraint.scaled_k
         if not is_constant(scaled_k):
             return self.solve(scaled_k).to(scaled_k.dtype)
+        scaled_k = unwrapped(scaled_k)
         with outside_transforms():  # it serves later calls
             self._origins[constraint] = self.solve(scaled_k).to(scaled_k.dtype)
         return self._origins[constraint]
@@ -256,7 +258,7 @@ class _Pivots(torch.autograd.Function):
     @described
     @quiet_under_trace
     def forward(plan: SparsePlan, transposed: bool, vector: Tensor) -> Tensor:
-        array = vector.numpy(force=True)
+        array = on_host(vector)
         if transposed:
             return torch.from_numpy(plan.complete_adjoint(array)[0])
         return torch.from_numpy(plan.complete(array, np.zeros(plan.free_size)))

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from constrained_core.errors import ParameterError
 from constrained_core.linear.saddle import SaddlePattern
-from pyro_constrained.kernels.arrays.errors import TensorParameterError
+from pyro_constrained.kernels.arrays.errors import TensorParameterError, on_host
 from pyro_constrained.kernels.arrays.inspection import outside_transforms
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes
 from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
@@ -26,7 +26,7 @@ def _as_tensor(array: Any) -> Tensor:
 @quiet_under_trace  # which keeps the derivative that calls it, not what it found
 def host(function: Callable, pattern: SaddlePattern, *arguments: Any) -> Any:
     """A function of the core on tensors."""
-    arrays = (one.numpy(force=True) if isinstance(one, Tensor) else one for one in arguments)
+    arrays = (on_host(one) if isinstance(one, Tensor) else one for one in arguments)
     try:
         result = function(pattern, *arrays)
     except ParameterError as error:

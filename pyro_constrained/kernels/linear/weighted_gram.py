@@ -4,11 +4,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C._functorch import is_functorch_wrapped_tensor
-from torch.autograd import forward_ad
 
 from pyro_constrained.kernels.arrays.functions import described
-from pyro_constrained.kernels.arrays.inspection import are_known
+from pyro_constrained.kernels.arrays.inspection import are_known, is_transformed
 
 __all__ = ["weighted_gram"]
 
@@ -27,9 +25,7 @@ def _is_wide(matrix: Tensor, weights: Tensor) -> bool:
     """Whether blocks pay, and nothing but reverse derivatives of the weights is asked for."""
     if weights.ndim > 1 or matrix.ndim > 2 or matrix.numel() <= BLOCK or matrix.requires_grad:
         return False
-    if not are_known(matrix, weights) or forward_ad._current_level >= 0:
-        return False
-    return not (is_functorch_wrapped_tensor(matrix) or is_functorch_wrapped_tensor(weights))
+    return are_known(matrix, weights) and not is_transformed()
 
 
 def _blocks(matrix: Tensor) -> list[slice]:
@@ -40,7 +36,8 @@ def _blocks(matrix: Tensor) -> list[slice]:
     return [slice(start, start + width) for start in range(0, num_columns, width)]
 
 
-# Both functions are linear, and each other's adjoint.
+# Both functions are linear, and each other's adjoint. Nothing is done in place: ``torch.autograd``
+# may map over their gradients.
 
 
 class _Gram(torch.autograd.Function):
@@ -52,7 +49,7 @@ class _Gram(torch.autograd.Function):
         total = matrix.new_zeros(matrix.shape[:1] * 2)
         for block in _blocks(matrix):
             part = matrix[:, block]
-            total.addmm_(part * weights[block], part.mT)
+            total = total + (part * weights[block]) @ part.mT
         return total
 
     @staticmethod
@@ -71,11 +68,8 @@ class _Diagonal(torch.autograd.Function):
     @staticmethod
     @described
     def forward(matrix: Tensor, inner: Tensor) -> Tensor:
-        diagonal = matrix.new_empty(matrix.shape[1])
-        for block in _blocks(matrix):
-            part = matrix[:, block]
-            torch.sum((inner @ part).mul_(part), 0, out=diagonal[block])
-        return diagonal
+        parts = (matrix[:, block] for block in _blocks(matrix))
+        return torch.cat([((inner @ part) * part).sum(0) for part in parts])
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
