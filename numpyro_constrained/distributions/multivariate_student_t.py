@@ -1,5 +1,6 @@
 """Multivariate Student-t given A x = k."""
 
+import math
 from typing import Any
 
 import jax
@@ -21,7 +22,7 @@ from numpyro_constrained.distributions.parameters import (
     check_tril,
     require_event,
 )
-from numpyro_constrained.kernels.arrays.gamma import digamma_step, log_gamma_excess
+from numpyro_constrained.kernels.arrays.gamma import digamma_step, log_gamma_excess, log_student
 from numpyro_constrained.kernels.arrays.inputs import floating
 from numpyro_constrained.kernels.arrays.leaves import folded, untraced_property
 from numpyro_constrained.kernels.arrays.linalg import lift, lifted
@@ -35,6 +36,8 @@ from numpyro_constrained.kernels.linear.root_conditional import (
 )
 
 __all__ = ["ConstrainedMultivariateStudentT"]
+
+LOG_PI = math.log(math.pi)
 
 
 class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
@@ -223,14 +226,15 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
         return 0.5 * df, 0.5 * self._ranked(blocks.free_size), jnp.log1p(excess / df)
 
     def _log_density(self, mahalanobis: Array) -> Array:
-        (half_df, half_size, log_spread), ndim = self._figures(), mahalanobis.ndim
-        normaliser = (
-            log_gamma_excess(half_df, half_size)
-            - half_size * (LOG_TWO_PI + log_spread)
-            - self._ranked(self._blocks.half_log_det)
+        ndim = mahalanobis.ndim
+        half_df, half_size, log_spread = (
+            figure if isinstance(figure, float) else lift(figure, ndim)
+            for figure in self._figures()
         )
-        surprise = jnp.log1p(mahalanobis / lift(self._block_df()[1], ndim))
-        return (lift(normaliser, ndim) - lift(half_df + half_size, ndim) * surprise).sum(-1)
+        spread = lift(self._block_df()[1], ndim)
+        log_density = log_student(half_df, half_size, spread, log_spread, mahalanobis)
+        half_log_det = lift(self._ranked(self._blocks.half_log_det), ndim)
+        return (log_density - half_size * LOG_PI - half_log_det).sum(-1)
 
     def entropy(self) -> Array:
         """``(*batch,)`` differential entropy on the subspace; 0 for a point mass."""
@@ -251,10 +255,9 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
         blocks, df = self._blocks, self._known_df[..., None]
         rank, surprise = self._ranked(blocks.rank), self._ranked(blocks.surprise)
         log_density = (
-            log_gamma_excess(0.5 * df, 0.5 * rank)
-            - 0.5 * rank * LOG_TWO_PI
+            log_student(0.5 * df, 0.5 * rank, df, jnp.zeros_like(df), surprise)
+            - 0.5 * rank * LOG_PI
             - self._ranked(blocks.constraint_half_log_det)
-            - 0.5 * (df + rank) * jnp.log1p(surprise / df)
             - self._ranked(blocks.log_range_volume)
         )
         return self._expanded(log_density.sum(-1), 0)

@@ -1,5 +1,6 @@
 """Multivariate Student-t given A x = k."""
 
+import math
 from typing import Any
 
 import pyro.distributions as dist
@@ -21,7 +22,7 @@ from pyro_constrained.distributions.parameters import (
     require_event,
 )
 from pyro_constrained.kernels.arrays.autocast import in_full_precision
-from pyro_constrained.kernels.arrays.gamma import digamma_step, log_gamma_excess
+from pyro_constrained.kernels.arrays.gamma import digamma_step, log_gamma_excess, log_student
 from pyro_constrained.kernels.arrays.inputs import floating
 from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.shapes import expanded
@@ -31,6 +32,8 @@ from pyro_constrained.kernels.linear.blocks import Blocks, GroupBlocks, OneBlock
 from pyro_constrained.kernels.linear.root_conditional import DenseConditional, DiagonalConditional
 
 __all__ = ["ConstrainedMultivariateStudentT"]
+
+LOG_PI = math.log(math.pi)
 
 
 @in_full_precision
@@ -191,12 +194,9 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
 
     def _log_density(self, mahalanobis: Tensor) -> Tensor:
         half_df, half_size, log_spread = self._figures()
-        log_density = (
-            log_gamma_excess(half_df, half_size)
-            - half_size * (LOG_TWO_PI + log_spread)
-            - self._blocks.half_log_det
-            - (half_df + half_size) * torch.log1p(mahalanobis / self._block_df[1])
-        )
+        spread = self._block_df[1]
+        log_density = log_student(half_df, half_size, spread, log_spread, mahalanobis)
+        log_density = log_density - half_size * LOG_PI - self._blocks.half_log_det
         return self._blocks.total(log_density)
 
     def entropy(self) -> Tensor:
@@ -217,10 +217,9 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
         """
         blocks, df = self._blocks, self._blocks.each(self._known_df)
         log_density = (
-            log_gamma_excess(0.5 * df, 0.5 * blocks.rank)
-            - 0.5 * blocks.rank * LOG_TWO_PI
+            log_student(0.5 * df, 0.5 * blocks.rank, df, torch.zeros_like(df), blocks.surprise)
+            - 0.5 * blocks.rank * LOG_PI
             - blocks.constraint_half_log_det
-            - 0.5 * (df + blocks.rank) * torch.log1p(blocks.surprise / df)
             - blocks.log_range_volume
         )
         return self._expanded(blocks.total(log_density), 0)

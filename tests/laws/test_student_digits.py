@@ -6,6 +6,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
+from scipy.special import digamma as double_digamma
 
 from tests.adapters import each_backend
 from tests.cases import NORMAL, STUDENT, Case
@@ -128,3 +129,30 @@ def test_many_degrees_of_freedom(backend, rows, df, dtype):
         assert abs(value - float(expected[name])) <= tolerance, name
         # The densities differ by a polynomial of degree two in distances, of at most 1000, over df.
         assert abs(value - limits[name]) <= tolerance + 1e3 / df, name
+
+
+@each_backend
+@pytest.mark.parametrize("df", [1.5, 3.5, 30.0])
+@pytest.mark.parametrize("size", [5, 20_000])
+def test_slope_of_long_laws_in_the_degrees_of_freedom(backend, size, df):
+    """In single precision, of the density and of the constraint: parts of n / (2 nu) cancel."""
+    x = np.random.default_rng(size).standard_t(df, size).astype(np.float32)
+    x -= x.mean()
+    square, k, p = float(np.square(x, dtype=float).sum()), 20.0, size - 1
+
+    def law(t, k):
+        t = t.float() if hasattr(t, "float") else t.astype("float32")
+        zeros, ones = (backend.array(np.full(size, value), "float32") for value in (0.0, 1.0))
+        make = backend.library.ConstrainedMultivariateStudentT
+        return make(t, zeros, A=np.ones(size), k=k, scale=ones)
+
+    _, found = backend.value_and_slope(lambda t: law(t, 0.0).log_prob(backend.array(x)))(df)
+    along = double_digamma((df + size) / 2) - double_digamma((df + 1) / 2) - p / df
+    along += (df + size) * square / (df * (df + square)) - np.log1p(square / df)
+    assert float(found) == pytest.approx(along / 2, rel=1e-5, abs=1e-6)
+
+    _, found = backend.value_and_slope(lambda t: law(t, k).constraint_log_prob())(df)
+    surprise = k**2 / size
+    along = double_digamma((df + 1) / 2) - double_digamma(df / 2) - 1 / df
+    along += (df + 1) * surprise / (df * (df + surprise)) - np.log1p(surprise / df)
+    assert float(found) == pytest.approx(along / 2, rel=1e-5, abs=1e-6)

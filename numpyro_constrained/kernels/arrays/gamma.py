@@ -1,12 +1,15 @@
 """Differences of gamma functions that keep their digits where the functions are large."""
 
+import math
+
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.scipy.special import digamma, gammaln
 
 from numpyro_constrained.kernels.arrays.eager import as_one
 
-__all__ = ["digamma_step", "log_gamma_excess"]
+__all__ = ["digamma_step", "log_gamma_excess", "log_student"]
 
 LARGE = 30.0
 """From here on the asymptotic series are exact to the last digits of float64."""
@@ -44,3 +47,25 @@ def _digamma_rest(z: Array) -> Array:
     return 0.5 * inverse + square * (
         1 / 12 - square * (1 / 120 - square * (1 / 252 - square / 240))
     )
+
+
+@jax.custom_jvp
+def log_student(a: Array, step: float, spread: Array, log_ratio: Array, distance: Array) -> Array:
+    """``log Gamma(a + step) - log Gamma(a) + a log spread - (a + step) log(spread + distance)``,
+    what a Student-t law makes of a squared distance.
+
+    ``log_ratio`` is the logarithm of ``spread / (2 a)``. Derivatives keep their digits too, where
+    autodiff leaves a difference of two terms of ``step / a``.
+    """
+    normaliser = log_gamma_excess(a, step) - step * (math.log(2) + log_ratio)
+    return normaliser - (a + step) * jnp.log1p(distance / spread)
+
+
+@log_student.defjvp
+def _log_student_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
+    a, step, spread, _, distance = primals
+    da, _, d_spread, _, d_distance = tangents
+    total = spread + distance
+    change = (digamma_step(a, step) - jnp.log1p(distance / spread)) * da
+    change = change + (a / spread * distance - step) / total * d_spread
+    return log_student(*primals), change - (a + step) / total * d_distance

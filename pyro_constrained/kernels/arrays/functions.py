@@ -4,7 +4,11 @@ import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
-__all__ = ["described"]
+import torch
+
+from pyro_constrained.kernels.arrays.inspection import is_forward_twice
+
+__all__ = ["are_refused", "described"]
 
 Forward = TypeVar("Forward", bound=Callable)
 
@@ -24,6 +28,11 @@ class _Positional(inspect.Signature):
 
     def bind(self, *args: Any, **kwargs: Any) -> Any:
         return super().bind(*args, **kwargs) if kwargs else _InPlace(args)
+
+
+def are_refused() -> bool:
+    """Whether what records operations for later, or runs them, takes no derivatives of our own."""
+    return torch.compiler.is_compiling() or torch.jit.is_tracing() or is_forward_twice()
 
 
 def described(forward: Forward) -> Forward:

@@ -1,13 +1,16 @@
 """Differences of gamma functions that keep their digits where the functions are large."""
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from pyro_constrained.kernels.arrays.functions import are_refused, described
 from pyro_constrained.kernels.arrays.inspection import are_known
 
-__all__ = ["digamma_step", "log_gamma_excess"]
+__all__ = ["digamma_step", "log_gamma_excess", "log_student"]
 
 LARGE = 30.0
 """From here on the asymptotic series are exact to the last digits of float64."""
@@ -64,4 +67,64 @@ def _digamma_rest(z: Tensor) -> Tensor:
     square = inverse.square()
     return 0.5 * inverse + square * (
         1 / 12 - square * (1 / 120 - square * (1 / 252 - square / 240))
+    )
+
+
+def log_student(
+    a: Tensor, step: float | Tensor, spread: Tensor, log_ratio: Tensor, distance: Tensor
+) -> Tensor:
+    """``log Gamma(a + step) - log Gamma(a) + a log spread - (a + step) log(spread + distance)``,
+    what a Student-t law makes of a squared distance.
+
+    ``log_ratio`` is the logarithm of ``spread / (2 a)``. Derivatives keep their digits too, where
+    autodiff leaves a difference of two terms of ``step / a``.
+    """
+    if are_refused():
+        return _log_student(a, step, spread, log_ratio, distance)
+    if not isinstance(step, Tensor):
+        step = torch.tensor(step, dtype=a.dtype, device=a.device)
+    return _LogStudent.apply(a, step, spread, log_ratio, distance)
+
+
+def _log_student(
+    a: Tensor, step: float | Tensor, spread: Tensor, log_ratio: Tensor, distance: Tensor
+) -> Tensor:
+    normaliser = log_gamma_excess(a, step) - step * (math.log(2) + log_ratio)
+    return normaliser - (a + step) * torch.log1p(distance / spread)
+
+
+class _LogStudent(torch.autograd.Function):
+    generate_vmap_rule = True
+    forward = staticmethod(described(_log_student))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
+        a, step, spread, _, distance = inputs
+        ctx.save_for_backward(a, step, spread, distance)
+        ctx.save_for_forward(a, step, spread, distance)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple:
+        a, _, spread, distance = ctx.saved_tensors
+        slopes = zip(_slopes(*ctx.saved_tensors), (a, spread, distance), strict=True)
+        to_a, to_spread, to_distance = (
+            (gradients[0] * slope).sum_to_size(at.shape) for slope, at in slopes
+        )
+        return to_a, None, to_spread, None, to_distance
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
+        a, _, spread, _, distance = tangents
+        slopes = _slopes(*ctx.saved_tensors)
+        moves = zip(slopes, (a, spread, distance), strict=True)
+        return sum((slope * move for slope, move in moves if move is not None), 0 * slopes[2])
+
+
+def _slopes(a: Tensor, step: Tensor, spread: Tensor, distance: Tensor) -> tuple:
+    """Derivatives of ``log_student`` in each."""
+    total = spread + distance
+    return (
+        digamma_step(a, step) - torch.log1p(distance / spread),
+        (a / spread * distance - step) / total,
+        -(a + step) / total,
     )

@@ -17,9 +17,8 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from constrained_core.linear.parts import FEW, parts_of_groups
-from pyro_constrained.kernels.arrays.functions import described
+from pyro_constrained.kernels.arrays.functions import are_refused, described
 from pyro_constrained.kernels.arrays.inspection import (
-    is_forward_twice,
     is_wrapped,
     outside_transforms,
     unwrapped,
@@ -48,7 +47,7 @@ class Groups:
 
     def totals(self, vector: Tensor) -> Tensor:
         """``(..., n)`` to ``(..., size)``: sums over the members of each group."""
-        if self._is_short(vector) or _is_recorded():
+        if self._is_short(vector) or are_refused():
             return self.sum(vector)
         return _Totals.apply(vector, self)
 
@@ -57,7 +56,7 @@ class Groups:
         size of the total, each."""
         if self.num_entries <= FEW:
             return self.totals(vector)
-        if _is_recorded():  # no parts can be made here
+        if are_refused():  # no parts can be made here
             return self._high_and_low_totals(vector.double()).to(vector.dtype)
         if self._parts is None:
             return self.totals(vector)
@@ -84,7 +83,7 @@ class Groups:
 
     def members(self, totals: Tensor) -> Tensor:
         """``(..., size)`` to ``(..., n)``: to every entry the figure of its group."""
-        if self._is_short(totals) or _is_recorded():
+        if self._is_short(totals) or are_refused():
             return self.pick(totals)
         return _Members.apply(totals, self)
 
@@ -93,7 +92,7 @@ class Groups:
 
     def pick(self, totals: Tensor) -> Tensor:
         """``members``, differentiated by PyTorch."""
-        is_narrow = self.num_entries > LONG and not _is_recorded()
+        is_narrow = self.num_entries > LONG and not are_refused()
         return totals.index_select(-1, self._narrow_index if is_narrow else self.index)
 
     @cached_property
@@ -112,7 +111,7 @@ class Groups:
     @staticmethod
     def _is_long(vector: Tensor) -> bool:
         # Forward mode takes no sparse products, and maps of maps none.
-        if _is_recorded() or forward_ad._current_level >= 0 or is_wrapped(vector):
+        if are_refused() or forward_ad._current_level >= 0 or is_wrapped(vector):
             return False
         return vector.ndim == 1 and vector.shape[0] > LONG and vector.is_cpu
 
@@ -135,11 +134,6 @@ class Groups:
             return torch.sparse_csr_tensor(
                 starts, columns, ones, shape, device=ones.device, check_invariants=False
             )
-
-
-def _is_recorded() -> bool:
-    """Whether what records operations for later, or runs them, takes no derivatives of our own."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing() or is_forward_twice()
 
 
 class _Totals(torch.autograd.Function):
