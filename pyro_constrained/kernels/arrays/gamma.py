@@ -105,8 +105,8 @@ class _LogStudent(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple:
-        a, _, spread, distance = ctx.saved_tensors
-        slopes = zip(_slopes(*ctx.saved_tensors), (a, spread, distance), strict=True)
+        a, step, spread, distance = ctx.saved_tensors
+        slopes = zip(_slopes(a, step, spread, distance), (a, spread, distance), strict=True)
         to_a, to_spread, to_distance = (
             (gradients[0] * slope).sum_to_size(at.shape) for slope, at in slopes
         )
