@@ -45,6 +45,36 @@ SENT = {name: lambda make=make: make(LOC, SCALE) for name, make in LAWS.items()}
 }
 
 
+QUANTITIES = {
+    "log_prob": lambda law, x, t: law.log_prob(x) * t,
+    "moments": lambda law, x, t: (law.mean * t + law.variance * t).sum(),
+    "entropy": lambda law, x, t: law.entropy() * t,
+}
+FIRST = {
+    "grad of grad": lambda f, t: torch.func.grad(torch.func.grad(f))(t),
+    "hessian": lambda f, t: torch.func.hessian(f)(t),
+    "grad of jvp": lambda f, t: torch.func.grad(
+        lambda t: torch.func.jvp(f, (t,), (torch.ones_like(t),))[1]
+    )(t),
+}
+
+
+@pytest.mark.parametrize("first", FIRST)
+@pytest.mark.parametrize("quantity", QUANTITIES)
+@pytest.mark.parametrize("name", SENT)
+def test_what_one_transform_makes_of_a_law_is_not_for_the_next(name, quantity, first):
+    """A level of torch.func wraps what is made in it, and is gone when the next one runs."""
+    x, t = SENT[name]().sample(), torch.tensor(1.3)
+    law = SENT[name]()
+    FIRST[first](lambda t: QUANTITIES[quantity](law, x, t), t)
+    for later in QUANTITIES.values():
+        for transform in (torch.func.grad, lambda f: torch.func.vmap(torch.func.grad(f))):
+            at = t if transform is torch.func.grad else t.expand(2)
+            found = transform(lambda t, later=later: later(law, x, t))(at)
+            close(found, transform(lambda t, later=later: later(SENT[name](), x, t))(at))
+        close(later(law, x, t), later(SENT[name](), x, t))
+
+
 @pytest.mark.parametrize("name", SENT)
 def test_a_law_that_was_sent_to_another_process(name):
     """That moves the memory of its tensors, and gives back what they had: nothing of ours may be

@@ -2,9 +2,11 @@
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_dead_tensor_wrapper, maybe_current_level  # type: ignore[attr-defined]
 from torch.autograd.graph import saved_tensors_hooks
 from torch.distributions import utils
 
@@ -16,20 +18,39 @@ _top_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", Non
 """By what saved tensors are packed now; older versions of PyTorch do not say."""
 
 
+_INSIDE: WeakKeyDictionary[Any, dict[str, tuple[Tensor, Any]]] = WeakKeyDictionary()
+"""What was made inside of ``torch.func``, beside a tensor that was made there too."""
+
+
 class lazy_property(utils.lazy_property):  # named as PyTorch's
     """PyTorch's, which switches derivatives on, for later answers that have one.
 
     That takes a while, also where they are on; and there is nothing to keep for a law that knows a
-    part of its gradient alone, or of tensors of inference mode.
+    part of its gradient alone, or of tensors of inference mode. What is made inside of
+    ``torch.func``, which wraps it, is kept as long as the transform runs.
     """
 
     def __get__(self, instance: Any, obj_type: Any = None) -> Any:
+        if instance is not None and _is_inside():
+            return self._get_inside(instance)
         if instance is None or not (torch.is_grad_enabled() or _has_no_gradient(instance)):
             return super().__get__(instance, obj_type)
         with _kept():
             value = self.wrapped(instance)
         setattr(instance, self.wrapped.__name__, value)
         return value
+
+    def _get_inside(self, instance: Any) -> Any:
+        kept, name = _INSIDE.setdefault(instance, {}), self.wrapped.__name__
+        if name not in kept or is_dead_tensor_wrapper(kept[name][0]):
+            with torch.enable_grad():
+                kept[name] = torch.empty(0), self.wrapped(instance)
+        return kept[name][1]
+
+
+def _is_inside() -> bool:
+    """Whether ``torch.func`` runs what runs now."""
+    return not torch.compiler.is_compiling() and maybe_current_level() is not None
 
 
 def _kept() -> AbstractContextManager:
