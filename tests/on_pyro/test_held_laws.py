@@ -1,6 +1,10 @@
 """A law that is kept while something else moves, repeats, compiles or looks through it."""
 
+import copy
+import gc
+import pickle
 from multiprocessing.reduction import ForkingPickler
+from weakref import ref
 
 import numpy as np
 import pyro
@@ -73,6 +77,32 @@ def test_what_one_transform_makes_of_a_law_is_not_for_the_next(name, quantity, f
             found = transform(lambda t, later=later: later(law, x, t))(at)
             close(found, transform(lambda t, later=later: later(SENT[name](), x, t))(at))
         close(later(law, x, t), later(SENT[name](), x, t))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda law: pickle.loads(pickle.dumps(law))])
+@pytest.mark.parametrize("name", SENT)
+def test_a_law_is_copied_after_a_transform(name, copied):
+    law = SENT[name]()
+    x, t = law.sample(), torch.tensor(1.3)
+    for quantity in QUANTITIES.values():
+        torch.func.hessian(lambda t, quantity=quantity: quantity(law, x, t))(t)
+    close(copied(law).log_prob(x), law.log_prob(x))
+
+
+@pytest.mark.parametrize("name", SENT)
+def test_laws_made_inside_of_a_transform_are_given_back(name):
+    """Nothing keeps them, though what they make there may know of them."""
+    x, t = SENT[name]().sample(), torch.tensor(1.3)
+    laws = []
+
+    def score(t):
+        law = SENT[name]()
+        laws.append(ref(law))
+        return sum(quantity(law, x, t) for quantity in QUANTITIES.values())
+
+    torch.func.hessian(score)(t)
+    gc.collect()
+    assert [law() for law in laws] == [None] * len(laws)
 
 
 @pytest.mark.parametrize("name", SENT)

@@ -2,7 +2,6 @@
 
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor
@@ -18,8 +17,12 @@ _top_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", Non
 """By what saved tensors are packed now; older versions of PyTorch do not say."""
 
 
-_INSIDE: WeakKeyDictionary[Any, dict[str, tuple[Tensor, Any]]] = WeakKeyDictionary()
-"""What was made inside of ``torch.func``, beside a tensor that was made there too."""
+class _Inside(dict[str, tuple[Tensor, Any]]):
+    """What was made inside of ``torch.func``, beside a tensor that was made there too; a copy of
+    whom it belongs to has none of it."""
+
+    def __reduce__(self) -> tuple:
+        return _Inside, ()
 
 
 class lazy_property(utils.lazy_property):  # named as PyTorch's
@@ -41,7 +44,7 @@ class lazy_property(utils.lazy_property):  # named as PyTorch's
         return value
 
     def _get_inside(self, instance: Any) -> Any:
-        kept, name = _INSIDE.setdefault(instance, {}), self.wrapped.__name__
+        kept, name = instance.__dict__.setdefault("_inside", _Inside()), self.wrapped.__name__
         if name not in kept or is_dead_tensor_wrapper(kept[name][0]):
             with torch.enable_grad():
                 kept[name] = torch.empty(0), self.wrapped(instance)
