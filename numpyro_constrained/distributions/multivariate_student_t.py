@@ -1,6 +1,5 @@
 """Multivariate Student-t given A x = k."""
 
-import math
 from typing import Any
 
 import jax
@@ -36,8 +35,6 @@ from numpyro_constrained.kernels.linear.root_conditional import (
 )
 
 __all__ = ["ConstrainedMultivariateStudentT"]
-
-LOG_PI = math.log(math.pi)
 
 
 class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
@@ -232,9 +229,9 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
             for figure in self._figures()
         )
         spread = lift(self._block_df()[1], ndim)
-        log_density = log_student(half_df, half_size, spread, log_spread, mahalanobis)
-        half_log_det = lift(self._ranked(self._blocks.half_log_det), ndim)
-        return (log_density - half_size * LOG_PI - half_log_det).sum(-1)
+        log_scale = LOG_TWO_PI + log_spread
+        log_density = log_student(half_df, half_size, spread, log_scale, mahalanobis)
+        return (log_density - lift(self._ranked(self._blocks.half_log_det), ndim)).sum(-1)
 
     def entropy(self) -> Array:
         """``(*batch,)`` differential entropy on the subspace; 0 for a point mass."""
@@ -255,8 +252,7 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
         blocks, df = self._blocks, self._known_df[..., None]
         rank, surprise = self._ranked(blocks.rank), self._ranked(blocks.surprise)
         log_density = (
-            log_student(0.5 * df, 0.5 * rank, df, jnp.zeros_like(df), surprise)
-            - 0.5 * rank * LOG_PI
+            log_student(0.5 * df, 0.5 * rank, df, jnp.full_like(df, LOG_TWO_PI), surprise)
             - self._ranked(blocks.constraint_half_log_det)
             - self._ranked(blocks.log_range_volume)
         )

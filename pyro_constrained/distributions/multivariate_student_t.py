@@ -1,6 +1,5 @@
 """Multivariate Student-t given A x = k."""
 
-import math
 from typing import Any
 
 import pyro.distributions as dist
@@ -32,8 +31,6 @@ from pyro_constrained.kernels.linear.blocks import Blocks, GroupBlocks, OneBlock
 from pyro_constrained.kernels.linear.root_conditional import DenseConditional, DiagonalConditional
 
 __all__ = ["ConstrainedMultivariateStudentT"]
-
-LOG_PI = math.log(math.pi)
 
 
 @in_full_precision
@@ -195,9 +192,9 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
     def _log_density(self, mahalanobis: Tensor) -> Tensor:
         half_df, half_size, log_spread = self._figures()
         spread = self._block_df[1]
-        log_density = log_student(half_df, half_size, spread, log_spread, mahalanobis)
-        log_density = log_density - half_size * LOG_PI - self._blocks.half_log_det
-        return self._blocks.total(log_density)
+        log_scale = LOG_TWO_PI + log_spread
+        log_density = log_student(half_df, half_size, spread, log_scale, mahalanobis)
+        return self._blocks.total(log_density - self._blocks.half_log_det)
 
     def entropy(self) -> Tensor:
         """``(*batch,)`` differential entropy on the subspace; 0 for a point mass."""
@@ -217,8 +214,9 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
         """
         blocks, df = self._blocks, self._blocks.each(self._known_df)
         log_density = (
-            log_student(0.5 * df, 0.5 * blocks.rank, df, torch.zeros_like(df), blocks.surprise)
-            - 0.5 * blocks.rank * LOG_PI
+            log_student(
+                0.5 * df, 0.5 * blocks.rank, df, torch.full_like(df, LOG_TWO_PI), blocks.surprise
+            )
             - blocks.constraint_half_log_det
             - blocks.log_range_volume
         )

@@ -1,7 +1,5 @@
 """Differences of gamma functions that keep their digits where the functions are large."""
 
-import math
-
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -50,14 +48,14 @@ def _digamma_rest(z: Array) -> Array:
 
 
 @jax.custom_jvp
-def log_student(a: Array, step: float, spread: Array, log_ratio: Array, distance: Array) -> Array:
-    """``log Gamma(a + step) - log Gamma(a) + a log spread - (a + step) log(spread + distance)``,
-    what a Student-t law makes of a squared distance.
+def log_student(a: Array, step: float, spread: Array, log_scale: Array, distance: Array) -> Array:
+    """``log Gamma(a + step) - log Gamma(a) + a log spread - (a + step) log(spread + distance)
+    - step log c``, what a Student-t law makes of a squared distance.
 
-    ``log_ratio`` is the logarithm of ``spread / (2 a)``. Derivatives keep their digits too, where
-    autodiff leaves a difference of two terms of ``step / a``.
+    ``log_scale`` is ``log(c spread / a)``. Derivatives keep their digits too, where autodiff leaves
+    a difference of two terms of ``step / a``.
     """
-    normaliser = log_gamma_excess(a, step) - step * (math.log(2) + log_ratio)
+    normaliser = log_gamma_excess(a, step) - step * log_scale
     return normaliser - (a + step) * jnp.log1p(distance / spread)
 
 

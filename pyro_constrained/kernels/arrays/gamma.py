@@ -1,6 +1,5 @@
 """Differences of gamma functions that keep their digits where the functions are large."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +13,8 @@ __all__ = ["digamma_step", "log_gamma_excess", "log_student"]
 
 LARGE = 30.0
 """From here on the asymptotic series are exact to the last digits of float64."""
+SHORT = 200.0
+"""Steps up to which PyTorch's derivatives, which take less time, keep their digits."""
 
 
 def log_gamma_excess(a: Tensor, step: float | Tensor) -> Tensor:
@@ -71,25 +72,26 @@ def _digamma_rest(z: Tensor) -> Tensor:
 
 
 def log_student(
-    a: Tensor, step: float | Tensor, spread: Tensor, log_ratio: Tensor, distance: Tensor
+    a: Tensor, step: float | Tensor, spread: Tensor, log_scale: Tensor, distance: Tensor
 ) -> Tensor:
-    """``log Gamma(a + step) - log Gamma(a) + a log spread - (a + step) log(spread + distance)``,
-    what a Student-t law makes of a squared distance.
+    """``log Gamma(a + step) - log Gamma(a) + a log spread - (a + step) log(spread + distance)
+    - step log c``, what a Student-t law makes of a squared distance.
 
-    ``log_ratio`` is the logarithm of ``spread / (2 a)``. Derivatives keep their digits too, where
-    autodiff leaves a difference of two terms of ``step / a``.
+    ``log_scale`` is ``log(c spread / a)``. Derivatives keep their digits too, where autodiff leaves
+    a difference of two terms of ``step / a``.
     """
-    if are_refused():
-        return _log_student(a, step, spread, log_ratio, distance)
+    is_short = not isinstance(step, Tensor) and step <= SHORT
+    if is_short or are_refused():
+        return _log_student(a, step, spread, log_scale, distance)
     if not isinstance(step, Tensor):
         step = torch.tensor(step, dtype=a.dtype, device=a.device)
-    return _LogStudent.apply(a, step, spread, log_ratio, distance)
+    return _LogStudent.apply(a, step, spread, log_scale, distance)
 
 
 def _log_student(
-    a: Tensor, step: float | Tensor, spread: Tensor, log_ratio: Tensor, distance: Tensor
+    a: Tensor, step: float | Tensor, spread: Tensor, log_scale: Tensor, distance: Tensor
 ) -> Tensor:
-    normaliser = log_gamma_excess(a, step) - step * (math.log(2) + log_ratio)
+    normaliser = log_gamma_excess(a, step) - step * log_scale
     return normaliser - (a + step) * torch.log1p(distance / spread)
 
 

@@ -152,6 +152,8 @@ def is_forward_twice() -> bool:
 def is_backward_mapped() -> bool:
     """Whether ``torch.autograd`` maps over gradients, for ``is_grads_batched`` or ``vectorize``: by
     a ``vmap`` that knows nothing but PyTorch's own operations."""
+    if torch.compiler.is_compiling():
+        return False
     level = torch._C._vmapmode_increment_nesting()
     torch._C._vmapmode_decrement_nesting()
     return level > 1

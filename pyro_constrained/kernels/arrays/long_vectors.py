@@ -12,29 +12,27 @@ from torch import Tensor
 
 from pyro_constrained.kernels.arrays.inspection import is_transformed
 
-__all__ = ["LONG", "is_long", "standardised", "sum_of_squares"]
+__all__ = ["LONG", "standardised", "sum_of_squares"]
 
 LONG = 10_000
 """Length from which derivatives of our own are faster than PyTorch's, and of sums over groups a
 sparse product than ``scatter_add``."""
 
 
-def is_long(*vectors: Tensor) -> bool:
-    """Whether these are vectors of one length, and long."""
+def _are_long(*vectors: Tensor) -> bool:
+    """Whether these are vectors of one length, and long, and operations are run as they are
+    written, differentiated backwards if at all."""
+    if torch._C._get_tracing_state() is not None:  # where a shape is no number
+        return False
     shape, dtype = vectors[0].shape, vectors[0].dtype
-    if len(shape) != 1 or shape[0] <= LONG:
+    if len(shape) != 1 or shape[0] <= LONG or torch.compiler.is_compiling() or is_transformed():
         return False
     return all(other.shape == shape and other.dtype == dtype for other in vectors[1:])
 
 
-def _is_run() -> bool:
-    """Whether operations are run as they are written, and differentiated backwards if at all."""
-    return not (torch.compiler.is_compiling() or torch.jit.is_tracing() or is_transformed())
-
-
 def standardised(value: Tensor, loc: Tensor, scale: Tensor) -> Tensor:
     """``(value - loc) / scale``."""
-    if _is_run() and is_long(value, loc, scale):
+    if _are_long(value, loc, scale):
         return _Standardised.apply(value, loc, scale)
     return (value - loc) / scale
 
@@ -43,7 +41,7 @@ def sum_of_squares(vector: Tensor) -> Tensor:
     """Sum over the last dimension."""
     if vector.ndim != 1:
         return vector.square().sum(-1)
-    return _SumOfSquares.apply(vector) if _is_run() and is_long(vector) else vector.dot(vector)
+    return _SumOfSquares.apply(vector) if _are_long(vector) else vector.dot(vector)
 
 
 class _Standardised(torch.autograd.Function):
