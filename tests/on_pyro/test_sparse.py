@@ -19,6 +19,7 @@ from pyro_constrained import (
     ConstrainedPoisson,
     constrain,
 )
+from pyro_constrained.kernels.linear import saddle
 
 pytestmark = pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
 
@@ -417,3 +418,15 @@ def test_dense_laws_make_a_matrix_dense_inside_of_transformations(kind):
     entries = A.values if isinstance(A, SparseMatrix) else A.data
     entries[0] += 1.0
     assert compiled(LOC).isnan()
+
+
+def test_a_law_that_scores_many_values_solves_once(monkeypatch):
+    """What the constraint says of loc does not depend on the value."""
+    law = ConstrainedNormal(
+        torch.zeros(4), torch.ones(4), sparse.csr_array(np.eye(2, 4)), [1.0, 2.0]
+    )
+    x, solved = law.mean, []
+    solve = saddle.host_solve
+    monkeypatch.setattr(saddle, "host_solve", lambda *given: solved.append(1) or solve(*given))
+    assert len({float(law.log_prob(x)) for _ in range(3)}) == 1
+    assert not solved

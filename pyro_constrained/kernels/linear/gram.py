@@ -55,17 +55,13 @@ class Gram(ABC):
         """``S' F^-1 gap``, the shortest step that closes a gap of the rows S."""
         return rows.adjoint(self.solve(gap))
 
-    def shifted(self, rows: Products, vector: Tensor, gap: Tensor) -> Tensor:
-        """The vector, moved the shortest way by which ``S vector`` grows by the gap."""
-        return rows.add_adjoint(vector, self.solve(gap))
-
     def projected(self, rows: Products, noise: Tensor) -> Tensor:
         """The noise, less what the rows determine of it."""
-        return self.shifted(rows, noise, -rows.apply(noise))
+        return rows.add_adjoint(noise, self.solve(-rows.apply(noise)))
 
     def kriged(self, rows: Products, noise: Tensor, gap: Tensor) -> Tensor:
         """The noise, moved the shortest way to where ``S noise`` is the gap."""
-        return self.shifted(rows, noise, gap - rows.apply(noise))
+        return rows.add_adjoint(noise, self.solve(gap - rows.apply(noise)))
 
 
 class DiagonalGram(Gram):

@@ -46,9 +46,15 @@ class _WhitenedConditional(Conditional):
     # What a call may not need is made when it is asked for, within the graph.
 
     @lazy_property
+    def white_excess(self) -> Tensor:
+        """``(*batch, n)`` minus the shortest white step that closes the gap of loc: what a density
+        adds to a deviation, without a derivative that changes its sign."""
+        return self.gram.closing(self.rows, -self.gap)
+
+    @property
     def white_gap(self) -> Tensor:
-        """``(*batch, n)`` the shortest white step that closes the gap of loc."""
-        return self.gram.closing(self.rows, self.gap)
+        """``(*batch, n)`` that step."""
+        return -self.white_excess
 
     @lazy_property
     def mean(self) -> Tensor:
@@ -56,7 +62,7 @@ class _WhitenedConditional(Conditional):
 
     @lazy_property
     def surprise(self) -> Tensor:
-        return sum_of_squares(self.white_gap)
+        return sum_of_squares(self.white_excess)
 
     @abstractmethod
     def _multiply(self, vector: Tensor) -> Tensor:
@@ -102,8 +108,7 @@ class _WhitenedConditional(Conditional):
 
     def white_deviation(self, value: Tensor) -> Tensor:
         """``(*batch, n)`` L^-1 (value - mean)."""
-        white = self._standardised(value)
-        return self.gram.shifted(self.rows, white, -self.gap)
+        return self._standardised(value) + self.white_excess
 
     def distance(self, value: Tensor) -> Tensor:
         return sum_of_squares(self.white_deviation(value))

@@ -104,9 +104,6 @@ class SparseGram(Gram):
         zeros = gap.new_zeros(gap.shape[:-1] + (self._rows.num_variables,))
         return self._solve(zeros, gap)[..., : self._rows.num_variables]
 
-    def shifted(self, rows: Products, vector: Tensor, gap: Tensor) -> Tensor:
-        return vector + self.closing(rows, gap)
-
     def projected(self, rows: Products, noise: Tensor) -> Tensor:
         return self.kriged(rows, noise, noise.new_zeros(self._rows.size))
 
