@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.autograd import forward_ad, gradcheck, gradgradcheck
 
-from pyro_constrained import ConstrainedNormal
+from pyro_constrained import ConstrainedMultivariateStudentT, ConstrainedNormal
 from pyro_constrained.kernels.arrays import long_vectors
 from pyro_constrained.kernels.arrays.long_vectors import LONG, standardised, sum_of_squares
 
@@ -97,3 +97,32 @@ def test_derivatives_of_a_long_law(problem, derivatives):
     expected = derivatives_backward(by_hand, t)
     for found, right in zip(derivatives(log_prob, t), expected, strict=True):
         np.testing.assert_allclose(found.detach(), right.detach(), rtol=1e-9)
+
+
+@pytest.mark.parametrize("df", [1.5, 3.5, 30.0])
+@pytest.mark.parametrize("recorded", ["trace", "compile", "forward twice"])
+def test_slope_in_the_degrees_of_freedom_of_a_recorded_law(recorded, df):
+    """As of the law that runs at once: in single precision parts of n / nu cancel."""
+    size = 20_000
+    x = torch.randn(size) * torch.distributions.Chi2(df).sample().rsqrt()
+    x, zeros, ones = x - x.mean(), torch.zeros(size), torch.ones(size)
+
+    def score(t):
+        law = ConstrainedMultivariateStudentT(t, zeros, A=np.ones(size), k=0.0, scale=ones)
+        return law.log_prob(x)
+
+    t = torch.tensor(df)
+    expected = torch.func.grad(score)(t)
+    if recorded == "forward twice":
+        moved = lambda t: torch.func.jvp(score, (t,), (ones[0],))  # noqa: E731
+        (_, found), _ = torch.func.jvp(moved, (t,), (ones[0],))
+    else:
+        torch._dynamo.reset()
+        run = (
+            torch.jit.trace(score, (t,), check_trace=False)
+            if recorded == "trace"
+            else torch.compile(score, backend="aot_eager")
+        )
+        leaf = t.clone().requires_grad_()
+        (found,) = torch.autograd.grad(run(leaf), leaf)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)

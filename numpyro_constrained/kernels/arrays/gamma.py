@@ -50,10 +50,10 @@ def _digamma_rest(z: Array) -> Array:
 @jax.custom_jvp
 def log_student(a: Array, step: float, spread: Array, log_scale: Array, distance: Array) -> Array:
     """``log Gamma(a + step) - log Gamma(a) + a log spread - (a + step) log(spread + distance)
-    - step log c``, what a Student-t law makes of a squared distance.
+    - step log pi``, what a Student-t law makes of a squared distance.
 
-    ``log_scale`` is ``log(c spread / a)``. Derivatives keep their digits too, where autodiff leaves
-    a difference of two terms of ``step / a``.
+    ``log_scale`` is ``log(pi spread / a)``. Derivatives keep their digits too, where autodiff
+    leaves a difference of two terms of ``step / a``.
     """
     normaliser = log_gamma_excess(a, step) - step * log_scale
     return normaliser - (a + step) * jnp.log1p(distance / spread)

@@ -1,5 +1,6 @@
 """Differences of gamma functions that keep their digits where the functions are large."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -75,14 +76,20 @@ def log_student(
     a: Tensor, step: float | Tensor, spread: Tensor, log_scale: Tensor, distance: Tensor
 ) -> Tensor:
     """``log Gamma(a + step) - log Gamma(a) + a log spread - (a + step) log(spread + distance)
-    - step log c``, what a Student-t law makes of a squared distance.
+    - step log pi``, what a Student-t law makes of a squared distance.
 
-    ``log_scale`` is ``log(c spread / a)``. Derivatives keep their digits too, where autodiff leaves
-    a difference of two terms of ``step / a``.
+    ``log_scale`` is ``log(pi spread / a)``. Derivatives keep their digits too, where autodiff
+    leaves a difference of two terms of ``step / a``.
     """
     is_short = not isinstance(step, Tensor) and step <= SHORT
-    if is_short or are_refused():
+    if is_short:
         return _log_student(a, step, spread, log_scale, distance)
+    if are_refused():
+        return torch.where(
+            a < step,
+            _sum_of_logarithms(a, step, spread, distance),
+            _log_student(a, step, spread, log_scale, distance),
+        )
     if not isinstance(step, Tensor):
         step = torch.tensor(step, dtype=a.dtype, device=a.device)
     return _LogStudent.apply(a, step, spread, log_scale, distance)
@@ -93,6 +100,13 @@ def _log_student(
 ) -> Tensor:
     normaliser = log_gamma_excess(a, step) - step * log_scale
     return normaliser - (a + step) * torch.log1p(distance / spread)
+
+
+def _sum_of_logarithms(a: Tensor, step: float | Tensor, spread: Tensor, distance: Tensor) -> Tensor:
+    """``log_student`` as it is written, whose derivatives by PyTorch keep their digits for large
+    steps, its values not for large a."""
+    large = torch.lgamma(a + step) - (a + step) * (spread + distance).log()
+    return large - torch.lgamma(a) + a * spread.log() - step * math.log(math.pi)
 
 
 class _LogStudent(torch.autograd.Function):
