@@ -224,13 +224,12 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
 
     def _log_density(self, mahalanobis: Array) -> Array:
         ndim = mahalanobis.ndim
-        half_df, half_size, log_spread = (
-            figure if isinstance(figure, float) else lift(figure, ndim)
-            for figure in self._figures()
-        )
+        half_df, half_size, log_spread = self._figures()
+        if not isinstance(half_size, float):
+            half_size = lift(half_size, ndim)
         spread = lift(self._block_df()[1], ndim)
-        log_scale = LOG_TWO_PI + log_spread
-        log_density = log_student(half_df, half_size, spread, log_scale, mahalanobis)
+        log_scale = LOG_TWO_PI + lift(log_spread, ndim)
+        log_density = log_student(lift(half_df, ndim), half_size, spread, log_scale, mahalanobis)
         return (log_density - lift(self._ranked(self._blocks.half_log_det), ndim)).sum(-1)
 
     def entropy(self) -> Array:

@@ -1,6 +1,7 @@
 """Differences of gamma functions that keep their digits where the functions are large."""
 
-import jax
+import math
+
 import jax.numpy as jnp
 from jax import Array
 from jax.scipy.special import digamma, gammaln
@@ -11,6 +12,12 @@ __all__ = ["digamma_step", "log_gamma_excess", "log_student"]
 
 LARGE = 30.0
 """From here on the asymptotic series are exact to the last digits of float64."""
+SHORT = 200.0
+"""Steps up to which the derivatives of an excess keep their digits."""
+FEW = 16.0
+"""And the quotient of a step and its argument."""
+LOG_PI = math.log(math.pi)
+HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
 
 @as_one
@@ -47,23 +54,22 @@ def _digamma_rest(z: Array) -> Array:
     )
 
 
-@jax.custom_jvp
-def log_student(a: Array, step: float, spread: Array, log_scale: Array, distance: Array) -> Array:
+def log_student(
+    a: Array, step: float | Array, spread: Array, log_scale: Array, distance: Array
+) -> Array:
     """``log Gamma(a + step) - log Gamma(a) + a log spread - (a + step) log(spread + distance)
     - step log pi``, what a Student-t law makes of a squared distance.
 
-    ``log_scale`` is ``log(pi spread / a)``. Derivatives keep their digits too, where autodiff
-    leaves a difference of two terms of ``step / a``.
+    ``log_scale`` is ``log(pi spread / a)``. Where ``step / a`` is large, the derivatives of an
+    excess are a difference of two terms of that size; term by term, with Stirling's formula for
+    ``Gamma(a + step)`` only, they keep their digits.
     """
-    normaliser = log_gamma_excess(a, step) - step * log_scale
-    return normaliser - (a + step) * jnp.log1p(distance / spread)
-
-
-@log_student.defjvp
-def _log_student_jvp(primals: tuple, tangents: tuple) -> tuple[Array, Array]:
-    a, step, spread, _, distance = primals
-    da, _, d_spread, _, d_distance = tangents
-    total = spread + distance
-    change = (digamma_step(a, step) - jnp.log1p(distance / spread)) * da
-    change = change + (a / spread * distance - step) / total * d_spread
-    return log_student(*primals), change - (a + step) / total * d_distance
+    excess = log_gamma_excess(a, step) - step * log_scale
+    excess = excess - (a + step) * jnp.log1p(distance / spread)
+    if isinstance(step, float) and step <= SHORT:
+        return excess
+    is_long = (step > SHORT) & (step > a * FEW)
+    total = jnp.where(is_long, a + step, SHORT)
+    by_term = total * jnp.log(total / (spread + distance)) - 0.5 * jnp.log(total)
+    by_term = by_term + _stirling(total) - gammaln(a) + a * jnp.log(spread) - total
+    return jnp.where(is_long, by_term - step * LOG_PI + HALF_LOG_TWO_PI, excess)

@@ -2,12 +2,10 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from pyro_constrained.kernels.arrays.functions import are_refused, described
 from pyro_constrained.kernels.arrays.inspection import are_known
 
 __all__ = ["digamma_step", "log_gamma_excess", "log_student"]
@@ -15,7 +13,11 @@ __all__ = ["digamma_step", "log_gamma_excess", "log_student"]
 LARGE = 30.0
 """From here on the asymptotic series are exact to the last digits of float64."""
 SHORT = 200.0
-"""Steps up to which PyTorch's derivatives, which take less time, keep their digits."""
+"""Steps up to which the derivatives of an excess keep their digits."""
+FEW = 16.0
+"""And the quotient of a step and its argument."""
+LOG_PI = math.log(math.pi)
+HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
 
 def log_gamma_excess(a: Tensor, step: float | Tensor) -> Tensor:
@@ -78,69 +80,18 @@ def log_student(
     """``log Gamma(a + step) - log Gamma(a) + a log spread - (a + step) log(spread + distance)
     - step log pi``, what a Student-t law makes of a squared distance.
 
-    ``log_scale`` is ``log(pi spread / a)``. Derivatives keep their digits too, where autodiff
-    leaves a difference of two terms of ``step / a``.
+    ``log_scale`` is ``log(pi spread / a)``. Where ``step / a`` is large, the derivatives of an
+    excess are a difference of two terms of that size; term by term, with Stirling's formula for
+    ``Gamma(a + step)`` only, they keep their digits.
     """
-    is_short = not isinstance(step, Tensor) and step <= SHORT
-    if is_short:
-        return _log_student(a, step, spread, log_scale, distance)
-    if are_refused():
-        return torch.where(
-            a < step,
-            _sum_of_logarithms(a, step, spread, distance),
-            _log_student(a, step, spread, log_scale, distance),
-        )
+    excess = log_gamma_excess(a, step) - step * log_scale
+    excess = excess - (a + step) * torch.log1p(distance / spread)
     if not isinstance(step, Tensor):
+        if step <= SHORT:
+            return excess
         step = torch.tensor(step, dtype=a.dtype, device=a.device)
-    return _LogStudent.apply(a, step, spread, log_scale, distance)
-
-
-def _log_student(
-    a: Tensor, step: float | Tensor, spread: Tensor, log_scale: Tensor, distance: Tensor
-) -> Tensor:
-    normaliser = log_gamma_excess(a, step) - step * log_scale
-    return normaliser - (a + step) * torch.log1p(distance / spread)
-
-
-def _sum_of_logarithms(a: Tensor, step: float | Tensor, spread: Tensor, distance: Tensor) -> Tensor:
-    """``log_student`` as it is written, whose derivatives by PyTorch keep their digits for large
-    steps, its values not for large a."""
-    large = torch.lgamma(a + step) - (a + step) * (spread + distance).log()
-    return large - torch.lgamma(a) + a * spread.log() - step * math.log(math.pi)
-
-
-class _LogStudent(torch.autograd.Function):
-    generate_vmap_rule = True
-    forward = staticmethod(described(_log_student))
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Tensor) -> None:
-        a, step, spread, _, distance = inputs
-        ctx.save_for_backward(a, step, spread, distance)
-        ctx.save_for_forward(a, step, spread, distance)
-
-    @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple:
-        a, step, spread, distance = ctx.saved_tensors
-        slopes = zip(_slopes(a, step, spread, distance), (a, spread, distance), strict=True)
-        to_a, to_spread, to_distance = (
-            (gradients[0] * slope).sum_to_size(at.shape) for slope, at in slopes
-        )
-        return to_a, None, to_spread, None, to_distance
-
-    @staticmethod
-    def jvp(ctx: Any, *tangents: Tensor | None) -> Tensor:
-        a, _, spread, _, distance = tangents
-        slopes = _slopes(*ctx.saved_tensors)
-        moves = zip(slopes, (a, spread, distance), strict=True)
-        return sum((slope * move for slope, move in moves if move is not None), 0 * slopes[2])
-
-
-def _slopes(a: Tensor, step: Tensor, spread: Tensor, distance: Tensor) -> tuple:
-    """Derivatives of ``log_student`` in each."""
-    total = spread + distance
-    return (
-        digamma_step(a, step) - torch.log1p(distance / spread),
-        (a / spread * distance - step) / total,
-        -(a + step) / total,
-    )
+    is_long = (step > SHORT) & (step > a * FEW)
+    total = torch.where(is_long, a + step, SHORT)
+    by_term = total * (total / (spread + distance)).log() - 0.5 * total.log() + _stirling(total)
+    by_term = by_term - torch.lgamma(a) + a * spread.log() - total
+    return torch.where(is_long, by_term - step * LOG_PI + HALF_LOG_TWO_PI, excess)
