@@ -5,7 +5,7 @@ from scipy import sparse
 
 from constrained_core.groups import GroupSum
 from constrained_core.linear.plan import DensePlan, GroupPlan, Plan, RowPlan
-from constrained_core.linear.saddle_factor import factor_saddle
+from constrained_core.linear.saddle_factors import factor_saddle
 from constrained_core.linear.sparse_plan import SparsePlan
 from constrained_core.linear.sparse_rank import part_labels
 from constrained_core.sparse import SparseMatrix
@@ -107,5 +107,4 @@ def fill(plan: SparsePlan) -> tuple[int, int]:
     """Entries of the factor of [[I, A'], [A, 0]] in the order chosen for it, and how many indices
     come last in that order, where the factor is dense."""
     factor = factor_saddle(plan.saddle, np.ones(plan.num_variables), plan.values)
-    early, late = len(factor.ordering.early), len(factor.ordering.late)
-    return factor.lower.nnz + early * late + late**2, late
+    return factor.num_entries, factor.num_late

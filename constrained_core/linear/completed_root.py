@@ -12,11 +12,8 @@ from scipy import linalg, sparse
 from constrained_core.cache import Cache, Content
 from constrained_core.errors import ParameterError
 from constrained_core.linear.field_words import NOT_DEFINITE_ALONE
-from constrained_core.linear.saddle_factor import (
-    SaddleFactor,
-    factor_of_precision,
-    factor_saddle,
-)
+from constrained_core.linear.saddle_factor import SaddleFactor
+from constrained_core.linear.saddle_factors import factor_of_precision, factor_saddle
 from constrained_core.linear.saddle_pattern import SaddlePattern
 
 __all__ = ["CompletedRoot", "root_for_noise"]
@@ -41,9 +38,9 @@ class CompletedRoot:
     """
 
     def __init__(self, factor: SaddleFactor, rows: sparse.csr_array) -> None:
+        self._factor = factor = factor.without_negative_pivots()
         if (factor.pivots <= 0).any():
             raise ParameterError(NOT_DEFINITE_ALONE)
-        self._factor = factor
         rows = rows.multiply(factor.scale[None]).tocsr()
         rows = rows.multiply(1 / sparse.linalg.norm(rows, axis=1)[:, None]).tocsr()
         early, late = (rows[:, index] for index in (factor.ordering.early, factor.ordering.late))
@@ -106,7 +103,7 @@ def root_for_noise(
             is seen to have negative eigenvalues.
     """
     factor = factor_saddle(pattern, q, a)
-    if factor.has_root_of_precision:
+    if isinstance(factor, SaddleFactor) and factor.has_root_of_precision:
         return factor
     of_q, of_a = Content(q), Content(a)
     alone = _PRECISIONS.get((pattern, of_q), lambda: factor_of_precision(pattern, q))

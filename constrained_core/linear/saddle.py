@@ -14,8 +14,10 @@ import numpy as np
 
 from constrained_core.errors import ParameterError
 from constrained_core.linear.completed_root import root_for_noise
-from constrained_core.linear.saddle_factor import SaddleFactor, factor_saddle
+from constrained_core.linear.saddle_factor import SaddleFactor
+from constrained_core.linear.saddle_factors import factor_saddle
 from constrained_core.linear.saddle_pattern import SaddlePattern
+from constrained_core.linear.saddle_pivoted import ScalesFactor
 
 __all__ = [
     "SaddlePattern",
@@ -100,12 +102,12 @@ def saddle_inverse_tangent(
 
 
 def _along(
-    factor: SaddleFactor, values: np.ndarray, direction: np.ndarray
+    factor: SaddleFactor | ScalesFactor, values: np.ndarray, direction: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Derivative of the selected inverse by a complex step, which has no rounding of its own."""
     size = np.abs(direction).max(initial=0.0)
     step = STEP / size if size > 0 else STEP
-    moved = SaddleFactor(factor.ordering, values + 1j * step * direction, factor.scale)
+    moved = factor.moved(values + 1j * step * direction)
     on_q, on_a = moved.selected_inverse
     return on_q.imag / step, on_a.imag / step
 
@@ -158,7 +160,7 @@ def _of_vectors(batch: tuple[int, ...], where: tuple[int, ...]) -> tuple:
 
 def _try_factor(
     pattern: SaddlePattern, q: np.ndarray, a: np.ndarray, strict: bool
-) -> SaddleFactor | None:
+) -> SaddleFactor | ScalesFactor | None:
     return _try(partial(factor_saddle, pattern, q, a), strict)
 
 

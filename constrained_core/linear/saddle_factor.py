@@ -13,38 +13,30 @@ from functools import cached_property
 import numpy as np
 from scipy import sparse
 
-from constrained_core.cache import Cache, Content
-from constrained_core.errors import ParameterError
 from constrained_core.linear.saddle_ordering import (
     SMALL_PIVOT,
     Ordering,
     factor_in_order,
-    order_saddle,
+    postponed,
 )
-from constrained_core.linear.saddle_pattern import SaddlePattern
+from constrained_core.linear.saddle_refined import RefinedFactor
 
-__all__ = ["SaddleFactor", "factor_of_precision", "factor_saddle"]
+__all__ = ["SaddleFactor"]
 
 LARGE_MULTIPLIER = 1e4
 """Entry of L from which an order is chosen anew for the values at hand."""
 ROUNDING = 1e3 * float(np.finfo(np.float64).eps)
 """Share of the terms of S up to which their sum may be rounding."""
-FINE = 16 * float(np.finfo(np.float64).eps)
-"""Residual that needs no refinement, over the right-hand side and the solution times the largest
-sum of a row of |K|: rounding of K alone makes one of eps."""
-FINE_IN_A_ROW = 1e3 * float(np.finfo(np.float64).eps)
-"""The same for one row, over what is added up in it."""
-EVEN = 1e4
-"""Ratio of entries of K, scaled to about one, up to which rows need not be told apart."""
-REFINEMENTS = 3
-"""How often a solution is refined at most where they are."""
-TOGETHER = 8
-"""Vectors that are solved for at once."""
+ROUNDED = 1e-2
+"""Size of a pivot, in a matrix of entries of about one, that may be rounding of single precision as
+it grows in an elimination."""
+MAX_POSTPONED = 16
+"""Directions along which rounding may make a semidefinite matrix a negative one."""
 ZERO = 1e-10
 """Eigenvalue of S, scaled to one, that is none."""
 
 
-class SaddleFactor:
+class SaddleFactor(RefinedFactor):
     """K with known values, factored.
 
     Args:
@@ -55,17 +47,41 @@ class SaddleFactor:
     """
 
     def __init__(self, ordering: Ordering, values: np.ndarray, scale: np.ndarray) -> None:
-        self.ordering, self.pattern, self.scale = ordering, ordering.pattern, scale
-        row, column = self.pattern.entries
-        scaled = values * scale[row] * scale[column]
-        self._whole = self.pattern.filled(scaled)
-        size = np.abs(scaled)
-        self._norm = np.bincount(row, size, minlength=self.pattern.size).max(initial=0.0)
-        self._is_even = EVEN * size.min(initial=np.inf, where=size > 0) > size.max(initial=0.0)
-        first, self._across, self._last = ordering.split(scaled)
+        super().__init__(ordering.pattern, values, scale)
+        self.ordering, self._values = ordering, values
+        first, self._across, self._last = ordering.split(self.scaled)
         self._factor = factor_in_order(first) if first.shape[0] else None
         self.explained = self.solve_early(self._across)
         self.rest = self._last - self._across.T @ self.explained
+
+    def moved(self, values: np.ndarray) -> "SaddleFactor":
+        """The same for other values of K."""
+        return SaddleFactor(self.ordering, values, self.scale)
+
+    def without_negative_pivots(self) -> "SaddleFactor":
+        """The factor whose late indices are also those with pivots that are not positive: of a
+        semidefinite matrix by rounding."""
+        factor = self
+        for _ in range(MAX_POSTPONED):
+            negative = np.flatnonzero(factor.pivots <= 0)
+            if not len(negative) or factor.pivots[negative[0]] < -ROUNDED:
+                break
+            # What comes after the first one is of no meaning.
+            factor = SaddleFactor(
+                postponed(factor.ordering, negative[:1]), self._values, self.scale
+            )
+        return factor
+
+    @property
+    def num_entries(self) -> int:
+        """Entries of the factor."""
+        early, late = len(self.ordering.early), self.num_late
+        return int(self.lower.nnz + early * late + late**2)
+
+    @property
+    def num_late(self) -> int:
+        """Indices that come last, where the factor is dense."""
+        return len(self.ordering.late)
 
     @cached_property
     def lower(self) -> sparse.csc_array:
@@ -92,6 +108,18 @@ class SaddleFactor:
         return bool(-LARGE_MULTIPLIER < smallest and largest < LARGE_MULTIPLIER)
 
     @cached_property
+    def clearance(self) -> float:
+        """Share of the square of a row that those before it leave, where it is least: what is lost
+        of its digits."""
+        n, ordering = self.pattern.num_variables, self.ordering
+        shares = np.abs(self.pivots[ordering.early >= n])
+        try:
+            late = np.abs(np.diagonal(self._late_inverse))[ordering.late >= n]
+        except np.linalg.LinAlgError:
+            return 0.0
+        return float(min(shares.min(initial=1.0), 1 / late.max(initial=1.0)))
+
+    @cached_property
     def _late(self) -> tuple[np.ndarray, np.ndarray]:
         """S without what is rounding, scaled to about one, and the scale."""
         size = np.abs(self._last) + np.abs(self._across).T @ np.abs(self.explained)
@@ -110,36 +138,6 @@ class SaddleFactor:
         """log |det K|."""
         scaled = np.log(np.abs(self.pivots)).sum() + np.linalg.slogdet(self.rest)[1]
         return float(scaled - 2 * np.log(self.scale).sum())
-
-    def solve(self, right: np.ndarray) -> np.ndarray:
-        """``K^-1 right`` for ``(..., n + r)``, refined where rounding is seen to be larger than it
-        must be."""
-        vectors = right.reshape(-1, self.pattern.size)
-        solution = np.empty(vectors.shape, dtype=self._whole.dtype)
-        for start in range(0, len(vectors), TOGETHER):  # as many as stay in the cache
-            part = slice(start, start + TOGETHER)
-            solution[part] = self._refined(vectors[part] * self.scale) * self.scale
-        return solution.reshape(right.shape)
-
-    def _refined(self, scaled: np.ndarray) -> np.ndarray:
-        solution = self._solve(scaled)
-        coarse = np.arange(len(scaled))
-        for _ in range(1 if self._is_even else REFINEMENTS):
-            found, right = solution[coarse], scaled[coarse]
-            rest = right - (self._whole @ found.T).T
-            is_coarse = ~(np.abs(rest) <= self._rounding(found, right)).all(-1)
-            coarse = coarse[is_coarse]
-            if not len(coarse):
-                break
-            solution[coarse] += self._solve(rest[is_coarse])
-        return solution
-
-    def _rounding(self, found: np.ndarray, right: np.ndarray) -> np.ndarray:
-        """Residuals that need no refinement; where scales differ, those of each row alone, as small
-        variables have digits of their own."""
-        if self._is_even:
-            return (FINE * (self._norm * _largest(found) + _largest(right)))[:, None]
-        return FINE_IN_A_ROW * ((np.abs(self._whole) @ np.abs(found).T).T + np.abs(right))
 
     def _solve(self, right: np.ndarray) -> np.ndarray:
         """For ``(k, n + r)``: row by row, as SuperLU reads its columns."""
@@ -210,10 +208,6 @@ class SaddleFactor:
         return self.ordering.supernodes.inverse(store, self.pivots)
 
 
-def _largest(vectors: np.ndarray) -> np.ndarray:
-    return np.abs(vectors).max(-1, initial=0.0)
-
-
 def _is_identity(permutation: np.ndarray) -> bool:
     return bool((permutation == np.arange(len(permutation))).all())
 
@@ -225,77 +219,3 @@ def _balance(size: np.ndarray) -> np.ndarray:
         largest = (scale[:, None] * size * scale).max(1)
         scale = scale / np.sqrt(np.where(largest > 0, largest, 1.0))
     return scale
-
-
-_ORDERINGS: Cache[Ordering] = Cache(max_entries=64)
-_FACTORS: Cache[SaddleFactor] = Cache(max_entries=8)
-
-
-def factor_saddle(pattern: SaddlePattern, q: np.ndarray, a: np.ndarray) -> SaddleFactor:
-    """K factored; the same values are factored once.
-
-    Raises:
-        ParameterError: Q is not positive definite on the null space of A, or rows of A depend on
-            each other; values that are not finite.
-    """
-    return _FACTORS.get((pattern, Content(q), Content(a)), lambda: _definite(pattern, q, a))
-
-
-def _definite(pattern: SaddlePattern, q: np.ndarray, a: np.ndarray) -> SaddleFactor:
-    factor = _factor_values(pattern, q, a)
-    free, negative = factor.signs()
-    if free or negative != pattern.num_rows:
-        raise ParameterError(_not_definite(free, negative - pattern.num_rows))
-    return factor
-
-
-def factor_of_precision(pattern: SaddlePattern, q: np.ndarray) -> SaddleFactor:
-    """Q alone, factored: whatever its eigenvalues are."""
-    return _factor_values(pattern.of_precision, q, np.zeros(0))
-
-
-def _factor_values(pattern: SaddlePattern, q: np.ndarray, a: np.ndarray) -> SaddleFactor:
-    values = pattern.values(q, a)
-    if not np.isfinite(values).all():
-        raise ParameterError(
-            "expected finite values of the precision, scale and A, got NaN or infinity; check the "
-            "parameters."
-        )
-    scale = pattern.scale(values)
-    row, column = pattern.entries
-    scaled = values * scale[row] * scale[column]
-    ordering = _ORDERINGS.find(pattern)
-    if ordering is not None:
-        factor = _try(ordering, values, scale)
-        if factor is not None:
-            return factor
-    ordering = _ORDERINGS.put(pattern, order_saddle(pattern, scaled))
-    try:
-        factor = SaddleFactor(ordering, values, scale)
-    except RuntimeError as error:  # as below, whatever the order
-        raise ParameterError(_not_definite(1, 0)) from error
-    if not factor.is_in_order:
-        raise ParameterError(_not_definite(1, 0))
-    return factor
-
-
-def _try(ordering: Ordering, values: np.ndarray, scale: np.ndarray) -> SaddleFactor | None:
-    try:
-        factor = SaddleFactor(ordering, values, scale)
-    except RuntimeError:  # SuperLU found a pivot that is exactly zero
-        return None
-    return factor if factor.is_stable else None
-
-
-def _not_definite(free: int, negative: int) -> str:
-    what = []
-    if free:
-        what.append(f"leaves {free} direction{'s' * (free > 1)} free")
-    if negative:
-        what.append(f"is negative along {negative} direction{'s' * (negative > 1)}")
-    return (
-        "precision_matrix: expected a matrix Q that is positive definite on the null space of A, "
-        f"got one that {' and '.join(what) or 'is not'} there; add a row to A for each free "
-        "direction (a sum over every connected component of an intrinsic field), or make Q "
-        "positive definite."
-    )

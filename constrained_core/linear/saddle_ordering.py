@@ -16,7 +16,7 @@ from scipy.sparse.linalg import SuperLU, splu
 from constrained_core.linear.elimination_tree import Supernodes
 from constrained_core.linear.saddle_pattern import SaddlePattern
 
-__all__ = ["SMALL_PIVOT", "Ordering", "factor_in_order", "order_saddle"]
+__all__ = ["SMALL_PIVOT", "Ordering", "factor_in_order", "order_saddle", "postponed"]
 
 SMALL_PIVOT = 1e-9
 """Pivot of a matrix of entries of about one, below which an index is taken late."""
@@ -158,7 +158,7 @@ def order_saddle(pattern: SaddlePattern, scaled: np.ndarray) -> Ordering:
             return _variables_first(pattern, scaled)
         if len(weak) == 0:
             break
-        ordering = _postponed(ordering, weak)
+        ordering = postponed(ordering, weak)
     return ordering
 
 
@@ -178,7 +178,7 @@ def _variables_first(pattern: SaddlePattern, scaled: np.ndarray) -> Ordering:
         weak = _without_pivot(ordering, scaled, 0.0)
         if len(weak) == 0:
             break
-        ordering = _postponed(ordering, weak)
+        ordering = postponed(ordering, weak)
     return ordering
 
 
@@ -243,7 +243,8 @@ def _ties(factor: SuperLU) -> np.ndarray:
     return np.sort(places[: int((size_of > 1e-3 * size_of[0]).sum())])
 
 
-def _postponed(ordering: Ordering, places: np.ndarray) -> Ordering:
+def postponed(ordering: Ordering, places: np.ndarray) -> Ordering:
+    """The order with early places last."""
     early = np.delete(ordering.early, places)
     return Ordering(
         ordering.pattern, early, np.concatenate([ordering.late, ordering.early[places]])

@@ -59,17 +59,35 @@ class SaddlePattern(ByContent):
         """``(nq + 2 na,)`` values of the entries of K."""
         return np.concatenate([q, a, a])
 
+    @cached_property
+    def is_diagonal(self) -> bool:
+        """Whether Q has entries on its diagonal only."""
+        return len(self.q_row) == self.num_variables and bool((self.q_row == self.q_column).all())
+
     def filled(self, values: np.ndarray) -> sparse.csr_array:
         """K."""
         return sparse.csr_array((values, self.entries), shape=(self.size, self.size))
 
     def scale(self, values: np.ndarray) -> np.ndarray:
         """``(n + r,)`` powers of two T such that T K T has a diagonal and rows of A of about 1."""
+        variables, a = self.white_rows(values)
+        squares = np.bincount(self.a_row, a**2, minlength=self.num_rows)
+        return np.concatenate([variables, power_of_two_scale(np.sqrt(squares))])
+
+    def steep_scale(self, values: np.ndarray) -> np.ndarray:
+        """The same T with all entries of A from about 1 on."""
+        variables, a = self.white_rows(values)
+        smallest = np.array([a.min(initial=np.inf, where=a > 0)])
+        rows = power_of_two_scale(smallest) if np.isfinite(smallest) else 1.0
+        return np.concatenate([variables, np.full(self.num_rows, rows)])
+
+    def white_rows(self, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Powers of two that bring the diagonal of Q to about 1, and the size of the entries of A
+        times those of their variables."""
         size = np.abs(values)
         on_diagonal = np.flatnonzero(self.q_row == self.q_column)
         diagonal = np.zeros(self.num_variables)
         diagonal[self.q_row[on_diagonal]] = size[on_diagonal]
         variables = power_of_two_scale(np.sqrt(diagonal))
         a = size[len(self.q_row) : len(self.q_row) + len(self.a_row)] * variables[self.a_column]
-        squares = np.bincount(self.a_row, a**2, minlength=self.num_rows)
-        return np.concatenate([variables, power_of_two_scale(np.sqrt(squares))])
+        return variables, a

@@ -1,10 +1,13 @@
 """Saddle-point matrices K = [[Q, A'], [A, 0]] against dense algebra."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from scipy import sparse
 
 from constrained_core.errors import ParameterError
+from constrained_core.linear.residual import ResidualOf
 from constrained_core.linear.saddle import (
     SaddlePattern,
     precision_noise,
@@ -14,6 +17,7 @@ from constrained_core.linear.saddle import (
     saddle_solve,
 )
 from tests.intrinsic_fields import INTRINSIC_FIELDS
+from tests.laws.exact import fractions, log, solve
 
 KINDS = ("proper", "diagonal", "intrinsic", "identity", "indefinite")
 
@@ -256,6 +260,48 @@ def test_values_of_very_different_size():
     gram = (A.toarray() * scale**2) @ A.toarray().T
     expected = np.linalg.slogdet(gram)[1] - 2 * np.log(scale).sum()
     np.testing.assert_allclose(saddle_log_det(pattern, q, a), expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_residuals_are_those_of_twice_the_precision(seed):
+    """Against fractions, where terms of a row cancel to a share of 1e-20."""
+    rng = np.random.default_rng(seed)
+    matrix = sparse.random_array((12, 12), density=0.4, rng=rng) + sparse.eye_array(12)
+    x = rng.normal(size=(2, 12)) * 10.0 ** rng.uniform(-5, 5, 12)
+    right = x @ matrix.toarray().T
+    found = ResidualOf(sparse.csr_array(matrix))(x, right)
+    exact = [
+        [
+            Fraction(b) - sum(Fraction(m) * Fraction(v) for m, v in zip(row, vector, strict=True))
+            for row, b in zip(matrix.toarray(), values, strict=True)
+        ]
+        for vector, values in zip(x, right, strict=True)
+    ]
+    exact = np.array(exact, float)
+    size = np.abs(x) @ np.abs(matrix.toarray()).T
+    assert (np.abs(found - exact) <= 1e-15 * np.abs(exact) + 1e-30 * size).all()
+
+
+@pytest.mark.parametrize("decades", [4, 8, 20])
+@pytest.mark.parametrize("seed", range(4))
+def test_scales_that_differ(seed, decades):
+    """Determinant, solution and selected inverse against fractions: nothing is squared away."""
+    rng = np.random.default_rng(seed)
+    rows = (rng.random((5, 12)) < 0.4) * rng.choice([-1.0, 1.0, 2.0], (5, 12))
+    rows[np.arange(5), np.arange(5)] = 1.0
+    A = sparse.csr_array(rows * 10.0 ** rng.uniform(-decades / 2, decades / 2, 12))
+    pattern, q, a = pattern_of(sparse.eye_array(12), A)
+    right = rng.normal(size=17)
+    K = fractions(dense(sparse.eye_array(12), A))
+    unit = fractions(np.eye(17))
+    columns = [[*one, Fraction(b)] for one, b in zip(unit, right, strict=True)]
+    solved, determinant = solve(K, columns)
+    assert float(saddle_log_det(pattern, q, a)) == pytest.approx(log(abs(determinant)), rel=1e-13)
+    expected = np.array([float(row[-1]) for row in solved])
+    found = saddle_solve(pattern, q, a, right)
+    np.testing.assert_allclose(found[:12], expected[:12], rtol=1e-12)
+    diagonal = saddle_inverse(pattern, q, a)[0][np.argsort(pattern.q_row)]
+    np.testing.assert_allclose(diagonal, [float(solved[i][i]) for i in range(12)], rtol=1e-12)
 
 
 def test_what_is_not_finite_is_refused():

@@ -135,10 +135,30 @@ class Exact:
         (point,) = fractions(x)
         assert all(dot(row, point) == k for row, k in zip(self.A, self.k, strict=True))
         away = [a - b for a, b in zip(point, self.loc, strict=True)]
-        solved, base = solve(self.covariance, [[a] for a in away])
-        weighted = [row[-1] for row in self._solved[0]]
-        rows = solve(times(self.A, transposed(self.A)), [[] for _ in self.A])[1]
-        distance = dot([row[0] for row in solved], away) - dot(weighted, self.gap)
-        log_det = log(base) + log(rows) - log(self._solved[1])
+        solved = solve(self.covariance, [[a] for a in away])[0]
+        distance = dot([row[0] for row in solved], away) - self.surprise
         dimension = len(self.loc) - len(self.A)
-        return -0.5 * (float(distance) + log_det + dimension * math.log(2 * math.pi))
+        return -0.5 * (float(distance) + self._log_det + dimension * math.log(2 * math.pi))
+
+    @property
+    def _log_det(self) -> float:
+        """Of the covariance on the subspace."""
+        base = solve(self.covariance, [[] for _ in self.loc])[1]
+        rows = solve(times(self.A, transposed(self.A)), [[] for _ in self.A])[1]
+        return log(base) + log(rows) - log(self._solved[1])
+
+    @property
+    def surprise(self) -> Fraction:
+        """gap' (A Sigma A')^-1 gap."""
+        return dot([row[-1] for row in self._solved[0]], self.gap)
+
+    @property
+    def entropy(self) -> float:
+        dimension = len(self.loc) - len(self.A)
+        return 0.5 * (self._log_det + dimension * (1 + math.log(2 * math.pi)))
+
+    @property
+    def constraint_log_prob(self) -> float:
+        """Of A x at k."""
+        log_det = log(self._solved[1]) + len(self.A) * math.log(2 * math.pi)
+        return -0.5 * (float(self.surprise) + log_det)

@@ -5,6 +5,7 @@ import pytest
 from scipy import sparse
 
 from tests.adapters import each_backend
+from tests.laws.exact import Exact
 
 A = np.array(
     [
@@ -40,3 +41,55 @@ def test_digits_where_rows_share_large_variables(backend, spread):
     draws = backend.draws(law, 0, (200,))
     allowed = 4 * np.finfo(float).eps * (np.abs(draws) @ np.abs(A).T + np.abs(K))
     assert (np.abs(draws @ A.T - K) <= allowed).all()
+
+
+def flows(num_nodes: int, num_flows: int) -> np.ndarray:
+    """Balances of a network that is open at some nodes."""
+    rng = np.random.default_rng(0)
+    rows = np.zeros((num_nodes, num_flows))
+    for flow in range(num_flows):
+        start, end = rng.choice(num_nodes + 1, 2, replace=False)
+        for node, sign in ((start, -1.0), (end, 1.0)):
+            if node < num_nodes:
+                rows[node, flow] = sign
+    assert np.linalg.matrix_rank(rows) == num_nodes
+    return rows
+
+
+BEYOND = [("float32", 1e2), ("float32", 1e4), *(("float64", large) for large in (1e2, 1e6, 1e10))]
+
+
+@each_backend
+@pytest.mark.parametrize(("dtype", "large"), BEYOND)
+def test_flows_that_are_not_measured(backend, large, dtype):
+    """As data reconciliation has them: a third of all scales is large. Squares of scales had lost
+    the small ones (a mean off by 2e-7 of itself at 1e4, an error at 1e6)."""
+    rng, rows = np.random.default_rng(1), flows(8, 20)
+    loc, scale, k = rng.normal(size=20), np.exp(rng.normal(size=20)) / 10, rng.normal(size=8)
+    scale[rng.random(20) < 0.3] = large
+    loc, scale, k = (one.astype(dtype).astype(float) for one in (loc, scale, k))
+    exact = Exact.of({"loc": loc, "scale": scale}, rows, k)
+
+    def law(matrix, t=0.0):
+        moved = backend.array(scale, dtype) * (1 + t * backend.array(np.cos(np.arange(20)), dtype))
+        make = backend.library.ConstrainedNormal
+        return make(backend.array(loc, dtype), moved, matrix, backend.array(k, dtype))
+
+    eps, found = float(np.finfo(dtype).eps), law(sparse.csr_array(rows))
+    mean = np.array([float(entry) for entry in exact.mean])
+    # The mean follows loc and k, which are about 1, by factors of a few units.
+    assert (np.abs(backend.value(found, "mean") - mean) <= 100 * eps * (np.abs(mean) + 1)).all()
+    np.testing.assert_allclose(backend.value(found, "variance"), exact.variance, rtol=100 * eps)
+    for name in ("entropy", "constraint_log_prob"):
+        value = float(backend.value(found, name))
+        assert value == pytest.approx(getattr(exact, name), rel=100 * eps), name
+        slopes = [slope(backend, law, matrix, name) for matrix in (rows, sparse.csr_array(rows))]
+        assert slopes[1] == pytest.approx(slopes[0], rel=1e4 * eps, abs=1e4 * eps), name
+
+
+def slope(backend, law, matrix, name):
+    def figure(t):
+        found = getattr(law(matrix, t), name)
+        return found() if callable(found) else found
+
+    return float(backend.value_and_slope(figure)(0.0)[1])
