@@ -20,6 +20,7 @@ from pyro_constrained.kernels.arrays.autocast import in_full_precision
 from pyro_constrained.kernels.arrays.compiled import while_current
 from pyro_constrained.kernels.arrays.in_place import Unchanged, detached
 from pyro_constrained.kernels.arrays.inspection import are_known
+from pyro_constrained.kernels.arrays.lazy import without_asides
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes
 from pyro_constrained.kernels.linear.constraint import LinearConstraint, default_tolerance
 
@@ -67,7 +68,7 @@ class ConstrainedDistribution(TorchDistribution):
 
     def __copy__(self) -> "ConstrainedDistribution":
         new = type(self).__new__(type(self))
-        new.__dict__.update(self.__dict__)
+        new.__dict__.update(without_asides(self.__dict__))
         return new
 
     def _require_unchanged(self) -> None:
@@ -131,7 +132,7 @@ class ConstrainedDistribution(TorchDistribution):
     def expand(self, batch_shape: Any, _instance: Any = None) -> "ConstrainedDistribution":
         """The same law with a larger batch shape; nothing is computed anew."""
         new = copy.copy(self) if _instance is None else _instance
-        new.__dict__.update(self.__dict__)
+        new.__dict__.update(without_asides(self.__dict__))
         new._batch_shape = torch.Size(batch_shape)
         for name, event_dim in self._event_dims.items():
             value = self.__dict__.get(name)

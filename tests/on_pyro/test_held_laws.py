@@ -79,6 +79,42 @@ def test_what_one_transform_makes_of_a_law_is_not_for_the_next(name, quantity, f
         close(later(law, x, t), later(SENT[name](), x, t))
 
 
+@pytest.mark.parametrize("name", SENT)
+def test_an_expanded_law_shares_nothing_that_a_transform_made(name):
+    """Both had written to one place: figures of the one had the batch of the other."""
+    law, x = SENT[name](), SENT[name]().sample()
+    expected = law.log_prob(x), law.mean, law.entropy()
+
+    def figures(t):
+        large = law.expand((4,))
+        asked = large.log_prob(x), large.mean, large.entropy(), large.variance
+        assert [one.shape[:1] for one in asked] == [(4,)] * 4
+        own = law.log_prob(x), law.mean, law.entropy()
+        return tuple(one + t for one in own)
+
+    with_first = torch.func.vmap(lambda t: law.mean + law.entropy() + t)
+    with_first(torch.zeros(2))
+    found = torch.func.vmap(figures, randomness="different")(torch.zeros(2))
+    close(found, tuple(one.expand(2, *one.shape) for one in expected))
+
+
+def test_the_gradient_of_a_law_that_was_made_inside_of_a_transform():
+    """Parameters that are made there are wrapped, and hid that their gradient is recorded."""
+    p, laws = torch.tensor([0.2, 0.5, 0.7, 0.4], requires_grad=True), []
+
+    def make(t):
+        laws.append(ConstrainedBernoulli(p, torch.ones(4), 2))
+        return t
+
+    torch.func.jvp(make, (torch.zeros(()),), (torch.zeros(()),))
+    weights = torch.arange(16.0).reshape(4, 4)
+    found, expected = (
+        torch.autograd.grad((law.covariance * weights).sum(), p)
+        for law in (laws[0], ConstrainedBernoulli(p, torch.ones(4), 2))
+    )
+    close(found, expected)
+
+
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda law: pickle.loads(pickle.dumps(law))])
 @pytest.mark.parametrize("name", SENT)
 def test_a_law_is_copied_after_a_transform(name, copied):

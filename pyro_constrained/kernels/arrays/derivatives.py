@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from pyro_constrained.kernels.arrays.compiled import outside_graphs
-from pyro_constrained.kernels.arrays.inspection import is_transformed
+from pyro_constrained.kernels.arrays.inspection import is_transformed, outliving
 
 __all__ = ["jacobian_rows", "outside_inference", "slope_of", "slopes_of"]
 
@@ -39,6 +39,7 @@ def slopes_of(
         others: what else the function depends on. If a gradient is asked for in none of them,
             derivatives are constants.
     """
+    at, others = tuple(map(outliving, at)), tuple(map(outliving, others))
     if is_transformed():
         places = tuple(range(len(at)))
         return torch.func.grad(lambda *given: function(*given).sum(), places)(*at)
@@ -59,6 +60,7 @@ def jacobian_rows(
 ) -> list[Tensor]:
     """Derivatives of every entry of the last dimension, each summed over a batch: that of the
     function is that of ``at``. Arguments are as above."""
+    at, others = outliving(at), tuple(map(outliving, others))
     if is_transformed():
         found, pulled_back = torch.func.vjp(function, at)[:2]
         unit = torch.eye(found.shape[-1], dtype=found.dtype, device=found.device)

@@ -6,9 +6,10 @@ from contextlib import ExitStack, contextmanager
 import numpy as np
 import torch
 from torch import Tensor
-from torch._C._functorch import (
+from torch._C._functorch import (  # type: ignore[attr-defined]
     get_unwrapped,
     is_batchedtensor,
+    is_dead_tensor_wrapper,
     is_functorch_wrapped_tensor,
     maybe_current_level,
     maybe_get_level,
@@ -38,6 +39,7 @@ __all__ = [
     "is_same_when_traced",
     "is_transformed",
     "is_wrapped",
+    "outliving",
     "outside_transforms",
     "unwrapped",
 ]
@@ -121,6 +123,14 @@ READERS[Tensor] = _read
 def unwrapped(tensor: Tensor) -> Tensor:
     """What ``torch.func`` wraps, if it does: of constants the same, of what is mapped all of it."""
     while is_wrapped(tensor):
+        tensor = get_unwrapped(tensor)
+    return tensor
+
+
+def outliving(tensor: Tensor) -> Tensor:
+    """What is left of a tensor that was made inside of a transform of ``torch.func``, of which the
+    wrapper does not say whether its gradient is recorded."""
+    while is_wrapped(tensor) and is_dead_tensor_wrapper(tensor):
         tensor = get_unwrapped(tensor)
     return tensor
 

@@ -9,7 +9,7 @@ from torch._C._functorch import is_dead_tensor_wrapper, maybe_current_level  # t
 from torch.autograd.graph import saved_tensors_hooks
 from torch.distributions import utils
 
-__all__ = ["lazy_property"]
+__all__ = ["lazy_property", "without_asides"]
 
 Value = TypeVar("Value")
 
@@ -17,12 +17,16 @@ _top_hooks = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", Non
 """By what saved tensors are packed now; older versions of PyTorch do not say."""
 
 
-class _Inside(dict[str, tuple[Tensor, Any]]):
-    """What was made inside of ``torch.func``, beside a tensor that was made there too; a copy of
-    whom it belongs to has none of it."""
+class _Aside(dict[str, Any]):
+    """What was made where later answers cannot have it; a copy of whom it belongs to has none."""
 
     def __reduce__(self) -> tuple:
-        return _Inside, ()
+        return _Aside, ()
+
+
+def without_asides(parts: dict[str, Any]) -> dict[str, Any]:
+    """The attributes of an instance that one like it may have too."""
+    return {name: part for name, part in parts.items() if not isinstance(part, _Aside)}
 
 
 class lazy_property(utils.lazy_property):  # named as PyTorch's
@@ -30,12 +34,16 @@ class lazy_property(utils.lazy_property):  # named as PyTorch's
 
     That takes a while, also where they are on; and there is nothing to keep for a law that knows a
     part of its gradient alone, or of tensors of inference mode. What is made inside of
-    ``torch.func``, which wraps it, is kept as long as the transform runs.
+    ``torch.func``, which wraps it, is kept as long as the transform runs, beside a tensor that was
+    made there too; what is made in inference mode, of which nothing can be differentiated, for
+    answers in that mode.
     """
 
     def __get__(self, instance: Any, obj_type: Any = None) -> Any:
         if instance is not None and _is_inside():
             return self._get_inside(instance)
+        if instance is not None and _is_in_inference():
+            return self._get_in_inference(instance)
         if instance is None or not (torch.is_grad_enabled() or _has_no_gradient(instance)):
             return super().__get__(instance, obj_type)
         with _kept():
@@ -44,16 +52,26 @@ class lazy_property(utils.lazy_property):  # named as PyTorch's
         return value
 
     def _get_inside(self, instance: Any) -> Any:
-        kept, name = instance.__dict__.setdefault("_inside", _Inside()), self.wrapped.__name__
+        kept, name = instance.__dict__.setdefault("_inside", _Aside()), self.wrapped.__name__
         if name not in kept or is_dead_tensor_wrapper(kept[name][0]):
             with torch.enable_grad():
                 kept[name] = torch.empty(0), self.wrapped(instance)
         return kept[name][1]
 
+    def _get_in_inference(self, instance: Any) -> Any:
+        kept, name = instance.__dict__.setdefault("_in_inference", _Aside()), self.wrapped.__name__
+        if name not in kept:
+            kept[name] = self.wrapped(instance)
+        return kept[name]
+
 
 def _is_inside() -> bool:
     """Whether ``torch.func`` runs what runs now."""
     return not torch.compiler.is_compiling() and maybe_current_level() is not None
+
+
+def _is_in_inference() -> bool:
+    return not torch.compiler.is_compiling() and torch.is_inference_mode_enabled()
 
 
 def _kept() -> AbstractContextManager:

@@ -30,6 +30,7 @@ def derivative_of_means(
     """
     with outside_inference():
         parameter = parameter if is_differentiated(parameter) else parameter.clone()
+        directions = directions.clone()
         start, _ = without_nan(tables(parameter, torch.zeros_like(directions[0])))
         # From the mean, so that those that hardly vary have small terms only.
         deviation = values_of(start.shape[-1], start) - mean_of(start)[..., None]
