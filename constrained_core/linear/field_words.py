@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-__all__ = ["NOT_DEFINITE_ALONE", "NOT_PROPER", "NO_ROOT", "different_ranks"]
+__all__ = ["NOT_DEFINITE_ALONE", "NOT_PROPER", "NO_ROOT", "different_ranks", "few_digits"]
 
 NOT_PROPER = (
     "precision_matrix: expected Q to be positive definite, as the law without the constraint asks "
@@ -27,4 +27,16 @@ def different_ranks(ranks: Sequence) -> str:
     return (
         "A: expected matrices of one rank, for a field, whose [[Q, A'], [A, 0]] is factored, got "
         f"ranks {ranks}; give laws of different rank apart."
+    )
+
+
+def few_digits(loss: float, dtype: str) -> str:
+    """A field of which rounding leaves little."""
+    remedy = "float64 values, " if dtype == "float32" else ""
+    return (
+        f"precision_matrix: expected a Q of which {dtype} leaves digits on the null space of A, "
+        f"got one whose variances and draws may be wrong by {loss:.0e} of themselves: its smallest "
+        "eigenvalues there are as small as rounding of its entries (n^-4 of the largest, of a "
+        f"random walk of second order); give {remedy}fewer points, a lower order, or rows of A "
+        "that hold its smooth directions."
     )

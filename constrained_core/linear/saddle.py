@@ -6,6 +6,7 @@ Everything here is NumPy in float64, whatever the law computes in; the backends 
 values and know the derivatives (Rue and Held 2005, *Gaussian Markov Random Fields*, section 2.3).
 """
 
+import warnings
 from collections.abc import Callable
 from functools import partial
 from typing import TypeVar
@@ -14,8 +15,9 @@ import numpy as np
 
 from constrained_core.errors import ParameterError
 from constrained_core.linear.completed_root import root_for_noise
+from constrained_core.linear.field_words import few_digits
 from constrained_core.linear.saddle_factor import SaddleFactor
-from constrained_core.linear.saddle_factors import factor_saddle
+from constrained_core.linear.saddle_factors import MUCH_LOSS, factor_saddle
 from constrained_core.linear.saddle_pattern import SaddlePattern
 from constrained_core.linear.saddle_pivoted import ScalesFactor
 
@@ -26,6 +28,7 @@ __all__ = [
     "saddle_inverse_tangent",
     "saddle_log_det",
     "saddle_solve",
+    "warn_of_lost_digits",
 ]
 
 Factor = TypeVar("Factor")
@@ -65,6 +68,15 @@ def saddle_log_det(
         if factor is not None:
             result[where] = factor.log_det
     return result
+
+
+def warn_of_lost_digits(pattern: SaddlePattern, q: np.ndarray, a: np.ndarray) -> None:
+    """Warn of values of Q in single precision, of which few digits are left where A x = 0."""
+    found = (_try_factor(pattern, one_q, one_a, False) for _, one_q, one_a in _pairs(q, a)[1])
+    loss = max((factor.loss for factor in found if factor is not None), default=0.0)
+    loss *= float(np.finfo(np.float32).eps / np.finfo(np.float64).eps)
+    if loss > MUCH_LOSS:
+        warnings.warn(few_digits(min(loss, 1.0), "float32"), UserWarning, stacklevel=2)
 
 
 def saddle_inverse(

@@ -32,6 +32,8 @@ ROUNDED = 1e-2
 it grows in an elimination."""
 MAX_POSTPONED = 16
 """Directions along which rounding may make a semidefinite matrix a negative one."""
+STEEP = 1e4
+"""Entry of the inverse, in a matrix of entries of about one, from which digits may be lost."""
 ZERO = 1e-10
 """Eigenvalue of S, scaled to one, that is none."""
 
@@ -118,6 +120,15 @@ class SaddleFactor(RefinedFactor):
         except np.linalg.LinAlgError:
             return 0.0
         return float(min(shares.min(initial=1.0), 1 / late.max(initial=1.0)))
+
+    @cached_property
+    def loss(self) -> float:
+        if self.pattern.is_diagonal:
+            return 0.0
+        late = np.abs(np.diagonal(self._late_inverse)).max(initial=0.0)
+        if np.abs(self.pivots).min(initial=1.0) * STEEP > 1 and late < STEEP:
+            return 0.0
+        return self._estimated_loss()
 
     @cached_property
     def _late(self) -> tuple[np.ndarray, np.ndarray]:

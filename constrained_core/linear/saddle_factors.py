@@ -4,12 +4,16 @@ import numpy as np
 
 from constrained_core.cache import Cache, Content
 from constrained_core.errors import ParameterError
+from constrained_core.linear.field_words import few_digits
 from constrained_core.linear.saddle_factor import SaddleFactor
 from constrained_core.linear.saddle_ordering import Ordering, order_saddle
 from constrained_core.linear.saddle_pattern import SaddlePattern
 from constrained_core.linear.saddle_pivoted import ScalesFactor
 
-__all__ = ["factor_of_precision", "factor_saddle"]
+__all__ = ["MUCH_LOSS", "factor_of_precision", "factor_saddle"]
+
+MUCH_LOSS = 1e-2
+"""Relative error of what a factor finds, from which it is none."""
 
 _ORDERINGS: Cache[Ordering] = Cache(max_entries=64)
 _FACTORS: Cache[SaddleFactor | ScalesFactor] = Cache(max_entries=8)
@@ -34,6 +38,8 @@ def _definite(pattern: SaddlePattern, q: np.ndarray, a: np.ndarray) -> SaddleFac
     free, negative = factor.signs()
     if free or negative != pattern.num_rows:
         raise ParameterError(_not_definite(free, negative - pattern.num_rows))
+    if factor.loss > MUCH_LOSS:
+        raise ParameterError(few_digits(factor.loss, "float64"))
     return factor
 
 

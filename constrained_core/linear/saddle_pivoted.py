@@ -149,6 +149,11 @@ class ScalesFactor:
         return self._best.log_det
 
     @property
+    def loss(self) -> float:
+        """Relative error of what is found without refinement, where it may be large."""
+        return self._best.loss
+
+    @property
     def num_entries(self) -> int:
         """Entries of the factor."""
         return self._best.num_entries

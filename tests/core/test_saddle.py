@@ -304,6 +304,32 @@ def test_scales_that_differ(seed, decades):
     np.testing.assert_allclose(diagonal, [float(solved[i][i]) for i in range(12)], rtol=1e-12)
 
 
+@pytest.mark.parametrize(("order", "n"), [(1, 20_000), (2, 3000), (3, 300)])
+def test_solutions_where_rounding_is_large(order, n):
+    """Of integers, which are exact: what one solution misses by 4e-7 is refined away."""
+    pattern, q, a = of_walk(order, n)
+    expected = np.random.default_rng(0).integers(-3, 4, pattern.size).astype(float)
+    right = pattern.filled(pattern.values(q, a)) @ expected
+    found = saddle_solve(pattern, q, a, right)
+    np.testing.assert_allclose(found, expected, atol=1e-9 * np.abs(expected).max())
+
+
+def test_a_walk_of_which_nothing_is_left_is_refused():
+    """Its variances had been wrong by 5 to 16%, without a word."""
+    pattern, q, a = of_walk(3, 3000)
+    with pytest.raises(ParameterError, match=r"may be wrong by .* fewer points, a lower order"):
+        saddle_log_det(pattern, q, a)
+    assert np.isnan(saddle_log_det(pattern, q, a, strict=False))
+
+
+def of_walk(order, n):
+    D = sparse.identity(n, format="csr", dtype=float)
+    for _ in range(order):
+        D = D[1:] - D[:-1]
+    powers = np.arange(-(n // 2), n - n // 2)[:, None] ** np.arange(order)
+    return pattern_of(D.T @ D, sparse.csr_array(powers.T.astype(float)))
+
+
 def test_what_is_not_finite_is_refused():
     pattern, q, a = pattern_of(sparse.eye_array(2), sparse.csr_array([[1.0, 1.0]]))
     with pytest.raises(ParameterError, match="finite"):

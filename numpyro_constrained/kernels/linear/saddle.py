@@ -264,6 +264,8 @@ def _samples_first(batch: tuple[int, ...], vectors: np.ndarray) -> tuple[list, l
 
 
 def _log_det_on_host(pattern: Any, q: np.ndarray, a: np.ndarray) -> tuple:
+    if q.dtype == np.float32:
+        saddle.warn_of_lost_digits(pattern, q, a)
     return (saddle.saddle_log_det(pattern, q, a, strict=False),)
 
 

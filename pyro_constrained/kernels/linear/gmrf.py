@@ -36,6 +36,7 @@ from pyro_constrained.kernels.linear.saddle import (
     saddle_inverse,
     saddle_log_det,
     saddle_solve,
+    warn_of_lost_digits,
 )
 from pyro_constrained.kernels.linear.sparse_rows import SparseRows, joined
 
@@ -76,6 +77,8 @@ class FieldConditional(Conditional):
         own = loc.shape[-1] + self._rows.size  # noise of A completes that of a singular Q
         self.noise_size = own if root is None else root.shape[-2]
         self._log_det = saddle_log_det(self._saddle, self._q, self._rows.values).to(loc.device)
+        if precision.values.dtype == torch.float32:
+            warn_of_lost_digits(self._saddle, self._q, self._rows.values)
         volume = constraint.matrix.exact_half_log_det
         self.half_log_det = (volume - 0.5 * self._log_det).to(loc.dtype)
 

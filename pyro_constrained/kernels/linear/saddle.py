@@ -13,10 +13,11 @@ from torch import Tensor
 
 from constrained_core.linear import saddle
 from constrained_core.linear.saddle import SaddlePattern
-from pyro_constrained.kernels.arrays.errors import require_forward_once
+from pyro_constrained.kernels.arrays.errors import on_host, require_forward_once
 from pyro_constrained.kernels.arrays.functions import described
 from pyro_constrained.kernels.arrays.inspection import are_known, is_differentiated
 from pyro_constrained.kernels.arrays.shapes import broadcast_shapes
+from pyro_constrained.kernels.arrays.tracing import quiet_under_trace
 from pyro_constrained.kernels.linear.saddle_compiled import (
     compiled_inverse,
     compiled_log_det,
@@ -33,7 +34,13 @@ from pyro_constrained.kernels.linear.saddle_host import (
     symmetric,
 )
 
-__all__ = ["precision_noise", "saddle_inverse", "saddle_log_det", "saddle_solve"]
+__all__ = [
+    "precision_noise",
+    "saddle_inverse",
+    "saddle_log_det",
+    "saddle_solve",
+    "warn_of_lost_digits",
+]
 
 
 def saddle_solve(pattern: SaddlePattern, q: Tensor, a: Tensor, right: Tensor) -> Tensor:
@@ -74,6 +81,14 @@ def precision_noise(pattern: SaddlePattern, q: Tensor, a: Tensor, noise: Tensor)
     # Of an A that moves, w does not depend on it.
     fixed, values = not is_differentiated(a), (_exact(q), _exact(a.detach()), _exact(noise))
     return _PrecisionNoise.apply(pattern, fixed, *values).to(noise)
+
+
+@quiet_under_trace
+def warn_of_lost_digits(pattern: SaddlePattern, q: Tensor, a: Tensor) -> None:
+    """Warn of a Q of whose values in single precision few digits are left on the null space of A,
+    where they are known."""
+    if are_known(q, a):
+        saddle.warn_of_lost_digits(pattern, on_host(q), on_host(a))
 
 
 def _exact(values: Tensor) -> Tensor:
