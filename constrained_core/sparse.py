@@ -23,11 +23,14 @@ class SparsePattern(ByContent):
         row, column: ``(nnz,)`` each entry once, in any order; its own, as memory that a tensor has
             moves where the tensor is sent to another process.
         shape: ``(m, n)``.
+        settled: ``(d,)`` columns of variables that a constraint with these rows determines; None
+            where nobody knows.
     """
 
     row: np.ndarray
     column: np.ndarray
     shape: tuple[int, int]
+    settled: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         for name in ("row", "column"):

@@ -124,7 +124,7 @@ class SaddleFactor(RefinedFactor):
     @cached_property
     def loss(self) -> float:
         if self.pattern.is_diagonal:
-            return 0.0
+            return float(np.finfo(np.float64).eps) / self.clearance
         late = np.abs(np.diagonal(self._late_inverse)).max(initial=0.0)
         if np.abs(self.pivots).min(initial=1.0) * STEEP > 1 and late < STEEP:
             return 0.0

@@ -21,6 +21,8 @@ class SaddlePattern(ByContent):
         a_row, a_column: ``(na,)`` entries of A, each once.
         num_variables: n.
         num_rows: r.
+        settled: ``(d,)`` variables that A x = k alone determines, or None: their entries of the
+            inverse are rounding.
     """
 
     q_row: np.ndarray
@@ -29,6 +31,7 @@ class SaddlePattern(ByContent):
     a_column: np.ndarray
     num_variables: int
     num_rows: int
+    settled: np.ndarray | None = None
 
     @property
     def size(self) -> int:

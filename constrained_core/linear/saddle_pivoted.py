@@ -22,19 +22,15 @@ COLUMNS = 64
 """Columns of the inverse that are made at once."""
 SINGULAR = 1e-3
 """Relative change of a solution by its last refinement from which a matrix has no inverse."""
+SMALL_SIZE = 300
+"""Size of a matrix up to which all digits are worth their time."""
 NARROW = 1e-4
-"""Clearance of a symmetric factor below which rows are exchanged instead, for what it takes."""
-VERY_NARROW = 1e-7
-"""The same where exchanges take long."""
-LARGE = 20_000
-"""Size of a matrix whose exchanges may take ten times as long."""
-LITTLE_WORK = 1e8
-MUCH_WORK = 1e10
-"""Products for a selected inverse, seconds to a minute: what few digits and many are worth."""
-SMALL_SHARE = 1e-3
-"""Share of its variance that a variable keeps, below which it has digits of its own."""
+"""What is left of a row, or of the variance of a variable, below which a symmetric factor has lost
+digits: four, and twice as many of a matrix that is not small."""
+WORK = 2e9
+"""Products that a selected inverse may take: seconds."""
 UNEVEN = 1e2
-"""Ratio of entries of A times scales from which such shares tell of scales."""
+"""Ratio of entries of A times scales from which small variances tell of scales."""
 
 
 class PivotedFactor(RefinedFactor):
@@ -100,7 +96,7 @@ class PivotedFactor(RefinedFactor):
             every = np.arange(len(columns))
             unit[every, columns] = 1.0
             inverse = self._solve(unit)
-            is_small = np.abs(inverse[every, columns]) < SMALL_SHARE
+            is_small = np.abs(inverse[every, columns]) < NARROW
             if is_small.any() and np.isrealobj(inverse):
                 inverse[is_small] = self._refined(unit[is_small])
             inverse *= self.scale[columns, None] * self.scale
@@ -124,10 +120,10 @@ class ScalesFactor:
         self, pattern: SaddlePattern, values: np.ndarray, symmetric: SaddleFactor | None
     ) -> None:
         self.pattern, self._values, self._symmetric = pattern, values, symmetric
-        enough = NARROW if pattern.size < LARGE else VERY_NARROW
-        self._clearance = 0.0 if symmetric is None else symmetric.clearance
+        self._enough = NARROW if pattern.size <= SMALL_SIZE else NARROW**2
+        self._is_clear = symmetric is not None and symmetric.clearance >= self._enough
         self._best: SaddleFactor | PivotedFactor = (
-            self._pivoted if symmetric is None or self._clearance < enough else symmetric
+            symmetric if symmetric is not None and self._is_clear else self._pivoted
         )
 
     @cached_property
@@ -179,15 +175,15 @@ class ScalesFactor:
 
     def _is_weak(self, on_q: np.ndarray) -> np.ndarray:
         """Columns of the symmetric inverse to be made anew, where that is worth its time."""
-        n, work = self.pattern.num_variables, MUCH_WORK
+        n = self.pattern.num_variables
         is_weak = np.ones(n, dtype=bool)
-        if self._clearance >= NARROW:
+        if self._is_clear:
             a = self.pattern.white_rows(self._values)[1]
             is_uneven = a.max(initial=0.0) > UNEVEN * a.min(initial=np.inf, where=a > 0)
             share = np.abs(on_q * self._values[:n])
-            is_weak[self.pattern.q_row] = (share < SMALL_SHARE) & is_uneven
-        elif self._clearance >= VERY_NARROW:
-            work = LITTLE_WORK
-        if is_weak.any() and float(is_weak.sum()) * self._pivoted.num_entries > work:
+            is_weak[self.pattern.q_row] = (share < self._enough) & is_uneven
+        if self.pattern.settled is not None:
+            is_weak[self.pattern.settled] = False
+        if is_weak.any() and float(is_weak.sum()) * self._pivoted.num_entries > WORK:
             is_weak[:] = False
         return is_weak

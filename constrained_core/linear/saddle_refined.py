@@ -1,5 +1,6 @@
 """A factored saddle-point matrix, whose solutions are refined where rounding is too large."""
 
+import math
 from abc import ABC, abstractmethod
 from functools import cached_property
 
@@ -19,10 +20,9 @@ there on by residuals in twice the precision, as small variables have digits of 
 multipliers of their size cancel in the rows of large ones."""
 REFINEMENTS = 3
 """How often it is, at most."""
+DIGITS = 16
 LITTLE_LOSS = 1e-13
 """Relative error of a solution that one refinement as a whole removes."""
-MANY_REFINEMENTS = 8
-"""How often a solution is refined at most where K is all but singular."""
 TOGETHER = 8
 """Vectors that are solved for at once."""
 
@@ -70,7 +70,7 @@ class RefinedFactor(ABC):
             if is_coarse.any():
                 solution[is_coarse] += self._solve(rest[is_coarse])
             return solution
-        for _ in range(REFINEMENTS if self.loss < LITTLE_LOSS else MANY_REFINEMENTS):
+        for _ in range(self._num_refinements):
             change = self._solve(self._residual(solution, scaled))
             solution += change
             if (np.abs(change) <= FINE * np.abs(solution)).all():
@@ -82,6 +82,12 @@ class RefinedFactor(ABC):
         solution = self._solve(right)
         change = self._solve(self._residual(solution, right))
         return float(np.abs(change).max(initial=0.0) / np.abs(solution).max(initial=1e-300))
+
+    @cached_property
+    def _num_refinements(self) -> int:
+        if self.loss < LITTLE_LOSS:
+            return REFINEMENTS
+        return math.ceil(DIGITS / -math.log10(min(self.loss, 0.1)))  # each removes as many digits
 
     @cached_property
     def _residual(self) -> ResidualOf:

@@ -1,5 +1,7 @@
 """From a sparse constraint matrix to its plan: nothing r x r or m x n is made dense."""
 
+from dataclasses import replace
+
 import numpy as np
 from scipy import sparse
 
@@ -74,6 +76,7 @@ def make_sparse_plan(matrix: SparseMatrix) -> SparsePlan:
     row_scale = scale[kept]
     log_volume = space.log_volume
     pivots = choose_pivots(space.rows, space.row_order)
+    determined = _determined(space.rows, pivots)
     return SparsePlan(
         num_rows=num_rows,
         num_variables=num_variables,
@@ -81,12 +84,12 @@ def make_sparse_plan(matrix: SparseMatrix) -> SparsePlan:
         row_scale=row_scale,
         log_volume=log_volume,
         log_range_volume=log_volume + _log_mixing(row_scale, dependence),
-        determined=_determined(space.rows, pivots),
+        determined=determined,
         dependence=dependence,
         given=given,
         given_values=given_values,
         kept_entries=kept_entries,
-        pattern=pattern,
+        pattern=replace(pattern, settled=determined),
         values=given_values[kept_entries] * row_scale[pattern.row],
         chosen_pivots=pivots,
     )

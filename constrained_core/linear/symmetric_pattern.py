@@ -67,6 +67,7 @@ def saddle_of(precision: SparsePattern, rows: SparsePattern | None) -> SaddlePat
         a_column=none if rows is None else rows.column,
         num_variables=precision.shape[1],
         num_rows=0 if rows is None else rows.shape[0],
+        settled=None if rows is None else rows.settled,
     )
 
 
