@@ -10,7 +10,7 @@ from numpyro.distributions.util import array_equiv
 
 from constrained_core import GroupSum, SparseMatrix
 from numpyro_constrained.kernels.arrays.inputs import floating
-from numpyro_constrained.kernels.arrays.leaves import untraced_property
+from numpyro_constrained.kernels.arrays.leaves import PromotedLeaves, untraced_property
 from numpyro_constrained.kernels.arrays.linalg import lift
 from numpyro_constrained.kernels.arrays.sparse_inputs import is_sparse, read_sparse
 from numpyro_constrained.kernels.fiber.constraint import IntegerConstraint, bind_integers
@@ -20,7 +20,7 @@ from numpyro_constrained.kernels.linear.constraint import LinearConstraint, defa
 __all__ = ["integer_linear_equality", "linear_equality", "moving_linear_equality"]
 
 
-class linear_equality(Constraint):  # a constraint is named as NumPyro names its own
+class linear_equality(PromotedLeaves, Constraint):  # a constraint is named as NumPyro names its own
     """The affine subspace ``{x : A x = k}``.
 
     A value is inside if ``|A x - k| <= tolerance (|A| |x| + |k|)`` in every row, which catches
@@ -112,7 +112,7 @@ class moving_linear_equality(linear_equality, constraints._GreaterThan):
         return self.k
 
 
-class integer_linear_equality(Constraint):
+class integer_linear_equality(PromotedLeaves, Constraint):
     """The integer points ``{x : A x = k, 0 <= x <= upper}``.
 
     Args:

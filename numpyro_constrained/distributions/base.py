@@ -23,6 +23,7 @@ from numpyro_constrained.kernels.arrays.inputs import floating
 from numpyro_constrained.kernels.arrays.leaves import (
     AxesLayout,
     Layout,
+    PromotedLeaves,
     folded,
     leaf_shape,
     unstacked,
@@ -36,7 +37,7 @@ from numpyro_constrained.kernels.linear.constraint import LinearConstraint, defa
 __all__ = ["ConstrainedDistribution"]
 
 
-class ConstrainedDistribution(Distribution):
+class ConstrainedDistribution(PromotedLeaves, Distribution):
     """A law of vectors given ``A x = k``; the base class of all laws of this package.
 
     The leaves of its pytree are its parameters, A and k. What follows from them, the conditional

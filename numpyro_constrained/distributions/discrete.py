@@ -54,7 +54,8 @@ class ConstrainedDiscrete(ConstrainedDistribution):
     and tables of these variables are NaN.
 
     Parameters that nothing could check and that make no law (negative rates, say) give what a k
-    does that the plan does not have.
+    does that the plan does not have. So does an A that came in place of the leaf A of a law: make
+    the law anew with it.
 
     A traced k cannot be checked when the law is made. One that the plan does not have (above
     ``k_max``, negative, not whole, off the lattice, rows that disagree) has ``log_prob`` and
@@ -65,7 +66,13 @@ class ConstrainedDiscrete(ConstrainedDistribution):
     enumerate a ``Categorical`` index into ``enumerate_support()`` with logits ``log_prob`` of it.
     """
 
-    pytree_aux_fields: tuple[str, ...] = ("gradient_estimator", "_plan", "_capacity", "_upper")
+    pytree_aux_fields: tuple[str, ...] = (
+        "gradient_estimator",
+        "_plan",
+        "_planned",
+        "_capacity",
+        "_upper",
+    )
     _parameter_event_dim = 1
 
     def __init__(
@@ -76,7 +83,8 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         validate_args: bool | None,
     ) -> None:
         self.gradient_estimator = check_estimator(gradient_estimator, ESTIMATORS)
-        self._plan, self._capacity = constraint.plan, constraint.capacity
+        self._plan, self._planned = constraint.plan, constraint.planned
+        self._capacity = constraint.capacity
         self._upper = constraint.upper
         super().__init__(constraint, batch_shape, None, validate_args)  # type: ignore[arg-type]
 
@@ -86,8 +94,8 @@ class ConstrainedDiscrete(ConstrainedDistribution):
     @untraced_property
     def _conditional(self) -> Fiber:
         batch_dims = self._leaf().ndim - self._parameter_event_dim
-        fields = self._plan, self._capacity, self.A, self.k, self._layout, self._upper
-        return rebind_fiber(*fields, batch_dims)
+        planned = self._plan, self._planned, self._capacity
+        return rebind_fiber(*planned, self.A, self.k, self._layout, self._upper, batch_dims)
 
     @property
     def _constraint(self) -> Any:
@@ -275,16 +283,16 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         Raises:
             ParameterError: A x = k has probability zero, under ``validate_args`` and outside of a
                 trace.
-            InfeasibleConstraintError: k came in the place of the one that was planned for,
+            InfeasibleConstraintError: A or k came in the place of the one that was planned for,
                 likewise.
         """
         assert is_prng_key(key)
-        draw = self._draw(key, tuple(sample_shape)).astype(jnp.result_type(int))
+        draw = self._draw(key, tuple(sample_shape))
         self._require_possible(draw)
         if not self.has_rsample:
             return draw
         mean = self.mean
-        draw = jnp.where(draw < 0, jnp.nan, draw).astype(mean.dtype)
+        draw = jnp.where(draw < 0, jnp.nan, draw.astype(mean.dtype))
         return with_gradient(self.gradient_estimator, draw, lift(mean, draw.ndim))
 
     def rsample(self, key: Array, sample_shape: tuple[int, ...] = ()) -> Array:
@@ -299,7 +307,9 @@ class ConstrainedDiscrete(ConstrainedDistribution):
         keys = jax.random.split(key, max(len(parts), 1))
         shape = sample_shape + self._batch_shape
         drawn = [
-            part.draw(key, sample_shape + lead).reshape(*shape, len(part.variables))
+            part.draw(key, sample_shape + lead)
+            .reshape(*shape, len(part.variables))
+            .astype(jnp.result_type(int))
             for part, key in zip(parts, keys, strict=True)
         ]
         return self._where_possible(self._joined(drawn), -1, 1)
@@ -309,10 +319,19 @@ class ConstrainedDiscrete(ConstrainedDistribution):
             return
         if np.all(self._constraint.possible):
             raise ParameterError(NO_POINT)
+        self._require_planned_matrix("sample")
         raise InfeasibleConstraintError(
             "sample: expected a k that was planned for, got another in its place; make the law "
             "anew with this k, or with a k_max that is at least as large."
         )
+
+    def _require_planned_matrix(self, asked: str) -> None:
+        is_planned = self._constraint.has_planned_matrix
+        if isinstance(is_planned, Tracer) or not np.all(is_planned):
+            raise InfeasibleConstraintError(
+                f"{asked}: expected the A that was planned for, got another in its place, or a "
+                "traced one; make the law anew with this A, outside jit, vmap and grad."
+            )
 
     def _own_parameter(self) -> tuple[tuple[int, ...], Array]:
         """Leading batch dimensions along which the law is the same, and the parameter for the
@@ -382,6 +401,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
 
         Raises:
             ConstraintError: k is traced or differs within the batch; too many points.
+            InfeasibleConstraintError: A came in the place of the one that was planned for.
         """
         k = self._constraint.integers
         if k is None:
@@ -389,6 +409,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
                 "enumerate_support: expected a k that is known, got a traced array; the number of "
                 "points depends on it, so make k outside jit and vmap."
             )
+        self._require_planned_matrix("enumerate_support")
         k = np.unique(k.reshape(math.prod(k.shape[:-1]), k.shape[-1]), axis=0)
         if len(k) != 1:
             raise several_sides(len(k))
@@ -427,7 +448,7 @@ def kl_discrete_discrete(p: ConstrainedDiscrete, q: ConstrainedDiscrete) -> Arra
 
     Raises:
         ConstraintError: the fibers differ, so that the divergence is infinite. NaN instead where
-            that is not known before k is.
+            that is not known before k is, and where a law has none.
     """
     is_same = same_fiber(p._constraint, q._constraint)
     if not isinstance(is_same, Array) and not is_same:
@@ -439,6 +460,8 @@ def kl_discrete_discrete(p: ConstrainedDiscrete, q: ConstrainedDiscrete) -> Arra
     normaliser = q._log_weight_sum(others) - p._log_weight_sum(parts)
     ratio = p._expected_log_ratio(parts, q, others)
     found = p._expanded(q._expanded(ratio + normaliser, 0), 0)
+    for law in (p, q):
+        found = law._where_possible(found, jnp.nan, 0)
     if not isinstance(is_same, Array):
         return found
     return jnp.where(lift(is_same, rank), found, jnp.nan)

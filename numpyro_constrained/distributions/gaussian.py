@@ -25,9 +25,11 @@ class ConstrainedGaussian(ConstrainedLocationScale):
 
     def _half_sizes(self) -> tuple[Any, Any]:
         """Half of r and of n - r, in the rank of the law."""
-        constraint, ndim = self._constraint, self._conditional.half_log_det.ndim
-        sizes = constraint.rank, constraint.free_size
-        rank, free_size = (0.5 * (s if isinstance(s, int) else lift(s, ndim)) for s in sizes)
+        constraint, like = self._constraint, self._conditional.half_log_det
+        rank, free_size = (
+            0.5 * (size if isinstance(size, int) else lift(size, like.ndim).astype(like.dtype))
+            for size in (constraint.rank, constraint.free_size)
+        )
         return rank, free_size
 
     def entropy(self) -> Array:

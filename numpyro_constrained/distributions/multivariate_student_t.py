@@ -179,8 +179,10 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
         return GroupBlocks(law, partition)
 
     def _ranked(self, summary: Any) -> Any:
-        """A figure of the blocks in the rank of df, which grows with ``expand``."""
-        return summary if isinstance(summary, int) else lift(summary, self.df.ndim + 1)
+        """A figure of the blocks in the rank and dtype of df, which grows with ``expand``."""
+        if isinstance(summary, int):
+            return summary
+        return lift(summary, self.df.ndim + 1).astype(self.df.dtype)
 
     @property
     def _known_df(self) -> Array:

@@ -28,7 +28,7 @@ def choose(key: Array, weights: Array) -> Array:
     def count(state: tuple[Array, Array], weight: Array) -> tuple[tuple[Array, Array], None]:
         total, index = state
         total = total + weight
-        return (total, index + (total <= threshold)), None
+        return (total, index + (total <= threshold).astype(index.dtype)), None
 
     (_, index), _ = scan(count, (zero, jnp.zeros(zero.shape, np.int32)), weights)
     return jnp.minimum(index, len(weights) - 1)

@@ -5,6 +5,8 @@ from functools import cached_property, wraps
 from typing import Any, NamedTuple, TypeVar
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 from numpyro.distributions.util import lazy_property
 
 from constrained_core.sparse import SparseMatrix
@@ -13,6 +15,7 @@ from numpyro_constrained.kernels.arrays.eager import is_traced
 __all__ = [
     "AxesLayout",
     "Layout",
+    "PromotedLeaves",
     "derived_property",
     "evaluated",
     "folded",
@@ -126,6 +129,24 @@ class AxesLayout(Layout):
 
     def __hash__(self) -> int:
         return hash(self[:3])
+
+
+class PromotedLeaves:
+    """A class of pytrees of which leaves in half precision are promoted, as what users give is."""
+
+    @classmethod
+    def tree_unflatten(cls, aux_data: Any, params: Any) -> Any:
+        """One of these leaves; what is no array stays what it is."""
+        return super().tree_unflatten(  # type: ignore[misc]
+            aux_data, jax.tree.map(_promoted, params)
+        )
+
+
+def _promoted(leaf: Any) -> Any:
+    is_array = isinstance(leaf, jax.Array | np.ndarray)
+    if is_array and jnp.issubdtype(leaf.dtype, jnp.floating) and leaf.dtype.itemsize < 4:
+        return leaf.astype(np.float32)
+    return leaf
 
 
 def leaf_shape(leaf: Any) -> tuple[int, ...] | None:

@@ -54,7 +54,7 @@ def _one_by_one(key: Array, weights: Array, totals: Array, num_samples: int, lar
         threshold = below(uniform, cumulative[-1])
         index = jnp.searchsorted(cumulative, threshold, side="right")
         counts = jnp.zeros((num_samples, len(cumulative)), totals.dtype)
-        is_drawn = (np.arange(largest)[None] < total).astype(totals.dtype)
+        is_drawn = (np.arange(largest, dtype=total.dtype)[None] < total).astype(totals.dtype)
         rows = np.arange(num_samples)[:, None]
         return counts.at[rows, index].add(is_drawn)
 

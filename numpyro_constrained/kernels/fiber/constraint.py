@@ -1,6 +1,6 @@
 """The constraint of a discrete law: whole numbers, planned exactly and bound to arrays."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +40,7 @@ from numpyro_constrained.kernels.arrays.sparse_inputs import dense_form, is_spar
 __all__ = [
     "Fiber",
     "IntegerConstraint",
+    "PlannedMatrix",
     "bind_fiber",
     "bind_integers",
     "rebind_fiber",
@@ -120,37 +121,71 @@ class IntegerConstraint:
         return lift(inside, exact.ndim) & exact
 
 
+class PlannedMatrix(NamedTuple):
+    """The matrix that a plan was made of: static, as the plan itself.
+
+    Attributes:
+        shape: ``(m, n)``, or ``(n,)`` for one row.
+        type_name: the smallest integer type that holds its entries.
+        content: these, as bytes.
+    """
+
+    shape: tuple[int, ...]
+    type_name: str
+    content: bytes
+
+    @classmethod
+    def of(cls, A: np.ndarray) -> "PlannedMatrix":
+        """That of whole numbers."""
+        largest = int(np.abs(A).max(initial=0))
+        A = A.astype(np.min_scalar_type(-largest - 1))
+        return cls(A.shape, A.dtype.name, A.tobytes())
+
+    def equals(self, A: Any) -> Any:
+        """``(*stack,)`` whether matrices are this one; found in the program where they are
+        traced."""
+        A = A if isinstance(A, Tracer) else np.asarray(A)
+        own = np.frombuffer(self.content, self.type_name).reshape(self.shape)
+        return (lift(own.astype(A.dtype), A.ndim) == A).all(tuple(range(-own.ndim, 0)))
+
+
 class Fiber(IntegerConstraint):
     """A planned constraint.
 
     Attributes:
         plan: the plan.
+        planned: the matrix that it was made of; None of a ``GroupSum``, which is static itself.
         rank: r, the number of independent rows.
         groups: the plan's groups with their sums ``(*batch, g)``, in sets of similar sizes.
         capacity: at least the number of ones, or of zeros if they are fewer, of every group.
         tables: the plan's tables with their margins ``(*batch, R + C)`` and the largest of these.
         trellis: the plan's trellis with its start states ``(*batch,)``, or None.
-        possible: ``(*batch,)`` whether k is a right-hand side of the plan; it can be another where
-            it is traced, or came in place of the one that was planned for.
+        has_planned_matrix: ``(*batch,)`` whether A is the matrix of the plan; a leaf of a law can
+            be replaced by another.
+        possible: ``(*batch,)`` whether it is, and k is a right-hand side of the plan; it can be
+            another where it is traced, or came in place of the one that was planned for.
     """
 
     def __init__(
         self,
         plan: FiberPlan,
+        planned: PlannedMatrix | None,
         capacity: int | None,
         A: Any,
         k: Array,
         layout: Layout,
         upper: int | None,
+        has_planned_matrix: Any = np.True_,
     ) -> None:
         super().__init__(A, k, layout, upper)
-        self.plan, self.rank = plan, plan.rank
+        self.plan, self.planned, self.rank = plan, planned, plan.rank
+        self.has_planned_matrix = has_planned_matrix
         parts = () if plan.groups is None else plan.groups.by_size
         if self.integers is None:
             k, find = jnp.rint(self.k_rows).astype(jnp.result_type(int)), _find_start
         else:  # everything stays a NumPy constant, also inside a trace
             k, find = self.integers, _known_start
-        is_whole = (k == self.k_rows).all(-1)
+        is_whole = (k.astype(self.k_rows.dtype) == self.k_rows).all(-1)
         k = k if plan.fixed is None else k - _along(plan.fixed.shift, k)
         self.capacity = self._largest_capacity(k) if capacity is None else capacity
         self.trellis: tuple[Trellis, Any] | None = None
@@ -163,7 +198,9 @@ class Fiber(IntegerConstraint):
         ]
         self.possible: Any = np.True_
         if capacity is not None or self.integers is None:  # else it was checked
-            self.possible = is_whole & self._is_planned(k)
+            holds = is_whole & self._is_planned(k)
+            ndim = max(holds.ndim, has_planned_matrix.ndim)
+            self.possible = lift(holds, ndim) & lift(has_planned_matrix, ndim)
             self.groups = [
                 (part, totals.clip(0, _along(self._largest(part), totals)))
                 for part, totals in self.groups
@@ -317,8 +354,11 @@ def bind_fiber(
             check_lattice(plan, integers)
     if integers is not None:  # a traced k that is not held is found in the program
         check_held(plan, integers, int(jnp.finfo(like.dtype).nmant) + 1, str(like.dtype))
+    planned = None
+    if not isinstance(matrix, GroupSum):
+        planned = PlannedMatrix.of(matrix[0] if layout.is_vector else matrix)
     A, k = _leaves(A, k, like.dtype)
-    return Fiber(plan, None, A, k, layout, upper)
+    return Fiber(plan, planned, None, A, k, layout, upper)
 
 
 def _values(like: Array) -> np.ndarray:
@@ -329,6 +369,7 @@ def _values(like: Array) -> np.ndarray:
 
 def rebind_fiber(
     plan: FiberPlan,
+    planned: PlannedMatrix | None,
     capacity: int,
     A: Any,
     k: Array,
@@ -338,7 +379,8 @@ def rebind_fiber(
 ) -> Fiber:
     """The constraint again from the leaves A and k of a pytree, which ``vmap`` may have stacked."""
     k = unstacked(k, 0 if layout.is_vector else 1, layout.k_batch, batch_dims)
-    return Fiber(plan, capacity, A, k, layout, upper)
+    is_planned = np.True_ if planned is None else unstacked(planned.equals(A), 0, 0, batch_dims)
+    return Fiber(plan, planned, capacity, A, k, layout, upper, is_planned)
 
 
 def bind_integers(A: Any, k: Any, upper: int | None = None) -> IntegerConstraint:

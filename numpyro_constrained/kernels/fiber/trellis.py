@@ -140,7 +140,8 @@ def own_weights(run: Run, weights: Array, first: Array, width: int) -> Array:
     """``(S, W, batch)`` weights of the entries of a table, or ``(1, W, batch)``."""
     if not run.is_offset:
         return weights[None, :width]
-    return weights[jnp.minimum(first[:, None] + np.arange(width)[None], run.num_values - 1)]
+    values = first[:, None] + np.arange(width, dtype=first.dtype)[None]
+    return weights[jnp.minimum(values, run.num_values - 1)]
 
 
 def with_dead_states(stage: Array, size: int) -> Array:
@@ -210,7 +211,7 @@ def _drawn_step(run: Run, element: Array) -> Callable[[Array, tuple], tuple[Arra
         state = jnp.minimum(state, len(table) - 1)  # there is a dead one where nothing is drawn
         after, lowest, width = table[state].T, first[state], table.shape[1]
         if run.is_offset:
-            values = lowest[None] + np.arange(width)[:, None]
+            values = lowest[None] + np.arange(width, dtype=lowest.dtype)[:, None]
             own = weights[jnp.minimum(values, run.num_values - 1), element[None]]
         else:
             own = weights[:width, element]

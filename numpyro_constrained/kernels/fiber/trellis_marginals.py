@@ -84,7 +84,7 @@ def _reduced(
 ) -> tuple[Array, list[Array]]:
     """``by_values``, with the batch last: ``(q, U, batch)``."""
     _, later = stages_of(runs, tables, theta, reduce)
-    states = np.arange(runs[0].num_states)[:, None]
+    states = np.arange(runs[0].num_states, dtype=start.dtype)[:, None]
     stage = jnp.where(states == start[None], 0.0, -jnp.inf).astype(theta.dtype)
     rows, kept = list[Array](), list[Array]()
     for run, back, table, way, stages in zip(runs, ways_back, tables, before, later, strict=True):
@@ -105,7 +105,8 @@ def _step(run: Run, back: Run, reduce: Reduce) -> Callable[[Array, tuple], tuple
         (first, table), (first_back, before), weights, later = column
         terms = stage[: len(table), None] + later[table]
         if run.is_offset:
-            values = jnp.minimum(first[:, None] + np.arange(table.shape[1])[None], len(weights) - 1)
+            values = first[:, None] + np.arange(table.shape[1], dtype=first.dtype)[None]
+            values = jnp.minimum(values, len(weights) - 1)
             found = _scattered(terms, values, len(weights), reduce)
         else:
             found = reduce(terms, axis=0)

@@ -235,7 +235,7 @@ class DenseMatrix(BoundMatrix):
         self.given = (
             UnscaledRows(self.scaled_rows, self.row_scale)
             if plan.has_full_row_rank and self.rows.is_large
-            else DenseRows(A.astype(like.dtype))
+            else _array_rows(A, like)
         )
         if not plan.has_full_row_rank:
             self.kept = plan_tensor(plan, "kept", like, np.int32)
@@ -350,12 +350,16 @@ def bind_plan(plan: AnyPlan, A: np.ndarray | GroupSum, like: Any) -> BoundMatrix
 
 def _given_rows(plan: RowPlan | GroupPlan, A: np.ndarray | GroupSum, like: Any) -> Rows:
     if not isinstance(A, GroupSum):
-        A = A.astype(like.dtype)
-        return SingleRow(A) if A.ndim == 1 else DenseRows(A)
+        return _array_rows(A, like)
     if isinstance(plan, GroupPlan):
         return _group_rows(plan, like, prefix="given_")
     index = np.zeros(plan.num_variables, np.int32)
     return GroupRows(Groups(index, plan.num_rows), np.zeros(plan.num_variables, like.dtype))
+
+
+def _array_rows(A: np.ndarray, like: Any) -> Rows:
+    A = A.astype(like.dtype)
+    return SingleRow(A) if A.ndim == 1 else DenseRows(A)
 
 
 def _row(plan: RowPlan, like: Any) -> SingleRow:

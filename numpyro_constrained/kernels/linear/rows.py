@@ -226,7 +226,7 @@ class GroupRows(DisjointRows):
     def dense(self) -> Array:
         is_member = np.arange(self.size)[:, None] == self.groups.index
         weights = jnp.asarray(self.weights)[..., None, :]
-        return weights * lift(is_member, weights.ndim)
+        return weights * lift(is_member.astype(weights.dtype), weights.ndim)
 
     def null_space(self) -> NullSpace:
         if self.plan is None:

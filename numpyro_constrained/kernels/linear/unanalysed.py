@@ -243,4 +243,4 @@ def _orthonormalising(rows: Array) -> tuple[Array, Array]:
     identity = jnp.broadcast_to(identity_like(square), square.shape)
     inverse = jnp.where(is_kept[..., None], solve_lower_matrix(square.mT, identity), 0.0)
     chosen = jax.nn.one_hot(order[..., :size], num_rows, dtype=rows.dtype)
-    return matmul(inverse * is_kept[..., None, :], chosen), is_kept
+    return matmul(inverse * is_kept[..., None, :].astype(rows.dtype), chosen), is_kept

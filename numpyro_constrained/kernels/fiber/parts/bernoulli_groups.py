@@ -213,7 +213,8 @@ class _Sums(NamedTuple):
     def _untilted(self) -> Array:
         """``(2, N)`` what a coefficient is multiplied with for the tilt of its sum."""
         largest = math.log(float(jnp.finfo(self.tilt.dtype).max)) - 2
-        return jnp.exp(jnp.minimum(-np.array(STEPS)[:, None] * self.tilt[None], largest))
+        steps = np.array(STEPS, self.tilt.dtype)[:, None]
+        return jnp.exp(jnp.minimum(-steps * self.tilt[None], largest))
 
     def marginals(self) -> Array:
         """``(2, L, N)`` probabilities of 0 and of 1, strictly between 0 and 1 where a member can
@@ -281,7 +282,8 @@ def _log_partitions(
     signed = jnp.where(is_likely, plain, -plain)
     normaliser = jnp.where(is_open, log_sigmoid(signed) - log_sigmoid(jnp.abs(tilted)), 0.0).sum(0)
     surplus = jnp.where(sums.possible, is_likely.sum(0) - sums.counts, 0)
-    return layout.by_group(sums.log_coefficient() + normaliser + sums.tilt * surplus)
+    shift = sums.tilt * surplus.astype(sums.tilt.dtype)
+    return layout.by_group(sums.log_coefficient() + normaliser + shift)
 
 
 @_log_partitions.defjvp
@@ -404,8 +406,9 @@ def _draw(
     for level in reversed(levels[:-1]):
         half, (key, key_level) = level.shape[1] // 2, jax.random.split(key)
         left = _split(key_level, level[:, :half], level[:, half:], drawn[:half])
+        left = left.astype(drawn.dtype)
         drawn = jnp.concatenate([left, drawn[:half] - left])
-    drawn = drawn[: len(sums.logits)] + sums.forced[:, None]
+    drawn = drawn[: len(sums.logits)] + sums.forced[:, None].astype(drawn.dtype)
     drawn = jnp.where(sums.flipped[None, None], 1 - drawn, drawn)
     is_possible = sums.coefficient(levels[-1]) > 0
     return layout.gather(jnp.where(is_possible[None, None], drawn, -1), shape)
