@@ -28,7 +28,9 @@ NARROW = 1e-4
 """What is left of a row, or of the variance of a variable, below which a symmetric factor has lost
 digits: four, and twice as many of a matrix that is not small."""
 WORK = 2e9
-"""Products that a selected inverse may take: seconds."""
+"""Products that the digits of a selected inverse may take: seconds."""
+FEW_DIGITS = 1e-11
+"""Clearance of a symmetric factor below which they are taken whatever they take."""
 UNEVEN = 1e2
 """Ratio of entries of A times scales from which small variances tell of scales."""
 
@@ -182,8 +184,10 @@ class ScalesFactor:
             is_uneven = a.max(initial=0.0) > UNEVEN * a.min(initial=np.inf, where=a > 0)
             share = np.abs(on_q * self._values[:n])
             is_weak[self.pattern.q_row] = (share < self._enough) & is_uneven
-        if self.pattern.settled is not None:
-            is_weak[self.pattern.settled] = False
-        if is_weak.any() and float(is_weak.sum()) * self._pivoted.num_entries > WORK:
-            is_weak[:] = False
+            if self.pattern.settled is not None:
+                is_weak[self.pattern.settled] = False
+        has_digits = self._symmetric is not None and self._symmetric.clearance >= FEW_DIGITS
+        if has_digits and is_weak.any():
+            is_dear = float(is_weak.sum()) * self._pivoted.num_entries > WORK
+            is_weak &= not is_dear
         return is_weak
