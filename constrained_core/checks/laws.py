@@ -30,8 +30,8 @@ STALE_SUPPORT = (
 )
 OTHER_SUPPORTS = (
     "In a mixture, or under an enumerated site, of laws that differ in A or k, values of one are "
-    "off the supports of the others: make the laws with validate_args=False, which scores them as "
-    "-inf."
+    "off the supports of the others: make the laws, and the mixture, with validate_args=False, "
+    "which scores them as -inf."
 )
 
 
