@@ -430,3 +430,21 @@ def test_a_law_that_scores_many_values_solves_once(monkeypatch):
     monkeypatch.setattr(saddle, "host_solve", lambda *given: solved.append(1) or solve(*given))
     assert len({float(law.log_prob(x)) for _ in range(3)}) == 1
     assert not solved
+
+
+def test_a_learned_scale_beside_flows_that_are_not_measured():
+    """Many values of it under torch.func, with gradients: those of the dense law."""
+    is_measured = torch.arange(N) % 3 > 0
+
+    def figures(t, matrix):
+        scale = torch.where(is_measured, t.exp() * SCALE, 1e6)
+        law = ConstrainedNormal(LOC, scale, matrix, INDEPENDENT @ POINT)
+        return law.constraint_log_prob() + law.entropy()
+
+    def run(matrix):
+        score = torch.func.grad_and_value(lambda t: figures(t, matrix))
+        return torch.func.vmap(score)(torch.linspace(-3.0, 3.0, 5, dtype=torch.float64))
+
+    expected = run(INDEPENDENT)
+    for found, value in zip(run(sparse.csr_array(INDEPENDENT)), expected, strict=True):
+        torch.testing.assert_close(found, value, rtol=1e-9, atol=1e-9)

@@ -1,6 +1,6 @@
 """The constraint of a discrete law: whole numbers, planned exactly and bound to arrays."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -36,11 +36,11 @@ from numpyro_constrained.kernels.arrays.leaves import Layout, folded, unstacked
 from numpyro_constrained.kernels.arrays.linalg import lift, matvec
 from numpyro_constrained.kernels.arrays.plans import plan_index
 from numpyro_constrained.kernels.arrays.sparse_inputs import dense_form, is_sparse
+from numpyro_constrained.kernels.fiber.planned_matrix import PlannedMatrix
 
 __all__ = [
     "Fiber",
     "IntegerConstraint",
-    "PlannedMatrix",
     "bind_fiber",
     "bind_integers",
     "rebind_fiber",
@@ -119,34 +119,6 @@ class IntegerConstraint:
             exact = exact & lift(jnp.rint(self.k) == self.k, exact.ndim)
         exact = exact if self.is_vector else exact.all(-1)
         return lift(inside, exact.ndim) & exact
-
-
-class PlannedMatrix(NamedTuple):
-    """The matrix that a plan was made of: static, as the plan itself.
-
-    Attributes:
-        shape: ``(m, n)``, or ``(n,)`` for one row.
-        type_name: the smallest integer type that holds its entries.
-        content: these, as bytes.
-    """
-
-    shape: tuple[int, ...]
-    type_name: str
-    content: bytes
-
-    @classmethod
-    def of(cls, A: np.ndarray) -> "PlannedMatrix":
-        """That of whole numbers."""
-        largest = int(np.abs(A).max(initial=0))
-        A = A.astype(np.min_scalar_type(-largest - 1))
-        return cls(A.shape, A.dtype.name, A.tobytes())
-
-    def equals(self, A: Any) -> Any:
-        """``(*stack,)`` whether matrices are this one; found in the program where they are
-        traced."""
-        A = A if isinstance(A, Tracer) else np.asarray(A)
-        own = np.frombuffer(self.content, self.type_name).reshape(self.shape)
-        return (lift(own.astype(A.dtype), A.ndim) == A).all(tuple(range(-own.ndim, 0)))
 
 
 class Fiber(IntegerConstraint):
