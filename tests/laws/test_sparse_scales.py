@@ -1,11 +1,13 @@
 """Sparse A under scales that differ: digits are those of the dense law, which mpmath confirms."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from scipy import sparse
 
 from tests.adapters import each_backend
-from tests.laws.exact import Exact
+from tests.laws.exact import Exact, dot, fractions, solve, times, transposed
 
 A = np.array(
     [
@@ -43,9 +45,9 @@ def test_digits_where_rows_share_large_variables(backend, spread):
     assert (np.abs(draws @ A.T - K) <= allowed).all()
 
 
-def flows(num_nodes: int, num_flows: int) -> np.ndarray:
+def flows(num_nodes: int, num_flows: int, seed: int = 0) -> np.ndarray:
     """Balances of a network that is open at some nodes."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     rows = np.zeros((num_nodes, num_flows))
     for flow in range(num_flows):
         start, end = rng.choice(num_nodes + 1, 2, replace=False)
@@ -87,9 +89,59 @@ def test_flows_that_are_not_measured(backend, large, dtype):
         assert slopes[1] == pytest.approx(slopes[0], rel=1e4 * eps, abs=1e4 * eps), name
 
 
+@each_backend
+@pytest.mark.parametrize(("dtype", "large"), [("float32", 1e3), ("float64", 1e4), ("float64", 1e8)])
+def test_slopes_in_scales(backend, large, dtype):
+    """Of sums of means, and of draws. By way of the entries of A diag(scale), the slopes of
+    large scales were products with multipliers whose rounding errors are large beside the small
+    ones: 4 digits were left at 1e6, none at 1e8."""
+    rng, rows = np.random.default_rng(2), flows(30, 80, seed=1)
+    scale = np.exp(rng.normal(size=80)) / 10
+    scale[rng.random(80) < 0.3] = large
+    loc, k = rng.normal(size=80), rng.normal(size=30)
+    loc, scale, k = (one.astype(dtype).astype(float) for one in (loc, scale, k))
+    eps, weight = float(np.finfo(dtype).eps), rng.normal(size=80)
+    mean_weight, draw_weight = (backend.array(one, dtype) for one in (weight, weight / scale))
+
+    def law(matrix, params):
+        moved = backend.array(scale, dtype) * params["log_scale"]
+        make = backend.library.ConstrainedNormal
+        return make(backend.array(loc, dtype), moved, matrix, backend.array(k, dtype))
+
+    at = {"log_scale": np.ones(80, dtype)}
+    slopes = backend.gradients(
+        lambda params: (law(sparse.csr_array(rows), params).mean * mean_weight).sum(), at
+    )["log_scale"]
+    exact = exact_slopes(rows, k - rows @ loc, scale, weight)
+    assert np.abs(slopes - exact).max() <= 1e3 * eps * np.abs(exact).max()
+
+    def slopes_of_draw(matrix):
+        return backend.gradients(
+            lambda params: (backend.sample(law(matrix, params), 0) * draw_weight).sum(), at
+        )["log_scale"]
+
+    dense, slopes = map(slopes_of_draw, (rows, sparse.csr_array(rows)))
+    assert np.abs(slopes - dense).max() <= 1e4 * eps * np.abs(dense).max()
+
+
+def exact_slopes(
+    rows: np.ndarray, gap: np.ndarray, scale: np.ndarray, weight: np.ndarray
+) -> np.ndarray:
+    """Of ``weight' W A' y`` with ``A W A' y = gap`` in logarithms of scales, W their squares."""
+    matrix = fractions(rows)
+    weights = [value**2 for value in fractions(scale)[0]]
+    weighed = [[w * a for w, a in zip(weights, row, strict=True)] for row in matrix]
+    (asked,) = fractions(weight)
+    right = [[Fraction(float(g)), dot(row, asked)] for g, row in zip(gap, weighed, strict=True)]
+    found = times(transposed(matrix), solve(times(weighed, transposed(matrix)), right)[0])
+    return np.array(
+        [float(2 * w * y * (t - u)) for w, t, (y, u) in zip(weights, asked, found, strict=True)]
+    )
+
+
 def slope(backend, law, matrix, name):
     def figure(t):
         found = getattr(law(matrix, t), name)
-        return found() if callable(found) else found
+        return (found() if callable(found) else found).sum()
 
     return float(backend.value_and_slope(figure)(0.0)[1])

@@ -69,7 +69,7 @@ class _WhitenedConditional(Conditional):
 
     def _projected(self, noise: Array) -> Array:
         """The noise, less what the constraint determines of it."""
-        return noise - self.whitened.explained(noise)
+        return self.whitened.projected(noise)
 
     def deviation(self, noise: Array) -> Array:
         return self._multiply(self._projected(noise))

@@ -142,7 +142,7 @@ class UnanalysedSparseMatrix(SparseBoundMatrix):
         # and k is right; and at a generic one that is moved along the others' null space.
         point = self.gram.shortest(scaled_k)
         probe = jnp.cos(jnp.arange(self.num_variables, dtype=k.dtype))
-        moved = point + lift(probe - self.gram.shortest(self.rows.apply(probe)), point.ndim)
+        moved = point + lift(self.gram.projected(probe), point.ndim)
         holds = [self._holds(value, k) for value in (point, moved)]
         return (holds[0] & holds[1]) | self._is_kept()
 

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jax.lax import stop_gradient
 
 from constrained_core.checks.entries import INDEPENDENT_ROWS, no_factor
 from constrained_core.errors import ParameterError
@@ -39,10 +40,16 @@ class SparseRows(Rows):
     Args:
         pattern: where the entries are.
         values: ``(*batch, nnz)``.
+        factors: values and a scale of the variables whose product ``values`` are, if there is one.
     """
 
-    def __init__(self, pattern: SparsePattern, values: Array | np.ndarray) -> None:
-        self.pattern, self.values = pattern, values
+    def __init__(
+        self,
+        pattern: SparsePattern,
+        values: Array | np.ndarray,
+        factors: tuple[Array | np.ndarray, Array] | None = None,
+    ) -> None:
+        self.pattern, self.values, self.factors = pattern, values, factors
         self.size, self.num_variables = pattern.shape
         self._entries = entries_of(pattern)
         self._grid = _grid(pattern, values)
@@ -67,8 +74,9 @@ class SparseRows(Rows):
 
     def scaled(self, scale: Array) -> "SparseRows":
         ndim = max(scale.ndim, self.values.ndim)
-        scale = lift(scale, ndim)[..., self._entries.column]
-        return SparseRows(self.pattern, lift(self.values, ndim) * scale)
+        factors = lift(self.values, ndim), lift(scale, ndim)
+        values = factors[0] * factors[1][..., self._entries.column]
+        return SparseRows(self.pattern, values, factors)
 
     def absolute(self) -> "SparseRows":
         values = self.values
@@ -86,8 +94,10 @@ class SparseRows(Rows):
     def scaled_rows(self, factor: Array) -> "SparseRows":
         """``diag(factor) B``."""
         ndim = max(factor.ndim, self.values.ndim)
-        factor = lift(factor, ndim)[..., self._entries.row]
-        return SparseRows(self.pattern, lift(self.values, ndim) * factor)
+        factor, factors = lift(factor, ndim)[..., self._entries.row], None
+        if self.factors is not None:
+            factors = self.factors[0] * factor, self.factors[1]
+        return SparseRows(self.pattern, lift(self.values, ndim) * factor, factors)
 
     def gram(self) -> "SparseGram":
         """Factor of ``B B'``."""
@@ -137,7 +147,8 @@ class SparseGram(Gram):
 
     def __init__(self, rows: SparseRows) -> None:
         self._unit = 1 / power_of_two_below(rows.norms())
-        self._values = jnp.asarray(rows.scaled_rows(self._unit).values)
+        self._rows = rows.scaled_rows(self._unit)
+        self._values = jnp.asarray(self._rows.values)
         self._saddle = saddle_of_rows(rows.pattern)
         self._ones = jnp.ones(rows.num_variables, self._values.dtype)
         log_det = saddle_log_det(self._saddle, self._ones, self._values)
@@ -146,24 +157,59 @@ class SparseGram(Gram):
             raise ParameterError(no_factor(INDEPENDENT_ROWS, shape, self._values.dtype))
         self.half_log_det = 0.5 * log_det - jnp.log(self._unit).sum(-1)
 
-    def _solve(self, right: Array) -> Array:
-        return saddle_solve(self._saddle, self._ones, self._values, right)
+    # Derivatives in the scale s pass by the diagonal of Q, not by the entries of S: for a fixed s0,
+    # u = (s0/s) U where [(s0/s)^2 U + S0' y; S0 U] = [(s0/s) noise; gap]. Those by S are products
+    # with multipliers, and their sums cancel for variables of large scale.
 
-    def _below(self, vector: Array) -> Array:
-        """``K^-1 [0; vector]`` for a vector in the rows of S."""
-        ndim = max(vector.ndim, self._unit.ndim)
-        scaled = lift(vector, ndim) * lift(self._unit, ndim)
-        zeros = jnp.zeros((*scaled.shape[:-1], self._saddle.num_variables), scaled.dtype)
-        return self._solve(jnp.concatenate([zeros, scaled], -1))
+    @property
+    def _ratio(self) -> Array | None:
+        """Fixed scales over the scales: one, but for derivatives. None of scales that are known."""
+        if self._rows.factors is None or is_known(self._rows.factors[1]):
+            return None
+        scale = self._rows.factors[1]
+        return stop_gradient(scale) / scale
+
+    def _solve(self, noise: Array | None, gap: Array) -> tuple[Array, Array]:
+        """u and y of ``K^-1 [noise; gap]``, for a gap in the rows of S; no noise is zeros."""
+        ratio, q, a = self._ratio, self._ones, self._values
+        if ratio is not None:
+            assert self._rows.factors is not None
+            values, scale = self._rows.factors
+            fixed = SparseRows(self._rows.pattern, values).scaled(stop_gradient(scale))
+            q, a = jnp.square(ratio), jnp.asarray(fixed.values)
+        gap = _times(gap, self._unit)
+        n = self._saddle.num_variables
+        above = jnp.zeros((*gap.shape[:-1], n), gap.dtype) if noise is None else noise
+        if ratio is not None and noise is not None:
+            above = _times(above, ratio)
+        ndim = max(above.ndim, gap.ndim)
+        batch = jnp.broadcast_shapes(above.shape[:-1], gap.shape[:-1])
+        parts = (jnp.broadcast_to(lift(v, ndim), batch + v.shape[-1:]) for v in (above, gap))
+        found = saddle_solve(self._saddle, q, a, jnp.concatenate(list(parts), -1))
+        point = found[..., :n]
+        return point if ratio is None else _times(point, ratio), found[..., n:]
+
+    def kriged(self, noise: Array, gap: Array) -> Array:
+        """The point of ``S x = gap`` that is nearest to the noise."""
+        return self._solve(noise, gap)[0]
+
+    def projected(self, noise: Array) -> Array:
+        """The point of ``S x = 0`` that is nearest to the noise."""
+        return self.kriged(noise, jnp.zeros(self._saddle.num_rows, noise.dtype))
 
     def shortest(self, vector: Array) -> Array:
         """``S' F^-1 vector``: the shortest x with S x = vector."""
-        return self._below(vector)[..., : self._saddle.num_variables]
+        return self._solve(None, vector)[0]
 
     def solve(self, vector: Array) -> Array:
-        found = self._below(vector)[..., self._saddle.num_variables :]
-        return -found * lift(self._unit, found.ndim)
+        return _times(-self._solve(None, vector)[1], self._unit)
 
     def free_share(self) -> Array:
         """``(*batch, n)`` share of a white variance that the rows leave."""
         return jnp.maximum(saddle_inverse(self._saddle, self._ones, self._values)[0], 0.0)
+
+
+def _times(one: Array, other: Array) -> Array:
+    """The product, of the rank of the one that has more."""
+    ndim = max(one.ndim, other.ndim)
+    return lift(one, ndim) * lift(other, ndim)

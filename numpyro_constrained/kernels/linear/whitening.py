@@ -83,6 +83,10 @@ class WhiteRows(ABC):
     def explained(self, noise: Array) -> Array:
         """``S' F^-1 S noise``: what the constraint determines of white noise."""
 
+    def projected(self, noise: Array) -> Array:
+        """The noise, less that."""
+        return noise - self.explained(noise)
+
     @abstractmethod
     def closing(self, value: Array) -> Array:
         """The shortest white step that closes the gap of a value."""
@@ -156,8 +160,10 @@ class SparseWhiteRows(_Rows):
 
     def kriged(self, noise: Array, loc: Array, white_gap: Array) -> Array:
         # One solution by the host, where a draw is all that is asked for.
-        moved = self.rows.apply(noise)
-        return noise + self.gram.shortest(lift(self.gap(loc), moved.ndim) - moved)
+        return self.gram.kriged(noise, self.gap(loc))
+
+    def projected(self, noise: Array) -> Array:
+        return self.gram.projected(noise)
 
 
 class UniformRows(_Rows):

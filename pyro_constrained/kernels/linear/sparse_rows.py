@@ -13,6 +13,7 @@ from torch import Tensor
 from constrained_core.checks.entries import INDEPENDENT_ROWS, no_factor
 from constrained_core.errors import ParameterError
 from pyro_constrained.kernels.arrays.errors import TensorParameterError
+from pyro_constrained.kernels.arrays.inspection import is_differentiated
 from pyro_constrained.kernels.arrays.lazy import lazy_property
 from pyro_constrained.kernels.arrays.sparse import SparseIndex
 from pyro_constrained.kernels.linear.gram import Gram, Products
@@ -29,10 +30,17 @@ class SparseRows(Rows):
         index: where the entries are.
         values: ``(*batch, nnz)``, in double precision whatever the law computes in.
         dtype: that of the law.
+        factors: values and a scale of the variables whose product ``values`` are, if there is one.
     """
 
-    def __init__(self, index: SparseIndex, values: Tensor, dtype: torch.dtype) -> None:
-        self.index, self.values, self.dtype = index, values, dtype
+    def __init__(
+        self,
+        index: SparseIndex,
+        values: Tensor,
+        dtype: torch.dtype,
+        factors: tuple[Tensor, Tensor] | None = None,
+    ) -> None:
+        self.index, self.values, self.dtype, self.factors = index, values, dtype, factors
         self.size, self.num_variables = index.pattern.shape
 
     def exactly(self, vector: Tensor) -> Tensor:
@@ -57,7 +65,8 @@ class SparseRows(Rows):
         return self.absolute().apply(size)
 
     def scaled(self, scale: Tensor) -> "SparseRows":
-        return SparseRows(self.index, self.values * self.index.columns.members(scale), self.dtype)
+        values = self.values * self.index.columns.members(scale)
+        return SparseRows(self.index, values, self.dtype, (self.values, scale.to(self.values)))
 
     def absolute(self) -> "SparseRows":
         return SparseRows(self.index, self.values.abs(), self.dtype)
@@ -90,6 +99,14 @@ class SparseGram(Gram):
     def _ones(self) -> Tensor:
         return torch.ones(self._rows.num_variables, dtype=torch.float64, device="cpu")
 
+    @property
+    def _ratio(self) -> Tensor | None:
+        """Fixed scales over the scales: one, but for derivatives. None of scales that have none."""
+        if self._rows.factors is None or not is_differentiated(self._rows.factors[1]):
+            return None
+        scale = self._rows.factors[1]
+        return scale.detach() / scale
+
     @lazy_property
     def half_log_det(self) -> Tensor:
         with _independent(self._rows):
@@ -102,19 +119,33 @@ class SparseGram(Gram):
 
     def closing(self, rows: Products, gap: Tensor) -> Tensor:
         zeros = gap.new_zeros(gap.shape[:-1] + (self._rows.num_variables,))
-        return self._solve(zeros, gap)[..., : self._rows.num_variables]
+        return self._white(zeros, gap)
 
     def projected(self, rows: Products, noise: Tensor) -> Tensor:
         return self.kriged(rows, noise, noise.new_zeros(self._rows.size))
 
     def kriged(self, rows: Products, noise: Tensor, gap: Tensor) -> Tensor:
-        return self._solve(noise, gap)[..., : self._rows.num_variables]
+        return self._white(noise, gap)
 
-    def _solve(self, noise: Tensor, gap: Tensor) -> Tensor:
-        """``K^-1 [noise; gap]``."""
-        right = joined(noise, gap)
+    # Derivatives in the scale s pass by the diagonal of Q, not by the entries of S: for a fixed s0,
+    # u = (s0/s) U where [(s0/s)^2 U + S0' y; S0 U] = [(s0/s) noise; gap]. Those by S are products
+    # with multipliers, and their sums cancel for variables of large scale.
+
+    def _white(self, noise: Tensor, gap: Tensor) -> Tensor:
+        """u of ``K^-1 [noise; gap]``."""
+        ratio = self._ratio
+        solution = self._solve(noise if ratio is None else ratio * noise, gap)
+        found = solution[..., : self._rows.num_variables]
+        return found if ratio is None else (ratio * found).to(found)
+
+    def _solve(self, above: Tensor, gap: Tensor) -> Tensor:
+        q, a, ratio = self._ones, self._rows.values, self._ratio
+        if ratio is not None:
+            assert self._rows.factors is not None
+            values, scale = self._rows.factors
+            q, a = ratio.square(), values * self._rows.index.columns.members(scale.detach())
         with _independent(self._rows):
-            solution = saddle_solve(self._saddle, self._ones, self._rows.values, right)
+            solution = saddle_solve(self._saddle, q, a, joined(above, gap))
         return solution.to(self._rows.dtype)
 
     def free_share(self) -> Tensor:
