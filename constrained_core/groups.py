@@ -46,8 +46,10 @@ class GroupSum(ByContent):
         object.__setattr__(self, "index", _checked_index(index, num_groups))
         object.__setattr__(self, "num_groups", num_groups)
         object.__setattr__(self, "weights", _checked_weights(weights, len(self.index)))
+        # Kept, as PyTorch's compiler watches the arrays that it meets, and cannot in inference mode.
+        object.__setattr__(self, "shape", (num_groups, len(self.index)))
 
-    @property
+    @cached_property
     def shape(self) -> tuple[int, int]:
         """``(m, n)`` of the matrix."""
         return self.num_groups, len(self.index)

@@ -17,6 +17,8 @@ READERS: dict[type, Callable[[Any], np.ndarray]] = {}
 
 def on_host(value: Any) -> Any:
     """A tensor, also on an accelerator, where NumPy can read it; anything else as it is."""
+    if isinstance(value, np.ndarray):  # an array inside of a compiled step has more attributes
+        return value
     for kind, read in READERS.items():
         if isinstance(value, kind):
             return read(value)

@@ -2,14 +2,19 @@
 ``torch.export`` take it whole.
 """
 
+import numpy as np
 import pytest
 import torch
+from scipy import sparse
 from torch import nn
 
 from pyro_constrained import (
     ConstrainedLowRankMultivariateNormal,
+    ConstrainedNormal,
     ConstraintError,
+    GroupSum,
     LinearEqualityTransform,
+    SparseMatrix,
 )
 from tests.on_pyro.concrete import (
     FACTOR,
@@ -114,6 +119,62 @@ def test_a_compiled_step_is_never_stale(name, kind, compiling):
     assert compiled(given).isnan().any()
     torch._dynamo.reset()
     close(whole(lambda A: STALE[name](A), "eager")(kind(A.clone())), expected)
+
+
+class Evaluated(nn.Module):
+    """Everything that is asked of a law, of parameters that are trained."""
+
+    def __init__(self, name):
+        super().__init__()
+        self.name, self.loc, self.scale = name, nn.Parameter(LOC.clone()), nn.Parameter(SCALE)
+
+    def forward(self, x):
+        law = LAWS[self.name](self.loc * 1, self.scale.exp())
+        figures = [law.log_prob(x), law.constraint_log_prob(), law.mean, law.variance]
+        if not self.name.startswith("student"):
+            figures += [law.crps(x), law.expected_l1(x)]
+        return *figures, law.entropy(), law.project(x), law.residual(law.sample((2,)))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        n if n in ("diagonal", "groups", "student") else pytest.param(n, marks=pytest.mark.slow)
+        for n in LAWS
+    ],
+)
+def test_a_compiled_module_is_evaluated(name, compiling):
+    """It is one graph in training, under no_grad and in inference mode: a compiler does not tell
+    which tensors inference mode has made, and was asked."""
+    module = Evaluated(name)
+    compiled, x = whole(module), LAWS[name](LOC, SCALE).mean
+    trained = compiled(x)
+    trained[0].backward()
+    assert module.scale.grad is not None
+    for mode in (torch.no_grad, torch.inference_mode):
+        with mode():
+            found = compiled(x)
+            close(found, module(x))
+            assert not any(figure.requires_grad for figure in found)
+
+
+@pytest.mark.parametrize("A", ["groups", "weighted", "sparse"])
+def test_a_matrix_that_is_made_in_a_compiled_step(A, compiling):
+    """The graph ends there, as NumPy's checks of an index are none of PyTorch's."""
+    index, scipy_matrix = np.array([0, 0, 1, 1]), sparse.csr_array(np.eye(2).repeat(2, 1))
+    make = {
+        "groups": lambda: GroupSum(index, 2),
+        "weighted": lambda: GroupSum(index, 2, weights=np.array([1.0, 2.0, 1.0, 0.5])),
+        "sparse": lambda: SparseMatrix.of(scipy_matrix),
+    }[A]
+
+    def entropy_and_mean(loc, scale):
+        law = ConstrainedNormal(loc, scale, make(), K)
+        return law.entropy() + law.mean @ WEIGHTS
+
+    expected = value_and_gradients(entropy_and_mean, LOC, SCALE)
+    compiled = torch.compile(entropy_and_mean, backend="aot_eager")
+    close(value_and_gradients(compiled, LOC, SCALE), expected)
 
 
 def test_two_laws_in_one_compiled_step(compiling):

@@ -89,6 +89,8 @@ def _same(value: Value) -> Value:
 def _has_no_gradient(instance: Any) -> bool:
     if not getattr(instance, "_has_whole_gradient", True):
         return True
+    if torch.compiler.is_compiling():  # which does not tell what inference mode has made
+        return False
     for part in instance.__dict__.values():  # a loop, as a generator takes longer for so few
         if isinstance(part, Tensor) and part.is_inference():
             return True
