@@ -6,6 +6,9 @@ import pickle
 
 import pytest
 import torch
+from pyro.optim.adagrad_rmsprop import AdagradRMSProp
+from pyro.optim.clipped_adam import ClippedAdam
+from pyro.optim.dct_adam import DCTAdam
 from scipy import sparse
 from torch import nn
 from torch.distributions import biject_to
@@ -261,6 +264,56 @@ def test_a_module_that_keeps_a_law():
     optimiser.step()
     with pytest.raises(ConstraintError, match="forward pass"):
         other.law.mean  # noqa: B018
+
+
+STEPS = {
+    "fused adam": lambda learned: torch.optim.Adam(learned, fused=True),
+    "fused adamw": lambda learned: torch.optim.AdamW(learned, fused=True),
+    "fused sgd": lambda learned: torch.optim.SGD(learned, lr=0.1, fused=True),
+    "fused adagrad": lambda learned: torch.optim.Adagrad(learned, fused=True),
+    "clipped adam": lambda learned: ClippedAdam(learned, lr=0.1),
+    "adagrad rmsprop": lambda learned: AdagradRMSProp(learned, eta=0.1),
+    "dct adam": lambda learned: DCTAdam(learned, lr=0.1),
+}
+LEARNED = {
+    "normal": lambda p: ConstrainedNormal(p, p.abs() + 1, ONES, 2.0),
+    "a part": lambda p: ConstrainedNormal(p[1:], 1.0, ONES[1:], 2.0),
+    "sparse": lambda p: ConstrainedNormal(p, 1.0, sparse.csr_array(ONES[None]), [2.0]),
+    "student": lambda p: ConstrainedMultivariateStudentT(5.0, p, scale=ONES, A=ONES, k=2.0),
+    "k": lambda p: ConstrainedNormal(torch.zeros_like(p), 1.0, ONES.to(p), p[0]),
+    "bernoulli": lambda p: ConstrainedBernoulli(logits=p, A=ONES, k=2),
+    "poisson": lambda p: ConstrainedPoisson(p, ONES, 2),
+}
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("name", LEARNED)
+def test_steps_that_change_no_version(name, step):
+    """Draws were off the plane, densities half those of other parameters, without a word."""
+    learned, other = nn.Parameter(ONES * 0.5), nn.Parameter(ONES.clone())
+    law, kept = LEARNED[name](learned), ConstrainedNormal(other, 1.0, ONES, 2.0)
+    x = law.sample()
+    before = kept.log_prob(ONES / 2).item()
+    learned.square().sum().backward()
+    STEPS[step]([learned, other]).step()  # the other one has no gradient
+    for ask in (lambda: law.log_prob(x), law.sample, lambda: law.mean):
+        with pytest.raises(ConstraintError, match="optimiser's step"):
+            ask()
+    assert kept.log_prob(ONES / 2).item() == before
+    assert LEARNED[name](learned).sample().isfinite().all()
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_steps_under_what_is_made_of_a_learned_k(step):
+    k = nn.Parameter(torch.tensor([2.0]))
+    transform = LinearEqualityTransform(ONES[None], k)
+    support = constraints.linear_equality(ONES[None], k)
+    k.sum().backward()
+    STEPS[step]([k]).step()
+    with torch.no_grad():
+        for ask in (transform, support.check):
+            with pytest.raises(ConstraintError, match=r"k: .*optimiser's step"):
+                ask(torch.zeros(3 if ask is transform else 4))
 
 
 def test_inference_mode():

@@ -5,6 +5,8 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
+from torch.utils.weak import WeakIdKeyDictionary
 
 from constrained_core.checks.laws import changed_in_place, made_without_gradient
 from constrained_core.sparse import SparseMatrix
@@ -12,22 +14,50 @@ from constrained_core.sparse import SparseMatrix
 __all__ = ["Unchanged", "detached"]
 
 
-class _Part(NamedTuple):
-    """A tensor as it was: its version, where its data are, and whether its gradient was recorded.
+_STEPS = WeakIdKeyDictionary()
+"""How many steps of optimisers a parameter that something was made of has seen. Fused optimisers,
+and those that write to ``parameter.data``, as Pyro's own do, change no version."""
 
-    What changes the data themselves in place, ``tensor.data.copy_(...)``, tells neither.
+
+def _count_step(optimizer: Optimizer, arguments: Any, options: Any) -> None:
+    if torch.compiler.is_compiling() or not _STEPS:  # a compiled step tells versions
+        return
+    groups = optimizer.param_groups
+    moved = {id(one) for group in groups for one in group["params"] if one.grad is not None}
+    for parameter in list(_STEPS):
+        if id(parameter) in moved:
+            _STEPS[parameter] += 1
+
+
+register_optimizer_step_post_hook(_count_step)
+
+
+def _steps_of(tensor: Tensor) -> int:
+    """How many there were; from now on they are counted."""
+    parameter = tensor if tensor._base is None else tensor._base
+    if not (parameter.is_leaf and parameter.requires_grad):
+        return 0
+    return _STEPS.setdefault(parameter, 0)
+
+
+class _Part(NamedTuple):
+    """A tensor as it was: its version, the steps of optimisers that it has seen, where its data
+    are, and whether its gradient was recorded.
+
+    What else changes the data in place, ``tensor.data.copy_(...)``, tells none of them.
     """
 
     name: str
     tensor: Tensor
     version: int
+    steps: int
     address: int
     is_recorded: bool
 
     @property
     def is_changed(self) -> bool:
         tensor = self.tensor
-        if tensor._version != self.version:
+        if tensor._version != self.version or _steps_of(tensor) != self.steps:
             return True
         # ``tensor.data = ...``, unless the same data were sent to another process.
         return _address(tensor) != self.address and not (tensor.is_cpu and tensor.is_shared())
@@ -56,7 +86,7 @@ class Unchanged:
             # Tensors of inference mode count no changes.
             if isinstance(tensor, Tensor) and not tensor.is_inference():
                 is_recorded = records and tensor.requires_grad
-                state = tensor._version, _address(tensor), is_recorded
+                state = tensor._version, _steps_of(tensor), _address(tensor), is_recorded
                 self._as_made.append(_Part(name, tensor, *state))
 
     def require(self, owner: object) -> None:
