@@ -16,7 +16,7 @@ from scipy.sparse.csgraph import connected_components
 
 from constrained_core.errors import ConstraintError
 from constrained_core.groups import GroupSum
-from constrained_core.inputs import on_host
+from constrained_core.inputs import native, on_host
 from constrained_core.linear.saddle import SaddlePattern, saddle_inverse
 from constrained_core.sparse import SparseMatrix
 
@@ -109,7 +109,7 @@ def besag(adjacency: Any, scaled: bool = False, num_nodes: int | None = None) ->
     (Freni-Sterrantino, Ventrucci and Rue 2018).
 
     Args:
-        adjacency: W, ``(n, n)`` symmetric, not negative, with a diagonal of zeros, of scipy.sparse
+        adjacency: W, ``(n, n)`` symmetric, not negative, with a diagonal of zeros, sparse
             or dense; or the edges, ``(E, 2)`` integers.
         scaled: multiply the Q of every component so that the geometric mean of the marginal
             variances of the constrained field is 1 there: a precision parameter means the same on
@@ -150,11 +150,12 @@ def besag(adjacency: Any, scaled: bool = False, num_nodes: int | None = None) ->
     return _scaled(field, label, alone) if scaled else field
 
 
-def lattice(shape: Sequence[int], cyclic: bool = False, scaled: bool = False) -> Field:
+def lattice(shape: int | Sequence[int], cyclic: bool = False, scaled: bool = False) -> Field:
     """``besag`` of a regular lattice of any dimension, each node with its nearest neighbours.
 
     Args:
-        shape: numbers of nodes along the axes; nodes are in the order of ``reshape``.
+        shape: numbers of nodes along the axes, or that of a line; nodes are in the order of
+            ``reshape``.
         cyclic: whether the last node of an axis is a neighbour of the first.
         scaled: as for ``besag``.
 
@@ -165,13 +166,14 @@ def lattice(shape: Sequence[int], cyclic: bool = False, scaled: bool = False) ->
         >>> lattice((300, 300)).precision
         SparseMatrix(shape=(90000, 90000), 448800 entries)
     """
-    if len(shape) == 0:
+    lengths = np.atleast_1d(np.asarray(shape, dtype=object)).tolist()
+    if len(lengths) == 0:
         raise ConstraintError("lattice: expected one length or more, got none; give the axes.")
-    for length in shape:
+    for length in lengths:
         _require_size("lattice", length, 1)
-    node = np.arange(np.prod(shape, dtype=np.int64)).reshape(shape)
+    node = np.arange(np.prod(lengths, dtype=np.int64)).reshape(lengths)
     edges = [np.zeros((0, 2), dtype=np.int64)]
-    for axis, length in enumerate(shape):
+    for axis, length in enumerate(lengths):
         along = np.moveaxis(node, axis, 0)
         edges.append(np.stack([along[:-1].reshape(-1), along[1:].reshape(-1)], axis=-1))
         if cyclic and length > 2:
@@ -254,9 +256,10 @@ def _constrained_variance(field: Field) -> np.ndarray:
 
 def _read_graph(adjacency: Any, num_nodes: int | None) -> sparse.csr_array:
     """W, from a matrix or from edges."""
+    adjacency = on_host(adjacency)
     if sparse.issparse(adjacency):
-        return _checked_weights(sparse.csr_array(adjacency))
-    array = np.asarray(on_host(adjacency))
+        return _checked_weights(adjacency)
+    array = native(np.asarray(adjacency))
     is_square = array.ndim == 2 and array.shape[0] == array.shape[1] and num_nodes is None
     is_two_edges = array.shape == (2, 2) and (array.diagonal().any() or (array != array.T).any())
     if is_square and not is_two_edges:
@@ -266,7 +269,7 @@ def _read_graph(adjacency: Any, num_nodes: int | None) -> sparse.csr_array:
             "besag: expected a square adjacency matrix or integer edges of shape (E, 2), got "
             f"shape {array.shape} of {array.dtype}; give one of them."
         )
-    return _graph_of(array, num_nodes)
+    return _graph_of(array.astype(np.int64), num_nodes)
 
 
 def _graph_of(edges: np.ndarray, num_nodes: int | None) -> sparse.csr_array:
@@ -287,11 +290,11 @@ def _graph_of(edges: np.ndarray, num_nodes: int | None) -> sparse.csr_array:
     return graph
 
 
-def _checked_weights(weights: sparse.csr_array) -> sparse.csr_array:
+def _checked_weights(weights: Any) -> sparse.csr_array:
     _require_size("besag: number of nodes", weights.shape[0], 1)
     if weights.dtype.kind not in "fiub":
         raise ConstraintError(f"besag: expected real weights, got {weights.dtype}; convert them.")
-    weights = weights.astype(np.float64)
+    weights = sparse.csr_array(weights.astype(np.float64))  # first: small integers overflow in sums
     weights.sum_duplicates()
     weights.eliminate_zeros()
     if not (np.isfinite(weights.data).all() and (weights.data > 0).all()):

@@ -46,7 +46,7 @@ class GroupSum(ByContent):
         object.__setattr__(self, "index", _checked_index(index, num_groups))
         object.__setattr__(self, "num_groups", num_groups)
         object.__setattr__(self, "weights", _checked_weights(weights, len(self.index)))
-        # Kept, as PyTorch's compiler watches the arrays that it meets, and cannot in inference mode.
+        # Kept: PyTorch's compiler watches the arrays that it meets, and cannot in inference mode.
         object.__setattr__(self, "shape", (num_groups, len(self.index)))
 
     @cached_property

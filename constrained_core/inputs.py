@@ -8,11 +8,11 @@ from scipy import sparse
 
 from constrained_core.errors import ConstraintError
 
-__all__ = ["READERS", "on_host", "read_array", "refuse_complex", "refuse_sparse"]
+__all__ = ["READERS", "native", "on_host", "read_array", "refuse_complex", "refuse_sparse"]
 
-READERS: dict[type, Callable[[Any], np.ndarray]] = {}
-"""How values of a framework become arrays, where NumPy cannot read them by itself, as inside of
-``torch.func``."""
+READERS: dict[type, Callable[[Any], Any]] = {}
+"""How values of a framework become arrays, or matrices of SciPy, where NumPy cannot read them by
+itself, as inside of ``torch.func``."""
 
 
 def on_host(value: Any) -> Any:
@@ -28,6 +28,8 @@ def on_host(value: Any) -> Any:
 
 def read_array(name: str, value: Any) -> np.ndarray:
     """A copy of ``value`` as an array of numbers: lists, arrays, data frames.
+
+    It is ``native``, as the arrays of frameworks are.
 
     Raises:
         ConstraintError: a sparse matrix, masked entries, complex numbers, or no numbers at all.
@@ -52,7 +54,15 @@ def read_array(name: str, value: Any) -> np.ndarray:
             f"{name}: expected an array of numbers, got {type(value).__name__} of dtype "
             f"{array.dtype}; convert it."
         )
-    return array
+    return native(array)
+
+
+def native(array: np.ndarray) -> np.ndarray:
+    """The array in the byte order of this machine, and in double precision where it had more."""
+    if array.dtype.kind == "f" and array.dtype.itemsize > 8:
+        with np.errstate(over="ignore"):  # infinite, which is told by name
+            return array.astype(np.float64)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def refuse_complex(name: str, dtype: Any) -> NoReturn:

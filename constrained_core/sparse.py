@@ -89,6 +89,8 @@ class SparseMatrix:
                 "; use scipy.sparse.csr_array(matrix), or SparseMatrix(row, column, values, shape)."
             )
         entries = sparse.coo_array(matrix)
+        if entries.dtype.kind in "iub":  # small integers overflow in sums
+            entries = entries.astype(np.float64)
         entries.sum_duplicates()
         return cls(entries.row, entries.col, entries.data, entries.shape)
 

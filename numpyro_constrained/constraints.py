@@ -9,7 +9,7 @@ from numpyro.distributions.constraints import Constraint
 from numpyro.distributions.util import array_equiv
 
 from constrained_core import GroupSum, SparseMatrix
-from numpyro_constrained.kernels.arrays.inputs import floating
+from numpyro_constrained.kernels.arrays.inputs import floating, whole_or_floating
 from numpyro_constrained.kernels.arrays.leaves import PromotedLeaves, untraced_property
 from numpyro_constrained.kernels.arrays.linalg import lift
 from numpyro_constrained.kernels.arrays.sparse_inputs import is_sparse, read_sparse
@@ -73,7 +73,7 @@ class linear_equality(PromotedLeaves, Constraint):  # a constraint is named as N
 
     def __call__(self, x: Array) -> Array:
         """``(*batch,)`` whether each vector of ``x`` is in the subspace."""
-        (x,) = floating(x)
+        (x,) = floating(value=x)
         tolerance = default_tolerance(x.dtype) if self.tolerance is None else self.tolerance
         return self.bind(x).contains(x, tolerance)
 
@@ -150,7 +150,7 @@ class integer_linear_equality(PromotedLeaves, Constraint):
     def __call__(self, x: Array) -> Array:
         """``(*batch,)`` whether each vector of ``x`` is one of the points."""
         bound = IntegerConstraint(self.A, self.k, self._layout, self.upper)
-        return bound.contains(jnp.asarray(x))
+        return bound.contains(whole_or_floating("value", x))
 
     def eq(self, other: object, static: bool = False) -> Any:
         """Whether ``other`` is the same constraint, by content."""
@@ -180,5 +180,5 @@ def _same_content(one: Any, other: Any, static: bool) -> Any:
 def _floating(A: Any, k: Any) -> Array:
     """A scalar of the dtype that A and k have in common."""
     A = read_sparse("A", A).values if is_sparse(A) else A
-    parts = [part for part in (A, k) if not isinstance(part, GroupSum)]
-    return lift(floating(*parts)[-1].reshape(-1)[:0], 1)
+    parts = {name: part for name, part in (("A", A), ("k", k)) if not isinstance(part, GroupSum)}
+    return lift(floating(**parts)[-1].reshape(-1)[:0], 1)

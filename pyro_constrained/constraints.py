@@ -155,5 +155,6 @@ class integer_linear_equality(Constraint):
 def _floating(A: Any, k: Any) -> Tensor:
     """A scalar of the dtype that A and k have in common."""
     A = as_sparse("A", A).values if is_sparse(A) else A
-    parts = [part for part in (A, k) if part is not None and not isinstance(part, GroupSum)]
-    return floating(*parts)[-1].new_zeros(())
+    parts = {"A": A, "k": k}
+    known = {n: p for n, p in parts.items() if p is not None and not isinstance(p, GroupSum)}
+    return floating(**known)[-1].new_zeros(())

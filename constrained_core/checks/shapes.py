@@ -12,6 +12,7 @@ __all__ = [
     "check_coordinates",
     "check_exact_shapes",
     "check_factor_shape",
+    "check_matrix_shape",
     "check_shapes",
     "check_value",
     "common_batch_shape",
@@ -46,13 +47,18 @@ def _common_size(*sizes: int) -> int:
     return wide[0] if wide else 1
 
 
-def check_shapes(matrix_shape: Sequence[int], k_shape: Sequence[int]) -> None:
-    """Raise unless A ``(*batch, m, n)`` and k ``(*batch, m)`` fit; A ``(n,)`` takes any k."""
+def check_matrix_shape(matrix_shape: Sequence[int]) -> None:
+    """Raise where A is a number."""
     if len(matrix_shape) == 0:
         raise ConstraintError(
             "A: expected shape (*batch, m, n), or (n,) for one row, got a scalar; give one "
             "coefficient per variable."
         )
+
+
+def check_shapes(matrix_shape: Sequence[int], k_shape: Sequence[int]) -> None:
+    """Raise unless A ``(*batch, m, n)`` and k ``(*batch, m)`` fit; A ``(n,)`` takes any k."""
+    check_matrix_shape(matrix_shape)
     _require_variables(matrix_shape)
     if len(matrix_shape) == 1:
         return

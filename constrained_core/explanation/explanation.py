@@ -5,7 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
-from constrained_core.checks.shapes import check_shapes
+from constrained_core.checks.shapes import check_matrix_shape, check_shapes
 from constrained_core.checks.sides import infinite_sides
 from constrained_core.errors import ConstraintError, InfeasibleConstraintError, ParameterError
 from constrained_core.explanation.card import Line, as_html, as_text, plural
@@ -83,6 +83,7 @@ def explain(
         ConstraintError: shapes that do not fit, a batch of matrices, NaN or infinity in A.
         ParameterError: k is not finite.
     """
+    check_matrix_shape(A.shape)
     form, is_vector = _form(A), A.ndim == 1
     if A.ndim > 2:
         raise ConstraintError(

@@ -191,7 +191,7 @@ class ConstrainedDistribution(PromotedLeaves, Distribution):
         return {name: part for name, part in self.__dict__.items() if name != "_conditional"}
 
     def _floating(self, value: Any) -> Array:
-        (value,) = floating(value)
+        (value,) = floating(value=value)
         return value
 
     def _expanded(self, value: Array, event_dim: int) -> Array:

@@ -94,7 +94,7 @@ class ConstrainedBernoulli(ConstrainedFinite):
         max_transitions: int | None = None,
     ) -> None:
         name, given = exactly_one(probs=probs, logits=logits)
-        (given,) = floating(given)
+        (given,) = floating(**{name: given})
         options = {"k_max": k_max, "max_transitions": max_transitions}
         known = known_logits if name == "logits" else known_probs
         constraint = bind_fiber(A, k, given, upper=1, known=known, **options)

@@ -33,6 +33,7 @@ from constrained_core.fiber.plan import NO_POINT
 from numpyro_constrained.constraints import integer_linear_equality
 from numpyro_constrained.distributions.base import ConstrainedDistribution
 from numpyro_constrained.estimators import with_gradient
+from numpyro_constrained.kernels.arrays.inputs import whole_or_floating
 from numpyro_constrained.kernels.arrays.leaves import folded, untraced_property
 from numpyro_constrained.kernels.arrays.linalg import lift
 from numpyro_constrained.kernels.fiber.constraint import Fiber, rebind_fiber, same_fiber
@@ -420,8 +421,7 @@ class ConstrainedDiscrete(ConstrainedDistribution):
 
     def _floating(self, value: Any) -> Array:
         """Whole numbers stay what they are: sums of them are exact."""
-        with jax.ensure_compile_time_eval():  # what is known stays known inside a trace
-            return jnp.asarray(value)
+        return whole_or_floating("value", value)
 
     def _on_support(self, value: Array) -> Array:
         inside = self._constraint.contains(value)

@@ -104,11 +104,12 @@ class ConstrainedGMRF(ConstrainedGaussian):
     ) -> None:
         precision = _read("precision_matrix", precision_matrix)
         root = None if precision_root is None else _read("precision_root", precision_root)
-        values = [matrix.values for matrix in (precision, root) if matrix is not None]
-        loc, *values = floating(loc, *values)
+        matrices = {"precision_matrix": precision, "precision_root": root}
+        known = {name: matrix.values for name, matrix in matrices.items() if matrix is not None}
+        loc, *values = floating(loc=loc, **known)
         constraint = bind_constraint(A, k, loc)
         n = constraint.num_variables
-        for name, matrix in (("precision_matrix", precision), ("precision_root", root)):
+        for name, matrix in matrices.items():
             if matrix is not None:
                 check_columns(name, matrix.shape, n)
         loc = require_event("loc", loc, (n,))

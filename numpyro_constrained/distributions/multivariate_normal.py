@@ -107,7 +107,7 @@ class ConstrainedMultivariateNormal(ConstrainedGaussian):
             precision_matrix=precision_matrix,
             scale_tril=scale_tril,
         )
-        loc, matrix = floating(loc, matrix)
+        loc, matrix = floating(loc=loc, **{name: matrix})
         constraint = bind_constraint(A, k, loc, dense=True)
         n = constraint.num_variables
         loc = require_event("loc", loc, (n,))

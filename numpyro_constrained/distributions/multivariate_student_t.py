@@ -102,7 +102,7 @@ class ConstrainedMultivariateStudentT(ConstrainedLocationScale):
         validate_args: bool | None = None,
     ) -> None:
         name, factor = exactly_one(scale_tril=scale_tril, scale=scale)
-        df, loc, factor = floating(df, loc, factor)
+        df, loc, factor = floating(df=df, loc=loc, **{name: factor})
         constraint = bind_constraint(A, k, loc, dense=name == "scale_tril")
         n = constraint.num_variables
         event_shape = (n, n) if name == "scale_tril" else (n,)

@@ -87,7 +87,7 @@ class ConstrainedNormal(ConstrainedGaussian):
         support_tolerance: float | None = None,
         validate_args: bool | None = None,
     ) -> None:
-        loc, scale = floating(loc, scale)
+        loc, scale = floating(loc=loc, scale=scale)
         constraint = bind_constraint(A, k, loc)
         n, number = constraint.num_variables, None
         if scale.shape[-1:] in ((), (1,)):

@@ -93,7 +93,7 @@ class LinearEqualityTransform(Transform):
         return self._support.k
 
     def __call__(self, x: Any) -> Array:
-        (x,) = floating(x)
+        (x,) = floating(x=x)
         bound = self._support.bind(x)
         self._require_shape(x.shape, bound.coordinate_size)
         if self.basis == "isometry":
@@ -101,7 +101,7 @@ class LinearEqualityTransform(Transform):
         return made_on(bound, elimination_of(bound.matrix).embed(bound, x))
 
     def _inverse(self, y: Any) -> Array:
-        (y,) = floating(y)
+        (y,) = floating(y=y)
         bound = self._support.bind(y)
         self._require_shape(y.shape, bound.num_variables)
         if self.basis == "isometry":

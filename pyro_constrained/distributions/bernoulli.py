@@ -94,7 +94,7 @@ class ConstrainedBernoulli(ConstrainedFinite):
         max_transitions: int | None = None,
     ) -> None:
         name, given = exactly_one(probs=probs, logits=logits)
-        (given,) = floating(given)
+        (given,) = floating(**{name: given})
         options = {"k_max": k_max, "max_transitions": max_transitions}
         known: Reader | None = known_logits
         if name == "probs":  # of which derivatives at 0 and 1 need values that are impossible

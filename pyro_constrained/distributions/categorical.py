@@ -87,7 +87,7 @@ class ConstrainedCategorical(ConstrainedFinite):
         max_transitions: int | None = None,
     ) -> None:
         name, given = exactly_one(probs=probs, logits=logits)
-        (given,) = floating(given)
+        (given,) = floating(**{name: given})
         given = require_categories(name, given)
         upper = given.shape[-1] - 1
         options = {"k_max": k_max, "max_transitions": max_transitions, "grouped": False}

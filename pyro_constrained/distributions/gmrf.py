@@ -141,11 +141,10 @@ class ConstrainedGMRF(ConstrainedGaussian):
 def _read(loc: Any, precision: Any, root: Any) -> tuple[Tensor, SparseMatrix, SparseMatrix | None]:
     """The parameters in one dtype, on one device."""
     device = loc.device if isinstance(loc, Tensor) else None
-    given = [("precision_matrix", precision)]
-    given += [] if root is None else [("precision_root", root)]
-    matrices = [_read_sparse(name, matrix, device) for name, matrix in given]
-    loc, *values = floating(loc, *(matrix.values for matrix in matrices))
-    matrices = [one.with_values(v) for one, v in zip(matrices, values, strict=True)]
+    given = {"precision_matrix": precision} | ({} if root is None else {"precision_root": root})
+    read = {name: _read_sparse(name, matrix, device) for name, matrix in given.items()}
+    loc, *values = floating(loc=loc, **{name: matrix.values for name, matrix in read.items()})
+    matrices = [one.with_values(v) for one, v in zip(read.values(), values, strict=True)]
     return loc, matrices[0], matrices[1] if len(matrices) > 1 else None
 
 

@@ -92,7 +92,7 @@ class ConstrainedLowRankMultivariateNormal(ConstrainedGaussian):
         support_tolerance: float | None = None,
         validate_args: bool | None = None,
     ) -> None:
-        loc, cov_factor, cov_diag = floating(loc, cov_factor, cov_diag)
+        loc, cov_factor, cov_diag = floating(loc=loc, cov_factor=cov_factor, cov_diag=cov_diag)
         constraint = bind_constraint(A, k, loc)
         n = constraint.num_variables
         loc, cov_diag = require_event("loc", loc, (n,)), require_event("cov_diag", cov_diag, (n,))

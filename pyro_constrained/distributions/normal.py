@@ -84,7 +84,7 @@ class ConstrainedNormal(ConstrainedGaussian):
         support_tolerance: float | None = None,
         validate_args: bool | None = None,
     ) -> None:
-        loc, scale = floating(loc, scale)
+        loc, scale = floating(loc=loc, scale=scale)
         constraint = bind_constraint(A, k, loc)
         n, is_number = constraint.num_variables, scale.shape[-1:] in ((), (1,))
         loc, scale = require_event("loc", loc, (n,)), require_event("scale", scale, (n,))

@@ -87,7 +87,7 @@ class ConstrainedPoisson(ConstrainedDiscrete):
         k_max: Any = None,
         max_transitions: int | None = None,
     ) -> None:
-        (rate,) = floating(rate)
+        (rate,) = floating(rate=rate)
         options = {"k_max": k_max, "max_transitions": max_transitions}
         constraint = bind_fiber(A, k, rate, merge=True, known=known_rates, **options)
         n = constraint.num_variables

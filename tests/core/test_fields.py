@@ -81,6 +81,30 @@ def test_forms_of_a_graph_are_one(form):
     np.testing.assert_array_equal(dense(besag(TWO_PARTS).precision), np.diag(graph.sum(0)) - graph)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "uint32", "uint64", "int8", ">i4", ">u2"])
+def test_edges_of_any_integers(dtype):
+    edges = np.array(TWO_PARTS)
+    for num_nodes in (None, 8):
+        np.testing.assert_array_equal(
+            dense(besag(edges.astype(dtype), num_nodes=num_nodes).precision),
+            dense(besag(edges, num_nodes=num_nodes).precision),
+        )
+
+
+@pytest.mark.parametrize("dtype", [">f8", ">i4", "longdouble", "uint8", "bool"])
+def test_weights_of_any_dtype(dtype):
+    graph = np.array([[0, 1, 1], [1, 0, 0], [1, 0, 0]])
+    np.testing.assert_array_equal(
+        dense(besag(graph.astype(dtype)).precision), np.diag(graph.sum(0)) - graph
+    )
+
+
+def test_weights_given_twice_do_not_overflow():
+    where = np.array([0, 0, 1, 1]), np.array([1, 1, 0, 0])
+    weights = sparse.coo_array((np.full(4, 200, np.uint8), where), shape=(2, 2))
+    np.testing.assert_array_equal(dense(besag(weights).precision), [[400, -400], [-400, 400]])
+
+
 @pytest.mark.parametrize(
     ("two", "degrees"),
     [([[0, 1], [1, 2]], [1, 2, 1]), ([[0, 1], [1, 0]], [1, 1]), ([[1, 0], [1, 2]], [1, 2, 1])],
@@ -110,7 +134,9 @@ def test_scaled_fields_have_unit_geometric_mean_variance(field, parts):
 
 
 def test_lattice_of_one_axis_is_a_walk():
-    np.testing.assert_array_equal(dense(lattice((5,)).precision), dense(random_walk(5).precision))
+    for shape in ((5,), 5, np.int64(5), np.array([5])):
+        walk = dense(random_walk(5).precision)
+        np.testing.assert_array_equal(dense(lattice(shape).precision), walk)
     np.testing.assert_array_equal(
         dense(lattice((5,), cyclic=True).precision), dense(random_walk(5, cyclic=True).precision)
     )
@@ -133,6 +159,8 @@ def test_kronecker_is_that_of_matrices():
         (lambda: independent(0), "at least 1"),
         (lambda: lattice(()), "got none"),
         (lambda: lattice((3, 0)), "at least 1, got 0"),
+        (lambda: lattice(5.0), r"lattice: expected a whole number .* got 5\.0"),
+        (lambda: lattice(None), "lattice: expected a whole number .* got None"),
         (lambda: besag(np.triu(np.ones((3, 3)), 1)), "symmetric"),
         (lambda: besag(np.ones((3, 3))), "diagonal of zeros"),
         (lambda: besag(sparse.csr_array((2, 3))), "symmetric"),

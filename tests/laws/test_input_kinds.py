@@ -8,7 +8,7 @@ import pytest
 from scipy import sparse
 
 import constrained_core
-from constrained_core import ConstraintError
+from constrained_core import ConstraintError, SparseMatrix
 from tests.adapters import BACKENDS, assert_close, each_backend
 from tests.cases import LOW_RANK, MVN, NORMAL, STUDENT, Groups
 from tests.discrete_cases import BERNOULLI, CATEGORICAL, POISSON
@@ -184,6 +184,170 @@ def test_masked_entries_are_refused(backend, law, which):
         laws(backend)[law](given["A"], given["k"])
     no_mask = np.ma.masked_equal(np.ones((1, N)), 0.0)
     assert backend.value(laws(backend)[law](no_mask, np.ones(1)), "mean").shape == (N,)
+
+
+FOREIGN = [">f8", ">f4", "longdouble", ">i4", ">u2"]
+"""Big-endian, as files of FITS or netCDF are read, or more digits than frameworks have."""
+each_foreign = pytest.mark.parametrize("dtype", FOREIGN)
+
+PARAMETERS = [
+    (NORMAL, {"loc": ONES, "scale": ONES}),
+    (MVN, {"loc": ONES, "covariance_matrix": np.diag(ONES)}),
+    (MVN, {"loc": ONES, "precision_matrix": np.diag(ONES)}),
+    (MVN, {"loc": ONES, "scale_tril": np.diag(ONES)}),
+    (LOW_RANK, {"loc": ONES, "cov_factor": np.ones((N, 2)), "cov_diag": ONES}),
+    (STUDENT, {"df": np.array(4.0), "loc": ONES, "scale": ONES}),
+    (STUDENT, {"df": np.array(4.0), "loc": ONES, "scale_tril": np.diag(ONES)}),
+    (POISSON, {"rate": ONES}),
+    (BERNOULLI, {"probs": ONES / 2}),
+    (BERNOULLI, {"logits": ONES}),
+    (CATEGORICAL, {"probs": np.full((N, 2), 0.5)}),
+    (CATEGORICAL, {"logits": np.ones((N, 2))}),
+]
+each_parameters = pytest.mark.parametrize(
+    "law, parameters", PARAMETERS, ids=[f"{law}-{list(names)[-1]}" for law, names in PARAMETERS]
+)
+
+
+def field(backend, A, k, dtype):
+    """Of white noise."""
+    matrix = SparseMatrix.of(sparse.eye_array(N, format="csr")).with_values(ONES.astype(dtype))
+    return backend.library.ConstrainedGMRF(ONES.astype(dtype), matrix, A, k, precision_root=matrix)
+
+
+@each_backend
+@each_foreign
+@each_law
+def test_sides_in_dtypes_that_frameworks_lack(backend, dtype, law):
+    k = np.array([2, 2])
+    expected = laws(backend)[law](WHOLE, k)
+    for A in (WHOLE, SparseMatrix.of(sparse.csr_array(WHOLE))):
+        A = A.astype(dtype) if A is WHOLE else A.with_values(A.values.astype(dtype))
+        found = laws(backend)[law](A, k.astype(dtype))
+        np.testing.assert_array_equal(backend.numpy(found.k), k)
+        assert_close(backend.value(found, "mean"), backend.value(expected, "mean"), 1e-12)
+
+
+@each_backend
+@pytest.mark.parametrize("dtype", FOREIGN[:3])
+@each_parameters
+def test_parameters_in_dtypes_that_frameworks_lack(backend, dtype, law, parameters):
+    native = "f4" if dtype == ">f4" else "f8"
+    found, expected = (
+        getattr(backend.library, law)(
+            **{name: value.astype(kind) for name, value in parameters.items()}, A=ONES, k=3
+        )
+        for kind in (dtype, native)
+    )
+    for name in parameters:
+        kept = backend.numpy(getattr(found, name))
+        np.testing.assert_array_equal(kept, backend.numpy(getattr(expected, name)))
+        assert kept.dtype == native
+
+
+@each_backend
+@each_foreign
+def test_other_arguments_in_dtypes_that_frameworks_lack(backend, dtype):
+    library, A, k = backend.library, WHOLE.astype(dtype), np.array([2, 2]).astype(dtype)
+    for support in (
+        library.constraints.linear_equality(A, k),
+        library.transforms.LinearEqualityTransform(A, k),
+        library.constraints.integer_linear_equality(A, k),
+        library.ConstrainedPoisson(ONES, A, k, k_max=k),
+        field(backend, A, k, dtype),
+    ):
+        np.testing.assert_array_equal(backend.numpy(support.A), WHOLE)
+        np.testing.assert_array_equal(backend.numpy(support.k), [2, 2])
+    assert (
+        str(library.explain(A, k)).splitlines()[1:]
+        == (str(library.explain(WHOLE.astype(float), np.array([2, 2]))).splitlines()[1:])
+    )
+    base = backend.base_law("poisson", ONES)
+    np.testing.assert_array_equal(
+        backend.walk(library.FiberSampler(base, A, k), 0, 3),
+        backend.walk(library.FiberSampler(base, WHOLE, [2, 2]), 0, 3),
+    )
+    index = np.array([0, 0, 1]).astype(">i4" if "i" not in dtype else dtype)
+    groups = library.GroupSum(index, 2, weights=np.array([1, 2, 3]).astype(dtype))
+    np.testing.assert_array_equal(groups.to_dense(), [[1, 2, 0], [0, 0, 3]])
+
+
+@each_foreign
+def test_values_in_dtypes_that_jax_lacks(dtype):
+    """Of PyTorch values are tensors."""
+    backend = next((b for b in BACKENDS if b.name == "jax"), None)
+    if backend is None:
+        pytest.skip("without JAX")
+    for law in (NORMAL, POISSON):
+        made, x = laws(backend)[law](ONES, 6), ONES.astype(dtype)
+        native = ONES.astype("f4" if dtype == ">f4" else "f8")
+        np.testing.assert_array_equal(made.log_prob(x), made.log_prob(native))
+        assert made.support(x) and made.residual(x) == 0
+
+
+@each_backend
+@pytest.mark.parametrize("wrong", [object, complex, "masked", str])
+@each_parameters
+def test_parameters_that_are_no_numbers_are_named(backend, law, parameters, wrong):
+    expected = {complex: "real numbers", "masked": "numbers everywhere"}
+    for name, value in parameters.items():
+        value = np.ma.masked_array(value, True) if wrong == "masked" else value.astype(wrong)
+        with pytest.raises(ConstraintError) as raised:
+            getattr(backend.library, law)(**parameters | {name: value}, A=ONES, k=3)
+        words = expected.get(wrong, "an array of numbers")
+        assert str(raised.value).startswith(f"{name}: expected {words}")
+
+
+@each_backend
+@pytest.mark.parametrize("A", [1, 1.0, np.array(1.0), np.int64(1), "native"])
+def test_a_number_is_no_matrix(backend, A):
+    A = backend.array(1.0) if isinstance(A, str) else A
+    one, library = backend.array(np.ones(1)), backend.library
+    for make in (
+        lambda: library.ConstrainedNormal(one, one, A, 1.0),
+        lambda: library.ConstrainedMultivariateNormal(one, one[None], A, 1.0),
+        lambda: library.ConstrainedMultivariateStudentT(3.0, one, A=A, k=1.0, scale=one),
+        lambda: library.ConstrainedPoisson(one, A, 1),
+        lambda: library.transforms.LinearEqualityTransform(A, 1.0),
+        lambda: library.constraints.linear_equality(A, 1.0),
+        lambda: library.explain(A),
+        lambda: library.explain(A, 1.0),
+    ):
+        with pytest.raises(ConstraintError, match=r"A: expected shape .* or \(n,\) for one row"):
+            make()
+
+
+@each_backend
+def test_entries_given_twice_do_not_overflow(backend):
+    """200 + 100 is 44 in bytes."""
+    row, column = np.array([0, 0, 0, 1]), np.array([1, 1, 0, 2])
+    values = np.array([200, 100, 1, 1], np.uint8)
+    if backend.name == "torch":
+        where = backend.torch.tensor(np.stack([row, column]))
+        native = backend.torch.sparse_coo_tensor(where, backend.torch.tensor(values), (2, 3))
+    else:
+        from jax.experimental.sparse import BCOO
+
+        where = backend.jax.numpy.asarray(np.stack([row, column], -1))
+        native = BCOO((backend.jax.numpy.asarray(values), where), shape=(2, 3))
+    for A in (native, sparse.coo_array((values, (row, column)), shape=(2, 3))):
+        law = backend.library.ConstrainedNormal(backend.array(np.zeros(3)), 1.0, A, [1.0, 2.0])
+        found = SparseMatrix.to_dense(law.A)
+        np.testing.assert_array_equal(found, [[1, 300, 0], [0, 0, 1]])
+
+
+@each_backend
+def test_sparse_graphs(backend):
+    graph = np.array([[0, 4.0, 1], [4, 0, 0], [1, 0, 0]])
+    if backend.name == "torch":
+        given = [backend.array(graph).to_sparse()]
+    else:
+        from jax.experimental.sparse import BCOO, BCSR
+
+        given = [kind.fromdense(backend.array(graph)) for kind in (BCOO, BCSR)]
+    for adjacency in given:
+        found = backend.library.fields.besag(adjacency).precision.to_dense()
+        np.testing.assert_array_equal(found, np.diag(graph.sum(0)) - graph)
 
 
 @each_backend

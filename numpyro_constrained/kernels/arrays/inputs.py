@@ -12,7 +12,7 @@ from jax.experimental.sparse import JAXSparse
 from constrained_core.inputs import read_array, refuse_complex, refuse_sparse
 from numpyro_constrained.kernels.arrays.known import seen
 
-__all__ = ["floating", "host_or_traced", "on_host", "refuse_unless_real"]
+__all__ = ["floating", "host_or_traced", "on_host", "refuse_unless_real", "whole_or_floating"]
 
 
 def host_or_traced(name: str, value: Any) -> Any:
@@ -47,19 +47,17 @@ def refuse_unless_real(name: str, value: Any) -> None:
         refuse_complex(name, value.dtype)
 
 
-def floating(*parameters: Any) -> list[Array]:
-    """The parameters as arrays of one floating dtype, of at least single precision.
+def floating(**parameters: Any) -> list[Array]:
+    """The parameters, by name, as arrays of one floating dtype, of at least single precision.
 
     Python numbers and lists take the dtype of the others, with all their digits; arrays and data
     frames have one.
     """
     with jax.ensure_compile_time_eval():  # what is known stays known inside a trace
-        arrays = [_as_array(parameter) for parameter in parameters]
-        for array in arrays:
-            refuse_unless_real("a parameter or a value", array)
+        arrays = [_as_array(name, parameter) for name, parameter in parameters.items()]
         strong = [
             array
-            for array, parameter in zip(arrays, parameters, strict=True)
+            for array, parameter in zip(arrays, parameters.values(), strict=True)
             if jnp.issubdtype(array.dtype, jnp.floating) and hasattr(parameter, "__array__")
         ]
         dtype = jnp.result_type(*strong) if strong else jnp.result_type(float)
@@ -68,9 +66,16 @@ def floating(*parameters: Any) -> list[Array]:
         return [jnp.asarray(array, dtype) for array in arrays]
 
 
-def _as_array(parameter: Any) -> Any:
-    if isinstance(parameter, jax.Array):
-        return parameter
-    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(parameter)):
-        return jnp.asarray(parameter)
-    return read_array("a parameter", parameter)
+def whole_or_floating(name: str, value: Any) -> Array:
+    """The value as an array of the dtype that it has."""
+    with jax.ensure_compile_time_eval():
+        return jnp.asarray(_as_array(name, value))
+
+
+def _as_array(name: str, parameter: Any) -> Any:
+    if not isinstance(parameter, jax.Array):
+        if not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(parameter)):
+            return on_host(name, parameter)
+        parameter = jnp.asarray(parameter)
+    refuse_unless_real(name, parameter)
+    return parameter

@@ -11,6 +11,7 @@ from scipy import sparse
 
 from constrained_core import SparseMatrix
 from constrained_core.errors import ConstraintError
+from constrained_core.inputs import READERS
 from numpyro_constrained.kernels.arrays.inputs import host_or_traced
 from numpyro_constrained.kernels.arrays.known import seen
 from numpyro_constrained.kernels.arrays.leaves import unstacked
@@ -43,6 +44,9 @@ def read_sparse(name: str, value: Any) -> SparseMatrix:
             f"{type(value).__name__}; convert it to one of them."
         )
     return SparseMatrix.on(value.pattern, host_or_traced(name, value.values))
+
+
+READERS[JAXSparse] = lambda matrix: read_sparse("A", matrix).to_scipy()
 
 
 def _of_bcoo(name: str, value: BCOO) -> SparseMatrix:

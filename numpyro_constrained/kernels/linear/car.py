@@ -29,7 +29,9 @@ def car_precision(
         ConstraintError: the adjacency is traced, or a batch.
     """
     edges = _known_adjacency(adjacency)
-    _, alpha, tau = floating(loc, correlation, conditional_precision)
+    _, alpha, tau = floating(
+        loc=loc, correlation=correlation, conditional_precision=conditional_precision
+    )
     ndim = max(alpha.ndim, tau.ndim) + 1
     alpha, tau = lift(alpha[..., None], ndim), lift(tau[..., None], ndim)
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from constrained_core.checks.shapes import check_matrix_shape
 from constrained_core.groups import GroupSum
 from constrained_core.inputs import read_array, refuse_complex, refuse_sparse
 
@@ -22,6 +23,7 @@ def read_matrix(A: Any, device: torch.device) -> Tensor | GroupSum:
     if isinstance(A, GroupSum):
         return A
     A = as_tensor("A", A, device)
+    check_matrix_shape(A.shape)
     if not A.is_floating_point():
         return A.to(torch.float64)
     return A.to(torch.float32) if A.dtype.itemsize < 4 else A
@@ -44,17 +46,18 @@ def as_tensor(name: str, value: Any, device: torch.device | None = None) -> Tens
     return value if device is None else value.to(device)
 
 
-def floating(*parameters: Any) -> list[Tensor]:
-    """The parameters as tensors of one floating dtype, of at least single precision.
+def floating(**parameters: Any) -> list[Tensor]:
+    """The parameters, by name, as tensors of one floating dtype, of at least single precision.
 
     Python numbers and lists take the dtype of the others, with all their digits; arrays, data
     frames and tensors have one.
     """
-    given = [p for p in parameters if isinstance(p, Tensor)]
-    tensors = [_as_tensor(p, given[0].device if given else None) for p in parameters]
+    given = [p for p in parameters.values() if isinstance(p, Tensor)]
+    device = given[0].device if given else None
+    tensors = [_as_tensor(name, p, device) for name, p in parameters.items()]
     strong = [
         tensor.dtype
-        for tensor, parameter in zip(tensors, parameters, strict=True)
+        for tensor, parameter in zip(tensors, parameters.values(), strict=True)
         if tensor.is_floating_point() and hasattr(parameter, "__array__")
     ]
     dtype = reduce(torch.promote_types, set(strong)) if strong else torch.get_default_dtype()
@@ -62,6 +65,6 @@ def floating(*parameters: Any) -> list[Tensor]:
     return [cast(tensor, dtype) for tensor in tensors]
 
 
-def _as_tensor(parameter: Any, device: torch.device | None) -> Tensor:
-    tensor = as_tensor("a parameter", parameter)
+def _as_tensor(name: str, parameter: Any, device: torch.device | None) -> Tensor:
+    tensor = as_tensor(name, parameter)
     return tensor if device is None or isinstance(parameter, Tensor) else tensor.to(device)

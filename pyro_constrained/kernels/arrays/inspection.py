@@ -23,8 +23,6 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _disable_current_modes
 
-from constrained_core.errors import ConstraintError
-from constrained_core.inputs import READERS
 from pyro_constrained.kernels.arrays.tracing import outside_trace
 
 __all__ = [
@@ -99,25 +97,6 @@ def host_array(tensor: Tensor) -> np.ndarray:
         return unwrapped(tensor).numpy(force=True)
     with temporarily_clear_interpreter_stack():
         return unwrapped(tensor).numpy(force=True)
-
-
-def _read(tensor: Tensor) -> np.ndarray:
-    """Values of a tensor that an array may stand for.
-
-    Raises:
-        ConstraintError: its gradient is recorded, ``torch.func.vmap`` maps over it, or
-            ``torch.jit.trace`` will be given others.
-    """
-    if is_constant(tensor):
-        return host_array(tensor)
-    raise ConstraintError(
-        "expected values that are known when a constraint is made, got a tensor that is "
-        "differentiated, that torch.func.vmap maps over, or an input of torch.jit.trace; give them "
-        "by detach() or as an array, and one law of a batch for all that is mapped."
-    )
-
-
-READERS[Tensor] = _read
 
 
 def unwrapped(tensor: Tensor) -> Tensor:

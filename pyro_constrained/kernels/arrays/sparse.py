@@ -10,12 +10,17 @@ from scipy import sparse
 from torch import Tensor
 
 from constrained_core.errors import ConstraintError
-from constrained_core.inputs import refuse_complex
+from constrained_core.inputs import READERS, refuse_complex
 from constrained_core.linear.symmetric_pattern import saddle_of_rows
 from constrained_core.sparse import SparseMatrix, SparsePattern
 from pyro_constrained.kernels.arrays.compiled import kept_by_a_graph
 from pyro_constrained.kernels.arrays.groups import Groups
-from pyro_constrained.kernels.arrays.inspection import are_plain, host_array, outside_transforms
+from pyro_constrained.kernels.arrays.inspection import (
+    are_plain,
+    host_array,
+    is_constant,
+    outside_transforms,
+)
 
 __all__ = [
     "SparseIndex",
@@ -205,7 +210,8 @@ def _of_tensor(name: str, matrix: Tensor) -> SparseMatrix:
             "(*batch, nnz)."
         )
     if matrix.layout == torch.sparse_coo:
-        matrix = matrix.coalesce()
+        # First: small integers overflow in sums.
+        matrix = (matrix if matrix.is_complex() else to_float(matrix)).coalesce()
         row, column = host_array(matrix.indices())
     else:
         row = np.repeat(np.arange(shape[0]), np.diff(host_array(matrix.crow_indices())))
@@ -216,6 +222,25 @@ def _of_tensor(name: str, matrix: Tensor) -> SparseMatrix:
             f"{tuple(matrix.values().shape)} (a hybrid tensor); give a SparseMatrix."
         )
     return SparseMatrix(row, column, matrix.values(), shape)
+
+
+def _read(tensor: Tensor) -> np.ndarray | sparse.csr_array:
+    """Values of a tensor that an array may stand for, or a matrix of SciPy for a sparse one.
+
+    Raises:
+        ConstraintError: its gradient is recorded, ``torch.func.vmap`` maps over it, or
+            ``torch.jit.trace`` will be given others.
+    """
+    if is_constant(tensor):
+        return _of_tensor("A", tensor).to_scipy() if is_sparse(tensor) else host_array(tensor)
+    raise ConstraintError(
+        "expected values that are known when a constraint is made, got a tensor that is "
+        "differentiated, that torch.func.vmap maps over, or an input of torch.jit.trace; give them "
+        "by detach() or as an array, and one law of a batch for all that is mapped."
+    )
+
+
+READERS[Tensor] = _read
 
 
 def dense_form(matrix: Any) -> Any:

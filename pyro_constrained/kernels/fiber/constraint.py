@@ -229,9 +229,8 @@ def bind_fiber(
         if k_max is None:
             plan = plan_fiber(matrix, integers, **options)
         else:
-            bound = np.broadcast_to(
-                _read_values("k_max", torch.as_tensor(k_max, device="cpu")), matrix.shape[:1]
-            )
+            given = as_tensor("k_max", k_max, torch.device("cpu"))
+            bound = np.broadcast_to(_read_values("k_max", given), matrix.shape[:1])
             plan = plan_fiber(matrix, None, k_max=bound, **options)
             check_lattice(plan, integers)
     except ParameterError as error:
@@ -249,7 +248,7 @@ def bind_integers(A: Any, k: Any, upper: int | None = None) -> IntegerConstraint
         InfeasibleConstraintError: no integer x, of any sign, satisfies it.
         ConstraintError: shapes that do not fit, numbers that are not whole.
     """
-    A, k, integers = _read(A, k, torch.as_tensor(k))
+    A, k, integers = _read(A, k, as_tensor("k", k))
     lattice_of(_matrix(A)).check(integers)
     return IntegerConstraint(A, k, integers, upper)
 

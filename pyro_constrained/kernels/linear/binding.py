@@ -11,7 +11,7 @@ from torch._C._functorch import is_functorch_wrapped_tensor
 
 from constrained_core import ConstraintError, GroupSum, check_consistency, plan_constraint
 from constrained_core.checks.arguments import require_both_sides
-from constrained_core.checks.shapes import check_shapes
+from constrained_core.checks.shapes import check_matrix_shape, check_shapes
 from constrained_core.checks.sides import infinite_matrix, infinite_sides, row_disagrees
 from constrained_core.sparse import SparseMatrix
 from pyro_constrained.kernels.arrays.compiled import kept_by_a_graph
@@ -125,6 +125,7 @@ def _read_matrix(A: Any, like: Tensor, dense: bool) -> _Given:
     if not torch.compiler.is_compiling():
         return _bind_matrix(A, like.dtype, like.device, dense)
     if isinstance(A, Tensor) and (A.requires_grad or A.ndim > 2):
+        check_matrix_shape(A.shape)
         return _Given(A, _unanalysed(A, like), is_fixed=False)
     given = _bind_at_compilation(A, like.dtype, like.device, dense)
     entries = entries_in_place(A)
