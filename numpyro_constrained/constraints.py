@@ -13,7 +13,8 @@ from numpyro_constrained.kernels.arrays.inputs import floating, whole_or_floatin
 from numpyro_constrained.kernels.arrays.leaves import PromotedLeaves, untraced_property
 from numpyro_constrained.kernels.arrays.linalg import lift
 from numpyro_constrained.kernels.arrays.sparse_inputs import is_sparse, read_sparse
-from numpyro_constrained.kernels.fiber.constraint import IntegerConstraint, bind_integers
+from numpyro_constrained.kernels.fiber.constraint import bind_integers
+from numpyro_constrained.kernels.fiber.integer_constraint import IntegerConstraint
 from numpyro_constrained.kernels.linear.binding import bind_constraint, rebind_constraint
 from numpyro_constrained.kernels.linear.constraint import LinearConstraint, default_tolerance
 

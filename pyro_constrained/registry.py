@@ -4,6 +4,7 @@ import pyro.distributions as dist
 from pyro.ops.integrator import register_exception_handler
 from torch.distributions import biject_to, transform_to
 from torch.distributions.kl import register_kl
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from constrained_core import ParameterError
 from pyro_constrained.constraints import linear_equality
@@ -18,6 +19,7 @@ from pyro_constrained.distributions import (
 )
 from pyro_constrained.distributions.discrete import kl_discrete_discrete
 from pyro_constrained.distributions.gaussian import ConstrainedGaussian, kl_gaussian_gaussian
+from pyro_constrained.kernels.arrays.in_place import count_step
 from pyro_constrained.transforms import LinearEqualityTransform
 
 __all__: list[str] = []
@@ -31,6 +33,10 @@ for family in (ConstrainedPoisson, ConstrainedBernoulli, ConstrainedCategorical)
 
 # A step of HMC or NUTS to parameters that make no law is a rejected one.
 register_exception_handler("constrained", lambda error: isinstance(error, ParameterError))
+
+
+# A law that is kept tells that a step of an optimiser changed what it was made of.
+register_optimizer_step_post_hook(count_step)
 
 
 @constrain.register(dist.Normal, independent_dims=1)

@@ -87,9 +87,11 @@ def as_integers(name: str, values: Any) -> np.ndarray:
     if values.dtype.kind == "c":
         refuse_complex(name, values.dtype)
     if values.dtype.kind in "iub":
-        return values.astype(np.int64)
-    with np.errstate(invalid="ignore"):
-        wrong = ~((np.rint(values) == values) & (np.abs(values) <= LARGEST))
+        # Not by absolute values: that of the least integer is itself.
+        wrong = ~((values <= LARGEST) & (values >= (0 if values.dtype.kind != "i" else -LARGEST)))
+    else:
+        with np.errstate(invalid="ignore"):
+            wrong = ~((np.rint(values) == values) & (np.abs(values) <= LARGEST))
     if wrong.any():
         where = tuple(int(i) for i in np.argwhere(wrong)[0])
         place = f"{name}[{', '.join(map(str, where))}]" if where else name

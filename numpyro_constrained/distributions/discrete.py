@@ -426,7 +426,11 @@ class ConstrainedDiscrete(ConstrainedDistribution):
     def _on_support(self, value: Array) -> Array:
         inside = self._constraint.contains(value)
         if self._validate_args and not isinstance(inside, Tracer) and not np.asarray(inside).all():
-            gap, given = np.abs(folded(self.residual)(value)), np.asarray(value)
+            given = np.asarray(value)
+            is_whole = (np.rint(given) == given) & (np.abs(given) < np.iinfo(np.int32).max)
+            if is_whole.all():  # no float has to hold their sums
+                value = value.astype(int)
+            gap = np.abs(folded(self.residual)(value))
             raise off_fiber(float(gap.max()), float(given.min()), float(given.max()))
         return inside
 

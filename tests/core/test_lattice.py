@@ -120,6 +120,22 @@ def test_other_numbers(value: float):
         as_integers("k", np.array([[1.0], [value]]))
 
 
+LARGE = [
+    (2**53 + 1, int),
+    (-(2**53) - 1, int),
+    (-(2**63), int),
+    (2**63 - 1, int),
+    (2**64 - 1, "u8"),
+]
+
+
+@pytest.mark.parametrize(("value", "dtype"), LARGE)
+def test_integers_that_floats_round(value, dtype):
+    """As 64 bits of another sign they stood for other numbers."""
+    with pytest.raises(ConstraintError, match=rf"k: .*2\*\*53, got k\[0\] = {value};"):
+        as_integers("k", np.array([value], dtype))
+
+
 @given(data=st.data())
 def test_groups_are_the_dense_matrix(data: st.DataObject):
     index = data.draw(arrays(np.int64, 5, elements=st.integers(0, 2)))

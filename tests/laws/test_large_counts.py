@@ -241,3 +241,11 @@ def test_counts_that_a_dtype_does_not_hold(backend):
         law(2**24 + 2, "float32")
     draw = backend.numpy(backend.sample(law(2**24 + 2, "float64"), 0))
     assert draw.sum() == 2**24 + 2
+
+
+@each_backend
+@pytest.mark.parametrize("k", [2**53 + 1, 2**54, 2**63 - 1, 2**63, 2**70, np.uint64(2**64 - 1)])
+def test_sides_that_no_float_holds(backend, k):
+    """2^63 - 1, which some data have where nothing is known, drew zeros; others raw errors."""
+    with pytest.raises(ConstraintError, match=r"k: (expected|a discrete law)"):
+        backend.library.ConstrainedPoisson(backend.array(np.ones(3)), np.ones(3, int), k)

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.core import Tracer
-from jax.lax import stop_gradient
 
 from constrained_core import (
     ConstraintError,
@@ -29,96 +28,22 @@ from constrained_core.fiber.lattice import (
 from constrained_core.fiber.planner import check_held
 from constrained_core.fiber.tables import TwoWayTable
 from constrained_core.fiber.trellis import Trellis
-from numpyro_constrained.kernels.arrays.groups import Groups
-from numpyro_constrained.kernels.arrays.inputs import on_host, refuse_unless_real
+from numpyro_constrained.kernels.arrays.inputs import on_host
 from numpyro_constrained.kernels.arrays.known import seen
-from numpyro_constrained.kernels.arrays.leaves import Layout, folded, unstacked
-from numpyro_constrained.kernels.arrays.linalg import lift, matvec
+from numpyro_constrained.kernels.arrays.leaves import Layout, unstacked
+from numpyro_constrained.kernels.arrays.linalg import lift
 from numpyro_constrained.kernels.arrays.plans import plan_index
 from numpyro_constrained.kernels.arrays.sparse_inputs import dense_form, is_sparse
+from numpyro_constrained.kernels.fiber.integer_constraint import SAFE, IntegerConstraint
 from numpyro_constrained.kernels.fiber.planned_matrix import PlannedMatrix
 
 __all__ = [
     "Fiber",
-    "IntegerConstraint",
     "bind_fiber",
     "bind_integers",
     "rebind_fiber",
     "same_fiber",
 ]
-
-
-class IntegerConstraint:
-    """``A x = k`` in whole numbers, 0 <= x <= upper.
-
-    Attributes:
-        layout: how A and k are to be read.
-        A, k: as given, as arrays (A may be a ``GroupSum``); of an A that was stacked with the
-            leaves of a law one copy, since all are the one that was planned.
-        upper: largest value by the base law, or None.
-        k_rows: ``(*batch, m)`` k.
-        integers: the same as int64, or None where it is traced.
-    """
-
-    def __init__(self, A: Any, k: Array, layout: Layout, upper: int | None) -> None:
-        if not isinstance(A, GroupSum) and A.ndim > layout.row_dims:
-            A = A[(0,) * (A.ndim - layout.row_dims)]
-        self.A, self.k, self.layout, self.upper = A, k, layout, upper
-        self.num_variables = int(A.shape[-1])
-        is_known = not isinstance(k, Tracer)
-        given: Any = np.asarray(k) if is_known else k  # what is known stays known inside a trace
-        self.k_rows: Any = given[..., None] if self.is_vector else given
-        self.batch_shape = self.k_rows.shape[:-1]
-        self.integers = self.k_rows.astype(np.int64) if is_known else None
-
-    @property
-    def is_vector(self) -> bool:
-        """Whether A was given as one row ``(n,)``, so that k has no row dimension."""
-        return self.layout.is_vector
-
-    @property
-    def is_traced(self) -> bool:
-        """Whether k or A belongs to a trace."""
-        return any(isinstance(part, Tracer) for part in (self.A, self.k))
-
-    def residual(self, value: Array) -> Array:
-        """``A value - k``, in the rows of A; in whole numbers where value is of such a type."""
-        refuse_unless_real("value", value)
-        value = lift(value, 1 + len(self.batch_shape))
-        is_whole = not jnp.issubdtype(value.dtype, jnp.floating)
-        value = value.astype(jnp.result_type(int)) if is_whole else value
-        total = self._total(value)
-        k = jnp.rint(self.k).astype(value.dtype) if is_whole else self.k
-        return total - lift(k, total.ndim)
-
-    def _total(self, value: Array) -> Array:
-        if isinstance(self.A, GroupSum):
-            if self.A.weights is not None:
-                weights = self.A.weights.astype(value.dtype)
-                value = value * weights.reshape((1,) * (value.ndim - 1) + weights.shape)
-            return Groups(self.A.index, self.A.num_groups).totals(value)
-        is_whole = jnp.issubdtype(value.dtype, jnp.integer)
-        A = self.A.astype(value.dtype) if is_whole else self.A
-        return value @ A if self.is_vector else matvec(A, value)
-
-    @folded
-    def contains(self, value: Array) -> Array:
-        """``(*batch,)`` whether every entry is a whole number in range and the sums are right.
-
-        Values of an integer type are summed as such: no float has to hold them.
-        """
-        value = stop_gradient(value)
-        inside = (value >= 0).all(-1)
-        if jnp.issubdtype(value.dtype, jnp.floating):
-            value = value.astype(jnp.result_type(float))
-            inside = inside & (value == jnp.floor(value)).all(-1)
-        if self.upper is not None:
-            inside = inside & (value <= self.upper).all(-1)
-        exact = self.residual(value) == 0
-        if self.integers is None:
-            exact = exact & lift(jnp.rint(self.k) == self.k, exact.ndim)
-        exact = exact if self.is_vector else exact.all(-1)
-        return lift(inside, exact.ndim) & exact
 
 
 class Fiber(IntegerConstraint):
@@ -181,6 +106,14 @@ class Fiber(IntegerConstraint):
                 (table, margins.clip(0, _along(largest, margins)), largest)
                 for table, margins, largest in self.tables
             ]
+
+    @property
+    def _limit(self) -> int | None:
+        if super()._limit is not None or isinstance(self.A, Tracer) or self.integers is None:
+            return super()._limit
+        limit = int(SAFE // max(self._longest, 1))
+        is_enough = self.plan.largest <= limit and np.abs(self.integers).max(initial=0) <= SAFE
+        return limit if is_enough else None
 
     @property
     def decisive_rows(self) -> tuple[Any, Any]:
@@ -326,11 +259,27 @@ def bind_fiber(
             check_lattice(plan, integers)
     if integers is not None:  # a traced k that is not held is found in the program
         check_held(plan, integers, int(jnp.finfo(like.dtype).nmant) + 1, str(like.dtype))
+        _check_sums(plan, integers, like.dtype)
     planned = None
     if not isinstance(matrix, GroupSum):
         planned = PlannedMatrix.of(matrix[0] if layout.is_vector else matrix)
     A, k = _leaves(A, k, like.dtype)
     return Fiber(plan, planned, None, A, k, layout, upper)
+
+
+def _check_sums(plan: FiberPlan, k: np.ndarray, dtype: Any) -> None:
+    """Check that integers of 32 bits, with floats that tell which multiple of 2^32 to add, know the
+    sums of rows on the support."""
+    if jnp.result_type(int).itemsize > 4:
+        return
+    terms = 2 * np.abs(k).max(initial=0) + 2 * (-plan.row_range[0]).max(initial=0)
+    if np.isfinite(terms) and terms * plan.num_variables * float(jnp.finfo(dtype).eps) >= SAFE:
+        raise ConstraintError(
+            f"k: expected sums that integers of 32 bits and {np.dtype(dtype).name} know, got rows "
+            f"of A x whose terms may add up to {terms / 2:g}; enable double precision by "
+            "jax.config.update('jax_enable_x64', True), or divide rows and their k by common "
+            "factors."
+        )
 
 
 def _values(like: Array) -> np.ndarray:

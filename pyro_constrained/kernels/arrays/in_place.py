@@ -5,13 +5,13 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
+from torch.optim.optimizer import Optimizer
 from torch.utils.weak import WeakIdKeyDictionary
 
 from constrained_core.checks.laws import changed_in_place, made_without_gradient
 from constrained_core.sparse import SparseMatrix
 
-__all__ = ["Unchanged", "detached"]
+__all__ = ["Unchanged", "count_step", "detached"]
 
 
 _STEPS = WeakIdKeyDictionary()
@@ -19,7 +19,8 @@ _STEPS = WeakIdKeyDictionary()
 and those that write to ``parameter.data``, as Pyro's own do, change no version."""
 
 
-def _count_step(optimizer: Optimizer, arguments: Any, options: Any) -> None:
+def count_step(optimizer: Optimizer, arguments: Any, options: Any) -> None:
+    """What an optimiser is to call after a step."""
     if torch.compiler.is_compiling() or not _STEPS:  # a compiled step tells versions
         return
     groups = optimizer.param_groups
@@ -27,9 +28,6 @@ def _count_step(optimizer: Optimizer, arguments: Any, options: Any) -> None:
     for parameter in list(_STEPS):
         if id(parameter) in moved:
             _STEPS[parameter] += 1
-
-
-register_optimizer_step_post_hook(_count_step)
 
 
 def _steps_of(tensor: Tensor) -> int:

@@ -279,7 +279,7 @@ def _read(A: Any, k: Any, like: Tensor) -> tuple[Tensor | GroupSum, Tensor, np.n
 
 def _held(name: str, given: Any, device: torch.device) -> Tensor:
     """As a tensor; a copy of an array, which may change later."""
-    if isinstance(given, int):
+    if isinstance(given, int) and -(2**63) <= given < 2**63:
         return torch.as_tensor(given, device=device)
     return as_tensor(name, given, device)
 
