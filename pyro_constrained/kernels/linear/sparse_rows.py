@@ -115,7 +115,7 @@ class SparseGram(Gram):
 
     def solve(self, vector: Tensor) -> Tensor:
         zeros = vector.new_zeros(vector.shape[:-1] + (self._rows.num_variables,))
-        return -self._solve(zeros, vector)[..., self._rows.num_variables :]
+        return -self._solve(zeros, vector, self._ratio)[..., self._rows.num_variables :]
 
     def closing(self, rows: Products, gap: Tensor) -> Tensor:
         zeros = gap.new_zeros(gap.shape[:-1] + (self._rows.num_variables,))
@@ -134,12 +134,12 @@ class SparseGram(Gram):
     def _white(self, noise: Tensor, gap: Tensor) -> Tensor:
         """u of ``K^-1 [noise; gap]``."""
         ratio = self._ratio
-        solution = self._solve(noise if ratio is None else ratio * noise, gap)
+        solution = self._solve(noise if ratio is None else ratio * noise, gap, ratio)
         found = solution[..., : self._rows.num_variables]
         return found if ratio is None else (ratio * found).to(found)
 
-    def _solve(self, above: Tensor, gap: Tensor) -> Tensor:
-        q, a, ratio = self._ones, self._rows.values, self._ratio
+    def _solve(self, above: Tensor, gap: Tensor, ratio: Tensor | None) -> Tensor:
+        q, a = self._ones, self._rows.values
         if ratio is not None:
             assert self._rows.factors is not None
             values, scale = self._rows.factors
