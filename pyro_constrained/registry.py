@@ -4,7 +4,10 @@ import pyro.distributions as dist
 from pyro.ops.integrator import register_exception_handler
 from torch.distributions import biject_to, transform_to
 from torch.distributions.kl import register_kl
-from torch.optim.optimizer import register_optimizer_step_post_hook
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
 
 from constrained_core import ParameterError
 from pyro_constrained.constraints import linear_equality
@@ -19,7 +22,7 @@ from pyro_constrained.distributions import (
 )
 from pyro_constrained.distributions.discrete import kl_discrete_discrete
 from pyro_constrained.distributions.gaussian import ConstrainedGaussian, kl_gaussian_gaussian
-from pyro_constrained.kernels.arrays.in_place import count_step
+from pyro_constrained.kernels.arrays.in_place import count_step, note_step
 from pyro_constrained.transforms import LinearEqualityTransform
 
 __all__: list[str] = []
@@ -36,6 +39,7 @@ register_exception_handler("constrained", lambda error: isinstance(error, Parame
 
 
 # A law that is kept tells that a step of an optimiser changed what it was made of.
+register_optimizer_step_pre_hook(note_step)
 register_optimizer_step_post_hook(count_step)
 
 

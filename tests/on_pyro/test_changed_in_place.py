@@ -303,6 +303,76 @@ def test_steps_that_change_no_version(name, step):
     assert LEARNED[name](learned).sample().isfinite().all()
 
 
+def refuses(law, x):
+    with torch.no_grad():
+        for ask in (lambda: law.log_prob(x), law.sample, lambda: law.mean):
+            with pytest.raises(ConstraintError, match="optimiser's step"):
+                ask()
+
+
+def moved(parameter, step):
+    parameter.square().sum().backward()
+    STEPS[step]([parameter]).step()
+
+
+@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("name", LEARNED)
+def test_steps_under_a_law_of_values_without_a_gradient(name, step):
+    """Of the old policy, a frozen part, what is frozen to be evaluated: all are the same data."""
+    learned, x = nn.Parameter(ONES * 0.5), LEARNED[name](ONES * 0.5).sample()
+    laws = [LEARNED[name](values) for values in (learned, learned.detach(), learned.detach()[:])]
+    copied = LEARNED[name](learned.detach().clone())
+    learned.requires_grad_(False)
+    laws.append(LEARNED[name](learned))
+    learned.requires_grad_(True)
+    moved(learned, step)
+    learned.requires_grad_(False)
+    for law in laws:
+        refuses(law, x)
+    assert copied.log_prob(x).isfinite()
+
+
+@pytest.mark.parametrize("step", ["fused adam", "clipped adam"])
+def test_a_law_made_after_steps_may_be_frozen(step):
+    learned = nn.Parameter(ONES * 0.5)
+    kept = [LEARNED["normal"](learned)]
+    moved(learned, step)
+    law = LEARNED["normal"](learned)
+    before = law.log_prob(ONES / 2).item()
+    learned.requires_grad_(False)
+    assert law.log_prob(ONES / 2).item() == before
+    frozen = LEARNED["normal"](learned)
+    learned.requires_grad_(True)
+    with torch.no_grad():
+        assert frozen.log_prob(ONES / 2).item() == before
+    refuses(kept[0], ONES / 2)
+
+
+def test_steps_after_which_gradients_are_cleared():
+    learned = nn.Parameter(ONES * 0.5)
+    law, optimiser = LEARNED["normal"](learned), torch.optim.Adam([learned], fused=True)
+    optimiser.register_step_post_hook(lambda optimiser, *_: optimiser.zero_grad())
+    learned.square().sum().backward()
+    optimiser.step()
+    refuses(law, ONES / 2)
+
+
+def test_steps_that_are_skipped():
+    """Gradients that are not finite: a scaler of them takes no step."""
+    learned = nn.Parameter(ONES * 0.5)
+    law, optimiser = LEARNED["normal"](learned), torch.optim.Adam([learned], fused=True)
+    scaler = torch.amp.GradScaler("cpu")
+    scaler.scale((learned * torch.inf).sum()).backward()
+    scaler.step(optimiser)
+    scaler.update()
+    with torch.no_grad():
+        assert law.log_prob(ONES / 2).isfinite()
+    scaler.scale(learned.sum()).backward()
+    learned.grad.fill_(1.0)
+    scaler.step(optimiser)
+    refuses(law, ONES / 2)
+
+
 @pytest.mark.parametrize("step", STEPS)
 def test_steps_under_what_is_made_of_a_learned_k(step):
     k = nn.Parameter(torch.tensor([2.0]))

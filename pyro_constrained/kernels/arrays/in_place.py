@@ -6,59 +6,66 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer
-from torch.utils.weak import WeakIdKeyDictionary
 
 from constrained_core.checks.laws import changed_in_place, made_without_gradient
 from constrained_core.sparse import SparseMatrix
 
-__all__ = ["Unchanged", "count_step", "detached"]
+__all__ = ["Unchanged", "count_step", "detached", "note_step"]
+
+_STEPS: dict[int, int] = {}
+"""How many steps of optimisers the data at an address have seen. Fused optimisers, and those that
+write to ``parameter.data``, as Pyro's own do, change no version."""
+_ABOUT_TO_MOVE: dict[int, set[int]] = {}
+"""By the number of an optimiser: data that its step begins with a gradient of."""
 
 
-_STEPS = WeakIdKeyDictionary()
-"""How many steps of optimisers a parameter that something was made of has seen. Fused optimisers,
-and those that write to ``parameter.data``, as Pyro's own do, change no version."""
+def note_step(optimizer: Optimizer, arguments: Any, options: Any) -> None:
+    """What an optimiser is to call before a step: hooks of its own may clear gradients after it."""
+    if not torch.compiler.is_compiling():
+        _ABOUT_TO_MOVE[id(optimizer)] = _learned(optimizer)
 
 
 def count_step(optimizer: Optimizer, arguments: Any, options: Any) -> None:
-    """What an optimiser is to call after a step."""
-    if torch.compiler.is_compiling() or not _STEPS:  # a compiled step tells versions
+    """What it is to call after a step."""
+    if torch.compiler.is_compiling():
         return
+    moved = _ABOUT_TO_MOVE.pop(id(optimizer), set()) | _learned(optimizer)
+    is_skipped = getattr(optimizer, "found_inf", None)  # by torch.amp.GradScaler
+    if is_skipped is None or not bool(is_skipped):
+        for address in moved:
+            _STEPS[address] = _STEPS.get(address, 0) + 1
+
+
+def _learned(optimizer: Optimizer) -> set[int]:
+    """Addresses of parameters that have a gradient."""
     groups = optimizer.param_groups
-    moved = {id(one) for group in groups for one in group["params"] if one.grad is not None}
-    for parameter in list(_STEPS):
-        if id(parameter) in moved:
-            _STEPS[parameter] += 1
-
-
-def _steps_of(tensor: Tensor) -> int:
-    """How many there were; from now on they are counted."""
-    parameter = tensor if tensor._base is None else tensor._base
-    if not (parameter.is_leaf and parameter.requires_grad):
-        return 0
-    return _STEPS.setdefault(parameter, 0)
+    moved = {_address(one) for group in groups for one in group["params"] if one.grad is not None}
+    return moved - {0}
 
 
 class _Part(NamedTuple):
-    """A tensor as it was: its version, the steps of optimisers that it has seen, where its data
-    are, and whether its gradient was recorded.
+    """A tensor as it was: its version, where its data are, the steps of optimisers that these have
+    seen, and whether its gradient was recorded.
 
-    What else changes the data in place, ``tensor.data.copy_(...)``, tells none of them.
+    What else changes the data in place tells none of them: ``tensor.data.copy_(...)``, or the step
+    of a fused optimiser inside of ``torch.compile``.
     """
 
     name: str
     tensor: Tensor
     version: int
-    steps: int
     address: int
+    steps: int
     is_recorded: bool
 
     @property
     def is_changed(self) -> bool:
-        tensor = self.tensor
-        if tensor._version != self.version or _steps_of(tensor) != self.steps:
+        tensor, address = self.tensor, _address(self.tensor)
+        if tensor._version != self.version:
             return True
-        # ``tensor.data = ...``, unless the same data were sent to another process.
-        return _address(tensor) != self.address and not (tensor.is_cpu and tensor.is_shared())
+        if address != self.address:  # by ``tensor.data = ...``, or sent to another process
+            return not (tensor.is_cpu and tensor.is_shared())
+        return _STEPS.get(address, 0) != self.steps
 
 
 def _address(tensor: Tensor) -> int:
@@ -83,8 +90,8 @@ class Unchanged:
             tensor = part.values if isinstance(part, SparseMatrix) else part
             # Tensors of inference mode count no changes.
             if isinstance(tensor, Tensor) and not tensor.is_inference():
-                is_recorded = records and tensor.requires_grad
-                state = tensor._version, _steps_of(tensor), _address(tensor), is_recorded
+                address, is_recorded = _address(tensor), records and tensor.requires_grad
+                state = tensor._version, address, _STEPS.get(address, 0), is_recorded
                 self._as_made.append(_Part(name, tensor, *state))
 
     def require(self, owner: object) -> None:
