@@ -34,7 +34,10 @@ from numpyro_constrained.kernels.arrays.leaves import Layout, unstacked
 from numpyro_constrained.kernels.arrays.linalg import lift
 from numpyro_constrained.kernels.arrays.plans import plan_index
 from numpyro_constrained.kernels.arrays.sparse_inputs import dense_form, is_sparse
-from numpyro_constrained.kernels.fiber.integer_constraint import SAFE, IntegerConstraint
+from numpyro_constrained.kernels.fiber.integer_constraint import (
+    IntegerConstraint,
+    require_known_sums,
+)
 from numpyro_constrained.kernels.fiber.planned_matrix import PlannedMatrix
 
 __all__ = [
@@ -109,11 +112,15 @@ class Fiber(IntegerConstraint):
 
     @property
     def _limit(self) -> int | None:
-        if super()._limit is not None or isinstance(self.A, Tracer) or self.integers is None:
-            return super()._limit
-        limit = int(SAFE // max(self._longest, 1))
-        is_enough = self.plan.largest <= limit and np.abs(self.integers).max(initial=0) <= SAFE
-        return limit if is_enough else None
+        if isinstance(self.A, Tracer):
+            return None
+        room = np.iinfo(jnp.result_type(int)).max // 2
+        limit = int(room // max(self._longest, 1))
+        if self.integers is None:  # what 64 bits do not hold is no k of a plan
+            is_enough = np.iinfo(jnp.result_type(int)).bits == 64
+        else:
+            is_enough = np.abs(self.integers).max(initial=0) <= room
+        return limit if is_enough and self.plan.largest <= limit else None
 
     @property
     def decisive_rows(self) -> tuple[Any, Any]:
@@ -259,27 +266,14 @@ def bind_fiber(
             check_lattice(plan, integers)
     if integers is not None:  # a traced k that is not held is found in the program
         check_held(plan, integers, int(jnp.finfo(like.dtype).nmant) + 1, str(like.dtype))
-        _check_sums(plan, integers, like.dtype)
+        least = plan.row_range[0].min(initial=0)
+        terms = 2 * (np.abs(integers).max(initial=0) - least)
+        require_known_sums(float(terms), plan.num_variables, like.dtype)
     planned = None
     if not isinstance(matrix, GroupSum):
         planned = PlannedMatrix.of(matrix[0] if layout.is_vector else matrix)
     A, k = _leaves(A, k, like.dtype)
     return Fiber(plan, planned, None, A, k, layout, upper)
-
-
-def _check_sums(plan: FiberPlan, k: np.ndarray, dtype: Any) -> None:
-    """Check that integers of 32 bits, with floats that tell which multiple of 2^32 to add, know the
-    sums of rows on the support."""
-    if jnp.result_type(int).itemsize > 4:
-        return
-    terms = 2 * np.abs(k).max(initial=0) + 2 * (-plan.row_range[0]).max(initial=0)
-    if np.isfinite(terms) and terms * plan.num_variables * float(jnp.finfo(dtype).eps) >= SAFE:
-        raise ConstraintError(
-            f"k: expected sums that integers of 32 bits and {np.dtype(dtype).name} know, got rows "
-            f"of A x whose terms may add up to {terms / 2:g}; enable double precision by "
-            "jax.config.update('jax_enable_x64', True), or divide rows and their k by common "
-            "factors."
-        )
 
 
 def _values(like: Array) -> np.ndarray:
@@ -316,6 +310,8 @@ def bind_integers(A: Any, k: Any, upper: int | None = None) -> IntegerConstraint
     matrix, k, layout, integers = _read(A, k)
     if integers is not None:
         lattice_of(matrix).check(integers)
+        terms = 2.0 * np.abs(integers).max(initial=0)
+        require_known_sums(terms, matrix.shape[-1], jnp.result_type(float))
     A, k = _leaves(A, k, jnp.result_type(float))
     return IntegerConstraint(A, k, layout, upper)
 

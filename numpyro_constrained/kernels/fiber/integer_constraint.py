@@ -1,7 +1,7 @@
 """``A x = k`` in whole numbers, without a plan.
 
-Sums are those of integers: without ``jax_enable_x64`` these have 32 bits and wrap around, which
-floats then tell.
+Sums are those of integers, which wrap around: without ``jax_enable_x64`` they have 32 bits. Floats
+tell where they do.
 """
 
 from typing import Any
@@ -12,16 +12,34 @@ from jax import Array
 from jax.core import Tracer
 from jax.lax import stop_gradient
 
-from constrained_core import GroupSum
+from constrained_core import ConstraintError, GroupSum
 from numpyro_constrained.kernels.arrays.groups import Groups
 from numpyro_constrained.kernels.arrays.inputs import refuse_unless_real
 from numpyro_constrained.kernels.arrays.leaves import Layout, folded
 from numpyro_constrained.kernels.arrays.linalg import if_everywhere, lift, matvec
 
-__all__ = ["SAFE", "IntegerConstraint"]
+__all__ = ["IntegerConstraint", "require_known_sums"]
 
-SAFE = 2**30
-"""Sums that 32 bits hold, whatever few units of rounding are added."""
+
+def _largest() -> int:
+    """Integer, a little below the last, so that no float rounds it up."""
+    bits = np.iinfo(jnp.result_type(int)).bits
+    return 2 ** (bits - 1) - 2 ** (bits - 8)
+
+
+def require_known_sums(terms: float, num_variables: int, dtype: Any) -> None:
+    """
+    Raises:
+        ConstraintError: integers and floats of a dtype together do not know sums of such terms.
+    """
+    rounding = num_variables * float(jnp.finfo(dtype).eps)
+    if _largest() < terms < np.inf and terms * rounding >= _largest():
+        raise ConstraintError(
+            f"k: expected sums that integers of {np.iinfo(jnp.result_type(int)).bits} bits and "
+            f"{np.dtype(dtype).name} know, got rows of A x whose terms may add up to {terms:g}; "
+            "enable double precision by jax.config.update('jax_enable_x64', True), or divide rows "
+            "and their k by common factors."
+        )
 
 
 class IntegerConstraint:
@@ -65,25 +83,25 @@ class IntegerConstraint:
         if jnp.issubdtype(value.dtype, jnp.floating):
             return self._less_k(self._total(value))
         residual = self._whole_residual(value.astype(jnp.result_type(int)))
-        if residual.dtype.itemsize > 4:
-            return residual
         value = value.astype(self.k.dtype)
         size = jnp.abs(value).max(initial=0) * self._longest + jnp.abs(self.k).max(initial=0)
-        return if_everywhere(size <= SAFE, lambda: residual, lambda: self._clipped(residual, value))
+        is_small = size <= _largest()
+        return if_everywhere(is_small, lambda: residual, lambda: self._clipped(residual, value))
 
     def _whole_residual(self, value: Array) -> Array:
-        """In whole numbers; of 32 bits, up to multiples of 2^32."""
+        """In whole numbers, up to multiples of what they wrap around at."""
         k = self.k_rows if self.integers is None else self.integers
         total, k = self._total(value), _wrapped(k[..., 0] if self.is_vector else k)
         return total - lift(k, total.ndim)
 
     def _clipped(self, residual: Array, value: Array) -> Array:
-        """A residual that is known up to multiples of 2^32; the largest integers where it is not
-        within these, or not seen to be, by floats."""
+        """A residual that may have wrapped around; the largest integers where it has, or is not
+        seen to have not, by floats."""
         about = self._less_k(self._total(value))
         size = self._total(jnp.abs(value), absolute=True)
         size = size + lift(jnp.abs(self.k), size.ndim)
-        is_within = jnp.abs(about) + self._rounding * size < SAFE
+        rounding = self.num_variables * float(jnp.finfo(size.dtype).eps)
+        is_within = jnp.abs(about) + rounding * size < _largest()
         largest = np.iinfo(residual.dtype).max
         return jnp.where(is_within, residual, jnp.where(about < 0, -largest, largest))
 
@@ -111,16 +129,10 @@ class IntegerConstraint:
         return abs(A).sum(-1).max(initial=0)
 
     @property
-    def _rounding(self) -> float:
-        """Of a sum in floats, relative to that of its absolute terms."""
-        return self.num_variables * float(jnp.finfo(self.k.dtype).eps)
-
-    @property
     def _limit(self) -> int | None:
         """What no value on the support exceeds, so that sums of others do not overflow, if that is
         known."""
-        integers = np.iinfo(jnp.result_type(int))
-        return None if integers.bits == 32 else int(integers.max)
+        return None
 
     @folded
     def contains(self, value: Array) -> Array:
@@ -153,7 +165,7 @@ class IntegerConstraint:
 
 
 def _wrapped(whole: Any) -> Any:
-    """Whole numbers of any dtype as integers: of 32 bits, up to multiples of 2^32."""
+    """Whole numbers of any dtype as integers, which of 32 bits wrap around."""
     dtype = jnp.result_type(int)
     if not isinstance(whole, Tracer):
         return np.asarray(whole).astype(np.int64).astype(dtype)
